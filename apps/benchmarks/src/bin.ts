@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+/** Entry of `npm run bench`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. */
+import { CtkvrError } from '@ctkvr/core';
+import { CommanderError } from 'commander';
+import { benchCommand } from './command.js';
+
+const program = benchCommand();
+for (const command of [program, ...program.commands]) command.exitOverride();
+process.on('SIGINT', () => process.exit(130));
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = exitCode(error);
+}
+
+function exitCode(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed what is wrong
+  process.stderr.write(
+    `bench: ${CtkvrError.isInstance(error) || error instanceof RangeError ? error.message : (error as Error).stack}\n`,
+  );
+  return 1;
+}

@@ -1,0 +1,18 @@
+/** Named sizes of a run, so that figures of different days and machines are of the same thing. */
+export interface BenchShape {
+  /** Catalogue name, path, or `owner/repo:file`. */
+  readonly model: string;
+  /** Tokens before the first measured one. */
+  readonly context: number;
+}
+
+export const shapes = {
+  'smollm2-512': { model: 'smollm2-135m', context: 512 },
+  'smollm2-2k': { model: 'smollm2-135m', context: 2_000 },
+  'smollm2-8k': { model: 'smollm2-135m', context: 8_000 },
+  'qwen-512': { model: 'qwen2.5-coder-0.5b', context: 512 },
+  'qwen-16k': { model: 'qwen2.5-coder-0.5b', context: 16_000 },
+  'qwen-32k': { model: 'qwen2.5-coder-0.5b', context: 32_000 },
+} as const satisfies Record<string, BenchShape>;
+
+export type ShapeName = keyof typeof shapes;

@@ -1,0 +1,18 @@
+/** What every suite is told. */
+export interface SuiteOptions {
+  /** Absolute path of the GGUF file. */
+  readonly modelPath: string;
+  /** Tokens before the first measured one. */
+  readonly context: number;
+  /** Times each contender has its turn. */
+  readonly rounds: number;
+  /** Decoded tokens a turn. */
+  readonly tokensPerRound: number;
+  /** Whether node-llama-cpp takes part. */
+  readonly peer: boolean;
+  /** Most threads the peer is tried with: those that really run at once here. */
+  readonly maxThreads: number;
+  /** Passed to our selector; undefined = the preset's. */
+  readonly denseBelow: number | undefined;
+  readonly onProgress: (line: string) => void;
+}

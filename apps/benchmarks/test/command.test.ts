@@ -1,0 +1,25 @@
+import { CommanderError } from 'commander';
+import { expect, test } from 'vitest';
+import { benchCommand } from '../src/command.js';
+
+async function run(...args: string[]): Promise<CommanderError> {
+  const program = benchCommand();
+  for (const command of [program, ...program.commands]) command.exitOverride().configureOutput({ writeErr: () => {} });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error;
+    throw error;
+  }
+  throw new Error('the program ran');
+}
+
+test.each([
+  ['an unknown shape', ['decode', '--shape', 'gpt-5'], /no shape is called gpt-5: one of smollm2-512/],
+  ['a shape and a model', ['decode', '--shape', 'smollm2-8k', '--model', 'x.gguf'], /exclude each other/],
+  ['a context of nothing', ['decode', '--context', '0'], /whole number above 0/],
+  ['a fraction', ['prefill', '--rounds', '1.5'], /whole number above 0/],
+  ['an unknown suite', ['speed'], /unknown command/],
+])('%s is refused before anything runs', async (_name, args, message) => {
+  expect((await run(...args)).message).toMatch(message);
+});

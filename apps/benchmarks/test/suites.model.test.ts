@@ -1,0 +1,52 @@
+/**
+ * The built program, end to end without the peer: `node dist/bin.js`. Needs CTKVR_TEST_MODEL (a GGUF file), the native build and this
+ * package's build (contenders are child processes, and Node runs no TypeScript). The text is fetched into the cache on first use.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import type { BenchResult } from '../src/index.js';
+
+const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
+const modelPath = process.env.CTKVR_TEST_MODEL;
+const missing = !modelPath ? 'CTKVR_TEST_MODEL names no GGUF file' : !existsSync(bin) ? 'dist/ is not built' : null;
+
+async function bench(...args: string[]): Promise<BenchResult> {
+  const { stdout } = await promisify(execFile)(process.execPath, [bin, ...args, '--model', modelPath!, '--json']);
+  return JSON.parse(stdout) as BenchResult;
+}
+
+describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skipped: ${missing})`}`, () => {
+  test('decode: a row for each of ours, with its quality and what it read', { timeout: 240_000 }, async () => {
+    const result = await bench(
+      'decode',
+      ...['--context', '1500', '--rounds', '2', '--tokens', '6', '--dense-below', '1', '--no-peer'],
+    );
+    expect(result.rows.map((row) => row.name)).toEqual(['full', 'ctkvr']);
+    const [full, ctkvr] = result.rows;
+    for (const row of [full!, ctkvr!]) {
+      expect(row.numSamples).toBe(2 * 6);
+      expect(row.medianMs).toBeGreaterThan(0);
+      expect(row.p10).toBeLessThanOrEqual(row.medianMs);
+      expect(row.ratioToPeer).toBeNull();
+      expect(row.bytesPerToken).toBeGreaterThan(result.model.sizeBytes);
+    }
+    expect(ctkvr!.bytesPerToken).toBeLessThan(full!.bytesPerToken!);
+    expect(ctkvr!.meanKlToFull).toBeGreaterThan(0); // it does not read everything
+    expect(ctkvr!.meanKlToFull).toBeLessThan(0.1); // and loses little
+    expect(full!.meanKlToFull).toBeNull();
+    expect(result.machine.usableThreads).toBeGreaterThan(0);
+    expect(result.model.sha256).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test('prefill: time to the first token with and without the index', { timeout: 240_000 }, async () => {
+    const result = await bench('prefill', ...['--context', '700', '--rounds', '1', '--no-peer']);
+    expect(result.rows.map((row) => [row.name, row.numSamples])).toEqual([
+      ['full', 1],
+      ['ctkvr', 1],
+    ]);
+    for (const row of result.rows) expect(row.tokensPerSecond).toBeCloseTo(700_000 / row.medianMs, -1);
+  });
+});

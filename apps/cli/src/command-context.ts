@@ -1,0 +1,18 @@
+/** What every command gets beside its own options, and how it runs. */
+import type { ConsoleIo } from './console-io.js';
+
+export interface CommandContext {
+  readonly io: ConsoleIo;
+  /** Fires on Ctrl-C or SIGTERM. */
+  readonly signal: AbortSignal;
+}
+
+/** Runs `action` of the command that was chosen. */
+export type RunAction = (action: (context: CommandContext) => Promise<void>) => Promise<void>;
+
+/** Ends the command with an exit status; why has been said already, by a child process or by the command itself. */
+export class SilentExit extends Error {
+  constructor(readonly exitCode: number) {
+    super(`exit status ${exitCode}`);
+  }
+}

@@ -1,0 +1,98 @@
+/** `ctkvr ask`: reads documents, answers one question, says what that cost. */
+import { Command } from 'commander';
+import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
+import type { CommandContext, RunAction } from '../command-context.js';
+import { note, print, printJson } from '../console-io.js';
+import { groupSizeOf, openModel } from '../open-model.js';
+import {
+  addModelOptions,
+  addSamplingOptions,
+  addSelectorOptions,
+  type ModelOptions,
+  type SamplingFlags,
+  type SelectorFlags,
+  samplingOf,
+  selectorSettings,
+} from '../parse-options.js';
+import { ProgressLine, prefillState } from '../progress-line.js';
+import { documentTurn } from '../prompt.js';
+import { readDocuments } from '../read-document.js';
+
+export interface AskFlags extends ModelOptions, SelectorFlags, SamplingFlags {
+  readonly questionFirst: boolean;
+  readonly json: boolean;
+}
+
+export function askCommand(run: RunAction): Command {
+  const command = new Command('ask')
+    .description(
+      'Ask a question about one or more text files. The answer goes to stdout, progress and statistics to stderr.',
+    )
+    .usage('[options] <file…|-> <question>')
+    .argument('<files-and-question...>', 'text files in UTF-8, or - for standard input; the question comes last');
+  addModelOptions(command);
+  addSelectorOptions(command);
+  addSamplingOptions(command);
+  return command
+    .option('--question-first', 'put the question before the text as well as after it', false)
+    .option('--json', 'print one JSON object with answer and statistics instead of a stream of text', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  ctkvr ask report.txt "What does it recommend?"\n  git diff | ctkvr ask - "What could break?"',
+    )
+    .action(async (words: string[], flags: AskFlags) => {
+      if (words.length < 2)
+        command.error('error: give at least one file (or -) and a question', { exitCode: 2, code: 'ctkvr.usage' });
+      await run((context) => ask({ files: words.slice(0, -1), question: words.at(-1)! }, flags, context));
+    });
+}
+
+export async function ask(
+  what: { readonly files: readonly string[]; readonly question: string },
+  flags: AskFlags,
+  { io, signal }: CommandContext,
+): Promise<void> {
+  const { question } = what;
+  // Before the model: a wrong file name must not cost a download.
+  const document = await readDocuments(what.files, { stdin: io.stdin, signal });
+  const progress = new ProgressLine(io);
+  await using model = await openModel(flags, { progress, signal });
+  await using session = model.createSession({
+    selector: selectorSettings(flags),
+    ...(flags.context === undefined ? {} : { contextLength: flags.context }),
+  });
+  const meter = new AnswerMeter(groupSizeOf(model));
+  try {
+    const content = documentTurn({ document, question, questionFirst: flags.questionFirst });
+    await session.prefill([{ role: 'user', content }], {
+      signal,
+      onProgress: (state) => progress.show(prefillState(state)),
+    });
+  } finally {
+    progress.clear();
+  }
+  const promptTokens = session.length;
+  let answer = '';
+  for await (const event of session.generate({ maxTokens: flags.maxTokens, sampling: samplingOf(flags), signal })) {
+    meter.token(event.statistics.counters);
+    answer += event.text;
+    if (!flags.json && event.text) await print(io, event.text);
+  }
+  const finish = session.lastFinish;
+  const statistics = meter.statistics(promptTokens);
+  if (flags.json) {
+    await printJson(io, {
+      model: flags.model,
+      question,
+      answer,
+      finishReason: finish?.reason ?? null,
+      seed: finish?.seed ?? null,
+      ...statistics,
+    });
+    return;
+  }
+  await print(io, answer.endsWith('\n') ? '' : '\n');
+  await note(io, statisticsLine(statistics));
+  if (finish?.reason === 'length')
+    await note(io, `The answer was cut at ${flags.maxTokens} tokens: --max-tokens allows more.`);
+}

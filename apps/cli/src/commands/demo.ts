@@ -1,0 +1,97 @@
+/** `ctkvr demo`: shows on a real model and a real book what retrieval is for. */
+import { DEFAULT_MODEL, readMobyDick } from '@ctkvr/model-runner';
+import { Command } from 'commander';
+import { type CommandContext, type RunAction, SilentExit } from '../command-context.js';
+import { note, print, printJson } from '../console-io.js';
+import { lighthouseFact } from '../demo/lighthouse.js';
+import { askThrice, type DemoAnswer, makeTask, readTask } from '../demo/run-demo.js';
+import { exitCodes } from '../exit-codes.js';
+import { formatCount, formatDuration, formatTable } from '../format.js';
+import { openModel } from '../open-model.js';
+import { integer } from '../parse-options.js';
+import { ProgressLine, prefillState } from '../progress-line.js';
+
+interface DemoFlags {
+  readonly threads: number;
+  readonly json: boolean;
+}
+
+export function demoCommand(run: RunAction): Command {
+  return new Command('demo')
+    .description(
+      'Hide a fact in a long text and ask for it with dense attention, with CTkvr, and with the recent window only',
+    )
+    .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
+    .option('--json', 'print what was measured as JSON', false)
+    .action((flags: DemoFlags) => run((context) => demo(flags, context)));
+}
+
+async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<void> {
+  const say = (text: string) => (flags.json ? Promise.resolve() : print(io, text));
+  const progress = new ProgressLine(io);
+  const book = await readMobyDick({ signal, onProgress: progress.onDownload }).finally(() => progress.clear());
+  await using model = await openModel({ model: DEFAULT_MODEL, threads: flags.threads }, { progress, signal });
+  const task = await makeTask(model, book);
+  const numTokens = task.prompt.tokens.length;
+  await say(
+    `${model.info.name ?? DEFAULT_MODEL} reads the beginning of Moby Dick, ${formatCount(numTokens)} tokens, on ${model.numThreads} threads.\n` +
+      `Hidden at token ${formatCount(task.factAt)} (${Math.round((task.factAt / numTokens) * 100)} % of the way): "${lighthouseFact(task.number)}"\n\n`,
+  );
+  const { session: base, prefillMs } = await readTask(model, task, {
+    signal,
+    onProgress: (state) => progress.show(prefillState(state)),
+  }).finally(() => progress.clear());
+  await using _base = base;
+  await say(`Read once, in ${formatDuration(prefillMs)}. The same question, three ways to look back:\n\n`);
+  const answers: DemoAnswer[] = [];
+  for await (const answer of askThrice({ model, task, base, prefillMs, signal })) {
+    answers.push(answer);
+    await say(
+      `  ${answer.name} (${answer.what}): ${answer.found ? 'found it' : 'did not find it'}\n    ${answer.text.replace(/\s+/g, ' ')}\n\n`,
+    );
+  }
+  if (flags.json) {
+    await printJson(io, {
+      model: DEFAULT_MODEL,
+      tokens: numTokens,
+      factAt: task.factAt,
+      number: task.number,
+      prefillMs,
+      answers,
+    });
+  } else {
+    await say(
+      `${formatTable(rows(answers), [1, 2, 3, 4, 5])}\nKL and same next token: against dense attention, over the same tokens.\n\n`,
+    );
+    await say('Try next:\n  npm run -s ctkvr -- ask your.txt "Your question?"\n  npm run -s ctkvr -- serve\n');
+  }
+  const failure = failedOutcome(answers);
+  if (failure === null) return;
+  await note(io, failure);
+  throw new SilentExit(exitCodes.failure);
+}
+
+function rows(answers: readonly DemoAnswer[]): string[][] {
+  const head = ['', 'first token', 'ms/token', 'keys read per head', 'mean KL', 'same next token'];
+  return [
+    head,
+    ...answers.map(({ name, statistics: s, measure }) => [
+      name,
+      s.timeToFirstTokenMs === null ? '-' : formatDuration(s.timeToFirstTokenMs),
+      measure.msPerToken.toFixed(1),
+      `${formatCount(s.keysReadPerHead ?? 0)} of ${formatCount(s.keysPerHead ?? 0)}`,
+      measure.meanKl.toPrecision(2),
+      `${Math.round(measure.top1Agreement * 100)} %`,
+    ]),
+  ];
+}
+
+/** Returns why the demo did not show what it is for, or null. */
+function failedOutcome(answers: readonly DemoAnswer[]): string | null {
+  const [dense, ctkvr, windowOnly] = answers;
+  if (!dense?.found)
+    return 'The model did not find the number even with dense attention: run the demo again for another one.';
+  if (!ctkvr?.found) return 'CTkvr missed the number that dense attention found.';
+  if (windowOnly?.found) return 'Window-only attention found the number, which it cannot have read.';
+  return null;
+}

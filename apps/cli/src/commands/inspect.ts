@@ -1,0 +1,100 @@
+/** `ctkvr inspect`: what a GGUF file holds, and what running it would take. Reads the header only. */
+import { resolveSelectorOptions } from '@ctkvr/core';
+import { estimateMemory, resolveModelFile } from '@ctkvr/model-runner';
+import { loadBinding, type NativeModelInfo } from '@ctkvr/native';
+import { Command } from 'commander';
+import type { CommandContext, RunAction } from '../command-context.js';
+import { print, printJson } from '../console-io.js';
+import { formatBytes, formatCount, formatTable } from '../format.js';
+import { integer } from '../parse-options.js';
+import { ProgressLine } from '../progress-line.js';
+
+interface InspectFlags {
+  readonly context?: number;
+  readonly json: boolean;
+}
+
+export function inspectCommand(run: RunAction): Command {
+  return new Command('inspect')
+    .description('Show architecture, sizes, quantisation and memory needs of a GGUF file, and whether it is supported')
+    .argument('<gguf>', 'path, catalogue name, or owner/repo:file')
+    .option(
+      '--context <tokens>',
+      'tokens to compute the memory for (default: what the model was trained for)',
+      integer(1),
+    )
+    .option('--json', 'print everything as JSON', false)
+    .action((gguf: string, flags: InspectFlags) => run((context) => inspect(gguf, flags, context)));
+}
+
+export async function inspect(gguf: string, flags: InspectFlags, { io, signal }: CommandContext): Promise<void> {
+  const progress = new ProgressLine(io);
+  const path = await resolveModelFile(gguf, { signal, onProgress: progress.onDownload }).finally(() =>
+    progress.clear(),
+  );
+  const binding = loadBinding();
+  const info = await binding.inspectModel(path);
+  const context = flags.context ?? info.trainedContext;
+  const { kvBytes, indexBytes } = estimateMemory({ info, contextLength: context, selector: resolveSelectorOptions() });
+  const memory = {
+    context,
+    weightsBytes: info.sizeBytes,
+    kvBytes,
+    /** At most, with the default settings. */
+    indexBytes,
+    totalBytes: info.sizeBytes + kvBytes + indexBytes,
+    availableBytes: binding.buildInfo().availableMemoryBytes,
+  };
+  if (flags.json) {
+    const { controlTokens, chatTemplate, ...rest } = info;
+    await printJson(io, {
+      ...rest,
+      supported: info.unsupportedReason === null,
+      hasChatTemplate: chatTemplate !== null,
+      numControlTokens: controlTokens.length,
+      memory,
+    });
+    return;
+  }
+  await print(io, formatTable([...modelRows(info), ...memoryRows(memory, info)]));
+}
+
+function modelRows(info: NativeModelInfo): string[][] {
+  return [
+    ['file', info.path],
+    ['name', info.name ?? '(none given)'],
+    ['architecture', info.architecture],
+    ['supported', info.unsupportedReason === null ? 'yes' : `no: ${info.unsupportedReason}`],
+    ['size', `${formatBytes(info.sizeBytes)}, ${formatCount(info.numParameters)} parameters`],
+    ['quantisation', info.quantisation],
+    ['layers', formatCount(info.numLayers)],
+    ['heads', `${info.numQueryHeads} query, ${info.numKvHeads} KV, ${info.headDim} numbers each`],
+    ['vocabulary', formatCount(info.vocabSize)],
+    ['trained context', `${formatCount(info.trainedContext)} tokens`],
+    ['RoPE', `base ${info.ropeFreqBase}, scaling ${info.ropeScaling}`],
+    ['chat template', info.chatTemplate === null ? 'none' : 'yes'],
+    ['KV per token', formatBytes(info.kvBytesPerToken)],
+  ];
+}
+
+function memoryRows(
+  memory: {
+    context: number;
+    weightsBytes: number;
+    kvBytes: number;
+    indexBytes: number;
+    totalBytes: number;
+    availableBytes: number;
+  },
+  info: NativeModelInfo,
+): string[][] {
+  const fits = memory.totalBytes <= memory.availableBytes;
+  const beyond = memory.context > info.trainedContext ? ' (beyond what the model was trained for)' : '';
+  return [
+    [`context of ${formatCount(memory.context)}`, `${formatBytes(memory.totalBytes)}${beyond}`],
+    ['  weights', formatBytes(memory.weightsBytes)],
+    ['  keys and values', formatBytes(memory.kvBytes)],
+    ['  index, at most', formatBytes(memory.indexBytes)],
+    ['free here', `${formatBytes(memory.availableBytes)}: ${fits ? 'enough' : 'not enough'}`],
+  ];
+}

@@ -1,0 +1,64 @@
+/** `ctkvr serve`: the OpenAI-compatible server of @ctkvr/server. */
+import { Command } from 'commander';
+import type { CommandContext, RunAction } from '../command-context.js';
+import { note } from '../console-io.js';
+import {
+  addModelOptions,
+  addSelectorOptions,
+  integer,
+  type ModelOptions,
+  type SelectorFlags,
+  selectorSettings,
+} from '../parse-options.js';
+import { ProgressLine } from '../progress-line.js';
+
+interface ServeFlags extends ModelOptions, SelectorFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly name?: string;
+  readonly maxRunning: number;
+  readonly maxQueued: number;
+}
+
+export function serveCommand(run: RunAction): Command {
+  const command = new Command('serve').description(
+    'Serve the model over HTTP, compatible with OpenAI clients. Ctrl-C stops it.',
+  );
+  addModelOptions(command);
+  addSelectorOptions(command);
+  return command
+    .option('--host <address>', 'address to listen on; anything but a loopback address is open to others', '127.0.0.1')
+    .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
+    .option('--name <id>', 'model name that clients send (default: from the model)')
+    .option('--max-running <count>', 'requests that run at once', integer(1), 4)
+    .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 32)
+    .action((flags: ServeFlags) => run((context) => serve(flags, context)));
+}
+
+export async function serve(flags: ServeFlags, { io, signal }: CommandContext): Promise<void> {
+  // Loaded here: no other command needs the HTTP stack.
+  const { startServer } = await import('@ctkvr/server');
+  const progress = new ProgressLine(io);
+  const server = await startServer({
+    model: flags.model,
+    host: flags.host,
+    port: flags.port,
+    maxRunning: flags.maxRunning,
+    maxQueued: flags.maxQueued,
+    selector: selectorSettings(flags),
+    handleSignals: false,
+    ...(flags.name === undefined ? {} : { modelName: flags.name }),
+    ...(flags.context === undefined ? {} : { contextLength: flags.context }),
+    load: {
+      numThreads: flags.threads,
+      signal,
+      onDownloadProgress: progress.onDownload,
+      onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),
+    },
+  }).finally(() => progress.clear());
+  const stop = () => void server.close();
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
+  await note(io, `${server.modelName} is served at ${server.url}/v1 (Ctrl-C stops it)`);
+  await server.closed;
+}

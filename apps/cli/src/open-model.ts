@@ -1,0 +1,28 @@
+/** Loads the model a command was asked to use, with progress on the terminal. */
+import { loadModel, type Model } from '@ctkvr/model-runner';
+import type { ModelOptions } from './parse-options.js';
+import type { ProgressLine } from './progress-line.js';
+
+/** @throws {CtkvrError} what loadModel throws. */
+export async function openModel(
+  options: ModelOptions,
+  context: { readonly progress: ProgressLine; readonly signal: AbortSignal },
+): Promise<Model> {
+  const { progress, signal } = context;
+  try {
+    return await loadModel(options.model, {
+      numThreads: options.threads,
+      signal,
+      ...(options.context === undefined ? {} : { contextLength: options.context }),
+      onDownloadProgress: progress.onDownload,
+      onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),
+    });
+  } finally {
+    progress.clear();
+  }
+}
+
+/** Query heads per KV head. */
+export function groupSizeOf(model: Model): number {
+  return model.info.numQueryHeads / model.info.numKvHeads;
+}

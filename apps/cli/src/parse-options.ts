@@ -1,0 +1,116 @@
+/** Option values from their texts, and the options that several commands share. Errors name the option, what it takes and what it got. */
+import { type PresetName, presetNames, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
+import { DEFAULT_MODEL } from '@ctkvr/model-runner';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+/** Returns a parser of integers from `min` to `max`. */
+export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^-?\d+$/.test(text.trim()) || value < min || value > max) {
+      const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+      throw new InvalidArgumentError(`It must be an integer ${range}.`);
+    }
+    return value;
+  };
+}
+
+/** Returns a parser of numbers from `min` to `max`. */
+export function decimal(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+/** Parses `a,b,c`, each one of `allowed`, without repeats. */
+export function listOf<T extends string>(allowed: readonly T[]): (text: string) => T[] {
+  return (text) => {
+    const items = text.split(',').map((item) => item.trim());
+    for (const item of items) {
+      if (!(allowed as readonly string[]).includes(item)) {
+        throw new InvalidArgumentError(`It must be a list of ${allowed.join(', ')}; "${item}" is none of them.`);
+      }
+    }
+    if (new Set(items).size !== items.length) throw new InvalidArgumentError('It names something twice.');
+    return items as T[];
+  };
+}
+
+export interface ModelOptions {
+  readonly model: string;
+  readonly context?: number;
+  readonly threads: number;
+}
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .option(
+      '-m, --model <model>',
+      'path of a GGUF file, catalogue name, or owner/repo:file on the Hugging Face hub',
+      DEFAULT_MODEL,
+    )
+    .option(
+      '--context <tokens>',
+      'tokens of prompt and answer together (default: what the model was trained for)',
+      integer(1),
+    )
+    .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0);
+}
+
+export interface SelectorFlags {
+  readonly selector?: SelectorName;
+  readonly preset: PresetName;
+  readonly maxSelected?: number;
+}
+
+export function addSelectorOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--selector <name>', 'which keys a step reads (default: ctkvr)').choices(selectorNames))
+    .addOption(new Option('--preset <name>', 'settings of the selector').choices(presetNames).default('balanced'))
+    .option('--max-selected <count>', 'values read per KV head and token; 0 = those of all candidates', integer(0));
+}
+
+export function selectorSettings(flags: SelectorFlags): Partial<SelectorOptions> & { preset: PresetName } {
+  return {
+    preset: flags.preset,
+    ...(flags.selector === undefined ? {} : { selector: flags.selector }),
+    ...(flags.maxSelected === undefined ? {} : { maxSelected: flags.maxSelected }),
+  };
+}
+
+export interface SamplingFlags {
+  readonly seed?: number;
+  readonly temperature: number;
+  readonly topP: number;
+  readonly topK: number;
+  readonly repeatPenalty: number;
+  readonly maxTokens: number;
+}
+
+export function addSamplingOptions(command: Command): Command {
+  return command
+    .option('--temperature <value>', '0 = always the likeliest token', decimal(0, 10), 0)
+    .option('--top-p <value>', 'smallest set of tokens with this probability; 1 = off', decimal(0, 1), 1)
+    .option('--top-k <count>', 'only this many likeliest tokens; 0 = off', integer(0, 0x7fff_ffff), 0)
+    .option(
+      '--repeat-penalty <value>',
+      'above 1, tokens seen lately become less likely; 1 = off',
+      decimal(0.01, 100),
+      1,
+    )
+    .option(
+      '--seed <number>',
+      'replays a drawn answer (default: a new one each time, printed with --json)',
+      integer(0, 0xffff_ffff),
+    )
+    .option('--max-tokens <count>', 'longest answer', integer(1), 512);
+}
+
+/** minP is off: the options that are shown are the only ones that act. */
+export function samplingOf({ temperature, topP, topK, repeatPenalty, seed }: SamplingFlags) {
+  return { temperature, topP, topK, repeatPenalty, minP: 0, ...(seed === undefined ? {} : { seed }) };
+}

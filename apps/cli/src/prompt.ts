@@ -1,0 +1,20 @@
+/** The conversation that asks a question of a document. */
+
+/** Text of the user's turn. The question comes last unless `questionFirst`: then it frames the reading, and is repeated at the end. */
+export function documentTurn(input: {
+  readonly document: string;
+  readonly question: string;
+  readonly questionFirst?: boolean;
+}): string {
+  const document = input.document.trim();
+  const question = input.question.trim();
+  return input.questionFirst ? `${question}\n\n${document}\n\n${question}` : `${document}\n\n${question}`;
+}
+
+/** Number of leading tokens that `a` and `b` share. */
+export function commonPrefixLength(a: Int32Array, b: Int32Array): number {
+  const end = Math.min(a.length, b.length);
+  let length = 0;
+  while (length < end && a[length] === b[length]) length++;
+  return length;
+}

@@ -1,0 +1,118 @@
+/** The commands on a real model: set CTKVR_TEST_MODEL to SmolLM2-135M-Instruct (a path or a catalogue name). */
+import { describe, expect, it } from 'vitest';
+import { lighthouseFact, QUESTION } from '../src/demo/lighthouse.js';
+import { ctkvr, startCtkvr } from './run-ctkvr.js';
+
+const model = process.env.CTKVR_TEST_MODEL;
+if (!model) process.stderr.write('apps/cli model tests skipped: CTKVR_TEST_MODEL is not set\n');
+const text = `${'The sea was calm and the ship sailed on under a clear sky. '.repeat(40)}
+${lighthouseFact(482915)}
+${'Gulls followed the ship and the crew sang. '.repeat(40)}`;
+const question = QUESTION;
+
+describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
+  it('ask answers on stdout and puts one line of statistics on stderr', async () => {
+    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--max-tokens', '30'], {
+      input: text,
+    });
+    expect(stdout).toContain('482915');
+    expect(stderr.trim().split('\n')[0]).toMatch(
+      /tokens read, \d+ written \| first token after .* ms\/token \| keys read per head [\d,]+ of [\d,]+ \| estimated attention mass [\d.]+ % \| peak memory/,
+    );
+    expect(code).toBe(0);
+  });
+
+  it('ask --json replays a seed', async () => {
+    const args = [
+      'ask',
+      '-',
+      question,
+      '--model',
+      model!,
+      '--max-tokens',
+      '12',
+      '--temperature',
+      '1.2',
+      '--seed',
+      '7',
+      '--json',
+    ];
+    const [one, two] = [await ctkvr(args, { input: text }), await ctkvr(args, { input: text })].map((run) =>
+      JSON.parse(run.stdout),
+    );
+    expect(one).toMatchObject({
+      question,
+      seed: 7,
+      promptTokens: expect.any(Number),
+      keysReadPerHead: expect.any(Number),
+    });
+    expect(two.answer).toBe(one.answer);
+  });
+
+  it('a prompt beyond the context is refused with the numbers', async () => {
+    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--context', '256'], {
+      input: text,
+    });
+    expect(stderr).toMatch(/256/);
+    expect({ code, stdout }).toEqual({ code: 4, stdout: '' });
+  });
+
+  it('Ctrl-C during the answer leaves with 130', async () => {
+    const running = startCtkvr(['ask', '-', 'Tell a very long story.', '--model', model!], { input: text });
+    running.child.stdout.once('data', () => running.child.kill('SIGINT'));
+    const { code, stderr } = await running.finished;
+    expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
+  });
+
+  it('chat keeps the conversation, one JSON line an answer', async () => {
+    const input = `${question}\nWrite that number again.\n/exit\n`;
+    const { code, stdout } = await ctkvr(['chat', '--model', model!, '--json', '--max-tokens', '24'], { input });
+    const answers = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(answers.map((answer) => answer.question)).toEqual([question, 'Write that number again.']);
+    // The second turn reads only what is new.
+    expect(answers[1].promptTokens).toBeGreaterThan(answers[0].promptTokens);
+    expect(code).toBe(0);
+  });
+
+  it('inspect tells what a context needs', async () => {
+    const { code, stdout } = await ctkvr(['inspect', model!, '--context', '1000', '--json']);
+    const info = JSON.parse(stdout);
+    expect(info).toMatchObject({ supported: true, unsupportedReason: null, memory: { context: 1000 } });
+    expect(info.memory.kvBytes).toBe(1000 * info.kvBytesPerToken);
+    expect(code).toBe(0);
+  });
+
+  it('fidelity: full is dense, retrieval is nearer to it than the window alone', async () => {
+    const input = Array.from({ length: 400 }, (_, i) => `Entry ${i}: the value is ${(i * 7919) % 1000}.`).join('\n');
+    const { code, stdout } = await ctkvr(
+      [
+        'fidelity',
+        '--model',
+        model!,
+        '--text',
+        '-',
+        '--tokens',
+        '1500',
+        '--steps',
+        '8',
+        '--selectors',
+        'full,streaming,ctkvr',
+        '--json',
+      ],
+      { input },
+    );
+    const report = JSON.parse(stdout);
+    expect(code).toBe(0);
+    expect(report.tokens).toBeLessThanOrEqual(1500);
+    expect(report.tokens).toBeGreaterThan(1480);
+    const [full, streaming, retrieved] = report.selectors;
+    expect(full.meanKl).toBeLessThan(0.001);
+    expect(full.attentionMass).toBeGreaterThan(0.999);
+    expect(retrieved.meanKl).toBeLessThan(streaming.meanKl);
+    expect(retrieved.indexBuildMs).toBeGreaterThan(0);
+    expect(retrieved.attentionMass).toBeLessThanOrEqual(1);
+  });
+});

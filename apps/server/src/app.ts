@@ -1,0 +1,80 @@
+/** The routes, on any engine: what `startServer` listens with and what tests call through `app.request()`. */
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { type Logger, pino } from 'pino';
+import { ApiError, toApiError } from './api-error.js';
+import { chatCompletions, unknownModel } from './chat-completions.js';
+import type { ChatEngine } from './chat-engine.js';
+import { localOnly } from './local-only.js';
+import { RequestQueue } from './request-queue.js';
+
+export interface AppDeps {
+  readonly engine: ChatEngine;
+  /** Default: 4 running, 32 waiting. */
+  readonly queue?: RequestQueue;
+  /** Default: silent. */
+  readonly logger?: Logger;
+  /** Aborts every running request. Default: never. */
+  readonly stopSignal?: AbortSignal;
+  /** Refuse requests that come from other hosts' web pages. Default true. */
+  readonly localOnly?: boolean;
+  /** Largest body, bytes. Default 32 MiB: some ten times the text that a context of a million tokens holds. */
+  readonly maxBodyBytes?: number;
+  /** Silence in a stream after which a comment is sent, ms. Default 10,000. */
+  readonly keepAliveMs?: number;
+}
+
+/** What runs and waits unless told otherwise. */
+export const defaultQueueOptions = { maxRunning: 4, maxQueued: 32 };
+
+/** Returns the application. It owns nothing: engine and queue are the caller's to close. */
+export function createApp(deps: AppDeps): Hono {
+  const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
+  const queue = deps.queue ?? new RequestQueue(defaultQueueOptions);
+  const stopSignal = deps.stopSignal ?? new AbortController().signal;
+  const app = new Hono();
+
+  app.onError((error, context) => {
+    const failure = toApiError(error);
+    if (failure.status === 500) logger.error({ err: failure.cause ?? failure }, 'request failed');
+    if (failure.retryAfterSeconds !== null) context.header('retry-after', String(failure.retryAfterSeconds));
+    return context.json(failure.toBody(), { status: failure.status as 400 });
+  });
+  app.notFound((context) => {
+    const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
+    return context.json(failure.toBody(), 404);
+  });
+  if (deps.localOnly ?? true) app.use(localOnly());
+
+  const model = { id: engine.modelId, object: 'model', created: engine.createdAt, owned_by: 'ctkvr' };
+  app.get('/v1/models', (context) => context.json({ object: 'list', data: [model] }));
+  app.get('/v1/models/:id{.+}', (context) => {
+    if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);
+    return context.json(model);
+  });
+  app.get('/health', (context) =>
+    context.json(
+      {
+        status: queue.closed ? 'stopping' : 'ok',
+        model: engine.modelId,
+        contextLength: engine.contextLength,
+        running: queue.numRunning,
+        queued: queue.numQueued,
+      },
+      queue.closed ? 503 : 200,
+    ),
+  );
+  app.post(
+    '/v1/chat/completions',
+    bodyLimit({
+      maxSize: maxBodyBytes,
+      onError: () => {
+        throw new ApiError(413, `The body is larger than the ${maxBodyBytes} bytes this server takes`, {
+          code: 'request_too_large',
+        });
+      },
+    }),
+    chatCompletions({ engine, queue, logger, stopSignal, keepAliveMs: deps.keepAliveMs ?? 10_000 }),
+  );
+  return app;
+}

@@ -1,0 +1,50 @@
+/**
+ * What the routes ask of the side that runs the model. `SessionChatEngine` is the one that ships; the routes know nothing of
+ * sessions, so that the model can later run in a process of its own.
+ */
+import type { ChatRequest } from './chat-request.js';
+
+export interface ChatEngine {
+  /** The name clients send as `model`. */
+  readonly modelId: string;
+  /** Seconds since 1970 at which the model was loaded. */
+  readonly createdAt: number;
+  /** Tokens that prompt and answer may have together. */
+  readonly contextLength: number;
+  /**
+   * Renders and tokenizes the messages; reserves nothing.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the model's chat template refuses the messages.
+   */
+  prepare(request: ChatRequest): Promise<PreparedChat>;
+}
+
+export interface PreparedChat {
+  readonly numPromptTokens: number;
+  /**
+   * Runs the request. The first event is `opened`, before any work on the prompt: what cannot start fails there. Memory is held
+   * from the first `next()` until the generator ends, throws or is returned.
+   */
+  run(signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined>;
+}
+
+export type ChatEvent =
+  | { readonly type: 'opened' }
+  | { readonly type: 'text'; readonly text: string }
+  | { readonly type: 'finish'; readonly finish: ChatFinish };
+
+export interface ChatFinish {
+  readonly reason: 'stop' | 'length';
+  readonly numCompletionTokens: number;
+  readonly statistics: ChatStatistics;
+}
+
+/** Our own addition to a response, under the key `ctkvr`. */
+export interface ChatStatistics {
+  /** From the start of the prefill to the first generated token; null when there was none. */
+  readonly time_to_first_token_ms: number | null;
+  /** Mean over the generated tokens after the first; null when there were fewer than two. */
+  readonly ms_per_token: number | null;
+  /** Keys read per KV head in the last decode step, of how many; null before the first decode step. */
+  readonly keys_read_per_head: number | null;
+  readonly keys_per_head: number | null;
+}

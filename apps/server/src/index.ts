@@ -1,0 +1,15 @@
+export type { ApiErrorBody, ErrorStatus } from './api-error.js';
+export { ApiError, toApiError } from './api-error.js';
+export type { AppDeps } from './app.js';
+export { createApp } from './app.js';
+export type { ChatEngine, ChatEvent, ChatFinish, ChatStatistics, PreparedChat } from './chat-engine.js';
+export type { ChatMessage, ChatRequest } from './chat-request.js';
+export { parseChatRequest } from './chat-request.js';
+export type { RequestQueueOptions } from './request-queue.js';
+export { RequestQueue } from './request-queue.js';
+export type { ListenOptions, StopSignal } from './running-server.js';
+export { listen, RunningServer } from './running-server.js';
+export type { SessionChatEngineOptions } from './session-chat-engine.js';
+export { SessionChatEngine } from './session-chat-engine.js';
+export type { StartServerOptions } from './start-server.js';
+export { startServer } from './start-server.js';

@@ -1,0 +1,173 @@
+/** A listening server over any engine, and its end: requests drain, those that take too long are cancelled. */
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { CtkvrError } from '@ctkvr/core';
+import { serve } from '@hono/node-server';
+import { type Logger, pino } from 'pino';
+import { createApp, defaultQueueOptions } from './app.js';
+import type { ChatEngine } from './chat-engine.js';
+import { ConnectionTracker } from './connection-tracker.js';
+import { isLoopback } from './local-only.js';
+import { RequestQueue } from './request-queue.js';
+
+export interface ListenOptions {
+  /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it; there is no authentication yet. */
+  readonly host?: string;
+  /** Default 8080; 0 = any free one. */
+  readonly port?: number;
+  /** Requests that run at once. Default 4. */
+  readonly maxRunning?: number;
+  /** Requests that may wait beyond those. Default 32. */
+  readonly maxQueued?: number;
+  /** Milliseconds that running requests get to end once the server stops. Default 10,000. */
+  readonly shutdownGraceMs?: number;
+  /** Stop on SIGINT and SIGTERM; the second one does not wait. Default true. */
+  readonly handleSignals?: boolean;
+  /** Default: one line of JSON an event on stderr; never holds prompts or answers. */
+  readonly logger?: Logger;
+}
+
+export type StopSignal = 'SIGINT' | 'SIGTERM';
+
+const stopSignals: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
+
+/** Milliseconds a cancelled request has to write its last frame before its connection is cut. */
+const LAST_FRAME_MS = 1000;
+
+export class RunningServer {
+  /** `http://host:port`, with the port really taken. */
+  readonly url: string;
+  readonly port: number;
+  /** The name clients send as `model`. */
+  readonly modelName: string;
+  /** Resolves once the server has stopped: with the signal that stopped it, or null after close(). */
+  readonly closed: Promise<StopSignal | null>;
+  readonly #server: Server;
+  readonly #parts: ServerParts;
+  readonly #connections: ConnectionTracker;
+  readonly #onSignal = (signal: StopSignal) => this.#stopOnSignal(signal);
+  #settleClosed!: { resolve: (signal: StopSignal | null) => void; reject: (error: unknown) => void };
+  #closing: Promise<void> | null = null;
+  #stoppedBy: StopSignal | null = null;
+
+  /** @internal made by `listen` */
+  constructor(server: Server, parts: ServerParts) {
+    const { host = '127.0.0.1', handleSignals = true } = parts.options;
+    this.#server = server;
+    this.#connections = new ConnectionTracker(server);
+    this.#parts = parts;
+    this.port = (server.address() as AddressInfo).port;
+    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`;
+    this.modelName = parts.modelName;
+    this.closed = new Promise((resolve, reject) => {
+      this.#settleClosed = { resolve, reject };
+    });
+    this.closed.catch(() => {}); // who called close() sees the error there
+    if (handleSignals) for (const signal of stopSignals) process.on(signal, this.#onSignal);
+    parts.logger.info({ url: this.url, model: this.modelName }, 'listening');
+  }
+
+  /** Refuses new requests, gives running ones `shutdownGraceMs`, cancels the rest, frees what the server owns. Idempotent. */
+  close(): Promise<void> {
+    if (this.#closing === null) {
+      this.#closing = this.#close();
+      this.#closing.then(
+        () => this.#settleClosed.resolve(this.#stoppedBy),
+        (error: unknown) => this.#settleClosed.reject(error),
+      );
+    }
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const { queue, stop, logger, options, release } = this.#parts;
+    logger.info({ running: queue.numRunning, queued: queue.numQueued }, 'stopping');
+    queue.close();
+    const grace = setTimeout(() => stop.abort(), options.shutdownGraceMs ?? 10_000);
+    try {
+      await drain(this.#server, this.#connections, stop.signal);
+    } finally {
+      clearTimeout(grace);
+      stop.abort();
+      await release();
+      for (const signal of stopSignals) process.off(signal, this.#onSignal);
+    }
+    logger.info('stopped');
+  }
+
+  #stopOnSignal(signal: StopSignal): void {
+    if (this.#closing !== null) {
+      this.#parts.stop.abort();
+      return;
+    }
+    this.#stoppedBy = signal;
+    this.close().catch((error: unknown) => this.#parts.logger.fatal({ err: error }, 'could not stop cleanly'));
+  }
+}
+
+interface ServerParts {
+  readonly queue: RequestQueue;
+  readonly stop: AbortController;
+  readonly logger: Logger;
+  readonly modelName: string;
+  readonly options: ListenOptions;
+  /** Frees what the server owns, once nothing runs any more. */
+  readonly release: () => Promise<void>;
+}
+
+/**
+ * Resolves when the server listens. `release` runs at its end, and also when it cannot begin.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound.
+ */
+export async function listen(
+  engine: ChatEngine,
+  options: ListenOptions = {},
+  release: () => Promise<void> = async () => {},
+): Promise<RunningServer> {
+  const { host = '127.0.0.1', port = 8080 } = options;
+  const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+  const queue = new RequestQueue({
+    maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
+    maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
+  });
+  const stop = new AbortController();
+  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, localOnly: isLoopback(host) });
+  try {
+    const server = await bind(app.fetch, { host, port });
+    return new RunningServer(server, { queue, stop, logger, modelName: engine.modelId, options, release });
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** Stops listening and resolves when every connection has ended: idle ones at once, busy ones after their answer. */
+async function drain(server: Server, connections: ConnectionTracker, stopped: AbortSignal): Promise<void> {
+  const cutOff = () => setTimeout(() => server.closeAllConnections(), LAST_FRAME_MS).unref();
+  stopped.addEventListener('abort', cutOff, { once: true });
+  const ended = new Promise<void>((resolve) => server.close(() => resolve()));
+  connections.drain();
+  await ended;
+  stopped.removeEventListener('abort', cutOff);
+}
+
+function bind(fetch: Parameters<typeof serve>[0]['fetch'], address: { host: string; port: number }): Promise<Server> {
+  const { host, port } = address;
+  return new Promise((resolve, reject) => {
+    // Without other options @hono/node-server makes a plain node:http server.
+    const server = serve({ fetch, hostname: host, port }, () => resolve(server)) as Server;
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why = error.code === 'EADDRINUSE' ? 'another program listens there; choose another port' : error.message;
+      reject(
+        new CtkvrError('CTKVR_INVALID_OPTION', `Cannot listen on ${host}:${port}: ${why}`, {
+          fields: { option: 'port', host, port },
+          cause: error,
+        }),
+      );
+    });
+  });
+}

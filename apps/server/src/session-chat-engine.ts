@@ -1,0 +1,130 @@
+/**
+ * Chat requests on a loaded model: one session a request, opened when the request runs and closed whatever happens. Sessions that
+ * run at the same time share engine steps through the model's step composer.
+ */
+import { randomInt } from 'node:crypto';
+import { CtkvrError, type PresetName, type SelectorOptions } from '@ctkvr/core';
+import type { Model, Session } from '@ctkvr/model-runner';
+import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
+import type { ChatRequest } from './chat-request.js';
+
+export interface SessionChatEngineOptions {
+  readonly model: Model;
+  readonly modelId: string;
+  /** Tokens of prompt and answer together; at most what the model was loaded for. */
+  readonly contextLength: number;
+  readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
+}
+
+export class SessionChatEngine implements ChatEngine {
+  readonly modelId: string;
+  readonly createdAt = Math.floor(Date.now() / 1000);
+  readonly contextLength: number;
+  readonly #model: Model;
+  readonly #selector: SessionChatEngineOptions['selector'];
+
+  constructor(options: SessionChatEngineOptions) {
+    this.modelId = options.modelId;
+    this.contextLength = options.contextLength;
+    this.#model = options.model;
+    this.#selector = options.selector;
+  }
+
+  async prepare(request: ChatRequest): Promise<PreparedChat> {
+    const tokens = await this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true });
+    const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
+    return { numPromptTokens: tokens.length, run: (signal) => this.#run(tokens, { request, maxTokens, signal }) };
+  }
+
+  async *#run(
+    tokens: Int32Array,
+    { request, maxTokens, signal }: { request: ChatRequest; maxTokens: number; signal: AbortSignal },
+  ): AsyncGenerator<ChatEvent, void, undefined> {
+    await using session = this.#model.createSession({
+      contextLength: tokens.length + maxTokens,
+      ...(this.#selector === undefined ? {} : { selector: this.#selector }),
+    });
+    yield { type: 'opened' };
+    const clock = new TokenClock();
+    await session.prefill(tokens, { signal });
+    for await (const event of session.generate({
+      maxTokens,
+      signal,
+      stop: request.stop,
+      sampling: toSampling(request),
+    })) {
+      clock.tick(event.statistics.counters);
+      if (event.text !== '') yield { type: 'text', text: event.text };
+    }
+    yield { type: 'finish', finish: toFinish(session, clock) };
+  }
+
+  /** Tokens the answer may have. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
+  #maxTokens(numPromptTokens: number, asked: number | null): number {
+    const room = this.contextLength - numPromptTokens;
+    const wanted = asked ?? Math.max(room, 1);
+    if (wanted <= room) return wanted;
+    throw new CtkvrError(
+      'CTKVR_CONTEXT_EXCEEDED',
+      `This server's context holds ${this.contextLength} tokens; the messages have ${numPromptTokens} and the answer may have ${wanted}. Shorten the messages or lower max_completion_tokens.`,
+      { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens, completionTokens: wanted } },
+    );
+  }
+}
+
+function toSampling(request: ChatRequest) {
+  return {
+    temperature: request.temperature,
+    topP: request.topP,
+    topK: 0,
+    minP: 0,
+    repeatPenalty: 1,
+    frequencyPenalty: request.frequencyPenalty,
+    presencePenalty: request.presencePenalty,
+    seed: request.seed ?? randomInt(2 ** 32),
+  };
+}
+
+function toFinish(session: Session, clock: TokenClock): ChatFinish {
+  const last = session.lastFinish;
+  if (last === null || last.reason === 'aborted') throw new CtkvrError('CTKVR_ABORTED', 'The request was cancelled.');
+  return {
+    reason: last.reason === 'length' ? 'length' : 'stop',
+    numCompletionTokens: last.numTokens,
+    statistics: clock.statistics(),
+  };
+}
+
+type Counters = { readonly heads: number; readonly keysTotal: number; readonly keysRead: number };
+
+/** Times tokens as they come; made when the prefill starts. */
+class TokenClock {
+  readonly #startedAt = performance.now();
+  #firstAt: number | null = null;
+  #lastAt = 0;
+  #numTokens = 0;
+  #counters: Counters | null = null;
+
+  tick(counters: Counters | null): void {
+    this.#lastAt = performance.now();
+    this.#firstAt ??= this.#lastAt;
+    this.#numTokens += 1;
+    this.#counters = counters ?? this.#counters;
+  }
+
+  statistics(): ChatFinish['statistics'] {
+    const perHead = (sum: number | undefined) =>
+      sum === undefined || !this.#counters?.heads ? null : Math.round(sum / this.#counters.heads);
+    const decoded = this.#numTokens - 1;
+    return {
+      time_to_first_token_ms: this.#firstAt === null ? null : round(this.#firstAt - this.#startedAt),
+      ms_per_token: this.#firstAt === null || decoded < 1 ? null : round((this.#lastAt - this.#firstAt) / decoded),
+      keys_read_per_head: perHead(this.#counters?.keysRead),
+      keys_per_head: perHead(this.#counters?.keysTotal),
+    };
+  }
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 100) / 100;
+}

@@ -1,0 +1,45 @@
+/** Loads a model and listens: what `ctkvr serve` runs. */
+import path from 'node:path';
+import type { PresetName, SelectorOptions } from '@ctkvr/core';
+import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
+import { type ListenOptions, listen, type RunningServer } from './running-server.js';
+import { SessionChatEngine } from './session-chat-engine.js';
+
+export interface StartServerOptions extends ListenOptions {
+  /** A loaded model, which stays the caller's to close; or a path, catalogue name or `owner/repo:file`, which is loaded and closed here. */
+  readonly model: Model | string;
+  /** The name clients send. Default: the catalogue name, or the file's name without `.gguf`. */
+  readonly modelName?: string;
+  /** Tokens of prompt and answer together. Default, and most for a loaded model: what it was loaded for. */
+  readonly contextLength?: number;
+  readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
+  /** Passed on to loadModel when `model` is a string. */
+  readonly load?: Omit<LoadModelOptions, 'contextLength'>;
+}
+
+/**
+ * Resolves when the server listens.
+ * @throws {CtkvrError} what loadModel throws; CTKVR_INVALID_OPTION when the address cannot be bound.
+ */
+export async function startServer(options: StartServerOptions): Promise<RunningServer> {
+  const { contextLength, selector } = options;
+  const owned =
+    typeof options.model === 'string'
+      ? await loadModel(options.model, { ...options.load, ...(contextLength === undefined ? {} : { contextLength }) })
+      : null;
+  const model = owned ?? (options.model as Model);
+  const engine = new SessionChatEngine({
+    model,
+    modelId: options.modelName ?? nameOf(options.model),
+    contextLength: Math.min(contextLength ?? model.contextLength, model.contextLength),
+    ...(selector === undefined ? {} : { selector }),
+  });
+  return listen(engine, options, async () => {
+    await owned?.close();
+  });
+}
+
+function nameOf(model: Model | string): string {
+  const source = typeof model === 'string' ? model : model.info.path;
+  return path.basename(source.split(':').at(-1) ?? source, '.gguf');
+}

@@ -1,0 +1,183 @@
+/**
+ * The official OpenAI client against a listening server with a real model. Needs CTKVR_TEST_MODEL (a GGUF file, SmolLM2-135M-Instruct
+ * in our own runs) and the native build.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import OpenAI from 'openai';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RunningServer, startServer } from '../src/index.js';
+
+const modelPath = process.env.CTKVR_TEST_MODEL;
+const title = `OpenAI client${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
+
+// Other programs on the machine can make a token take seconds.
+describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
+  let server: RunningServer;
+  let client: OpenAI;
+
+  beforeAll(async () => {
+    server = await startServer({
+      model: modelPath!,
+      modelName: 'test-model',
+      port: 0,
+      contextLength: 8192,
+      logger: pino({ level: 'silent' }),
+      handleSignals: false,
+    });
+    client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  }, 120_000);
+
+  afterAll(async () => {
+    await server?.close();
+  });
+
+  const ask = (
+    content: string,
+    more: { max_completion_tokens?: number; temperature?: number; seed?: number } = {},
+  ) => ({
+    model: 'test-model',
+    messages: [{ role: 'user' as const, content }],
+    temperature: 0,
+    max_completion_tokens: 16,
+    ...more,
+  });
+  const health = async () => (await fetch(`${server.url}/health`)).json() as Promise<{ running: number }>;
+  const idleWithin = async (ms: number) => {
+    const deadline = performance.now() + ms;
+    while ((await health()).running > 0) {
+      if (performance.now() > deadline) throw new Error(`still running after ${ms} ms`);
+      await delay(20);
+    }
+  };
+
+  test('lists the model', async () => {
+    expect((await client.models.list()).data.map((model) => model.id)).toEqual(['test-model']);
+  });
+
+  test('answers, with usage and statistics', async () => {
+    const answer = await client.chat.completions.create(ask('What is the capital of France?'));
+    expect(answer.choices[0]?.message.content).toContain('Paris');
+    expect(answer.usage!.prompt_tokens).toBeGreaterThan(5);
+    expect(answer.usage!.total_tokens).toBe(answer.usage!.prompt_tokens + answer.usage!.completion_tokens);
+    expect(answer).toMatchObject({ ctkvr: { time_to_first_token_ms: expect.any(Number) } });
+  });
+
+  test('streams the same greedy answer, usage last', async () => {
+    const whole = await client.chat.completions.create(ask('Name three colours.'));
+    const stream = await client.chat.completions.create({
+      ...ask('Name three colours.'),
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    const chunks = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(
+      whole.choices[0]?.message.content,
+    );
+    expect(chunks.at(-1)?.usage).toEqual(whole.usage);
+    expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
+  });
+
+  test('max_completion_tokens ends with length after exactly as many tokens', async () => {
+    const answer = await client.chat.completions.create(ask('Tell me a long story.', { max_completion_tokens: 5 }));
+    expect(answer.choices[0]?.finish_reason).toBe('length');
+    expect(answer.usage?.completion_tokens).toBe(5);
+  });
+
+  test('a stop string ends the answer and is not in it', async () => {
+    const question = { ...ask('What is the capital of France?'), stop: 'Paris' };
+    const answer = await client.chat.completions.create(question);
+    expect(answer.choices[0]?.finish_reason).toBe('stop');
+    expect(answer.choices[0]?.message.content).not.toContain('Paris');
+  });
+
+  test('a seed replays a drawn answer, another seed gives another', async () => {
+    const draw = async (seed: number) => {
+      const answer = await client.chat.completions.create(
+        ask('Invent a name for a ship.', { temperature: 1.2, seed, max_completion_tokens: 24 }),
+      );
+      return answer.choices[0]?.message.content;
+    };
+    const first = await draw(7);
+    expect(await draw(7)).toBe(first);
+    const others = [await draw(8), await draw(9)];
+    expect(others.some((other) => other !== first)).toBe(true);
+  });
+
+  test('four at once run together, each with the answer it gets alone', async () => {
+    const questions = ['France', 'Japan', 'Germany', 'Italy'].map((name) => `What is the capital of ${name}?`);
+    const answer = async (question: string) =>
+      (await client.chat.completions.create(ask(question))).choices[0]?.message.content;
+    const alone = [];
+    for (const question of questions) alone.push(await answer(question));
+    for (const [index, capital] of ['Paris', 'Tokyo', 'Berlin'].entries()) expect(alone[index]).toContain(capital);
+
+    const watching = new AbortController();
+    const mostRunning = (async () => {
+      let most = 0;
+      while (!watching.signal.aborted) {
+        most = Math.max(most, (await health()).running);
+        await delay(5);
+      }
+      return most;
+    })();
+    expect(await Promise.all(questions.map(answer))).toEqual(alone);
+    watching.abort();
+    expect(await mostRunning).toBe(4);
+  });
+
+  test('leaving a stream frees the session', async () => {
+    const leave = new AbortController();
+    const stream = await client.chat.completions.create(
+      { ...ask('Count from 1 to 1000.', { max_completion_tokens: 6000 }), stream: true },
+      { signal: leave.signal },
+    );
+    let numChunks = 0;
+    for await (const _chunk of stream) {
+      numChunks += 1;
+      if (numChunks === 4) leave.abort();
+    }
+    expect(numChunks).toBeLessThan(100);
+    await idleWithin(20_000);
+  });
+
+  test('leaving during a long prefill frees the session', async () => {
+    const long = ask(`${'The sea was calm and the sky was grey. '.repeat(600)}What was grey?`);
+    const leave = new AbortController();
+    const pending = client.chat.completions.create(long, { signal: leave.signal });
+    const failure = expect(pending).rejects.toThrow(OpenAI.APIUserAbortError);
+    while ((await health()).running === 0) await delay(5);
+    leave.abort();
+    await failure;
+    await idleWithin(20_000);
+  });
+
+  test('bad requests arrive as the client’s typed errors', async () => {
+    const badTemperature = client.chat.completions.create(ask('x', { temperature: 9 }));
+    await expect(badTemperature).rejects.toMatchObject({ status: 400, param: 'temperature' });
+    const badModel = client.chat.completions.create({ ...ask('x'), model: 'other' });
+    await expect(badModel).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const tooLong = client.chat.completions.create({ ...ask('word '.repeat(9000)), stream: true });
+    await expect(tooLong).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
+  });
+
+  test('close() lets a running answer end and refuses new ones', async () => {
+    const second = await startServer({
+      model: modelPath!,
+      modelName: 'test-model',
+      port: 0,
+      contextLength: 2048,
+      logger: pino({ level: 'silent' }),
+      handleSignals: false,
+      shutdownGraceMs: 120_000,
+    });
+    const other = new OpenAI({ baseURL: `${second.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    const running = other.chat.completions.create(ask('Tell me a story.', { max_completion_tokens: 10 }));
+    while (((await (await fetch(`${second.url}/health`)).json()) as { running: number }).running === 0) await delay(5);
+    const closed = second.close();
+    expect((await running).usage?.completion_tokens).toBeGreaterThan(0);
+    await closed;
+    await expect(other.models.list()).rejects.toBeInstanceOf(OpenAI.APIConnectionError);
+  });
+});

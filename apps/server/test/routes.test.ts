@@ -1,0 +1,258 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { createApp, RequestQueue } from '../src/index.js';
+import { EchoEngine } from './echo-engine.js';
+
+const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
+
+function setUp(options: { maxRunning?: number; maxQueued?: number; maxBodyBytes?: number; keepAliveMs?: number } = {}) {
+  const engine = new EchoEngine();
+  const queue = new RequestQueue({ maxRunning: options.maxRunning ?? 4, maxQueued: options.maxQueued ?? 4 });
+  const stop = new AbortController();
+  const app = createApp({ engine, queue, stopSignal: stop.signal, ...options });
+  const post = (body: unknown, init: RequestInit = {}) =>
+    app.request('/v1/chat/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+      ...init,
+    });
+  return { app, engine, queue, stop, post };
+}
+
+/** Events of an SSE body, parsed; `[DONE]` stays a string. */
+async function readEvents(response: Response) {
+  const text = await response.text();
+  return text
+    .split('\n\n')
+    .filter((block) => block.startsWith('data: '))
+    .map((block) => block.slice('data: '.length))
+    .map((data) => (data === '[DONE]' ? data : JSON.parse(data)));
+}
+
+describe('models and health', () => {
+  test('lists the one model and finds it by name', async () => {
+    const { app } = setUp();
+    const list = (await (await app.request('/v1/models')).json()) as { data: { id: string }[] };
+    expect(list.data.map((model) => model.id)).toEqual(['echo']);
+    expect((await app.request('/v1/models/echo')).status).toBe(200);
+    expect((await app.request('/v1/models/owner/other')).status).toBe(404);
+  });
+
+  test('health says ok, then stopping with 503', async () => {
+    const { app, queue } = setUp();
+    expect(await (await app.request('/health')).json()).toMatchObject({ status: 'ok', running: 0, queued: 0 });
+    queue.close();
+    expect((await app.request('/health')).status).toBe(503);
+  });
+
+  test('an unknown route is a JSON 404', async () => {
+    const response = await setUp().app.request('/v1/nothing');
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ error: { code: 'not_found' } });
+  });
+});
+
+describe('answers', () => {
+  test('a whole answer has text, finish reason and usage', async () => {
+    const response = await setUp().post(hello);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toMatchObject({
+      object: 'chat.completion',
+      model: 'echo',
+      choices: [{ message: { role: 'assistant', content: 'one two three ' }, finish_reason: 'stop' }],
+      usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6 },
+    });
+  });
+
+  test('max_completion_tokens bounds it, and goes before max_tokens', async () => {
+    const body = await (await setUp().post({ ...hello, max_tokens: 1, max_completion_tokens: 2 })).json();
+    expect(body).toMatchObject({ choices: [{ message: { content: 'one two ' }, finish_reason: 'length' }] });
+  });
+
+  test('a stream has role, text, finish, usage and [DONE], one id throughout', async () => {
+    const { post, engine, queue } = setUp();
+    const response = await post({ ...hello, stream: true, stream_options: { include_usage: true } });
+    expect(response.headers.get('content-type')).toContain('text/event-stream');
+    const events = await readEvents(response);
+    expect(events.at(-1)).toBe('[DONE]');
+    const chunks = events.slice(0, -1);
+    expect(new Set(chunks.map((chunk) => chunk.id)).size).toBe(1);
+    expect(chunks[0].choices[0].delta).toEqual({ role: 'assistant', content: '' });
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe('one two three ');
+    expect(chunks.at(-2)).toMatchObject({ choices: [{ delta: {}, finish_reason: 'stop' }], usage: null });
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 6 } });
+    expect([engine.numOpen, queue.numRunning]).toEqual([0, 0]);
+  });
+
+  test('usage is not in a stream that did not ask for it', async () => {
+    const events = await readEvents(await setUp().post({ ...hello, stream: true }));
+    expect(events.some((event) => typeof event === 'object' && 'usage' in event)).toBe(false);
+  });
+
+  test('content may be a list of text parts, and developer is a system message', async () => {
+    const content = [
+      { type: 'text', text: 'a ' },
+      { type: 'text', text: 'b' },
+    ];
+    const body = {
+      model: 'echo',
+      messages: [
+        { role: 'developer', content: 'x' },
+        { role: 'user', content },
+      ],
+    };
+    expect(await (await setUp().post(body)).json()).toMatchObject({ choices: [{ message: { content: 'a b ' } }] });
+  });
+
+  test('silence in a stream is filled with comments', async () => {
+    const { post, stop } = setUp({ keepAliveMs: 20 });
+    const response = await post({ ...hello, messages: [{ role: 'user', content: 'a !hang' }], stream: true });
+    setTimeout(() => stop.abort(), 100);
+    expect(await response.text()).toContain(': keep-alive\n\n');
+  });
+});
+
+describe('bad requests are refused with the field at fault', () => {
+  const cases: [string, unknown, string | null][] = [
+    ['no model', { messages: hello.messages }, 'model'],
+    ['no messages', { model: 'echo' }, 'messages'],
+    ['empty messages', { ...hello, messages: [] }, 'messages'],
+    ['unknown role', { ...hello, messages: [{ role: 'wizard', content: 'x' }] }, 'messages[0].role'],
+    ['content missing', { ...hello, messages: [{ role: 'user' }] }, 'messages[0].content'],
+    [
+      'image part',
+      { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] },
+      'messages[0].content[0].type',
+    ],
+    ['temperature too high', { ...hello, temperature: 3 }, 'temperature'],
+    ['temperature not a number', { ...hello, temperature: 'hot' }, 'temperature'],
+    ['top_p zero', { ...hello, top_p: 0 }, 'top_p'],
+    ['max_tokens zero', { ...hello, max_tokens: 0 }, 'max_tokens'],
+    ['max_tokens a fraction', { ...hello, max_tokens: 1.5 }, 'max_tokens'],
+    ['five stop strings', { ...hello, stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    ['empty stop string', { ...hello, stop: '' }, 'stop'],
+    ['two choices', { ...hello, n: 2 }, 'n'],
+    ['tools', { ...hello, tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools'],
+    ['json mode', { ...hello, response_format: { type: 'json_object' } }, 'response_format'],
+    ['logprobs', { ...hello, logprobs: true }, 'logprobs'],
+    ['stream_options without stream', { ...hello, stream_options: { include_usage: true } }, 'stream_options'],
+    ['a list', [], null],
+    ['null', null, null],
+  ];
+  test.each(cases)('%s', async (_name, body, param) => {
+    const response = await setUp().post(body);
+    expect(response.status).toBe(400);
+    const { error } = (await response.json()) as { error: Record<string, unknown> };
+    expect(error).toMatchObject({ type: 'invalid_request_error', param });
+    expect(Object.keys(error).sort()).toEqual(['code', 'message', 'param', 'type']);
+  });
+
+  test('null stands for absent, harmless fields are ignored', async () => {
+    const nulls = { temperature: null, top_p: null, stop: null, seed: null, n: 1, tools: [], logprobs: false };
+    expect((await setUp().post({ ...hello, ...nulls, user: 'u', metadata: { a: 'b' } })).status).toBe(200);
+  });
+
+  test('invalid JSON', async () => {
+    const response = await setUp().post('{"model": ');
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { code: 'invalid_json' } });
+  });
+
+  test('another content type', async () => {
+    const response = await setUp().post('{}', { headers: { 'content-type': 'text/plain' } });
+    expect(response.status).toBe(415);
+  });
+
+  test('unknown model is a 404 that names the one served', async () => {
+    const response = await setUp().post({ ...hello, model: 'gpt-5' });
+    expect(response.status).toBe(404);
+    const { error } = (await response.json()) as { error: { message: string } };
+    expect(error).toMatchObject({ code: 'model_not_found', param: 'model' });
+    expect(error.message).toContain('echo');
+  });
+
+  test('a body over the limit is a 413', async () => {
+    const response = await setUp({ maxBodyBytes: 100 }).post({ ...hello, user: 'x'.repeat(200) });
+    expect(response.status).toBe(413);
+  });
+
+  test('too long a prompt is context_length_exceeded, streaming too', async () => {
+    const long = { ...hello, messages: [{ role: 'user', content: 'w '.repeat(100) }] };
+    for (const stream of [false, true]) {
+      const response = await setUp().post({ ...long, stream });
+      expect(response.status).toBe(400);
+      expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param: 'messages' } });
+    }
+  });
+
+  test.each([
+    ['origin', { origin: 'https://example.com' }, 'http://localhost/v1/chat/completions'],
+    ['host', {}, 'http://rebound.example.com/v1/chat/completions'],
+  ])('a foreign %s is refused', async (_name, headers, url) => {
+    const response = await setUp().app.request(url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(hello),
+    });
+    expect(response.status).toBe(403);
+  });
+});
+
+describe('failure and load', () => {
+  test('an internal failure is a 500 without its details', async () => {
+    const response = await setUp().post({ ...hello, messages: [{ role: 'user', content: '!fail' }] });
+    expect(response.status).toBe(500);
+    expect(await response.text()).not.toContain('secret');
+  });
+
+  test('a failure in mid-stream is an error frame and no [DONE]', async () => {
+    const { post, engine, queue } = setUp();
+    const events = await readEvents(
+      await post({ ...hello, messages: [{ role: 'user', content: 'a !fail' }], stream: true }),
+    );
+    expect(events.at(-1)).toMatchObject({ error: { type: 'server_error', code: 'internal_error' } });
+    expect(JSON.stringify(events)).not.toContain('secret');
+    expect([engine.numOpen, queue.numRunning]).toEqual([0, 0]);
+  });
+
+  test('one over the limit waits, one over the queue is refused with Retry-After', async () => {
+    const { post, queue, stop, app } = setUp({ maxRunning: 1, maxQueued: 1 });
+    const hang = { ...hello, messages: [{ role: 'user', content: '!hang' }] };
+    const running = post(hang);
+    const waiting = post(hello);
+    await delay(10);
+    expect(await (await app.request('/health')).json()).toMatchObject({ running: 1, queued: 1 });
+    const refused = await post(hello);
+    expect(refused.status).toBe(503);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await refused.json()).toMatchObject({ error: { type: 'server_error', code: 'overloaded' } });
+    stop.abort();
+    expect([(await running).status, (await waiting).status]).toEqual([499, 499]);
+    expect([queue.numRunning, queue.numQueued]).toEqual([0, 0]);
+  });
+
+  test('the place of one that ends goes to the first who waits', async () => {
+    const { post } = setUp({ maxRunning: 1, maxQueued: 3 });
+    const responses = await Promise.all([post(hello), post(hello), post(hello), post(hello)]);
+    expect(responses.map((response) => response.status)).toEqual([200, 200, 200, 200]);
+  });
+
+  test('a client that leaves frees its place: running, waiting, and a stream never read', async () => {
+    const { post, engine, queue } = setUp({ maxRunning: 1, maxQueued: 1 });
+    const hang = { ...hello, messages: [{ role: 'user', content: '!hang' }] };
+    const first = new AbortController();
+    const second = new AbortController();
+    const running = post(hang, { signal: first.signal });
+    const waiting = post(hang, { signal: second.signal });
+    await delay(10);
+    second.abort();
+    await delay(10);
+    expect([engine.numOpen, queue.numRunning, queue.numQueued]).toEqual([1, 1, 0]);
+    first.abort();
+    await Promise.all([running, waiting]);
+    const stream = await post({ ...hang, stream: true });
+    await stream.body?.cancel();
+    expect([engine.numOpen, queue.numRunning, queue.numQueued]).toEqual([0, 0, 0]);
+  });
+});

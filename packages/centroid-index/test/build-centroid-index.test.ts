@@ -1,0 +1,56 @@
+import { geometricHeadData, integerHeadData } from '@ctkvr/testkit';
+import { describe, expect, it } from 'vitest';
+import { buildCentroidIndex } from '../src/index.js';
+
+const data = integerHeadData({ seed: 1, numTokens: 60, headDim: 8, groupSize: 2, numCentroids: 6, numDecodes: 1 });
+const options = { numSinkTokens: 2, recentWindow: 8, numCentroids: 6, listLength: 10, numProbes: 2 };
+
+describe('buildCentroidIndex', () => {
+  it("backend 'auto' without a binary is the reference", async () => {
+    const index = await buildCentroidIndex({ ...data, options });
+    expect(index).toMatchObject({ backend: 'reference', native: null, numTokens: 60, numCentroids: 6 });
+  });
+  it("backend 'native' without a binary says what to pass", async () => {
+    const building = buildCentroidIndex({ ...data, options, backend: 'native' });
+    await expect(building).rejects.toMatchObject({ code: 'CTKVR_NATIVE_UNAVAILABLE' });
+    await expect(building).rejects.toThrow(/loadBinding\(\)/);
+  });
+  it('an unknown backend is refused', async () => {
+    const backend = 'gpu' as never;
+    await expect(buildCentroidIndex({ ...data, options, backend })).rejects.toMatchObject({
+      code: 'CTKVR_INVALID_OPTION',
+    });
+  });
+  it('an aborted build rejects with CTKVR_ABORTED, before or while it runs', async () => {
+    const reason = new Error('no longer needed');
+    const signal = AbortSignal.abort(reason);
+    await expect(buildCentroidIndex({ ...data, options, signal })).rejects.toMatchObject({
+      code: 'CTKVR_ABORTED',
+      cause: reason,
+    });
+    const large = geometricHeadData({
+      seed: 1,
+      numTokens: 4000,
+      headDim: 64,
+      groupSize: 2,
+      numCentroids: 400,
+      numDecodes: 1,
+    });
+    const controller = new AbortController();
+    const building = buildCentroidIndex({ ...large, signal: controller.signal });
+    setImmediate(() => controller.abort());
+    await expect(building).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
+  });
+  it('tail: false keeps no tails, which makes it smaller', async () => {
+    const withTail = await buildCentroidIndex({ ...data, options });
+    const without = await buildCentroidIndex({ ...data, options: { ...options, tail: false } });
+    // Value and key rows of 8 codes and an f32 scale, and two f32 a row: 2 * 12 + 8.
+    expect(withTail.sizeBytes - without.sizeBytes).toBe(6 * 2 * (2 * 12 + 8));
+    expect(Array.from(without.tail(0).lse)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+  });
+  it('its size is what the README says', async () => {
+    const index = await buildCentroidIndex({ ...data, options });
+    const [c, r, d, l] = [6, 2, 8, 10];
+    expect(index.sizeBytes).toBe(c * (4 * l + (d + 4) + r * (d + 4) + r * (2 * (d + 4) + 8)));
+  });
+});

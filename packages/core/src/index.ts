@@ -1,0 +1,9 @@
+export type { CheckedArgument } from './checks.js';
+export { checkCapacity, checkFinite, checkInteger, checkLength } from './checks.js';
+export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
+export { CtkvrError } from './errors.js';
+export type { IndexedRegion } from './indexed-region.js';
+export { indexedRegion } from './indexed-region.js';
+export type { PresetName, SelectorName, SelectorOptions } from './selector-options.js';
+export { presetNames, resolveSelectorOptions, selectorNames, UNBOUNDED } from './selector-options.js';
+export type { SelectionCounters, SequenceMemory, StepTimings } from './statistics.js';

@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest';
+import { CtkvrError } from './errors.js';
+import { presetNames, resolveSelectorOptions, UNBOUNDED } from './selector-options.js';
+
+describe('resolveSelectorOptions', () => {
+  it('gives the documented defaults', () => {
+    expect(resolveSelectorOptions()).toEqual({
+      selector: 'ctkvr',
+      numSinkTokens: 16,
+      recentWindow: 256,
+      numCentroids: 512,
+      listLength: 1024,
+      numProbes: 4,
+      maxSelected: 512,
+      tail: true,
+      denseBelow: 4096,
+    });
+  });
+  it('lets fields override the preset, and undefined override nothing', () => {
+    const options = resolveSelectorOptions({
+      preset: 'paper',
+      numProbes: 3,
+      maxSelected: undefined as unknown as number,
+    });
+    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false });
+  });
+  it('exact probes every centroid and keeps every key', () => {
+    const exact = resolveSelectorOptions({ preset: 'exact' });
+    expect(exact.numProbes).toBeGreaterThanOrEqual(exact.numCentroids);
+    expect(exact).toMatchObject({ listLength: UNBOUNDED, maxSelected: 0, tail: false, denseBelow: 0 });
+  });
+  it.each(presetNames)('preset %s passes its own checks', (preset) => {
+    expect(resolveSelectorOptions(resolveSelectorOptions({ preset }))).toEqual(resolveSelectorOptions({ preset }));
+  });
+  it.each([
+    ['recentWindow', 0],
+    ['numProbes', 1.5],
+    ['numCentroids', Number.NaN],
+    ['listLength', 2 ** 31],
+    ['maxSelected', -1],
+    ['tail', 'yes'],
+    ['selector', 'best'],
+    ['preset', 'fast'],
+    ['preset', 'toString'],
+    ['numProbe', 4],
+  ])('refuses %s = %s and names it', (option, value) => {
+    try {
+      resolveSelectorOptions({ [option]: value });
+      expect.unreachable();
+    } catch (error) {
+      if (!CtkvrError.isInstance(error)) throw error;
+      expect(error.code).toBe('CTKVR_INVALID_OPTION');
+      expect(error.fields.option).toBe(option);
+    }
+  });
+});

@@ -1,0 +1,120 @@
+/**
+ * What decides which keys a decode step reads. Defaults, bounds and presets live here and nowhere else on the TypeScript side;
+ * the Rust side (ctkvr-core options.rs) receives resolved values only. Source: docs of the design, section 2.2 to 2.4.
+ */
+import { CtkvrError } from './errors.js';
+
+/** full = dense; exactTopK = the oracle; streaming = sinks + window; ctkvr = centroid then token indexing. */
+export const selectorNames = ['full', 'exactTopK', 'streaming', 'ctkvr'] as const;
+export type SelectorName = (typeof selectorNames)[number];
+
+/** balanced = the default; paper = last-C centroids, one probe, no tail; exact = everything is read (must equal `full`). */
+export const presetNames = ['balanced', 'paper', 'exact'] as const;
+export type PresetName = (typeof presetNames)[number];
+
+/** Settings of a selector. Fields that a selector does not use are ignored by it. */
+export interface SelectorOptions {
+  readonly selector: SelectorName;
+  /** First positions of the sequence, always attended. Default 16. */
+  readonly numSinkTokens: number;
+  /** Last positions of the sequence, always attended. Default 256. */
+  readonly recentWindow: number;
+  /** Centroids per KV head: the last queries of the prefill. Default 512. */
+  readonly numCentroids: number;
+  /** Positions kept in each centroid's posting list. Default 1024. */
+  readonly listLength: number;
+  /** Centroids visited per decode step. Default 4. */
+  readonly numProbes: number;
+  /** Candidates whose values are read, per KV head; 0 = all of them. Default 512. */
+  readonly maxSelected: number;
+  /** Whether what is not read is represented by the nearest centroid's tail. Default true. */
+  readonly tail: boolean;
+  /** Sequences shorter than this many tokens decode densely: retrieval cannot win there. Default 4096. */
+  readonly denseBelow: number;
+}
+
+const balanced: SelectorOptions = {
+  selector: 'ctkvr',
+  numSinkTokens: 16,
+  recentWindow: 256,
+  numCentroids: 512,
+  listLength: 1024,
+  numProbes: 4,
+  maxSelected: 512,
+  tail: true,
+  denseBelow: 4096,
+};
+
+/** Stands for "no bound": lists and selections as long as the indexed region. */
+export const UNBOUNDED = 0x7fff_ffff;
+
+const presets: Record<PresetName, SelectorOptions> = {
+  balanced,
+  paper: { ...balanced, numCentroids: 256, numProbes: 1, maxSelected: 1024, tail: false },
+  exact: {
+    ...balanced,
+    numCentroids: 8,
+    listLength: UNBOUNDED,
+    numProbes: 8,
+    maxSelected: 0,
+    tail: false,
+    denseBelow: 0,
+  },
+};
+
+/** Returns complete, checked settings: preset first, then the given fields. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field. */
+export function resolveSelectorOptions(
+  options: Partial<SelectorOptions> & { readonly preset?: PresetName } = {},
+): SelectorOptions {
+  const { preset = 'balanced', ...given } = options;
+  const base = presets[preset];
+  if (!Object.hasOwn(presets, preset)) throw invalid('preset', `one of ${presetNames.join(', ')}`, preset);
+  for (const field of Object.keys(given)) {
+    if (!Object.hasOwn(base, field)) throw unknown(field, Object.keys(base));
+  }
+  const resolved = { ...base, ...withoutUndefined(given) };
+  if (!selectorNames.includes(resolved.selector)) {
+    throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
+  }
+  for (const [field, min] of integerFields) checkInteger(field, resolved[field], min);
+  if (typeof resolved.tail !== 'boolean') throw invalid('tail', 'true or false', resolved.tail);
+  return resolved;
+}
+
+const integerFields = [
+  ['numSinkTokens', 0],
+  ['recentWindow', 1],
+  ['numCentroids', 1],
+  ['listLength', 1],
+  ['numProbes', 1],
+  ['maxSelected', 0],
+  ['denseBelow', 0],
+] as const;
+
+function checkInteger(field: string, value: unknown, min: number): void {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > UNBOUNDED) {
+    throw invalid(field, `an integer from ${min} to ${UNBOUNDED}`, value);
+  }
+}
+
+function invalid(field: string, expected: string, actual: unknown): CtkvrError {
+  return new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `${field} must be ${expected}, got ${typeof actual === 'string' ? JSON.stringify(actual) : String(actual)}`,
+    {
+      fields: { option: field, expected, actual: String(actual) },
+    },
+  );
+}
+
+function unknown(field: string, known: readonly string[]): CtkvrError {
+  return new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `${field} is not a selector option; leave it out or use one of preset, ${known.join(', ')}`,
+    { fields: { option: field } },
+  );
+}
+
+function withoutUndefined<T extends object>(value: T): Partial<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Partial<T>;
+}

@@ -1,0 +1,55 @@
+import { resolveSelectorOptions } from '@ctkvr/core';
+import { describe, expect, it } from 'vitest';
+import { missesQueries, shouldBuildAfterPrefill, shouldBuildBeforeDecode } from './index-policy.js';
+
+const selector = resolveSelectorOptions({ denseBelow: 1000 }); // sinks 16, window 256
+const state = (length: number, end = 0) => ({
+  sequence: { length, indexedRange: [end === 0 ? 0 : 16, end] as const },
+  selector,
+});
+
+describe('when an index is built', () => {
+  it.each([
+    ['a long prompt, no index yet', state(5000), 5000, true],
+    ['below denseBelow', state(999), 999, false],
+    ['a new turn of some tokens', state(5040, 4744), 40, true],
+    ['a new turn of two tokens', state(5002, 4744), 2, false],
+    ['two tokens, but no index yet', state(5002), 2, true],
+  ])('after a prefill: %s', (_name, current, numTokens, expected) => {
+    expect(shouldBuildAfterPrefill(current, numTokens)).toBe(expected);
+  });
+
+  it.each([
+    ['an index that is up to date', state(5000, 4744), false],
+    ['a generation of 1024 tokens', state(6024, 4744), false],
+    ['a longer one', state(6025, 4744), true],
+    ['a session that has just grown beyond denseBelow', state(1000), true],
+    ['after truncation below the index', state(5000, 4900), false],
+  ])('before a decode step: %s', (_name, current, expected) => {
+    expect(shouldBuildBeforeDecode(current)).toBe(expected);
+  });
+
+  it('never for a selector without an index, nor without anything between sinks and window', () => {
+    const full = { ...state(5000), selector: resolveSelectorOptions({ selector: 'full' }) };
+    expect(shouldBuildAfterPrefill(full, 5000)).toBe(false);
+    const short = { ...state(272), selector: resolveSelectorOptions({ denseBelow: 0 }) };
+    expect(shouldBuildBeforeDecode(short)).toBe(false);
+  });
+
+  it('is more often for selectors whose index is only the region, since it costs nothing', () => {
+    const streaming = resolveSelectorOptions({ selector: 'streaming', denseBelow: 1000 });
+    expect(shouldBuildAfterPrefill({ ...state(5000), selector: streaming }, 1)).toBe(true);
+    expect(shouldBuildBeforeDecode({ ...state(5033, 4744), selector: streaming })).toBe(true);
+    expect(shouldBuildBeforeDecode({ ...state(5032, 4744), selector: streaming })).toBe(false);
+  });
+
+  it('runs tokens again when fewer than half of the wanted queries are held', () => {
+    expect(missesQueries(state(5000), 255)).toBe(true);
+    expect(missesQueries(state(5000), 256)).toBe(false);
+    const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
+    expect(missesQueries({ ...state(1500), selector: many }, 750)).toBe(false);
+    expect(missesQueries({ ...state(5000), selector: resolveSelectorOptions({ selector: 'exactTopK' }) }, 0)).toBe(
+      false,
+    );
+  });
+});

@@ -1,0 +1,53 @@
+export type { ChatMessage } from './chat-template.js';
+export { type LoadModelOptions, loadModel } from './load-model.js';
+export { estimateMemory, type MemoryEstimate, type MemoryEstimateInput } from './memory-estimate.js';
+export { Model } from './model.js';
+export type {
+  CatalogueModel,
+  DownloadCallbacks,
+  DownloadProgress,
+  DownloadRequest,
+  ExpectedHash,
+  HubFile,
+  IndexedFile,
+  ListedModel,
+  ModelSource,
+  ResolveModelOptions,
+  ZipExtraction,
+} from './model-files/index.js';
+export {
+  cacheFolder,
+  catalogueModelPath,
+  DEFAULT_MODEL,
+  downloadVerified,
+  extractZipEntry,
+  findCatalogueModel,
+  findIndexedFile,
+  hashFile,
+  isComplete,
+  listModels,
+  mobyDickFile,
+  modelCatalogue,
+  parseHubFile,
+  readMobyDick,
+  resolveModelFile,
+  sha256,
+  withFileLock,
+} from './model-files/index.js';
+export type { PromptInput } from './prompt-plan.js';
+export type { SamplingOptions } from './sampling-options.js';
+export { Session } from './session.js';
+export type {
+  ForcedOptions,
+  ForcedStep,
+  GenerateEvent,
+  GenerateFinish,
+  GenerateOptions,
+  IndexReport,
+  PrefillOptions,
+  PrefillProgress,
+  PrefillResult,
+  SelectorChoice,
+  SessionOptions,
+  TokenStatistics,
+} from './session-types.js';

@@ -1,0 +1,112 @@
+/** From a name or a path to a model that is ready to run. */
+import { stat } from 'node:fs/promises';
+import { CtkvrError } from '@ctkvr/core';
+import { loadBinding, type NativeBinding, type NativeModel } from '@ctkvr/native';
+import { Model } from './model.js';
+import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
+import { abortedError } from './operation-errors.js';
+
+export interface LoadModelOptions {
+  /** Tokens a session can hold when it does not ask for less. Default: what the model was trained for. */
+  readonly contextLength?: number | undefined;
+  /** Default: what this process may really use, cgroup limits counted. */
+  readonly numThreads?: number | undefined;
+  /** Tokens of prefill that go through the layers at once. Default 512. */
+  readonly prefillChunk?: number | undefined;
+  /** Replaces the GGUF's base of the rotary embedding. */
+  readonly ropeFreqBase?: number | undefined;
+  /** Replaces the GGUF's scale of the rotary embedding: 0.5 stretches the context twofold. */
+  readonly ropeFreqScale?: number | undefined;
+  /** Jinja source that replaces the GGUF's chat template. */
+  readonly chatTemplate?: string | undefined;
+  /** Forces a kernel set of the engine, for tests. */
+  readonly isa?: string | undefined;
+  /** Receives the share of the weights that is loaded, 0 to 1. */
+  readonly onProgress?: ((fraction: number) => void) | undefined;
+  readonly onDownloadProgress?: ((progress: DownloadProgress) => void) | undefined;
+  /** Ends a download at once, a load when it is done. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+const DEFAULT_PREFILL_CHUNK = 512;
+
+/**
+ * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
+ * @throws {CtkvrError} what `resolveModelFile` throws; CTKVR_NOT_GGUF, CTKVR_CORRUPT_GGUF, CTKVR_UNSUPPORTED_MODEL,
+ * CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION, CTKVR_ABORTED, CTKVR_NATIVE_UNAVAILABLE.
+ */
+export async function loadModel(nameOrPath: string, options: LoadModelOptions = {}): Promise<Model> {
+  const { signal } = options;
+  const checked = checkOptions(options);
+  const binding = loadBinding();
+  const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
+  if (signal?.aborted) throw abortedError('loadModel', signal.reason);
+  await checkFits(path, binding);
+  const native = await binding.loadModel(path, checked, options.onProgress);
+  try {
+    if (signal?.aborted) throw abortedError('loadModel', signal.reason);
+    return new Model({
+      native,
+      contextLength: contextLengthFor(native, options),
+      chatTemplate: options.chatTemplate ?? null,
+      prefillChunk: checked.prefillChunk,
+      availableMemoryBytes: () => binding.buildInfo().availableMemoryBytes,
+    });
+  } catch (error) {
+    await native.close();
+    throw error;
+  }
+}
+
+function checkOptions(options: LoadModelOptions) {
+  const numThreads = integer('numThreads', options.numThreads ?? 0, 0, 1024);
+  const prefillChunk = integer('prefillChunk', options.prefillChunk ?? DEFAULT_PREFILL_CHUNK, 2, 1 << 16);
+  if (options.contextLength !== undefined) integer('contextLength', options.contextLength, 1, 0x7fff_ffff);
+  return {
+    numThreads,
+    prefillChunk,
+    ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: positive('ropeFreqBase', options.ropeFreqBase) }),
+    ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: positive('ropeFreqScale', options.ropeFreqScale) }),
+    ...(options.isa === undefined ? {} : { isa: options.isa }),
+  };
+}
+
+/** A longer context than the model was trained for is allowed only with the rotary settings that are meant for it. */
+function contextLengthFor(native: NativeModel, options: LoadModelOptions): number {
+  const { trainedContext } = native.info;
+  const asked = options.contextLength ?? trainedContext;
+  const stretched = options.ropeFreqBase !== undefined || options.ropeFreqScale !== undefined;
+  if (asked <= trainedContext || stretched) return asked;
+  throw new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `contextLength must be at most ${trainedContext}, what the model was trained for, got ${asked}; to stretch it, also set ropeFreqScale or ropeFreqBase`,
+    { fields: { option: 'contextLength', max: trainedContext, actual: asked } },
+  );
+}
+
+async function checkFits(path: string, binding: NativeBinding): Promise<void> {
+  const { size } = await stat(path);
+  const { availableMemoryBytes } = binding.buildInfo();
+  if (size <= availableMemoryBytes) return;
+  throw new CtkvrError(
+    'CTKVR_OUT_OF_MEMORY',
+    `${path}: the weights have ${size} bytes, ${availableMemoryBytes} bytes of memory are available; choose a smaller model or a smaller quantisation`,
+    { fields: { path, neededBytes: size, availableBytes: availableMemoryBytes } },
+  );
+}
+
+function integer(option: string, value: unknown, min: number, max: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
+  throw invalid(option, `an integer from ${min} to ${max}`, value);
+}
+
+function positive(option: string, value: unknown): number {
+  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
+  throw invalid(option, 'a number above 0', value);
+}
+
+function invalid(option: string, expected: string, actual: unknown): CtkvrError {
+  return new CtkvrError('CTKVR_INVALID_OPTION', `${option} must be ${expected}, got ${String(actual)}`, {
+    fields: { option, expected, actual: String(actual) },
+  });
+}

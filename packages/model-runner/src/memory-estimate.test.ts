@@ -1,0 +1,53 @@
+import { resolveSelectorOptions } from '@ctkvr/core';
+import { describe, expect, it } from 'vitest';
+import { checkMemory, estimateMemory } from './memory-estimate.js';
+
+const info = { numLayers: 24, numQueryHeads: 14, numKvHeads: 2, headDim: 64, kvBytesPerToken: 24 * 2 * 64 * 2 * 2 };
+const selector = resolveSelectorOptions();
+
+describe('estimateMemory', () => {
+  it('counts keys and values exactly and lists only for the selector that has them', () => {
+    const full = estimateMemory({
+      info,
+      contextLength: 16_000,
+      selector: resolveSelectorOptions({ selector: 'full' }),
+    });
+    // the recent queries, f16 [512, 7, 64] per layer and KV head, are kept for any selector
+    expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 512 * 7 * 64 * 2 });
+    const ctkvr = estimateMemory({ info, contextLength: 16_000, selector });
+    expect(ctkvr.kvBytes).toBe(full.kvBytes);
+    // 4-byte lists of 1024 alone, per layer, KV head and centroid
+    expect(ctkvr.indexBytes).toBeGreaterThan(24 * 2 * 512 * 1024 * 4);
+  });
+
+  it('keeps recent queries only below denseBelow, and lists no longer than the indexed region', () => {
+    // below it, only the recent queries: f16 [512, 7, 64] per layer and KV head
+    const { indexBytes: recentBytes } = estimateMemory({ info, contextLength: 4095, selector });
+    expect(recentBytes).toBe(24 * 2 * 512 * 7 * 64 * 2);
+    const unbounded = resolveSelectorOptions({ preset: 'exact' });
+    const { indexBytes } = estimateMemory({ info, contextLength: 1000, selector: unbounded });
+    expect(indexBytes).toBeLessThan(24 * 2 * 8 * (1000 * 4 + 7 * 64 * 6));
+  });
+});
+
+describe('checkMemory', () => {
+  const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ selector: 'full' }) };
+  const needed = 16_000 * 12_288 + 24 * 2 * 512 * 7 * 64 * 2;
+
+  it('passes when it fits to the byte, refuses one byte below', () => {
+    expect(() => checkMemory({ ...input, availableBytes: needed, reservedBytes: 0 })).not.toThrow();
+    expect(() => checkMemory({ ...input, availableBytes: needed - 1, reservedBytes: 0 })).toThrowError(
+      expect.objectContaining({ code: 'CTKVR_OUT_OF_MEMORY' }),
+    );
+  });
+
+  it('counts what other sessions may still take, and names the context that would fit', () => {
+    const call = () => checkMemory({ ...input, availableBytes: needed, reservedBytes: needed / 2 });
+    expect(call).toThrowError(
+      expect.objectContaining({
+        message: expect.stringContaining('A context of 7104 tokens would fit'),
+        fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 7104 }),
+      }),
+    );
+  });
+});

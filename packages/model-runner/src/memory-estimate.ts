@@ -1,0 +1,78 @@
+/**
+ * What a session will need at most, so that a context that memory cannot hold is refused before anything is allocated. Keys and values
+ * are exact; the index is an upper bound from its layout (design of the index: 4-byte lists, 8-bit centroids and tails).
+ */
+import { CtkvrError, indexedRegion, type SelectorOptions } from '@ctkvr/core';
+import type { NativeModelInfo } from '@ctkvr/native';
+
+type AttentionSizes = Pick<
+  NativeModelInfo,
+  'numLayers' | 'numQueryHeads' | 'numKvHeads' | 'headDim' | 'kvBytesPerToken'
+>;
+
+export interface MemoryEstimate {
+  readonly kvBytes: number;
+  readonly indexBytes: number;
+}
+
+export interface MemoryEstimateInput {
+  readonly info: AttentionSizes;
+  /** Tokens of the full context. */
+  readonly contextLength: number;
+  readonly selector: SelectorOptions;
+}
+
+/** Returns bytes of keys, values and index of one session whose context is full. */
+export function estimateMemory({ info, contextLength, selector }: MemoryEstimateInput): MemoryEstimate {
+  return { kvBytes: info.kvBytesPerToken * contextLength, indexBytes: indexBytes(info, contextLength, selector) };
+}
+
+function indexBytes(info: AttentionSizes, contextLength: number, selector: SelectorOptions): number {
+  const numHeads = info.numLayers * info.numKvHeads;
+  const groupSize = info.numQueryHeads / info.numKvHeads;
+  // The recent queries from which centroids are made, f16: kept from the first token on, whatever the selector (it may change).
+  const recentBytes = numHeads * Math.min(selector.numCentroids, contextLength) * groupSize * info.headDim * 2;
+  if (selector.selector !== 'ctkvr' || contextLength < selector.denseBelow) return recentBytes;
+  const region = indexedRegion(contextLength, selector);
+  const listBytes = Math.min(selector.listLength, region.end - region.start) * 4;
+  // Per query head: the centroid, its tail's key and value (8 bits a number), and five f32 of scales, thresholds and log-sum-exp.
+  const queryHeadBytes = 3 * info.headDim + 5 * 4;
+  const pooledBytes = info.headDim + 4;
+  const perCentroid = listBytes + groupSize * queryHeadBytes + pooledBytes;
+  return recentBytes + numHeads * Math.min(selector.numCentroids, contextLength) * perCentroid;
+}
+
+/**
+ * Passes when a session fits in memory beside what other sessions may still allocate.
+ * @throws {CtkvrError} CTKVR_OUT_OF_MEMORY with the numbers and the longest context that fits.
+ */
+export function checkMemory(
+  input: MemoryEstimateInput & { readonly availableBytes: number; readonly reservedBytes: number },
+): void {
+  const { contextLength, availableBytes, reservedBytes, info } = input;
+  const { kvBytes, indexBytes } = estimateMemory(input);
+  const freeBytes = Math.max(0, availableBytes - reservedBytes);
+  if (kvBytes + indexBytes <= freeBytes) return;
+  const fits = Math.max(0, Math.floor((freeBytes - indexBytes) / info.kvBytesPerToken));
+  throw new CtkvrError(
+    'CTKVR_OUT_OF_MEMORY',
+    `a context of ${contextLength} tokens needs ${mib(kvBytes)} of keys and values and up to ${mib(indexBytes)} of index; ` +
+      `${mib(freeBytes)} are free${reservedBytes > 0 ? ` (beside ${mib(reservedBytes)} promised to open sessions)` : ''}. ` +
+      (fits > 0 ? `A context of ${fits} tokens would fit.` : 'Free some memory or choose a smaller model.'),
+    {
+      fields: {
+        contextLength,
+        neededBytes: kvBytes + indexBytes,
+        kvBytes,
+        indexBytes,
+        availableBytes,
+        reservedBytes,
+        fittingContextLength: fits,
+      },
+    },
+  );
+}
+
+function mib(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
+}

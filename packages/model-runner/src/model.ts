@@ -1,0 +1,175 @@
+/** A loaded model: its tokenizer and chat template, and the sessions that share its engine. */
+import { CtkvrError, resolveSelectorOptions } from '@ctkvr/core';
+import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
+import { StepComposer } from '@ctkvr/scheduler';
+import { type ChatMessage, ChatTemplate } from './chat-template.js';
+import type { TextPiece } from './control-text.js';
+import { Conversation } from './conversation.js';
+import { checkMemory } from './memory-estimate.js';
+import { closedError } from './operation-errors.js';
+import { Session } from './session.js';
+import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
+import type { SessionOptions } from './session-types.js';
+import { StoredSequence } from './stored-sequence.js';
+
+/** Made by `loadModel`. */
+export interface ModelParts {
+  readonly native: NativeModel;
+  readonly contextLength: number;
+  /** Jinja source that replaces the GGUF's. */
+  readonly chatTemplate: string | null;
+  readonly prefillChunk: number;
+  /** Bytes this process may still allocate, asked each time. */
+  readonly availableMemoryBytes: () => number;
+}
+
+export class Model {
+  /** The engine, for measurements. Its steps belong to the composer: step it only while no session works. */
+  readonly native: NativeModel;
+  readonly info: NativeModelInfo;
+  /** Context of a session that does not ask for its own. */
+  readonly contextLength: number;
+  readonly #parts: ModelParts;
+  readonly #composer: StepComposer<NativeSequence>;
+  readonly #host: SessionHost;
+  readonly #sessions = new Set<ClosableSession>();
+  #template: ChatTemplate | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: ModelParts) {
+    this.native = parts.native;
+    this.info = parts.native.info;
+    this.contextLength = parts.contextLength;
+    this.#parts = parts;
+    this.#composer = new StepComposer(parts.native, { prefillChunk: parts.prefillChunk });
+    this.#host = {
+      info: this.info,
+      chatTemplate: () => this.#chatTemplate(),
+      tokenizePieces: (pieces) => this.#tokenizePieces(pieces),
+      tokenBytes: (tokenId) => this.native.tokenBytes(tokenId, false),
+      lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
+      checkMemory: (need) => this.#checkMemory(need),
+      opened: (session) => this.#sessions.add(session),
+      closed: (session) => this.#sessions.delete(session),
+    };
+  }
+
+  get numThreads(): number {
+    return this.native.numThreads;
+  }
+
+  /** Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS. */
+  async tokenize(
+    text: string,
+    { parseSpecial = false }: { readonly parseSpecial?: boolean } = {},
+  ): Promise<Int32Array> {
+    this.#checkOpen();
+    return await this.native.tokenize(text, parseSpecial);
+  }
+
+  /** Returns the text of tokens. Control tokens give nothing, unless asked; bytes that are no UTF-8 become U+FFFD. */
+  detokenize(tokens: ArrayLike<number>, { special = false }: { readonly special?: boolean } = {}): string {
+    this.#checkOpen();
+    return Buffer.concat(Array.from(tokens, (tokenId) => this.native.tokenBytes(tokenId, special))).toString('utf8');
+  }
+
+  /**
+   * Returns the tokens of a conversation as the model was trained to see it, BOS included where the model wants one. Control tokens
+   * come from the template only: their texts in the messages stay text.
+   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template or it refuses the messages.
+   */
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt = true }: { readonly addGenerationPrompt?: boolean } = {},
+  ): Promise<Int32Array> {
+    this.#checkOpen();
+    const ids = await this.#tokenizePieces(this.#chatTemplate().render(messages, { addGenerationPrompt }).split());
+    return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
+  }
+
+  /**
+   * Creates an empty session. Takes no memory yet, but refuses a context that could not be filled.
+   * @throws {CtkvrError} CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION.
+   */
+  createSession(options: SessionOptions = {}): Session {
+    this.#checkOpen();
+    const contextLength = checkContextLength(options.contextLength ?? this.contextLength, this.contextLength);
+    const selector = resolveSelectorOptions(options.selector);
+    this.#checkMemory({ contextLength, selector, sharedLength: 0 });
+    const native = this.native.createSequence({ maxTokens: contextLength, selector });
+    const sequence = new StoredSequence({ native, composer: this.#composer, selector });
+    return new Session({ host: this.#host, sequence, contextLength, conversation: new Conversation() });
+  }
+
+  /** Closes every session, then frees the weights. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#sessions].map((session) => session.close()));
+    await this.#composer.close();
+    await this.native.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedError('model');
+  }
+
+  #checkMemory({ contextLength, selector, sharedLength }: SessionNeed): void {
+    let reservedBytes = 0;
+    for (const session of this.#sessions) reservedBytes += session.reservedBytes;
+    checkMemory({
+      info: this.info,
+      contextLength,
+      selector,
+      availableBytes: this.#parts.availableMemoryBytes() + sharedLength * this.info.kvBytesPerToken,
+      reservedBytes,
+    });
+  }
+
+  #chatTemplate(): ChatTemplate {
+    const source = this.#parts.chatTemplate ?? this.info.chatTemplate;
+    if (source === null) {
+      throw new CtkvrError(
+        'CTKVR_INVALID_OPTION',
+        `the model ${this.info.name ?? this.info.path} has no chat template: prefill text or tokens, or pass chatTemplate to loadModel`,
+        { fields: { option: 'messages' } },
+      );
+    }
+    this.#template ??= new ChatTemplate({
+      source,
+      controlTokens: this.info.controlTokens,
+      bosToken: this.#controlText(this.info.bosTokenId),
+      eosToken: this.#controlText(this.info.eosTokenId),
+    });
+    return this.#template;
+  }
+
+  #controlText(tokenId: number | null): string {
+    return tokenId === null ? '' : Buffer.from(this.native.tokenBytes(tokenId, true)).toString('utf8');
+  }
+
+  async #tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]> {
+    const ids: number[] = [];
+    for (const { text, tokenId } of pieces) {
+      if (tokenId !== null) ids.push(tokenId);
+      else for (const id of await this.native.tokenize(text, false)) ids.push(id);
+    }
+    return ids;
+  }
+}
+
+function checkContextLength(asked: number, max: number): number {
+  if (Number.isInteger(asked) && asked >= 1 && asked <= max) return asked;
+  throw new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `contextLength must be an integer from 1 to ${max} (what the model was loaded for), got ${asked}`,
+    { fields: { option: 'contextLength', max, actual: String(asked) } },
+  );
+}

@@ -1,0 +1,34 @@
+/** What a session needs of its model. Internal: `Model` implements it, so that the two files do not import each other's classes. */
+import type { SelectorOptions } from '@ctkvr/core';
+import type { NativeModelInfo } from '@ctkvr/native';
+import type { ChatTemplate } from './chat-template.js';
+import type { TextPiece } from './control-text.js';
+
+export interface SessionHost {
+  readonly info: NativeModelInfo;
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has none. */
+  chatTemplate(): ChatTemplate;
+  tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]>;
+  tokenBytes(tokenId: number): Uint8Array;
+  /** Whether a prompt's first token is to be BOS and is not. */
+  lacksBos(tokens: ArrayLike<number>): boolean;
+  /** @throws {CtkvrError} CTKVR_OUT_OF_MEMORY when a session with `storedLength` tokens already held cannot grow to its context. */
+  checkMemory(need: SessionNeed): void;
+  /** Called once by each new session. */
+  opened(session: ClosableSession): void;
+  /** Called once when a session has closed. */
+  closed(session: ClosableSession): void;
+}
+
+export interface SessionNeed {
+  readonly contextLength: number;
+  readonly selector: SelectorOptions;
+  /** Tokens that share memory with another session: a fork's beginning. */
+  readonly sharedLength: number;
+}
+
+export interface ClosableSession {
+  close(): Promise<void>;
+  /** Bytes this session may still allocate. */
+  readonly reservedBytes: number;
+}

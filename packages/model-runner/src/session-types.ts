@@ -1,0 +1,109 @@
+/** Options, events and results of a session. Types only. */
+import type { PresetName, SelectionCounters, SelectorOptions, StepTimings } from '@ctkvr/core';
+import type { SamplingOptions } from './sampling-options.js';
+
+/** A preset, changed field by field. */
+export type SelectorChoice = Partial<SelectorOptions> & { readonly preset?: PresetName };
+
+export interface SessionOptions {
+  /** Tokens the session can hold, prompt and answers together. Default: the model's contextLength. Memory is taken as it fills. */
+  readonly contextLength?: number | undefined;
+  /** Which keys decode steps read. Default: the preset `balanced`. */
+  readonly selector?: SelectorChoice | undefined;
+}
+
+export interface PrefillProgress {
+  /** index = the prompt is stored and the index over it is being built. */
+  readonly phase: 'prefill' | 'index';
+  readonly tokensDone: number;
+  readonly tokensTotal: number;
+  /** Mean since the prefill began; 0 while unknown. */
+  readonly tokensPerSecond: number;
+}
+
+export interface PrefillOptions {
+  readonly onProgress?: ((progress: PrefillProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** For messages: whether the prompt ends where the model's answer begins. Default true. */
+  readonly addGenerationPrompt?: boolean | undefined;
+  /** Whether the index is brought up to date afterwards, if the selector has one. Default true. */
+  readonly buildIndex?: boolean | undefined;
+}
+
+export interface IndexReport {
+  readonly buildMs: number;
+  readonly indexBytes: number;
+  readonly indexedTokens: number;
+}
+
+export interface PrefillResult {
+  /** Tokens this call added to the session. */
+  readonly numTokens: number;
+  /** Wall clock without the index, waiting for other sessions included. */
+  readonly prefillMs: number;
+  readonly tokensPerSecond: number;
+  /** null when no index was built. */
+  readonly index: IndexReport | null;
+}
+
+export interface GenerateOptions {
+  /** Tokens at most. Default: what the context has room for. */
+  readonly maxTokens?: number | undefined;
+  readonly sampling?: SamplingOptions | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Texts that end the generation; they may span tokens and are never emitted. */
+  readonly stop?: string | readonly string[] | undefined;
+  /** Generate on when the model ends its turn; its end tokens then are tokens like others. For measurements. Default false. */
+  readonly ignoreEndOfTurn?: boolean | undefined;
+  /** Also return the logits each token was drawn from. Default false. */
+  readonly logits?: boolean | undefined;
+  /** Also measure the true attention mass of each step (reads all keys). Default false. */
+  readonly audit?: boolean | undefined;
+}
+
+export interface TokenStatistics {
+  /** Wall clock from asking for the token to having it, waiting for other sessions included. */
+  readonly msPerToken: number;
+  /** What the step read for this session. */
+  readonly counters: SelectionCounters | null;
+  /** The whole step, other sessions' work included. */
+  readonly timings: StepTimings;
+  /** Sessions that took part in the step. */
+  readonly numSequences: number;
+}
+
+export interface GenerateEvent {
+  /** The token drawn. When the model ends its turn and held-back text remains, one last event has the end token and that text. */
+  readonly tokenId: number;
+  /** Whole characters only; empty while a character, or what may become a stop string, is incomplete. */
+  readonly text: string;
+  readonly statistics: TokenStatistics;
+  /** f32 [vocabSize], when asked for. */
+  readonly logits: Float32Array | null;
+}
+
+/** How a generation ended. */
+export interface GenerateFinish {
+  /** stop = the model ended its turn; length = maxTokens; stopString = one of `stop`; aborted = signal, break, close or an error. */
+  readonly reason: 'stop' | 'length' | 'stopString' | 'aborted';
+  /** Tokens generated, end tokens not counted. */
+  readonly numTokens: number;
+  /** The stop string that ended it. */
+  readonly stopString: string | null;
+  /** With the same options and state, this seed draws the same tokens. */
+  readonly seed: number;
+  readonly totalMs: number;
+}
+
+export interface ForcedOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly audit?: boolean | undefined;
+}
+
+/** One step of a forced decode: what the model would have said where `tokenId` was put. */
+export interface ForcedStep {
+  readonly tokenId: number;
+  /** f32 [vocabSize]: the distribution from which `tokenId` would have been drawn. */
+  readonly logits: Float32Array;
+  readonly statistics: TokenStatistics;
+}

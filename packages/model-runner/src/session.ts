@@ -1,0 +1,309 @@
+/**
+ * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
+ * model run side by side; their steps are composed into shared ones.
+ */
+import { CtkvrError, resolveSelectorOptions, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
+import type { NativeSequence } from '@ctkvr/native';
+import { Conversation } from './conversation.js';
+import { generateAnswer } from './generate-answer.js';
+import { shouldBuildAfterPrefill } from './index-policy.js';
+import { estimateMemory } from './memory-estimate.js';
+import { Operation } from './operation.js';
+import { busyError, closedError, contextExceededError } from './operation-errors.js';
+import { type PromptInput, planPrompt } from './prompt-plan.js';
+import { resolveSampling } from './sampling-options.js';
+import type { SessionHost } from './session-host.js';
+import type {
+  ForcedOptions,
+  ForcedStep,
+  GenerateEvent,
+  GenerateFinish,
+  GenerateOptions,
+  IndexReport,
+  PrefillOptions,
+  PrefillResult,
+  SelectorChoice,
+} from './session-types.js';
+import { resolveStops } from './stop-option.js';
+import type { StoredSequence } from './stored-sequence.js';
+
+/** What a new session starts from. Internal: sessions are made by `model.createSession` and `session.fork`. */
+export interface SessionParts {
+  readonly host: SessionHost;
+  readonly sequence: StoredSequence;
+  readonly contextLength: number;
+  /** null when the sequence holds tokens that came from no message. */
+  readonly conversation: Conversation | null;
+}
+
+export class Session {
+  /** Tokens this session can hold. */
+  readonly contextLength: number;
+  readonly #host: SessionHost;
+  readonly #sequence: StoredSequence;
+  #conversation: Conversation | null;
+  #operation: Operation | null = null;
+  #lastFinish: GenerateFinish | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: SessionParts) {
+    this.contextLength = parts.contextLength;
+    this.#host = parts.host;
+    this.#sequence = parts.sequence;
+    this.#conversation = parts.conversation;
+    this.#host.opened(this);
+  }
+
+  /** The sequence in the engine, for measurements. Step it only while no call of this session runs. */
+  get native(): NativeSequence {
+    return this.#sequence.native;
+  }
+
+  /** Tokens in the session. The last one may not be in `native` yet: it is decoded with the next generated token. */
+  get length(): number {
+    return this.#sequence.length;
+  }
+
+  /** A copy of the session's token ids. */
+  get tokens(): Int32Array {
+    return this.#sequence.ids;
+  }
+
+  /** Bytes held now. Pages shared with a fork count in both. */
+  get memory(): SequenceMemory {
+    this.#checkOpen();
+    return this.native.memory;
+  }
+
+  get selector(): SelectorOptions {
+    return this.#sequence.selector;
+  }
+
+  /** How the last generation ended; null before the first. */
+  get lastFinish(): GenerateFinish | null {
+    return this.#lastFinish;
+  }
+
+  /** Bytes this session may still allocate. */
+  get reservedBytes(): number {
+    const { info } = this.#host;
+    const full = estimateMemory({ info, contextLength: this.contextLength, selector: this.selector });
+    const { kvBytes, indexBytes } = this.native.memory;
+    return Math.max(0, full.kvBytes - kvBytes) + Math.max(0, full.indexBytes - indexBytes);
+  }
+
+  /**
+   * Adds a prompt behind what the session holds: text, tokens (as they are), or messages through the model's chat template. Messages may
+   * repeat the conversation so far in front. Then brings the index up to date. When it rejects, the session is as before (only a template
+   * that renders earlier messages anew makes it drop them first).
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED before any work, CTKVR_ABORTED, CTKVR_BUSY, CTKVR_CLOSED, CTKVR_INVALID_OPTION.
+   */
+  async prefill(input: PromptInput, options: PrefillOptions = {}): Promise<PrefillResult> {
+    return await this.#exclusively('prefill', options.signal, (operation) => this.#prefill(input, options, operation));
+  }
+
+  /**
+   * Generates from the session's end, token by token. Ends by the model's end of turn, maxTokens or a stop string; `lastFinish` then tells.
+   * The tokens belong to the session: a stop string's and end tokens do not. Leaving the loop early keeps what was generated.
+   * @throws {CtkvrError} CTKVR_ABORTED by the signal, CTKVR_CONTEXT_EXCEEDED before any work, CTKVR_BUSY, CTKVR_CLOSED,
+   * CTKVR_INVALID_OPTION.
+   */
+  async *generate(options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
+    const operation = this.#begin('generate', options.signal);
+    try {
+      yield* this.#generate(options, operation);
+    } finally {
+      this.#end(operation);
+    }
+  }
+
+  /**
+   * Puts given tokens behind the session's end one by one, and tells before each what the model would have said: for measurements.
+   * @throws {CtkvrError} as `generate`.
+   */
+  async *force(tokens: ArrayLike<number>, options: ForcedOptions = {}): AsyncGenerator<ForcedStep, void, undefined> {
+    const operation = this.#begin('force', options.signal);
+    try {
+      this.#checkRoom({ added: tokens.length, maxNew: 0 });
+      this.#requireToken();
+      for (const tokenId of Array.from(tokens)) {
+        const decoded = await this.#sequence.decode(operation, { output: 'logits', audit: options.audit });
+        const { result, statistics } = decoded;
+        this.#sequence.push([tokenId]);
+        if (result.logits === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no logits');
+        yield { tokenId, logits: result.logits, statistics };
+      }
+    } finally {
+      this.#end(operation);
+    }
+  }
+
+  /** Builds the index over what is stored, whatever the policy says. A no-op for selectors without one. */
+  async buildIndex({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<IndexReport> {
+    return await this.#exclusively('buildIndex', signal, (operation) => this.#sequence.buildIndex(operation));
+  }
+
+  /** A second session with the same tokens, sharing memory with this one; each goes on alone. */
+  fork(): Session {
+    this.#checkOpen();
+    if (this.#operation?.isInEngine) throw busyError('fork', this.#operation.name);
+    const { contextLength, selector } = this;
+    this.#host.checkMemory({ contextLength, selector, sharedLength: this.native.length });
+    return new Session({
+      host: this.#host,
+      sequence: this.#sequence.fork(),
+      contextLength,
+      conversation: this.#conversation?.copy() ?? null,
+    });
+  }
+
+  /** Drops tokens from `length` on, as if they had never been there. @throws {CtkvrError} CTKVR_INVALID_OPTION beyond the end. */
+  truncate(length: number): void {
+    this.#checkIdle('truncate');
+    if (!Number.isInteger(length) || length < 0 || length > this.length) {
+      throw new CtkvrError(
+        'CTKVR_INVALID_OPTION',
+        `truncate: length must be an integer from 0 to ${this.length}, got ${length}`,
+        {
+          fields: { option: 'length', max: this.length, actual: String(length) },
+        },
+      );
+    }
+    if (length === this.length) return;
+    this.#sequence.truncate(length);
+    this.#conversation = length === 0 ? new Conversation() : null;
+  }
+
+  /** Changes what decode steps read from now on; an index that does not fit is built anew when next needed. */
+  setSelector(choice: SelectorChoice): void {
+    this.#checkIdle('setSelector');
+    this.#sequence.setSelector(resolveSelectorOptions(choice));
+  }
+
+  /** Ends what runs (it throws CTKVR_CLOSED), then frees the session's memory. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const operation = this.#operation;
+    operation?.abort(closedError('session'));
+    await operation?.settled();
+    this.native.close();
+    this.#host.closed(this);
+  }
+
+  async #prefill(input: PromptInput, options: PrefillOptions, operation: Operation): Promise<PrefillResult> {
+    const startedAt = performance.now();
+    const sequence = this.#sequence;
+    const { addGenerationPrompt = true, buildIndex = true } = options;
+    const context = { host: this.#host, sequence, conversation: this.#conversation, addGenerationPrompt };
+    const { keep, added, conversation } = await planPrompt(input, context);
+    operation.check();
+    if (keep + added.length > this.contextLength) {
+      throw contextExceededError({ contextLength: this.contextLength, length: keep, added: added.length, maxNew: 0 });
+    }
+    const report = (phase: 'prefill' | 'index', tokensDone: number) => {
+      const tokensPerSecond = (tokensDone / (performance.now() - startedAt)) * 1000;
+      options.onProgress?.({ phase, tokensDone, tokensTotal: added.length, tokensPerSecond });
+    };
+    sequence.truncate(keep);
+    try {
+      sequence.push(added);
+      const numStored = await sequence.store(operation, (done) => report('prefill', Math.min(done, added.length)));
+      const prefillMs = performance.now() - startedAt;
+      report('prefill', added.length);
+      const due = shouldBuildAfterPrefill({ sequence: sequence.native, selector: this.selector }, numStored);
+      if (buildIndex && due) report('index', added.length);
+      const index = buildIndex && due ? await sequence.buildIndex(operation) : null;
+      this.#conversation = conversation;
+      return { numTokens: added.length, prefillMs, tokensPerSecond: (added.length / prefillMs) * 1000, index };
+    } catch (error) {
+      if (this.#closing === null) sequence.truncate(keep);
+      throw error;
+    }
+  }
+
+  #generate(options: GenerateOptions, operation: Operation): AsyncGenerator<GenerateEvent, void, undefined> {
+    const stops = resolveStops(options.stop);
+    const sampling = resolveSampling(options.sampling);
+    const maxTokens = this.#maxTokens(options.maxTokens);
+    this.#requireToken();
+    return generateAnswer({
+      sequence: this.#sequence,
+      operation,
+      options,
+      maxTokens,
+      stops,
+      sampling,
+      endTokens: new Set(options.ignoreEndOfTurn ? [] : this.#host.info.endOfGenerationTokenIds),
+      tokenBytes: (tokenId) => this.#host.tokenBytes(tokenId),
+      onEnd: (finish, { emitted, stored }) => {
+        this.#lastFinish = finish;
+        this.#conversation?.addAnswer(emitted, stored);
+      },
+    });
+  }
+
+  /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
+  #checkRoom({ added, maxNew }: { readonly added: number; readonly maxNew: number }): void {
+    const { contextLength, length } = this;
+    if (length + added + maxNew > contextLength) throw contextExceededError({ contextLength, length, added, maxNew });
+  }
+
+  #maxTokens(asked: number | undefined): number {
+    if (asked !== undefined && (!Number.isInteger(asked) || asked < 1)) {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', `maxTokens must be an integer of at least 1, got ${asked}`, {
+        fields: { option: 'maxTokens', actual: String(asked) },
+      });
+    }
+    this.#checkRoom({ added: 0, maxNew: asked ?? 1 });
+    return asked ?? this.contextLength - this.length;
+  }
+
+  #requireToken(): void {
+    if (this.length > 0) return;
+    throw new CtkvrError('CTKVR_INVALID_OPTION', 'the session is empty: prefill a prompt before generating', {
+      fields: { option: 'session' },
+    });
+  }
+
+  async #exclusively<T>(
+    name: string,
+    signal: AbortSignal | undefined,
+    work: (operation: Operation) => Promise<T>,
+  ): Promise<T> {
+    const operation = this.#begin(name, signal);
+    try {
+      operation.check();
+      return await work(operation);
+    } finally {
+      this.#end(operation);
+    }
+  }
+
+  #begin(name: string, signal: AbortSignal | undefined): Operation {
+    this.#checkIdle(name);
+    this.#operation = new Operation(name, signal);
+    return this.#operation;
+  }
+
+  #end(operation: Operation): void {
+    operation.end();
+    if (this.#operation === operation) this.#operation = null;
+  }
+
+  #checkIdle(name: string): void {
+    this.#checkOpen();
+    if (this.#operation !== null) throw busyError(name, this.#operation.name);
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedError('session');
+  }
+}

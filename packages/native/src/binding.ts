@@ -1,0 +1,203 @@
+/**
+ * The one typed seam of the native binary (rust-kernels/crates/ctkvr-napi). Everything that crosses is plain data or a typed array.
+ * Native errors arrive as Error with `message` = JSON { code, message, fields } and are mapped in errors.ts only.
+ */
+import type { SelectionCounters, SelectorOptions, SequenceMemory, StepTimings } from '@ctkvr/core';
+
+export interface NativeBinding {
+  /** Version of the crate, instruction sets compiled in, and the one chosen at run time. */
+  buildInfo(): NativeBuildInfo;
+  /** Opens, checks and maps a GGUF file off the JavaScript thread. Nothing is loaded but the header and the vocabulary. */
+  inspectModel(path: string): Promise<NativeModelInfo>;
+  /** Loads weights off the JavaScript thread. `onProgress` receives 0..1. */
+  loadModel(path: string, options: NativeLoadOptions, onProgress?: (fraction: number) => void): Promise<NativeModel>;
+  /** Resident set size of this process now and at its peak, bytes. */
+  processMemory(): { rssBytes: number; peakRssBytes: number };
+  CentroidIndex: NativeCentroidIndexConstructor;
+}
+
+export interface NativeBuildInfo {
+  readonly version: string;
+  /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'neon'. */
+  readonly isa: string;
+  /** Kernels of ctkvr-core this machine can run; `isa` is the best. */
+  readonly availableIsas: readonly string[];
+  /** CPU features that ggml reports for its own kernels. */
+  readonly ggmlFeatures: readonly string[];
+  /** Threads this process may really run at once: cores, affinity and cgroup quota counted. */
+  readonly numUsableThreads: number;
+  /** Bytes this process may still allocate: free memory and cgroup limit counted. */
+  readonly availableMemoryBytes: number;
+}
+
+export interface NativeModelInfo {
+  readonly path: string;
+  readonly name: string | null;
+  readonly architecture: string;
+  /** null when supported, else the reason. */
+  readonly unsupportedReason: string | null;
+  readonly sizeBytes: number;
+  readonly numParameters: number;
+  readonly quantisation: string;
+  readonly numLayers: number;
+  readonly numQueryHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly embeddingLength: number;
+  readonly vocabSize: number;
+  /** Longest context the model was trained for. */
+  readonly trainedContext: number;
+  readonly ropeFreqBase: number;
+  /** 'none' | 'linear' | 'yarn' | 'llama3' ... as the GGUF says. */
+  readonly ropeScaling: string;
+  /** Bytes of f16 keys and values of one token, all layers. */
+  readonly kvBytesPerToken: number;
+  /** The GGUF's Jinja chat template. */
+  readonly chatTemplate: string | null;
+  readonly bosTokenId: number | null;
+  /** Whether a prompt begins with the BOS token (tokenizer.ggml.add_bos_token). */
+  readonly addBos: boolean;
+  readonly eosTokenId: number | null;
+  /** Every token that ends a turn (EOS, EOT, EOM). */
+  readonly endOfGenerationTokenIds: readonly number[];
+  /** Text of every control token (such as <|im_start|>), longest first: only these are interpreted, and only in templates. */
+  readonly controlTokens: readonly { readonly text: string; readonly tokenId: number }[];
+}
+
+export interface NativeLoadOptions {
+  /** Threads of the engine; 0 = numUsableThreads. */
+  readonly numThreads: number;
+  /** Tokens of prefill that go through the layers at once. Default 512. */
+  readonly prefillChunk?: number;
+  readonly ropeFreqBase?: number;
+  readonly ropeFreqScale?: number;
+  /** Force a kernel set of ctkvr-core, for tests. */
+  readonly isa?: string;
+}
+
+export interface NativeModel {
+  readonly info: NativeModelInfo;
+  readonly numThreads: number;
+  /** Tokenizes off the JavaScript thread. With parseSpecial false, control tokens in the text stay plain text. Adds no BOS. */
+  tokenize(text: string, parseSpecial: boolean): Promise<Int32Array>;
+  /** Bytes of one token, for streaming (may end inside a character). Control tokens give their text only if `special`. */
+  tokenBytes(tokenId: number, special: boolean): Uint8Array;
+  /** Creates an empty sequence. `maxTokens` bounds it; KV pages are allocated as it grows. */
+  createSequence(options: NativeSequenceOptions): NativeSequence;
+  /** Runs one step over several sequences off the JavaScript thread. One at a time: a second call while one runs is CTKVR_BUSY. */
+  step(plan: readonly NativeStepEntry[], options: NativeStepOptions): Promise<NativeStepResult>;
+  /** Stops the running step or index build between two layers or work items; it rejects with CTKVR_ABORTED, sequences as before it. */
+  cancel(): void;
+  /** Frees weights and all sequences. Idempotent; waits for a running step. */
+  close(): Promise<void>;
+}
+
+export interface NativeSequenceOptions {
+  readonly maxTokens: number;
+  readonly selector: SelectorOptions;
+}
+
+export interface NativeSequence {
+  readonly id: number;
+  /** Tokens whose keys and values are stored. */
+  readonly length: number;
+  readonly memory: SequenceMemory;
+  /** Positions covered by the index, [first, end). Both 0 before the first build. */
+  readonly indexedRange: readonly [number, number];
+  /** A second sequence with the same tokens, KV pages (shared, copy on write), recent queries and index. */
+  fork(): NativeSequence;
+  /** Drops positions >= length: as if they had never been appended. An index that covered dropped positions is dropped too. */
+  truncate(length: number): void;
+  /** Changes the selector; the next `buildIndex` uses it. An index of other build settings is dropped. */
+  setSelector(selector: SelectorOptions): void;
+  /** Builds the index over what is stored, off the JavaScript thread. A no-op for selectors without one, and below denseBelow. */
+  buildIndex(): Promise<{ readonly buildMs: number; readonly indexBytes: number; readonly indexedTokens: number }>;
+  setSampler(sampler: NativeSamplerOptions): void;
+  close(): void;
+}
+
+/** llama.cpp's sampler chain: penalties, top-k, top-p, min-p, temperature, then a seeded draw. temperature 0 = greedy. */
+export interface NativeSamplerOptions {
+  readonly temperature: number;
+  /** 0 = off. */
+  readonly topK: number;
+  /** 1 = off. */
+  readonly topP: number;
+  /** 0 = off. */
+  readonly minP: number;
+  /** 1 = off. */
+  readonly repeatPenalty: number;
+  readonly frequencyPenalty: number;
+  readonly presencePenalty: number;
+  /** Last tokens that the penalties look at. */
+  readonly penaltyWindow: number;
+  /** u32. */
+  readonly seed: number;
+}
+
+export interface NativeStepEntry {
+  readonly sequence: NativeSequence;
+  /** Token ids to append: one to decode, more to prefill. At least one. */
+  readonly tokens: Int32Array;
+  /** What to return for the last token: nothing, a token drawn by the sequence's sampler, or all logits (f32 [vocabSize]). */
+  readonly output: 'none' | 'sample' | 'logits' | 'sampleAndLogits';
+}
+
+export interface NativeStepOptions {
+  /** Also measure the true attention mass of every decode (reads all keys; for evaluation). */
+  readonly audit?: boolean;
+}
+
+export interface NativeStepResult {
+  /** One per plan entry, in order. */
+  readonly sequences: readonly {
+    readonly tokenId: number | null;
+    readonly logits: Float32Array | null;
+    /** null for a prefill. */
+    readonly counters: SelectionCounters | null;
+  }[];
+  readonly timings: StepTimings;
+}
+
+/** One KV head's index on plain arrays, for packages/centroid-index and packages/token-refiner (backend 'native'). Keys and values are stored as f16. */
+export interface NativeCentroidIndexConstructor {
+  /**
+   * @param keys f32 row-major [numTokens, headDim], rotated. @param values f32 [numTokens, headDim].
+   * @param queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
+   * @param isa '' = best.
+   */
+  build(input: {
+    readonly keys: Float32Array;
+    readonly values: Float32Array;
+    readonly queries: Float32Array;
+    readonly headDim: number;
+    readonly groupSize: number;
+    readonly options: SelectorOptions;
+    readonly isa: string;
+  }): Promise<NativeCentroidIndex>;
+}
+
+export interface NativeCentroidIndex {
+  readonly numTokens: number;
+  readonly numCentroids: number;
+  readonly indexBytes: number;
+  /** Positions of centroid c, ascending. */
+  list(centroid: number): Uint32Array;
+  /** lse f32 [groupSize], value and key f32 [groupSize, headDim] (dequantised). */
+  tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  /** @param query f32 [groupSize, headDim]. Returns the numProbes nearest centroids, best first, and their similarities. */
+  probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
+  /** Ascending union of the lists of `centroids`. */
+  candidates(centroids: Uint32Array): Uint32Array;
+  /** Exact scores f32 [groupSize, candidates.length]. */
+  scores(query: Float32Array, candidates: Uint32Array): Float32Array;
+  /** Probe, union, refine: selected positions ascending. */
+  select(query: Float32Array): { readonly candidates: Uint32Array; readonly selected: Uint32Array };
+  /** The whole decode attention at the end of the sequence: f32 [groupSize, headDim]. */
+  attend(query: Float32Array): {
+    readonly output: Float32Array;
+    readonly lse: Float32Array;
+    readonly counters: SelectionCounters;
+  };
+  close(): void;
+}

@@ -1,0 +1,101 @@
+/**
+ * Finds and loads the native binary. In this order: the file named by CTKVR_NATIVE_PATH (then nothing else is tried: who names a file
+ * wants that file), the development build beside this package, the package `@ctkvr/native-<triple>` of this platform.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CtkvrError } from '@ctkvr/core';
+import type { NativeBinding } from './binding.js';
+import { mapThrownErrors } from './map-thrown-errors.js';
+import { platformTriple, platformTriples } from './platform-triple.js';
+
+/** What every binary of this version exports; a file without one of them is of another version, or not ours. */
+const requiredExports = ['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'CentroidIndex'] as const;
+
+/** Environment variable that names a binary to load instead of the installed one. */
+export const NATIVE_PATH_VARIABLE = 'CTKVR_NATIVE_PATH';
+
+let cached: NativeBinding | undefined;
+
+/**
+ * Returns the native binding of this platform; the first call loads it (some milliseconds), later calls return the same object.
+ * @throws {CtkvrError} CTKVR_NATIVE_UNAVAILABLE when nothing could be loaded; each attempt's error is in the chain of causes.
+ */
+export function loadBinding(): NativeBinding {
+  cached ??= loadFirst(candidates(process.env[NATIVE_PATH_VARIABLE]));
+  return cached;
+}
+
+/** One place to look: a file path or a package name. */
+export interface BindingCandidate {
+  readonly what: string;
+  readonly request: string;
+}
+
+/** Returns the places to look, best first. @param override the value of CTKVR_NATIVE_PATH, relative to the working directory. */
+export function candidates(override: string | undefined): BindingCandidate[] {
+  if (override !== undefined && override !== '') {
+    return [{ what: `${NATIVE_PATH_VARIABLE}=${override}`, request: resolve(override) }];
+  }
+  const triple = platformTriple();
+  return [
+    { what: 'the development build', request: fileURLToPath(new URL(`../ctkvr.${triple}.node`, import.meta.url)) },
+    { what: `the package @ctkvr/native-${triple}`, request: `@ctkvr/native-${triple}` },
+  ];
+}
+
+/** Loads the first candidate that works. @throws {CtkvrError} CTKVR_NATIVE_UNAVAILABLE with every failure in the chain of causes. */
+export function loadFirst(places: readonly BindingCandidate[]): NativeBinding {
+  const require = createRequire(import.meta.url);
+  const failures: Error[] = [];
+  for (const place of places) {
+    try {
+      return check(require(existing(place.request)) as Record<string, unknown>);
+    } catch (cause) {
+      failures.push(new Error(`${place.what}: ${firstLine(cause)}`, { cause }));
+    }
+  }
+  throw unavailable(failures);
+}
+
+function existing(request: string): string {
+  if (request.startsWith('@') || existsSync(request)) return request;
+  throw new Error(`there is no file ${request}`);
+}
+
+function check(exports: Record<string, unknown>): NativeBinding {
+  const missing = requiredExports.filter((name) => exports[name] === undefined);
+  if (missing.length > 0) {
+    throw new Error(`the file loads, but has no ${missing.join(', ')}: it is not this version's binary`);
+  }
+  return mapThrownErrors(exports) as unknown as NativeBinding;
+}
+
+function unavailable(failures: readonly Error[]): CtkvrError {
+  const triple = platformTriple();
+  const known = (platformTriples as readonly string[]).includes(triple);
+  const remedy = known
+    ? 'Install with optional dependencies, or in a checkout run `pnpm --filter @ctkvr/native build:native`.'
+    : `There is no prebuilt binary for ${triple}: build one from source and name it in ${NATIVE_PATH_VARIABLE}.`;
+  const attempts = failures.map((failure) => failure.message).join('; ');
+  return new CtkvrError('CTKVR_NATIVE_UNAVAILABLE', `the native engine could not be loaded (${attempts}). ${remedy}`, {
+    fields: { triple, attempts: failures.length },
+    cause: chain(failures),
+  });
+}
+
+/** Links the failures so that the first one's chain of causes ends in the last one's. */
+function chain(failures: readonly Error[]): unknown {
+  return failures.reduceRight<unknown>((next, failure) => {
+    let last: Error = failure;
+    while (last.cause instanceof Error) last = last.cause;
+    if (next !== undefined && last.cause === undefined) last.cause = next;
+    return failure;
+  }, undefined);
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+}

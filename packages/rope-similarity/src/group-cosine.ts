@@ -1,0 +1,36 @@
+/**
+ * Similarity of two decode queries: the mean over the query heads of a group of the cosine between them. This is what a centroid index
+ * probes by (design of CTkvr, section 2.2), so its statistics are worth looking at.
+ */
+
+/**
+ * Returns the mean over heads of cos(a[h], b[h]), in [-1, 1]; a head of zeros counts as cosine 0. Allocates nothing.
+ * Offsets let rows of larger buffers be compared in place.
+ */
+export function groupCosine(input: {
+  /** f32; row [groupSize, headDim] at aOffset. */
+  readonly a: Float32Array;
+  readonly aOffset?: number;
+  /** f32; row [groupSize, headDim] at bOffset. */
+  readonly b: Float32Array;
+  readonly bOffset?: number;
+  readonly groupSize: number;
+  readonly headDim: number;
+}): number {
+  const { a, aOffset = 0, b, bOffset = 0, groupSize, headDim } = input;
+  let sum = 0;
+  for (let head = 0; head < groupSize; head++) {
+    let dot = 0;
+    let aa = 0;
+    let bb = 0;
+    for (let d = head * headDim; d < (head + 1) * headDim; d++) {
+      const x = a[aOffset + d]!;
+      const y = b[bOffset + d]!;
+      dot += x * y;
+      aa += x * x;
+      bb += y * y;
+    }
+    if (aa > 0 && bb > 0) sum += dot / Math.sqrt(aa * bb);
+  }
+  return sum / groupSize;
+}

@@ -1,0 +1,49 @@
+/**
+ * Which requests share the next step, and how much of each. Pure policy: looks at the waiting requests, changes nothing.
+ *
+ * Decodes come first, all of them: each is one row, and together they cost little more than one, because the weights are read once.
+ * Then one chunk of one waiting prefill, the first in the queue (the composer rotates it). The chunk is shorter while others decode,
+ * since every decode in the step waits for the whole step.
+ */
+import type { EngineSequence } from './step-engine.js';
+import type { StepRequest } from './step-request.js';
+
+export interface ComposeLimits {
+  /** Tokens of prefill in one step while nobody decodes. */
+  readonly prefillChunk: number;
+  /** Tokens of prefill in one step while others decode. */
+  readonly prefillChunkBesideDecode: number;
+}
+
+/** A request's share of a step: its next `numTokens` tokens. */
+export interface Share<Sequence extends EngineSequence> {
+  readonly request: StepRequest<Sequence>;
+  readonly numTokens: number;
+}
+
+export interface ComposeInput<Sequence extends EngineSequence> {
+  readonly decodes: readonly StepRequest<Sequence>[];
+  readonly prefills: readonly StepRequest<Sequence>[];
+  /** Whether the step before held a decode: its caller is probably about to ask for the next token. */
+  readonly decodedLately: boolean;
+  readonly limits: ComposeLimits;
+}
+
+/** Returns the shares of the next step: empty when nothing waits. */
+export function composeStep<Sequence extends EngineSequence>(input: ComposeInput<Sequence>): Share<Sequence>[] {
+  const { decodes, prefills, decodedLately, limits } = input;
+  const alone = [...decodes, ...prefills].find((request) => request.mustRunAlone);
+  if (alone !== undefined) return [share(alone, limits.prefillChunk)];
+  const shares = decodes.map((request) => share(request, 1));
+  const prefill = prefills[0];
+  if (prefill === undefined) return shares;
+  const besideDecode = shares.length > 0 || decodedLately;
+  return [...shares, share(prefill, besideDecode ? limits.prefillChunkBesideDecode : limits.prefillChunk)];
+}
+
+/** The next tokens of a request: at most `chunk`, and never so many that a single one is left, which the engine would take for a decode. */
+function share<Sequence extends EngineSequence>(request: StepRequest<Sequence>, chunk: number): Share<Sequence> {
+  const { tokensLeft } = request;
+  const numTokens = Math.min(chunk, tokensLeft);
+  return { request, numTokens: tokensLeft - numTokens === 1 ? tokensLeft : numTokens };
+}

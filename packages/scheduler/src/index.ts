@@ -1,0 +1,11 @@
+export type { ComposeLimits } from './compose-step.js';
+export { StepComposer, type StepComposerOptions } from './step-composer.js';
+export type {
+  EngineSequence,
+  EngineStepResult,
+  SequenceStepResult,
+  StepEngine,
+  StepEntry,
+  StepOutput,
+} from './step-engine.js';
+export type { RequestResult, StepRequestOptions } from './step-request.js';

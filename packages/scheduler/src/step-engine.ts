@@ -1,0 +1,45 @@
+/**
+ * What the composer asks of an engine. `NativeModel` of @ctkvr/native has this shape; so will a device engine. No logic here.
+ */
+import type { SelectionCounters, StepTimings } from '@ctkvr/core';
+
+/** A row of KV that an engine can append to. */
+export interface EngineSequence {
+  /** Tokens whose keys and values are stored. */
+  readonly length: number;
+  /** Drops positions >= length, as if they had never been appended. */
+  truncate(length: number): void;
+}
+
+/** What to return for an entry's last token: nothing, a token drawn by the sequence's sampler, all logits, or both of these. */
+export type StepOutput = 'none' | 'sample' | 'logits' | 'sampleAndLogits';
+
+/** One sequence's share of a step. */
+export interface StepEntry<Sequence extends EngineSequence> {
+  readonly sequence: Sequence;
+  /** Token ids to append: one to decode, more to prefill. */
+  readonly tokens: Int32Array;
+  readonly output: StepOutput;
+}
+
+/** What a step gave one sequence. */
+export interface SequenceStepResult {
+  readonly tokenId: number | null;
+  /** f32 [vocabSize], or null when not asked for. */
+  readonly logits: Float32Array | null;
+  /** null for a prefill. */
+  readonly counters: SelectionCounters | null;
+}
+
+export interface EngineStepResult {
+  /** One per entry, in order. */
+  readonly sequences: readonly SequenceStepResult[];
+  readonly timings: StepTimings;
+}
+
+/** Runs one step at a time. A step that rejects leaves every sequence as it was before that step. */
+export interface StepEngine<Sequence extends EngineSequence> {
+  step(plan: readonly StepEntry<Sequence>[], options: { readonly audit?: boolean }): Promise<EngineStepResult>;
+  /** Makes the running step or index build reject soon; without one, nothing happens. */
+  cancel(): void;
+}

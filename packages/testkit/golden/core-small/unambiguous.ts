@@ -1,0 +1,44 @@
+/** Whether rounding could change an id in a case: then it is no use as golden data with exact ids. */
+import { indexedRegion } from '@ctkvr/core';
+import { groupsOf } from '../../src/naive.js';
+import { type NaiveHead, naiveHead } from '../../src/naive-head.js';
+import type { GoldenInput } from './cases.js';
+
+/** Relative gap between group weights: f32 softmax is good to about 1e-5 at these scores. */
+const weightGap = 2e-4;
+/** Absolute gap between similarities: an 8-bit code may come out one step off when a ratio lies on a half. */
+const similarityGap = 0.012;
+
+/** Returns whether all lists, probes and selections of the case are separated by more than the gaps, or are true ties. */
+export function isUnambiguous(input: GoldenInput): boolean {
+  const { data, options } = input;
+  const head = naiveHead(data, options);
+  const region = indexedRegion(data.keys.length / data.headDim, options);
+  const regionTokens = region.end - region.start;
+  if (!head.centroids.every(({ ranking }) => isSeparated(ranking, options.listLength, weightGap, 'relative'))) return false;
+  return groupsOf(data.decodes, data.groupSize, data.headDim).every((query) => {
+    const step = head.step(query);
+    const keep = options.maxSelected === 0 ? regionTokens : options.maxSelected;
+    return probesAreSeparated(step, options.numProbes) && isSeparated(step.weights, keep, weightGap, 'relative');
+  });
+}
+
+/** Whether the `count`-th and the next score differ by more than the gap, or are equal. */
+function isSeparated(scores: readonly number[], count: number, gap: number, kind: 'relative' | 'absolute'): boolean {
+  if (scores.length <= count) return true;
+  const sorted = [...scores].sort((a, b) => b - a);
+  const kept = sorted[count - 1]!;
+  const next = sorted[count]!;
+  // Sums of equal terms in f64 may differ in the last bit although they are ties by definition.
+  const difference = (kept - next) / (kind === 'relative' ? kept : 1);
+  return difference < 1e-13 || difference > gap;
+}
+
+/** The winners must be clear of the rest and of each other in the fine step, and clear of the cut in the coarse one. */
+function probesAreSeparated(step: ReturnType<NaiveHead['step']>, numProbes: number): boolean {
+  const cut = [...step.coarse].sort((a, b) => b - a)[8 * numProbes] ?? Number.NEGATIVE_INFINITY;
+  const clearOfCut = step.probes.every((c) => step.coarse[c]! - cut > similarityGap);
+  const counts = Array.from({ length: Math.min(numProbes, step.similarity.length) }, (_, i) => i + 1);
+  const fine = counts.every((count) => isSeparated(step.similarity, count, similarityGap, 'absolute'));
+  return clearOfCut && fine;
+}

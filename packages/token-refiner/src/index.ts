@@ -1,0 +1,11 @@
+export { attendPositions } from './attend-positions.js';
+export { groupWeights } from './group-weights.js';
+export type { PartialAttention } from './partial-attention.js';
+export { createPartialAttention, mergePartials } from './partial-attention.js';
+export type { KeyLayout } from './score-candidates.js';
+export { scoreCandidates } from './score-candidates.js';
+export { selectCandidates } from './select-candidates.js';
+export type { TailEstimate } from './tail-partial.js';
+export { tailPartial } from './tail-partial.js';
+export type { AttentionOutput, NativeScorer, TokenRefinerInput } from './token-refiner.js';
+export { createAttentionOutput, TokenRefiner } from './token-refiner.js';

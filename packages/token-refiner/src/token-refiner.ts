@@ -1,0 +1,214 @@
+/**
+ * Refine and attend for one KV head over caller-owned keys and values: exact scores of the candidates, selection, attention over sinks +
+ * window + selected, and the tail for the rest (docs: design of CTkvr, section 2.2, steps 3 to 5). Holds the scratch memory, so that a
+ * decode step allocates little; the steps are exported on their own as well.
+ */
+import {
+  CtkvrError,
+  checkCapacity,
+  checkFinite,
+  checkInteger,
+  checkLength,
+  type IndexedRegion,
+  indexedRegion,
+  UNBOUNDED,
+} from '@ctkvr/core';
+import { attendPositions } from './attend-positions.js';
+import { groupWeights } from './group-weights.js';
+import { logAddExp } from './log-sum-exp.js';
+import { createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
+import { scoreCandidates } from './score-candidates.js';
+import { selectCandidates } from './select-candidates.js';
+import { type TailEstimate, tailPartial } from './tail-partial.js';
+
+/** The part of a native index this package uses, by structure; `CentroidIndex.native` of @ctkvr/centroid-index satisfies it. */
+export interface NativeScorer {
+  /** Exact scores f32 [groupSize, candidates.length], over keys stored as f16. */
+  scores(query: Float32Array, candidates: Uint32Array): Float32Array;
+}
+
+export interface TokenRefinerInput {
+  /** f32 [numTokens, headDim], rotated. Kept, not copied. */
+  readonly keys: Float32Array;
+  /** f32 [numTokens, headDim]. Kept, not copied. */
+  readonly values: Float32Array;
+  readonly headDim: number;
+  /** Query heads per KV head. */
+  readonly groupSize: number;
+  /** First positions, always attended. Default 16. */
+  readonly numSinkTokens?: number;
+  /** Last positions, always attended. Default 256. */
+  readonly recentWindow?: number;
+  /** Candidates whose values are read; 0 = all. Default 512. */
+  readonly maxSelected?: number;
+  /** Share of the candidates' weight that the selection must reach, in (0, 1]. Default 1 = off (top-k only). */
+  readonly topP?: number;
+  /** 'auto' (default): native scores when `native` is given, else reference. 'native': CTKVR_NATIVE_UNAVAILABLE without it. */
+  readonly backend?: 'auto' | 'native' | 'reference';
+  readonly native?: NativeScorer;
+}
+
+/** Where `attend` writes. */
+export interface AttentionOutput extends PartialAttention {
+  /** f32 [groupSize]: estimated share of the attention weight that was read exactly, 0..1; 1 without a tail. */
+  readonly mass: Float32Array;
+}
+
+/** Returns fresh buffers for `attend`, to be used again for every step. */
+export function createAttentionOutput(groupSize: number, headDim: number): AttentionOutput {
+  return { ...createPartialAttention(groupSize, headDim), mass: new Float32Array(groupSize) };
+}
+
+export class TokenRefiner {
+  readonly backend: 'reference' | 'native';
+  readonly numTokens: number;
+  readonly headDim: number;
+  readonly groupSize: number;
+  readonly maxSelected: number;
+  readonly topP: number;
+  /** Positions between sinks and window: candidates must lie here. */
+  readonly region: IndexedRegion;
+  readonly #keys: Float32Array;
+  readonly #values: Float32Array;
+  readonly #native: NativeScorer | undefined;
+  readonly #scores: Float32Array;
+  readonly #weights: Float64Array;
+  readonly #selected: Uint32Array;
+  /** Sinks, selected, window: what one step attends to. */
+  readonly #positions: Uint32Array;
+  readonly #rest: PartialAttention;
+  readonly #droppedLse: Float32Array;
+
+  /** @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
+  constructor(input: TokenRefinerInput) {
+    const { keys, values, headDim, groupSize, backend = 'auto', native } = input;
+    const { numSinkTokens = 16, recentWindow = 256, maxSelected = 512, topP = 1 } = input;
+    const op = 'TokenRefiner';
+    checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
+    checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
+    checkInteger(numSinkTokens, { op, name: 'numSinkTokens', min: 0, max: UNBOUNDED });
+    checkInteger(recentWindow, { op, name: 'recentWindow', min: 1, max: UNBOUNDED });
+    checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
+    checkBackend(backend, native);
+    const numTokens = Math.floor(keys.length / headDim);
+    const shape = `[numTokens, headDim] = [${numTokens}, ${headDim}]`;
+    checkLength(keys.length, numTokens * headDim, { op, name: 'keys', shape });
+    checkLength(values.length, numTokens * headDim, { op, name: 'values', shape });
+    checkFinite(keys, { op, name: 'keys' });
+    checkFinite(values, { op, name: 'values' });
+    this.#keys = keys;
+    this.#values = values;
+    this.#native = backend === 'reference' ? undefined : native;
+    this.backend = this.#native === undefined ? 'reference' : 'native';
+    this.numTokens = numTokens;
+    this.headDim = headDim;
+    this.groupSize = groupSize;
+    this.maxSelected = maxSelected;
+    this.topP = topP;
+    this.region = indexedRegion(numTokens, { numSinkTokens, recentWindow });
+    const regionLength = this.region.end - this.region.start;
+    this.#scores = new Float32Array(groupSize * regionLength);
+    this.#weights = new Float64Array(regionLength);
+    this.#selected = new Uint32Array(regionLength);
+    this.#positions = new Uint32Array(numTokens);
+    this.#rest = createPartialAttention(groupSize, headDim);
+    this.#droppedLse = new Float32Array(groupSize);
+  }
+
+  /**
+   * Writes exact scores [groupSize, candidates.length] to `out`.
+   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE (query), CTKVR_INVALID_OPTION (candidates).
+   */
+  scores(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Float32Array }): void {
+    const { query, candidates, out } = input;
+    const { groupSize, headDim } = this;
+    const op = 'TokenRefiner.scores';
+    const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
+    checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
+    checkFinite(query, { op, name: 'query' });
+    checkCapacity(out.length, groupSize * candidates.length, { op, name: 'out' });
+    this.#checkCandidates(candidates, op);
+    if (this.#native !== undefined) out.set(this.#native.scores(query, candidates));
+    else scoreCandidates({ query, keys: this.#keys, candidates, headDim, groupSize, out });
+  }
+
+  /** Writes the selected candidates, ascending, and returns how many. Same errors as `scores`. */
+  select(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
+    const { query, candidates, out } = input;
+    this.scores({ query, candidates, out: this.#scores });
+    return this.#selectScored(candidates, out);
+  }
+
+  /**
+   * Writes attention of `query` over the sequence as far as it is read: sinks, window, the selected candidates exactly, and the rest
+   * through `tail` when there is one. Returns the number of candidates selected. Same errors as `scores`.
+   * @param input.candidates u32, ascending, no repeats, inside `region`.
+   * @param input.tail the nearest centroid's tail at this query; left out, what is not read is ignored.
+   */
+  attend(input: {
+    readonly query: Float32Array;
+    readonly candidates: Uint32Array;
+    readonly tail?: TailEstimate;
+    readonly out: AttentionOutput;
+  }): number {
+    const { query, candidates, tail, out } = input;
+    const { groupSize, headDim, region } = this;
+    this.scores({ query, candidates, out: this.#scores });
+    const numSelected = this.#selectScored(candidates, this.#selected);
+    const selected = this.#selected.subarray(0, numSelected);
+    let n = 0;
+    for (let position = 0; position < region.start; position++) this.#positions[n++] = position;
+    for (const position of selected) this.#positions[n++] = position;
+    for (let position = region.end; position < this.numTokens; position++) this.#positions[n++] = position;
+    const positions = this.#positions.subarray(0, n);
+    attendPositions({ query, keys: this.#keys, values: this.#values, positions, headDim, groupSize, out });
+    checkCapacity(out.mass.length, groupSize, { op: 'TokenRefiner.attend', name: 'out.mass' });
+    out.mass.fill(1, 0, groupSize);
+    if (tail === undefined) return numSelected;
+    const scores = this.#scores;
+    const rest = this.#rest;
+    const droppedLse = this.#droppedLse;
+    tailPartial({ tail, scores, candidates, selected, groupSize, headDim, out: rest, droppedLse });
+    for (let head = 0; head < groupSize; head++) {
+      const unread = logAddExp(tail.lse[head]!, droppedLse[head]!);
+      const exact = out.lse[head]!;
+      if (unread > Number.NEGATIVE_INFINITY) out.mass[head] = Math.exp(exact - logAddExp(exact, unread));
+    }
+    mergePartials({ partials: [out, rest], groupSize, headDim, out });
+    return numSelected;
+  }
+
+  #selectScored(candidates: Uint32Array, out: Uint32Array): number {
+    const { groupSize, maxSelected, topP } = this;
+    groupWeights({ scores: this.#scores, groupSize, numCandidates: candidates.length, out: this.#weights });
+    return selectCandidates({ weights: this.#weights, candidates, maxSelected, topP, out });
+  }
+
+  #checkCandidates(candidates: Uint32Array, op: string): void {
+    let previous = this.region.start - 1;
+    for (const position of candidates) {
+      if (position <= previous || position >= this.region.end) {
+        throw new CtkvrError(
+          'CTKVR_INVALID_OPTION',
+          `${op}: candidates must ascend without repeats within [${this.region.start}, ${this.region.end}), got ${position} after ${previous}; pass a subarray when the buffer is longer than the list`,
+          { fields: { op, option: 'candidates', actual: position } },
+        );
+      }
+      previous = position;
+    }
+  }
+}
+
+function checkBackend(backend: unknown, native: NativeScorer | undefined): void {
+  if (backend !== 'auto' && backend !== 'native' && backend !== 'reference') {
+    throw new CtkvrError('CTKVR_INVALID_OPTION', `backend must be 'auto', 'native' or 'reference', got '${backend}'`, {
+      fields: { option: 'backend', actual: String(backend) },
+    });
+  }
+  if (backend === 'native' && native === undefined) {
+    throw new CtkvrError(
+      'CTKVR_NATIVE_UNAVAILABLE',
+      "backend 'native' needs native scores: pass native: index.native of a native CentroidIndex, or use backend 'auto'",
+    );
+  }
+}

@@ -1,0 +1,72 @@
+import { integerHeadData } from '@ctkvr/testkit';
+import { describe, expect, it } from 'vitest';
+import { createAttentionOutput, createPartialAttention, mergePartials, TokenRefiner } from '../src/index.js';
+
+const data = integerHeadData({ seed: 5, numTokens: 50, headDim: 8, groupSize: 2, numCentroids: 1, numDecodes: 1 });
+const settings = { ...data, numSinkTokens: 2, recentWindow: 8 };
+
+describe('TokenRefiner', () => {
+  it("backend 'native' without native scores says what to pass; an unknown backend is refused", () => {
+    expect(() => new TokenRefiner({ ...settings, backend: 'native' })).toThrow(/index\.native/);
+    expect(() => new TokenRefiner({ ...settings, backend: 'gpu' as never })).toThrow(/'auto', 'native' or 'reference'/);
+  });
+  it('takes its scores from what is passed as native, and from the reference when told to', () => {
+    // Not a mock of ours: any scorer may be passed. This one prefers the last candidate.
+    const native = {
+      scores: (_: Float32Array, of: Uint32Array) =>
+        Float32Array.from({ length: 2 * of.length }, (_, i) => i % of.length),
+    };
+    const out = new Uint32Array(3);
+    const candidates = Uint32Array.of(10, 20, 30);
+    const refiner = new TokenRefiner({ ...settings, maxSelected: 1, native });
+    expect(refiner.backend).toBe('native');
+    expect(refiner.select({ query: data.decodes, candidates, out })).toBe(1);
+    expect(out[0]).toBe(30);
+    expect(new TokenRefiner({ ...settings, native, backend: 'reference' }).backend).toBe('reference');
+  });
+  it('bad numbers in keys or values are refused', () => {
+    for (const what of ['keys', 'values'] as const) {
+      const numbers = data[what].slice();
+      numbers[9] = Number.NaN;
+      expect(() => new TokenRefiner({ ...settings, [what]: numbers })).toThrow(
+        expect.objectContaining({
+          code: 'CTKVR_NON_FINITE',
+          fields: expect.objectContaining({ argument: what, index: 9 }),
+        }),
+      );
+    }
+  });
+  it('no candidates and no tail: sinks and window only', () => {
+    const out = createAttentionOutput(2, 8);
+    const refiner = new TokenRefiner(settings);
+    expect(refiner.attend({ query: data.decodes, candidates: new Uint32Array(0), out })).toBe(0);
+    expect(out.output.every(Number.isFinite)).toBe(true);
+  });
+  it('survives scores far beyond the range of exp', () => {
+    const large = { ...settings, keys: data.keys.map((x) => x * 1000) };
+    const out = createAttentionOutput(2, 8);
+    new TokenRefiner(large).attend({ query: data.decodes, candidates: Uint32Array.of(20, 21), out });
+    expect([...out.output, ...out.lse].every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe('mergePartials', () => {
+  it('empty parts change nothing, and only empty parts give an empty part', () => {
+    const part = { output: Float32Array.of(1, 2), lse: Float32Array.of(3) };
+    const empty = createPartialAttention(1, 2);
+    const out = createPartialAttention(1, 2);
+    mergePartials({ partials: [empty, part, empty], groupSize: 1, headDim: 2, out });
+    expect(out).toEqual(part);
+    mergePartials({ partials: [empty, empty], groupSize: 1, headDim: 2, out });
+    expect(out).toEqual(empty);
+    mergePartials({ partials: [], groupSize: 1, headDim: 2, out });
+    expect(out).toEqual(empty);
+  });
+  it('two parts of equal weight average', () => {
+    const out = createPartialAttention(1, 1);
+    const part = (x: number) => ({ output: Float32Array.of(x), lse: Float32Array.of(100) });
+    mergePartials({ partials: [part(1), part(3)], groupSize: 1, headDim: 1, out });
+    expect(out.output[0]).toBe(2);
+    expect(out.lse[0]).toBeCloseTo(100 + Math.log(2), 5);
+  });
+});

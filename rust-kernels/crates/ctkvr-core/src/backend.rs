@@ -1,0 +1,150 @@
+//! The seam between a model graph and whatever stores keys and attends to them: the graph calls [`LayerAttention::run`] once a
+//! layer from all of its threads; the engine brackets each step with `begin_step` and `end_step`. A device engine implements the
+//! same two traits.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::{error::Result, options::SelectorOptions};
+
+/// Sizes of a model's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    pub num_layers: usize,
+    pub num_q_heads: usize,
+    pub num_kv_heads: usize,
+    pub head_dim: usize,
+}
+
+impl AttentionShape {
+    /// Query heads per KV head.
+    pub fn group_size(&self) -> usize {
+        self.num_q_heads / self.num_kv_heads
+    }
+
+    /// Bytes of f16 keys and values of one token over all layers.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        self.num_layers * self.num_kv_heads * self.head_dim * 2 * 2
+    }
+}
+
+/// Names a sequence within one backend; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u64);
+
+/// Consecutive rows of a step that belong to one sequence: they are appended at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SequenceRows {
+    pub sequence: SequenceId,
+    /// First row in the step's token batch.
+    pub first_row: usize,
+    pub num_rows: usize,
+    /// Decode (one row, the sequence's selector applies) or prefill (exact attention, any number of rows).
+    pub phase: Phase,
+}
+
+/// What a row of a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Prefill,
+    Decode,
+}
+
+/// One layer's tensors for all rows of a step. Contiguous f32, row-major; rows are tokens.
+#[derive(Clone, Copy)]
+pub struct LayerIo {
+    /// `[num_rows, num_q_heads, head_dim]`, after rotary embedding.
+    pub queries: *const f32,
+    /// `[num_rows, num_kv_heads, head_dim]`, after rotary embedding.
+    pub keys: *const f32,
+    /// `[num_rows, num_kv_heads, head_dim]`.
+    pub values: *const f32,
+    /// `[num_rows, num_q_heads, head_dim]`, written.
+    pub out: *mut f32,
+    pub num_rows: usize,
+}
+
+/// Which of the graph's threads is calling.
+#[derive(Debug, Clone, Copy)]
+pub struct Thread {
+    pub index: usize,
+    pub count: usize,
+}
+
+/// Attention of one layer, called from inside the model graph.
+pub trait LayerAttention: Send + Sync {
+    /// Appends this layer's keys and values and writes attention output for every row.
+    ///
+    /// # Safety
+    /// All `thread.count` threads call this with the same `layer` and `io`, at the same time, each with its own index; `io` points
+    /// to live buffers of the sizes above for the whole call; a step is open (`begin_step`) whose rows are `io.num_rows`.
+    unsafe fn run(&self, layer: usize, io: &LayerIo, thread: Thread);
+}
+
+/// Sums over (layer, KV head) of one decode step; meanings in packages/core/src/statistics.ts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SelectionCounters {
+    pub heads: u64,
+    pub keys_total: u64,
+    pub keys_read: u64,
+    pub values_read: u64,
+    pub centroids_probed: u64,
+    pub candidates: u64,
+    pub selected: u64,
+    pub bytes_read: u64,
+    pub estimated_mass: f64,
+    pub measured_mass: f64,
+    pub audited_heads: u64,
+}
+
+/// What a step did, beside its outputs.
+#[derive(Debug, Clone, Default)]
+pub struct StepReport {
+    /// One per [`SequenceRows`], in order; `None` for prefill rows.
+    pub counters: Vec<Option<SelectionCounters>>,
+    /// Wall clock of thread 0 over all layers, milliseconds.
+    pub retrieval_ms: f64,
+    pub attention_ms: f64,
+}
+
+/// What a build made.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BuildReport {
+    pub build_ms: f64,
+    pub index_bytes: usize,
+    pub indexed_tokens: usize,
+}
+
+/// Bytes held for one sequence (shared pages are counted in full).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SequenceMemory {
+    pub kv_bytes: usize,
+    pub index_bytes: usize,
+}
+
+/// Everything an engine asks of the side that owns KV and indexes. Methods take `&self`: the graph's threads hold it too; only
+/// one step or build runs at a time, and the engine does not call the others meanwhile.
+pub trait AttentionBackend: LayerAttention {
+    fn shape(&self) -> AttentionShape;
+    /// An empty sequence that may grow to `max_tokens`; pages are allocated as it grows.
+    fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> Result<SequenceId>;
+    /// Same tokens, pages shared (copied when one side writes), same recent queries and index.
+    fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId>;
+    fn close_sequence(&self, sequence: SequenceId);
+    fn len(&self, sequence: SequenceId) -> Result<usize>;
+    /// Drops positions `>= len`; an index that covered dropped positions goes too.
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<()>;
+    /// An index built with other settings is dropped.
+    fn set_selector(&self, sequence: SequenceId, selector: SelectorOptions) -> Result<()>;
+    /// `[first, end)` covered by the index; `(0, 0)` when there is none.
+    fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)>;
+    fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory>;
+    /// Builds the index with `num_threads` threads; stops with [`crate::Error::Cancelled`], leaving the old index, when `cancel` is set.
+    fn build_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport>;
+    /// Opens a step: checks sizes and allocates the pages it will fill, so that nothing in `run` can fail.
+    /// With `audit`, decode rows also measure the true attention mass.
+    fn begin_step(&self, rows: &[SequenceRows], audit: bool) -> Result<()>;
+    /// Closes the step: the rows are now part of their sequences.
+    fn end_step(&self) -> StepReport;
+    /// Closes a step whose graph did not finish: sequences are as before `begin_step`.
+    fn abort_step(&self);
+}

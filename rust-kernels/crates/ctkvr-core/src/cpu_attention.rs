@@ -1,0 +1,635 @@
+//! The CPU side of the engine: sequences, and the attention of a step on the graph's own threads.
+
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::backend::{
+    AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
+    SequenceRows, StepReport, Thread,
+};
+use crate::centroid_index::{BuildInput, CentroidIndex};
+use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
+use crate::decode_schedule::{DecodeSchedule, Stage};
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::options::{SelectorKind, SelectorOptions};
+use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
+use crate::selector::{Ctkvr, ExactTopK, HeadSelector, Streaming};
+use crate::sequence::{Sequence, SequenceIndex};
+use crate::team::{Broken, Team};
+
+/// KV, selectors and attention of all sequences of one model, on the CPU.
+pub struct CpuAttention {
+    shape: AttentionShape,
+    kernels: &'static Kernels,
+    sequences: Mutex<HashMap<SequenceId, Slot>>,
+    next_id: AtomicU64,
+    step: UnsafeCell<Step>,
+    team: Team,
+    threads: Vec<UnsafeCell<ThreadScratch>>,
+}
+
+// SAFETY: `step` is written by begin_step, end_step and abort_step only, between which `run` reads it (the trait's contract: one
+// step at a time, no other call meanwhile); inside `run`, the stages of a cell wait for each other
+// (DecodeSchedule).
+unsafe impl Sync for CpuAttention {}
+
+/// A sequence is either here or lent to the open step or build; then its last figures answer for it.
+enum Slot {
+    Here(Box<Sequence>),
+    Lent { len: usize, memory: SequenceMemory, indexed: (usize, usize), closed: bool },
+}
+
+/// The open step.
+#[derive(Default)]
+struct Step {
+    rows: Vec<StepRows>,
+    /// Work and memory of each decode row's KV heads: `[decode rows, num_kv_heads]`; never shrinks.
+    decodes: Vec<UnsafeCell<HeadDecode>>,
+    num_decodes: usize,
+    /// Which of `rows` decode, in order.
+    decode_rows: Vec<usize>,
+    schedule: DecodeSchedule,
+    /// Work items of the prefill rows of one layer, heaviest last.
+    prefills: Vec<PrefillPart>,
+    audit: bool,
+    /// Nanoseconds by thread 0.
+    retrieval_ns: AtomicU64,
+    attention_ns: AtomicU64,
+}
+
+/// Where thread 0's time went, nanoseconds.
+#[derive(Default)]
+struct Clock {
+    retrieval: u64,
+    attention: u64,
+}
+
+struct StepRows {
+    id: SequenceId,
+    sequence: Box<Sequence>,
+    first_row: usize,
+    num_rows: usize,
+    phase: Phase,
+    layout: Layout,
+    /// One per KV head, so that threads need not share.
+    counters: Vec<UnsafeCell<SelectionCounters>>,
+}
+
+/// Some tokens of one KV head of prefill rows.
+#[derive(Clone, Copy)]
+struct PrefillPart {
+    rows: usize,
+    kv_head: usize,
+    first_token: usize,
+    num_tokens: usize,
+}
+
+/// One head's build, put there by whichever thread made it.
+type BuildSlot = Mutex<Option<Result<Box<dyn HeadSelector>>>>;
+
+struct ThreadScratch {
+    prefill: PrefillScratch,
+    attend: AttendScratch,
+}
+
+impl CpuAttention {
+    /// `num_threads`: most threads that will call [`LayerAttention::run`] together. Kernels are the fastest of this machine.
+    pub fn new(shape: AttentionShape, num_threads: usize) -> Result<Self> {
+        Self::with_isa(shape, num_threads, "")
+    }
+
+    /// Like `new` with named kernels, for tests; an empty name is the fastest.
+    pub fn with_isa(shape: AttentionShape, num_threads: usize, isa: &str) -> Result<Self> {
+        let kernels = Kernels::named(isa, shape.head_dim)?;
+        if shape.num_kv_heads == 0 || !shape.num_q_heads.is_multiple_of(shape.num_kv_heads) || shape.num_q_heads == 0 {
+            return Err(Error::InvalidOption {
+                option: "numQueryHeads",
+                expected: format!("a multiple of the {} KV heads", shape.num_kv_heads),
+                actual: shape.num_q_heads.to_string(),
+            });
+        }
+        let scratch = || {
+            let attend = AttendScratch::new(shape.group_size());
+            UnsafeCell::new(ThreadScratch { prefill: PrefillScratch::default(), attend })
+        };
+        Ok(Self {
+            shape,
+            kernels,
+            sequences: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            step: UnsafeCell::default(),
+            team: Team::default(),
+            threads: (0..num_threads.max(1)).map(|_| scratch()).collect(),
+        })
+    }
+
+    /// Name of the kernels in use.
+    pub fn isa(&self) -> &'static str {
+        self.kernels.name
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SequenceId, Slot>> {
+        self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, sequence: Sequence) -> SequenceId {
+        let id = SequenceId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.lock().insert(id, Slot::Here(Box::new(sequence)));
+        id
+    }
+
+    /// Runs `f` on a sequence that is here.
+    fn with<T>(&self, id: SequenceId, f: impl FnOnce(&mut Sequence) -> Result<T>) -> Result<T> {
+        match self.lock().get_mut(&id) {
+            Some(Slot::Here(sequence)) => f(sequence),
+            _ => Err(Error::UnknownSequence(id.0)),
+        }
+    }
+
+    /// Takes a sequence out until [`CpuAttention::give_back`].
+    fn lend(&self, id: SequenceId) -> Result<Box<Sequence>> {
+        let mut sequences = self.lock();
+        let slot = sequences.get_mut(&id).ok_or(Error::UnknownSequence(id.0))?;
+        let Slot::Here(sequence) = slot else { return Err(Error::UnknownSequence(id.0)) };
+        let indexed = sequence.index.as_ref().map_or((0, 0), |i| (i.start, i.end));
+        let lent = Slot::Lent { len: sequence.len, memory: sequence.memory(), indexed, closed: false };
+        match std::mem::replace(slot, lent) {
+            Slot::Here(sequence) => Ok(sequence),
+            Slot::Lent { .. } => Err(Error::UnknownSequence(id.0)),
+        }
+    }
+
+    fn give_back(&self, id: SequenceId, sequence: Box<Sequence>) {
+        let mut sequences = self.lock();
+        if let Some(Slot::Lent { closed: true, .. }) = sequences.get(&id) {
+            sequences.remove(&id);
+        } else {
+            sequences.insert(id, Slot::Here(sequence));
+        }
+    }
+
+    fn step(&self) -> &Step {
+        // SAFETY: see the Sync impl.
+        unsafe { &*self.step.get() }
+    }
+
+    #[allow(clippy::mut_from_ref, reason = "the trait's contract makes begin, end and abort exclusive")]
+    fn step_mut(&self) -> &mut Step {
+        // SAFETY: see the Sync impl.
+        unsafe { &mut *self.step.get() }
+    }
+
+    /// Stores this layer's new keys and values, and queries for the ring. Rows are dealt out to the threads.
+    fn append(&self, layer: usize, io: &LayerIo, thread: Thread) {
+        let (AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. }, kernels) = (self.shape, self.kernels);
+        for rows in &self.step().rows {
+            for i in (thread.index..rows.num_rows).step_by(thread.count) {
+                let (row, position) = (rows.first_row + i, rows.sequence.len + i);
+                for g in 0..num_kv_heads {
+                    let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+                    // SAFETY: begin_step reserved the position; this thread alone writes it; io holds the row.
+                    unsafe {
+                        let (key, value) = kv.slot(position);
+                        let source = (row * num_kv_heads + g) * d;
+                        (kernels.narrow)(io.keys.add(source), d, key);
+                        (kernels.narrow)(io.values.add(source), d, value);
+                    }
+                }
+                let ring = &rows.sequence.recent[layer];
+                // Of a long prefill only the end stays in the ring; two rows must not race for one slot.
+                if rows.num_rows - i <= ring.capacity() {
+                    // SAFETY: begin_step made the ring this sequence's own; each position has its own slot.
+                    unsafe {
+                        (kernels.narrow)(io.queries.add(row * num_q_heads * d), num_q_heads * d, ring.slot(position));
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_layer(&self, layer: usize, io: &LayerIo, thread: Thread) -> std::result::Result<(), Broken> {
+        let step = self.step();
+        let started = Instant::now();
+        let mut clock = Clock::default();
+        self.append(layer, io, thread);
+        if thread.index == 0 {
+            step.schedule.restart();
+        }
+        self.team.meet(thread.count)?;
+        clock.attention += nanoseconds(started);
+        if step.num_decodes > 0 {
+            self.decode(layer, io, thread, &mut clock)?;
+        }
+        if !step.prefills.is_empty() {
+            let started = Instant::now();
+            // A meeting starts the count of shared items anew.
+            self.team.meet(thread.count)?;
+            // SAFETY: each thread has its own scratch.
+            self.prefill(layer, io, unsafe { &mut (*self.threads[thread.index].get()).prefill });
+            clock.attention += nanoseconds(started);
+        }
+        if thread.index == 0 {
+            step.retrieval_ns.fetch_add(clock.retrieval, Ordering::Relaxed);
+            step.attention_ns.fetch_add(clock.attention, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// This thread's share of the decode rows: items of all heads and stages in one order, each waiting only for its own head's
+    /// earlier stage.
+    fn decode(&self, layer: usize, io: &LayerIo, thread: Thread, clock: &mut Clock) -> std::result::Result<(), Broken> {
+        let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
+        let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
+        // SAFETY: each thread has its own scratch.
+        let scratch = unsafe { &mut (*self.threads[thread.index].get()).attend };
+        let num_parts = step.schedule.num_parts(thread.count);
+        let mut started = Instant::now();
+        for item in self.team.share(step.schedule.items(num_parts)) {
+            self.team.wait_until(|| step.schedule.is_ready(item, num_parts))?;
+            let (rows, g) = self.decode_head(item.head);
+            let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+            let offset = rows.first_row * num_q_heads * d + g * group * d;
+            let cell = step.decodes[item.head].get();
+            let part = Part { index: item.part, count: num_parts };
+            // SAFETY: an item is ready only when its head's earlier stages are done; `score` and `attend` items share the head and
+            // write their own parts, the others have it to themselves. io holds the row.
+            unsafe {
+                match item.stage {
+                    Stage::Propose => {
+                        let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
+                        let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
+                        let selector = index.map(|index| index.heads[layer * num_kv_heads + g].as_ref());
+                        (*cell).propose(kernels, query, group, rows.layout, selector);
+                    }
+                    Stage::Score => (*cell).score(kernels, kv, part),
+                    Stage::Select => (*cell).select(kernels, num_parts),
+                    Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
+                    Stage::Finish => {
+                        let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
+                        let audit = step.audit.then_some(&mut scratch.scores[..]);
+                        (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+                    }
+                }
+            }
+            step.schedule.finish(item);
+            let now = Instant::now();
+            let spent = (now - started).as_nanos() as u64;
+            match item.stage {
+                Stage::Propose | Stage::Score | Stage::Select => clock.retrieval += spent,
+                Stage::Attend | Stage::Finish => clock.attention += spent,
+            }
+            started = now;
+        }
+        Ok(())
+    }
+
+    /// The decode row of head i of the step, and which KV head it is.
+    fn decode_head(&self, i: usize) -> (&StepRows, usize) {
+        let num_kv_heads = self.shape.num_kv_heads;
+        let rows = &self.step().rows[self.step().decode_rows[i / num_kv_heads]];
+        (rows, i % num_kv_heads)
+    }
+
+    /// This thread's share of the prefill rows' attention over everything before them.
+    fn prefill(&self, layer: usize, io: &LayerIo, scratch: &mut PrefillScratch) {
+        let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
+        let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
+        // Heaviest first: the last tokens of a prefill see the most keys.
+        for part in self.team.share(step.prefills.iter().rev()) {
+            let rows = &step.rows[part.rows];
+            let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
+            let item = PrefillItem {
+                kv: &rows.sequence.heads[layer * num_kv_heads + part.kv_head],
+                first_position: rows.sequence.len + part.first_token,
+                num_tokens: part.num_tokens,
+                group,
+                head_dim: d,
+                // SAFETY: io holds these rows.
+                queries: unsafe { io.queries.add(offset) },
+                // SAFETY: as above.
+                out: unsafe { io.out.add(offset) },
+                token_stride: num_q_heads * d,
+            };
+            // SAFETY: every item is one thread's, and writes its own tokens and heads.
+            unsafe { item.run(kernels, scratch) };
+        }
+    }
+
+    /// Opens a step on sequences already taken out; what fails leaves them in `taken`.
+    fn prepare(&self, rows: &[SequenceRows], taken: &mut [Box<Sequence>]) -> Result<()> {
+        for (r, sequence) in rows.iter().zip(taken) {
+            if r.num_rows == 0 || (r.phase == Phase::Decode && r.num_rows != 1) {
+                let expected = if r.phase == Phase::Decode { "1 for a decode" } else { "at least 1" };
+                return Err(Error::InvalidOption { option: "numRows", expected: expected.into(), actual: r.num_rows.to_string() });
+            }
+            sequence.reserve(r.num_rows)?;
+            // A fork's ring is copied before its first write.
+            sequence.recent.iter_mut().for_each(|ring| {
+                Arc::make_mut(ring);
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the step's sequences back, longer by their rows if `keep`.
+    fn close_step(&self, keep: bool) -> StepReport {
+        let step = self.step_mut();
+        let mut report = StepReport {
+            counters: Vec::with_capacity(step.rows.len()),
+            retrieval_ms: step.retrieval_ns.swap(0, Ordering::Relaxed) as f64 / 1e6,
+            attention_ms: step.attention_ns.swap(0, Ordering::Relaxed) as f64 / 1e6,
+        };
+        for rows in step.rows.drain(..) {
+            let mut sequence = rows.sequence;
+            if keep {
+                sequence.len += rows.num_rows;
+                let total = rows.counters.into_iter().map(UnsafeCell::into_inner).reduce(add_counters);
+                report.counters.push(total.filter(|_| rows.phase == Phase::Decode));
+            } else {
+                // Rows past the length are free to be overwritten; the ring lost what they replaced.
+                let capacity = sequence.recent.first().map_or(0, |r| r.capacity());
+                sequence.recent_from =
+                    sequence.recent_from.max((sequence.len + rows.num_rows).saturating_sub(capacity)).min(sequence.len);
+                sequence.heads.iter_mut().for_each(|h| h.truncate(sequence.len));
+            }
+            self.give_back(rows.id, sequence);
+        }
+        step.prefills.clear();
+        step.decode_rows.clear();
+        step.num_decodes = 0;
+        self.team.repair();
+        report
+    }
+
+    /// Builds one sequence's index; `sequence` is lent.
+    fn build(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<usize> {
+        let region = sequence.region();
+        if region.is_empty() {
+            sequence.index = None;
+            return Ok(0);
+        }
+        let num_heads = sequence.heads.len();
+        let results: Vec<BuildSlot> = (0..num_heads).map(|_| Mutex::new(None)).collect();
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..num_threads.clamp(1, num_heads) {
+                scope.spawn(|| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= num_heads || stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let built = self.build_head(sequence, i, region.clone(), cancel);
+                        if built.is_err() {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(built);
+                    }
+                });
+            }
+        });
+        let mut heads = Vec::with_capacity(num_heads);
+        let mut first_error = None;
+        for result in results {
+            match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(Ok(head)) => heads.push(head),
+                Some(Err(error)) => first_error = first_error.or(Some(error)),
+                None => {}
+            }
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        let bytes = heads.iter().map(|h| h.bytes()).sum();
+        let options = sequence.selector.clone();
+        sequence.index = Some(Arc::new(SequenceIndex { start: region.start, end: region.end, heads, bytes, options }));
+        Ok(region.len())
+    }
+
+    fn build_head(
+        &self,
+        sequence: &Sequence,
+        i: usize,
+        region: std::ops::Range<usize>,
+        cancel: &AtomicBool,
+    ) -> Result<Box<dyn HeadSelector>> {
+        let AttentionShape { num_kv_heads, head_dim: d, .. } = self.shape;
+        let (group, options, kv) = (self.shape.group_size(), &sequence.selector, &sequence.heads[i]);
+        let (layer, g) = (i / num_kv_heads, i % num_kv_heads);
+        match options.kind {
+            SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
+            SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
+            SelectorKind::Ctkvr => {
+                let held = sequence.recent_positions();
+                let positions = held.start.max(held.end.saturating_sub(options.num_centroids))..held.end;
+                let mut queries = vec![0.0; positions.len() * group * d];
+                for (row, position) in queries.chunks_exact_mut(group * d).zip(positions) {
+                    let source = &sequence.recent[layer].row(position)[g * group * d..(g + 1) * group * d];
+                    // SAFETY: both hold group * d values, a multiple of the lanes.
+                    unsafe { (self.kernels.widen)(source.as_ptr(), row.len(), row.as_mut_ptr()) };
+                }
+                let input = BuildInput {
+                    keys: kv.keys(region.start, region.len()),
+                    values: kv.values(region.start, region.len()),
+                    start: region.start,
+                    queries: &queries,
+                    group,
+                    list_len: options.list_len,
+                    tail: options.tail,
+                };
+                let index = CentroidIndex::build(self.kernels, &input, cancel)?;
+                Ok(Box::new(Ctkvr { index, num_probes: options.num_probes, tail: options.tail }))
+            }
+        }
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    since.elapsed().as_nanos() as u64
+}
+
+fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters {
+    SelectionCounters {
+        heads: a.heads + b.heads,
+        keys_total: a.keys_total + b.keys_total,
+        keys_read: a.keys_read + b.keys_read,
+        values_read: a.values_read + b.values_read,
+        centroids_probed: a.centroids_probed + b.centroids_probed,
+        candidates: a.candidates + b.candidates,
+        selected: a.selected + b.selected,
+        bytes_read: a.bytes_read + b.bytes_read,
+        estimated_mass: a.estimated_mass + b.estimated_mass,
+        measured_mass: a.measured_mass + b.measured_mass,
+        audited_heads: a.audited_heads + b.audited_heads,
+    }
+}
+
+impl LayerAttention for CpuAttention {
+    unsafe fn run(&self, layer: usize, io: &LayerIo, thread: Thread) {
+        // More threads than scratch was made for: the surplus has nothing to do.
+        let count = thread.count.min(self.threads.len());
+        if thread.index >= count {
+            return;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.run_layer(layer, io, Thread { index: thread.index, count })));
+        if let Err(panic) = outcome {
+            // The others must not wait for this thread.
+            self.team.break_up();
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl AttentionBackend for CpuAttention {
+    fn shape(&self) -> AttentionShape {
+        self.shape
+    }
+
+    fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> Result<SequenceId> {
+        selector.check()?;
+        Ok(self.insert(Sequence::new(self.shape, max_tokens, selector)))
+    }
+
+    fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId> {
+        let fork = self.with(sequence, |s| Ok(s.fork()))?;
+        Ok(self.insert(fork))
+    }
+
+    fn close_sequence(&self, sequence: SequenceId) {
+        let mut sequences = self.lock();
+        if let Some(Slot::Lent { closed, .. }) = sequences.get_mut(&sequence) {
+            *closed = true;
+        } else {
+            sequences.remove(&sequence);
+        }
+    }
+
+    fn len(&self, sequence: SequenceId) -> Result<usize> {
+        match self.lock().get(&sequence) {
+            Some(Slot::Here(s)) => Ok(s.len),
+            Some(Slot::Lent { len, .. }) => Ok(*len),
+            None => Err(Error::UnknownSequence(sequence.0)),
+        }
+    }
+
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<()> {
+        self.with(sequence, |s| {
+            s.truncate(len);
+            Ok(())
+        })
+    }
+
+    fn set_selector(&self, sequence: SequenceId, selector: SelectorOptions) -> Result<()> {
+        selector.check()?;
+        self.with(sequence, |s| {
+            s.set_selector(self.shape, selector);
+            Ok(())
+        })
+    }
+
+    fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)> {
+        match self.lock().get(&sequence) {
+            Some(Slot::Here(s)) => Ok(s.index.as_ref().map_or((0, 0), |i| (i.start, i.end))),
+            Some(Slot::Lent { indexed, .. }) => Ok(*indexed),
+            None => Err(Error::UnknownSequence(sequence.0)),
+        }
+    }
+
+    fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory> {
+        match self.lock().get(&sequence) {
+            Some(Slot::Here(s)) => Ok(s.memory()),
+            Some(Slot::Lent { memory, .. }) => Ok(*memory),
+            None => Err(Error::UnknownSequence(sequence.0)),
+        }
+    }
+
+    fn build_index(&self, id: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
+        let clock = Instant::now();
+        let mut sequence = self.lend(id)?;
+        // A panic in a build thread must not lose the sequence.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.build(&mut sequence, num_threads, cancel)));
+        let index_bytes = sequence.memory().index_bytes;
+        self.give_back(id, sequence);
+        let indexed_tokens = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(BuildReport { build_ms: clock.elapsed().as_secs_f64() * 1e3, index_bytes, indexed_tokens })
+    }
+
+    fn begin_step(&self, rows: &[SequenceRows], audit: bool) -> Result<()> {
+        let mut taken = Vec::with_capacity(rows.len());
+        let mut outcome = Ok(());
+        for r in rows {
+            match self.lend(r.sequence) {
+                Ok(sequence) => taken.push(sequence),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        let outcome = outcome.and_then(|()| self.prepare(rows, &mut taken));
+        if let Err(error) = outcome {
+            for (r, mut sequence) in rows.iter().zip(taken) {
+                sequence.heads.iter_mut().for_each(|h| h.truncate(sequence.len));
+                self.give_back(r.sequence, sequence);
+            }
+            return Err(error);
+        }
+        let step = self.step_mut();
+        debug_assert!(step.rows.is_empty(), "one step at a time");
+        step.audit = audit;
+        let (num_kv_heads, per_item) = (self.shape.num_kv_heads, tokens_per_item(self.shape.group_size()));
+        for (i, (r, sequence)) in rows.iter().zip(taken).enumerate() {
+            let len = sequence.len + r.num_rows;
+            let region = match &sequence.index {
+                Some(index) if sequence.selector.kind != SelectorKind::Full && len >= sequence.selector.dense_below => {
+                    index.start..index.end
+                }
+                _ => 0..0,
+            };
+            let layout = Layout { len, start: region.start, end: region.end, max_selected: sequence.selector.max_selected };
+            if r.phase == Phase::Prefill {
+                for kv_head in 0..num_kv_heads {
+                    for first_token in (0..r.num_rows).step_by(per_item) {
+                        let num_tokens = per_item.min(r.num_rows - first_token);
+                        step.prefills.push(PrefillPart { rows: i, kv_head, first_token, num_tokens });
+                    }
+                }
+            }
+            step.rows.push(StepRows {
+                id: r.sequence,
+                sequence,
+                first_row: r.first_row,
+                num_rows: r.num_rows,
+                phase: r.phase,
+                layout,
+                counters: (0..num_kv_heads).map(|_| UnsafeCell::default()).collect(),
+            });
+            if r.phase == Phase::Decode {
+                step.decode_rows.push(i);
+                step.num_decodes += num_kv_heads;
+            }
+        }
+        let rows = &step.rows;
+        let weight = |p: &PrefillPart| (rows[p.rows].sequence.len + p.first_token + p.num_tokens) * p.num_tokens;
+        step.prefills.sort_by_key(weight);
+        if step.decodes.len() < step.num_decodes {
+            step.decodes.resize_with(step.num_decodes, UnsafeCell::default);
+        }
+        step.schedule.resize(step.num_decodes);
+        Ok(())
+    }
+
+    fn end_step(&self) -> StepReport {
+        self.close_step(true)
+    }
+
+    fn abort_step(&self) {
+        self.close_step(false);
+    }
+}

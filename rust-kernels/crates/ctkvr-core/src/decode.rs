@@ -1,0 +1,373 @@
+//! One decode step of one KV head: probe and union (`propose`), exact scores of candidates (`score`), selection (`select`),
+//! attention over sinks, window and selected (`attend`), merge with the tail (`finish`). The stages are separate, and `score` and
+//! `attend` come in parts, so that the threads of a step can share them (design 2.2).
+
+use std::ops::Range;
+
+use crate::backend::SelectionCounters;
+use crate::kernels::{Kernels, Rows};
+use crate::kv::HeadKv;
+use crate::partial::Partial;
+use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use crate::top_k::TopK;
+
+/// Keys whose scores one pass of attention holds at most.
+pub(crate) const PASS: usize = 1024;
+
+/// Which part of how many a thread works on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+}
+
+impl Part {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// This part's share of n things in a row.
+    fn of(self, n: usize) -> Range<usize> {
+        n * self.index / self.count..n * (self.index + 1) / self.count
+    }
+}
+
+/// What the step reads always, and where the selector's region lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// Tokens stored, this one included.
+    pub(crate) len: usize,
+    /// Selector's region, `start..end`; sinks lie before, window after. Empty: everything is read.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// 0 = all candidates are read.
+    pub(crate) max_selected: usize,
+}
+
+/// The work and the memory of one (sequence, KV head) in one step; reused from layer to layer and token to token.
+#[derive(Default)]
+pub(crate) struct HeadDecode {
+    group: usize,
+    head_dim: usize,
+    layout: Option<Layout>,
+    query: Vec<f32>,
+    scaled: Vec<f32>,
+    proposal: Proposal,
+    num_candidates: usize,
+    /// Candidates' scores f32 `[group, num_candidates]`.
+    scores: Vec<f32>,
+    /// Where the threads of the score stage write: the start of `scores`.
+    scores_out: Shared<f32>,
+    /// e^(score - maximum) f32 `[group, num_candidates]`, and each head's maximum and sum.
+    weights: Vec<f32>,
+    totals: Vec<(f32, f32)>,
+    /// Normalised weights summed over the group `[num_candidates]`.
+    group_weights: Vec<f32>,
+    /// Indexes into the candidates, then positions.
+    selected: Vec<u32>,
+    selected_scores: Vec<f32>,
+    /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
+    dropped: Vec<(f32, f32)>,
+    top_k: TopK,
+    /// One for each part of the attend stage.
+    partials: Vec<Partial>,
+    /// Where the threads of the attend stage write: the start of `partials`.
+    partials_out: Shared<Partial>,
+}
+
+/// Start of a buffer whose parts different threads write during one stage.
+struct Shared<T>(*mut T);
+
+// SAFETY: the buffer belongs to the same HeadDecode; who writes where is the contract of `score` and `attend`.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(std::ptr::null_mut())
+    }
+}
+
+impl HeadDecode {
+    /// Takes the query of this layer and asks the selector. `query` f32 `[group, head_dim]`; no selector = dense.
+    pub(crate) fn propose(
+        &mut self,
+        kernels: &'static Kernels,
+        query: &[f32],
+        group: usize,
+        layout: Layout,
+        selector: Option<&dyn HeadSelector>,
+    ) {
+        self.group = group;
+        self.head_dim = query.len() / group;
+        self.layout = Some(layout);
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        self.query.clear();
+        self.query.extend_from_slice(query);
+        self.scaled.clear();
+        self.scaled.extend(query.iter().map(|x| x * scale));
+        self.proposal.num_probed = 0;
+        self.proposal.bytes_read = 0;
+        self.proposal.has_rest = false;
+        self.proposal.candidates = Candidates::None;
+        if let Some(selector) = selector {
+            selector.propose(&Query { query: &self.query, scaled: &self.scaled, kernels }, &mut self.proposal);
+        }
+        self.num_candidates = match self.proposal.candidates {
+            Candidates::None => 0,
+            Candidates::Region => layout.end - layout.start,
+            Candidates::Listed => self.proposal.positions.len(),
+        };
+        self.scores.resize(self.scores.len().max(self.num_candidates * group), 0.0);
+        self.scores_out = Shared(self.scores.as_mut_ptr());
+    }
+
+    /// Exact scores of one part of the candidates.
+    ///
+    /// # Safety
+    /// Parts write disjoint scores: several threads may run different parts at once, and nothing else.
+    pub(crate) unsafe fn score(&self, kernels: &Kernels, kv: &HeadKv, part: Part) {
+        let range = part.of(self.num_candidates);
+        let start = self.layout.map_or(0, |l| l.start);
+        let rows = match self.proposal.candidates {
+            Candidates::Listed => kv.keys_at(&self.proposal.positions[range.clone()]),
+            _ => kv.keys(start + range.start, range.len()),
+        };
+        // SAFETY: scores hold group rows of num_candidates; this part's columns are nobody else's.
+        unsafe {
+            let out = self.scores_out.0.add(range.start);
+            (kernels.score_rows)(self.scaled.as_ptr(), self.group, &rows, out, self.num_candidates);
+        }
+    }
+
+    /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention.
+    pub(crate) fn select(&mut self, kernels: &Kernels, num_parts: usize) {
+        let Some(layout) = self.layout else { return };
+        let n = self.num_candidates;
+        self.selected.clear();
+        self.dropped.clear();
+        if n > 0 {
+            let keep = if layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
+            if keep < n {
+                self.group_weights(kernels);
+                self.top_k.select(&self.group_weights, keep, &mut self.selected);
+            } else {
+                self.selected.extend(0..n as u32);
+            }
+            self.gather_selected_scores();
+            if self.proposal.has_rest && keep < n {
+                self.sum_dropped();
+            }
+            match self.proposal.candidates {
+                Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
+                _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
+            }
+        }
+        self.partials.resize(num_parts.max(1), Partial::default());
+        self.partials_out = Shared(self.partials.as_mut_ptr());
+    }
+
+    /// Softmax weights over the candidates, each head normalised, summed over the group.
+    fn group_weights(&mut self, kernels: &Kernels) {
+        let n = self.num_candidates;
+        self.group_weights.clear();
+        self.group_weights.resize(n, 0.0);
+        self.weights.clear();
+        self.weights.extend_from_slice(&self.scores[..self.group * n]);
+        self.totals.clear();
+        for weights in self.weights.chunks_exact_mut(n) {
+            // SAFETY: all hold n values, max bounds them.
+            unsafe {
+                let max = (kernels.max)(weights.as_ptr(), n);
+                let sum = (kernels.exp_sub)(weights.as_mut_ptr(), n, max);
+                (kernels.add_scaled)(weights.as_ptr(), n, 1.0 / sum, self.group_weights.as_mut_ptr());
+                self.totals.push((max, sum));
+            }
+        }
+    }
+
+    fn gather_selected_scores(&mut self) {
+        let (n, keep) = (self.num_candidates, self.selected.len());
+        self.selected_scores.clear();
+        for scores in self.scores[..self.group * n].chunks_exact(n) {
+            self.selected_scores.extend(self.selected.iter().map(|&i| scores[i as usize]));
+        }
+        debug_assert_eq!(self.selected_scores.len(), keep * self.group);
+    }
+
+    /// Weight of what was scored but not selected: all minus selected. The difference is good to rounding of the whole, which is
+    /// what it is added to.
+    fn sum_dropped(&mut self) {
+        let n = self.num_candidates;
+        for (weights, &(max, sum)) in self.weights.chunks_exact(n).zip(&self.totals) {
+            let selected: f32 = self.selected.iter().map(|&i| weights[i as usize]).sum();
+            self.dropped.push((max, (sum - selected).max(0.0)));
+        }
+    }
+
+    /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
+    /// group * `PASS`.
+    ///
+    /// # Safety
+    /// Each part writes its own partial: several threads may run different parts at once, and nothing else.
+    pub(crate) unsafe fn attend(&self, kernels: &Kernels, kv: &HeadKv, part: Part, scratch: &mut AttendScratch) {
+        let Some(layout) = self.layout else { return };
+        // SAFETY: the part's own partial.
+        let total = unsafe { &mut *self.partials_out.0.add(part.index) };
+        total.reset(self.group, self.head_dim);
+        let sinks = if layout.start == layout.end { 0..layout.len } else { 0..layout.start };
+        let window = if layout.start == layout.end { 0..0 } else { layout.end..layout.len };
+        let mine = part.of(sinks.len() + window.len() + self.selected.len());
+        let (after_sinks, after_window) = (sinks.len(), sinks.len() + window.len());
+        for run in [overlap(&mine, 0, sinks), overlap(&mine, after_sinks, window)] {
+            for start in run.clone().step_by(PASS) {
+                let len = PASS.min(run.end - start);
+                // SAFETY: the scores hold group rows of PASS.
+                unsafe {
+                    let out = scratch.scores.as_mut_ptr();
+                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(start, len), out, PASS);
+                }
+                scratch.attend(kernels, total, &kv.values(start, len));
+            }
+        }
+        let selected = overlap(&mine, after_window, 0..self.selected.len());
+        for start in selected.clone().step_by(PASS) {
+            let (len, stride) = (PASS.min(selected.end - start), self.selected.len());
+            for h in 0..self.group {
+                let scores = &self.selected_scores[h * stride + start..h * stride + start + len];
+                scratch.scores[h * PASS..h * PASS + len].copy_from_slice(scores);
+            }
+            scratch.attend(kernels, total, &kv.values_at(&self.selected[start..start + len]));
+        }
+    }
+
+    /// Scored positions, ascending, when the selector listed them.
+    pub(crate) fn candidates(&self) -> &[u32] {
+        &self.proposal.positions[..self.num_candidates]
+    }
+
+    /// Positions whose values are read beside sinks and window, ascending.
+    pub(crate) fn selected(&self) -> &[u32] {
+        &self.selected
+    }
+
+    /// Merges the parts and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
+    /// at least `PASS` values, also measures the share of the true attention mass that was read.
+    pub(crate) fn finish(
+        &mut self,
+        kernels: &Kernels,
+        kv: &HeadKv,
+        out: &mut [f32],
+        counters: &mut SelectionCounters,
+        audit: Option<&mut [f32]>,
+    ) {
+        let Some(layout) = self.layout else { return };
+        self.merge_parts();
+        if let Some(scratch) = audit {
+            self.measure_mass(kernels, kv, layout.len, counters, scratch);
+        }
+        for h in 0..self.group {
+            counters.estimated_mass += f64::from(self.add_rest(h));
+        }
+        self.partials[0].write(out);
+        self.count(layout, counters);
+    }
+
+    /// Sums all parts up in the first.
+    fn merge_parts(&mut self) {
+        let (first, others) = self.partials.split_at_mut(1);
+        others.iter().for_each(|p| first[0].merge(p));
+    }
+
+    /// Adds what was not read, for one head; returns the estimated share of what was. Without a tail to lend its mean value, what was
+    /// scored and dropped counts in the share only.
+    fn add_rest(&mut self, h: usize) -> f32 {
+        let total = &mut self.partials[0];
+        if !self.proposal.has_rest {
+            return 1.0;
+        }
+        let read = total.lse(h);
+        let d = self.head_dim;
+        let value = &self.proposal.rest_value[h * d..(h + 1) * d];
+        let rest = self.proposal.rest_lse[h];
+        let (max, sum) = self.dropped.get(h).copied().unwrap_or((f32::NEG_INFINITY, 0.0));
+        if rest == f32::NEG_INFINITY {
+            return 1.0 / (1.0 + (max - read).exp() * sum);
+        }
+        total.add_uniform(h, rest, 1.0, value);
+        total.add_uniform(h, max, sum, value);
+        (read - total.lse(h)).exp()
+    }
+
+    /// Share of the true attention mass in the merged parts.
+    fn measure_mass(&self, kernels: &Kernels, kv: &HeadKv, len: usize, counters: &mut SelectionCounters, scratch: &mut [f32]) {
+        let d = self.head_dim;
+        for h in 0..self.group {
+            let all = dense_lse(kernels, kv, &self.scaled[h * d..(h + 1) * d], len, scratch);
+            counters.measured_mass += f64::from((self.partials[0].lse(h) - all).exp().min(1.0));
+        }
+        counters.audited_heads += 1;
+    }
+
+    fn count(&self, layout: Layout, counters: &mut SelectionCounters) {
+        let row_bytes = (self.head_dim * size_of::<u16>()) as u64;
+        let always = layout.len - (layout.end - layout.start);
+        let keys_read = (always + self.num_candidates) as u64;
+        let values_read = (always + self.selected.len()) as u64;
+        counters.heads += 1;
+        counters.keys_total += layout.len as u64;
+        counters.keys_read += keys_read;
+        counters.values_read += values_read;
+        counters.centroids_probed += self.proposal.num_probed as u64;
+        counters.candidates += self.num_candidates as u64;
+        counters.selected += self.selected.len() as u64;
+        counters.bytes_read += (keys_read + values_read) * row_bytes + self.proposal.bytes_read as u64;
+    }
+
+    /// log-sum-exp of everything in the output, for one head; after [`HeadDecode::finish`].
+    pub(crate) fn lse(&self, h: usize) -> f32 {
+        self.partials[0].lse(h)
+    }
+}
+
+/// One thread's memory for [`HeadDecode::attend`].
+pub(crate) struct AttendScratch {
+    /// f32 `[group, PASS]`.
+    pub(crate) scores: Vec<f32>,
+    partial: Partial,
+}
+
+impl AttendScratch {
+    pub(crate) fn new(group: usize) -> Self {
+        Self { scores: vec![0.0; group * PASS], partial: Partial::default() }
+    }
+
+    /// Adds the values whose scores are in `scores` to `total`.
+    fn attend(&mut self, kernels: &Kernels, total: &mut Partial, values: &Rows) {
+        self.partial.reset(total.max.len(), values.head_dim());
+        self.partial.attend(kernels, &mut self.scores, PASS, values);
+        total.merge(&self.partial);
+    }
+}
+
+/// Of `range`, which stands at `offset` in a row of things, what lies in `mine`.
+fn overlap(mine: &Range<usize>, offset: usize, range: Range<usize>) -> Range<usize> {
+    let clamp = |x: usize| x.clamp(offset, offset + range.len()) - offset + range.start;
+    clamp(mine.start)..clamp(mine.end)
+}
+
+/// log-sum-exp over all keys, for one head.
+fn dense_lse(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], len: usize, scratch: &mut [f32]) -> f32 {
+    let (mut max, mut sum) = (f32::NEG_INFINITY, 0f32);
+    for start in (0..len).step_by(PASS) {
+        let n = PASS.min(len - start);
+        // SAFETY: scratch holds at least PASS values.
+        unsafe {
+            (kernels.score_rows)(scaled.as_ptr(), 1, &kv.keys(start, n), scratch.as_mut_ptr(), PASS);
+            let top = max.max((kernels.max)(scratch.as_ptr(), n));
+            sum = sum * (max - top).exp() + (kernels.exp_sub)(scratch.as_mut_ptr(), n, top);
+            max = top;
+        }
+    }
+    max + sum.ln()
+}

@@ -1,0 +1,30 @@
+//! The one error type of this crate: what was asked, what was expected, what was got.
+
+/// Errors of ctkvr-core. Caller mistakes and resource limits only; broken invariants are debug assertions.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A setting is out of range.
+    #[error("{option} must be {expected}, got {actual}")]
+    InvalidOption { option: &'static str, expected: String, actual: String },
+    /// A buffer's length disagrees with the shape it was given with.
+    #[error("{op}: {what} must hold {expected} values, got {actual}")]
+    ShapeMismatch { op: &'static str, what: &'static str, expected: usize, actual: usize },
+    /// NaN or infinity in an input.
+    #[error("{op}: {what} holds a value that is not finite, first at {index}")]
+    NonFinite { op: &'static str, what: &'static str, index: usize },
+    /// More tokens than the sequence was created for.
+    #[error("the sequence holds {max_tokens} tokens at most, {needed} are needed")]
+    ContextExceeded { max_tokens: usize, needed: usize },
+    /// Refused before allocation.
+    #[error("{what} needs {needed} bytes, {available} are available")]
+    OutOfMemory { what: &'static str, needed: u64, available: u64 },
+    /// No sequence of this id.
+    #[error("no sequence has the id {0}")]
+    UnknownSequence(u64),
+    /// Cancelled between two work items.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,369 @@
+//! The kernels, written once over [`Simd`]. kernels/mod.rs compiles each for every instruction set.
+
+use super::rows::Rows;
+use super::simd::{Simd, exp_nonpositive};
+
+/// Rows of values that stay in the first-level cache while every group of heads passes over them.
+const VALUE_BLOCK: usize = 128;
+/// Scattered rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
+const ROWS_AHEAD: usize = 48;
+/// Rows of A that one pass of the matrix product keeps in registers.
+const GEMM_ROWS: usize = 6;
+
+/// See [`super::Kernels::score_rows`].
+#[inline(always)]
+pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
+    let d = rows.head_dim();
+    let n = rows.len();
+    // Widened once for all heads of the group. 16 rows of 256 at most: head_dim is checked when the kernels are chosen.
+    let mut block = [0f32; 16 * super::MAX_HEAD_DIM];
+    let block = block.as_mut_ptr();
+    let mut first = 0;
+    if rows.is_gathered() {
+        for i in 0..ROWS_AHEAD.min(n) {
+            // SAFETY: i is below n.
+            unsafe { prefetch_row::<S>(rows.row(i), d) };
+        }
+    }
+    // SAFETY: rows are live, q holds group * d values, out holds group rows of stride >= n; block holds LANES * d.
+    unsafe {
+        while first < n {
+            let count = S::LANES.min(n - first);
+            for j in 0..count {
+                let row = rows.row(first + j);
+                let mut c = 0;
+                while c < d {
+                    S::store(block.add(j * d + c), S::load_f16(row.add(c)));
+                    c += S::LANES;
+                }
+            }
+            if rows.is_gathered() {
+                for i in first + ROWS_AHEAD..(first + ROWS_AHEAD + count).min(n) {
+                    prefetch_row::<S>(rows.row(i), d);
+                }
+            }
+            for h in 0..group {
+                let v = S::dot_block(q.add(h * d), block, d);
+                store_first::<S>(out.add(h * stride + first), v, count);
+            }
+            first += count;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn prefetch_row<S: Simd>(row: *const u16, d: usize) {
+    let mut c = 0;
+    while c < d {
+        // SAFETY: within the row; a prefetch cannot fault.
+        unsafe { S::prefetch(row.add(c).cast()) };
+        c += 32;
+    }
+}
+
+#[inline(always)]
+unsafe fn store_first<S: Simd>(p: *mut f32, v: S::V, count: usize) {
+    // SAFETY: p has room for count values.
+    unsafe {
+        if count == S::LANES {
+            S::store(p, v);
+        } else {
+            let mut all = [0f32; 16];
+            S::store(all.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, count);
+        }
+    }
+}
+
+/// See [`super::Kernels::add_weighted_rows`].
+#[inline(always)]
+pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usize, group: usize, rows: &Rows, acc: *mut f32) {
+    let d = rows.head_dim();
+    let mut first = 0;
+    while first < rows.len() {
+        let end = (first + VALUE_BLOCK).min(rows.len());
+        let mut c = 0;
+        while c < d {
+            let wide = d - c >= 4 * S::LANES;
+            let mut h = 0;
+            while h < group {
+                let heads = (group - h).min(4);
+                // SAFETY: weights hold group rows of stride >= rows.len(), acc holds group * d.
+                unsafe {
+                    let (w, a) = (weights.add(h * stride), acc.add(h * d + c));
+                    match (heads, wide) {
+                        (4, true) => weighted_strip::<S, 4, 4>(w, stride, rows, first, end, c, a),
+                        (3, true) => weighted_strip::<S, 3, 4>(w, stride, rows, first, end, c, a),
+                        (2, true) => weighted_strip::<S, 2, 4>(w, stride, rows, first, end, c, a),
+                        (_, true) => weighted_strip::<S, 1, 4>(w, stride, rows, first, end, c, a),
+                        (4, false) => weighted_strip::<S, 4, 1>(w, stride, rows, first, end, c, a),
+                        (3, false) => weighted_strip::<S, 3, 1>(w, stride, rows, first, end, c, a),
+                        (2, false) => weighted_strip::<S, 2, 1>(w, stride, rows, first, end, c, a),
+                        (_, false) => weighted_strip::<S, 1, 1>(w, stride, rows, first, end, c, a),
+                    }
+                }
+                h += heads;
+            }
+            c += if wide { 4 * S::LANES } else { S::LANES };
+        }
+        first = end;
+    }
+}
+
+/// `HEADS` accumulators of `VECS` vectors each over rows `first..end`, columns from `c`.
+#[inline(always)]
+unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
+    weights: *const f32,
+    stride: usize,
+    rows: &Rows,
+    first: usize,
+    end: usize,
+    c: usize,
+    acc: *mut f32,
+) {
+    let d = rows.head_dim();
+    // SAFETY: the caller's bounds.
+    unsafe {
+        let mut a = [[S::splat(0.0); VECS]; HEADS];
+        for (h, head) in a.iter_mut().enumerate() {
+            for (k, v) in head.iter_mut().enumerate() {
+                *v = S::load(acc.add(h * d + k * S::LANES));
+            }
+        }
+        let ahead = if rows.is_gathered() { ROWS_AHEAD } else { usize::MAX };
+        for i in first..end {
+            if rows.len() - i > ahead {
+                prefetch_row::<S>(rows.row(i + ahead), d);
+            }
+            let row = rows.row(i).add(c);
+            let mut v = [S::splat(0.0); VECS];
+            for (k, x) in v.iter_mut().enumerate() {
+                *x = S::load_f16(row.add(k * S::LANES));
+            }
+            for (h, head) in a.iter_mut().enumerate() {
+                let w = S::splat(*weights.add(h * stride + i));
+                for (x, y) in head.iter_mut().zip(v) {
+                    *x = S::fma(w, y, *x);
+                }
+            }
+        }
+        for (h, head) in a.iter().enumerate() {
+            for (k, v) in head.iter().enumerate() {
+                S::store(acc.add(h * d + k * S::LANES), *v);
+            }
+        }
+    }
+}
+
+/// See [`super::Kernels::max`].
+#[inline(always)]
+pub(super) unsafe fn max<S: Simd>(x: *const f32, n: usize) -> f32 {
+    // SAFETY: x holds n values.
+    unsafe {
+        let mut best = f32::NEG_INFINITY;
+        let whole = n - n % S::LANES;
+        if whole > 0 {
+            let mut m = S::load(x);
+            let mut i = S::LANES;
+            while i < whole {
+                m = S::max(m, S::load(x.add(i)));
+                i += S::LANES;
+            }
+            best = S::max_lane(m);
+        }
+        for i in whole..n {
+            best = best.max(*x.add(i));
+        }
+        best
+    }
+}
+
+/// Loads `count <= LANES` values, the rest 0. Ends of arrays go through the same vector arithmetic as their middle: a value must
+/// not depend on where it stands, or equal scores would not tie.
+#[inline(always)]
+unsafe fn load_first<S: Simd>(p: *const f32, count: usize) -> S::V {
+    let mut all = [0f32; 16];
+    // SAFETY: p holds count values; `all` at least LANES.
+    unsafe {
+        std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), count);
+        S::load(all.as_ptr())
+    }
+}
+
+/// See [`super::Kernels::exp_sub`].
+#[inline(always)]
+pub(super) unsafe fn exp_sub<S: Simd>(x: *mut f32, n: usize, offset: f32) -> f32 {
+    // SAFETY: x holds n values.
+    unsafe {
+        let o = S::splat(offset);
+        let mut sum = S::splat(0.0);
+        let whole = n - n % S::LANES;
+        let mut i = 0;
+        while i < whole {
+            let e = exp_nonpositive::<S>(S::sub(S::load(x.add(i)), o));
+            S::store(x.add(i), e);
+            sum = S::add(sum, e);
+            i += S::LANES;
+        }
+        let mut total = S::sum(sum);
+        if whole < n {
+            let e = exp_nonpositive::<S>(S::sub(load_first::<S>(x.add(whole), n - whole), o));
+            store_first::<S>(x.add(whole), e, n - whole);
+            for i in whole..n {
+                total += *x.add(i);
+            }
+        }
+        total
+    }
+}
+
+/// See [`super::Kernels::add_scaled`].
+#[inline(always)]
+pub(super) unsafe fn add_scaled<S: Simd>(x: *const f32, n: usize, scale: f32, acc: *mut f32) {
+    // SAFETY: both hold n values.
+    unsafe {
+        let s = S::splat(scale);
+        let whole = n - n % S::LANES;
+        let mut i = 0;
+        while i < whole {
+            S::store(acc.add(i), S::fma(s, S::load(x.add(i)), S::load(acc.add(i))));
+            i += S::LANES;
+        }
+        if whole < n {
+            let sum = S::fma(s, load_first::<S>(x.add(whole), n - whole), load_first::<S>(acc.add(whole), n - whole));
+            store_first::<S>(acc.add(whole), sum, n - whole);
+        }
+    }
+}
+
+/// See [`super::Kernels::scale`].
+#[inline(always)]
+pub(super) unsafe fn scale<S: Simd>(x: *mut f32, n: usize, factor: f32) {
+    // SAFETY: x holds n values.
+    unsafe {
+        let s = S::splat(factor);
+        let whole = n - n % S::LANES;
+        let mut i = 0;
+        while i < whole {
+            S::store(x.add(i), S::mul(s, S::load(x.add(i))));
+            i += S::LANES;
+        }
+        for i in whole..n {
+            *x.add(i) *= factor;
+        }
+    }
+}
+
+/// See [`super::Kernels::score_codes`].
+#[inline(always)]
+pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32) {
+    // SAFETY: q holds d values, codes n * d, out n.
+    unsafe {
+        for i in 0..n {
+            let row = codes.add(i * d);
+            let mut acc = S::splat(0.0);
+            let mut c = 0;
+            while c < d {
+                acc = S::fma(S::load(q.add(c)), S::load_i8(row.add(c)), acc);
+                c += S::LANES;
+            }
+            *out.add(i) = S::sum(acc);
+        }
+    }
+}
+
+/// See [`super::Kernels::widen`].
+#[inline(always)]
+pub(super) unsafe fn widen<S: Simd>(x: *const u16, n: usize, out: *mut f32) {
+    let mut i = 0;
+    while i < n {
+        // SAFETY: n is a multiple of LANES; both hold n values.
+        unsafe { S::store(out.add(i), S::load_f16(x.add(i))) };
+        i += S::LANES;
+    }
+}
+
+/// See [`super::Kernels::narrow`].
+#[inline(always)]
+pub(super) unsafe fn narrow<S: Simd>(x: *const f32, n: usize, out: *mut u16) {
+    let mut i = 0;
+    while i < n {
+        // SAFETY: n is a multiple of LANES; both hold n values.
+        unsafe { S::store_f16(out.add(i), S::load(x.add(i))) };
+        i += S::LANES;
+    }
+}
+
+/// See [`super::Kernels::gemm`]. `VECS` vectors of columns at a time.
+#[inline(always)]
+pub(super) unsafe fn gemm<S: Simd, const VECS: usize>(m: &super::Gemm) {
+    let mut j = 0;
+    while j < m.n {
+        // SAFETY: the caller's bounds; n is a multiple of LANES.
+        unsafe {
+            if m.n - j >= VECS * S::LANES {
+                gemm_columns::<S, VECS>(m, j);
+                j += VECS * S::LANES;
+            } else {
+                gemm_columns::<S, 1>(m, j);
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gemm_columns<S: Simd, const VECS: usize>(m: &super::Gemm, j: usize) {
+    let mut i = 0;
+    while i < m.m {
+        // SAFETY: rows i.. and columns j.. are inside the matrices.
+        unsafe {
+            match m.m - i {
+                GEMM_ROWS.. => gemm_tile::<S, GEMM_ROWS, VECS>(m, i, j),
+                4.. => gemm_tile::<S, 4, VECS>(m, i, j),
+                2.. => gemm_tile::<S, 2, VECS>(m, i, j),
+                _ => gemm_tile::<S, 1, VECS>(m, i, j),
+            }
+        }
+        i += match m.m - i {
+            GEMM_ROWS.. => GEMM_ROWS,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+    }
+}
+
+/// A tile of `ROWS` x `VECS * LANES` of C, kept in registers over the whole of k.
+#[inline(always)]
+unsafe fn gemm_tile<S: Simd, const ROWS: usize, const VECS: usize>(m: &super::Gemm, i: usize, j: usize) {
+    // SAFETY: the tile is inside the matrices.
+    unsafe {
+        let (a, b, c) = (m.a.add(i * m.lda), m.b.add(j), m.c.add(i * m.ldc + j));
+        let mut acc = [[S::splat(0.0); VECS]; ROWS];
+        if m.accumulate {
+            for (r, row) in acc.iter_mut().enumerate() {
+                for (v, x) in row.iter_mut().enumerate() {
+                    *x = S::load(c.add(r * m.ldc + v * S::LANES));
+                }
+            }
+        }
+        for k in 0..m.k {
+            let mut bv = [S::splat(0.0); VECS];
+            for (v, x) in bv.iter_mut().enumerate() {
+                *x = S::load(b.add(k * m.ldb + v * S::LANES));
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                let av = S::splat(*a.add(r * m.lda + k));
+                for (x, y) in row.iter_mut().zip(bv) {
+                    *x = S::fma(av, y, *x);
+                }
+            }
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (v, x) in row.iter().enumerate() {
+                S::store(c.add(r * m.ldc + v * S::LANES), *x);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Numeric kernels, one table of functions per instruction set, chosen at run time.
+
+mod generic;
+mod rows;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{PAGE_SIZE, Rows};
+
+use crate::error::{Error, Result};
+
+/// Longest head vector that the kernels' stack blocks hold.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// C `[m, n]` = A `[m, k]` B `[k, n]` (plus C when `accumulate`), f32 row-major with row strides in values.
+pub struct Gemm {
+    pub a: *const f32,
+    pub lda: usize,
+    pub b: *const f32,
+    pub ldb: usize,
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub m: usize,
+    /// A multiple of 16.
+    pub n: usize,
+    pub k: usize,
+    pub accumulate: bool,
+}
+
+/// The kernels of one instruction set. Every function is unsafe for the same reason: pointers must be live for the sizes its
+/// comment gives, and `head_dim` must be a multiple of `lanes`; [`Kernels::for_head_dim`] and [`Kernels::named`] see to the CPU.
+pub struct Kernels {
+    /// `scalar`, `avx2`, `avx512` or `neon`.
+    pub name: &'static str,
+    /// f32 values in one vector.
+    pub lanes: usize,
+    /// Raw scores: `out[h * stride + i]` = query head h `.` row i. `q` f32 `[group, head_dim]`, already times 1/sqrt(head_dim).
+    pub score_rows: unsafe fn(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize),
+    /// `acc[h]` += sum over i of `weights[h * stride + i]` times row i. `acc` f32 `[group, head_dim]`.
+    pub add_weighted_rows: unsafe fn(weights: *const f32, stride: usize, group: usize, rows: &Rows, acc: *mut f32),
+    /// Largest of n values; -infinity for none.
+    pub max: unsafe fn(x: *const f32, n: usize) -> f32,
+    /// x = e^(x - offset) in place, offset >= every x; returns the sum.
+    pub exp_sub: unsafe fn(x: *mut f32, n: usize, offset: f32) -> f32,
+    /// acc += scale * x, n values.
+    pub add_scaled: unsafe fn(x: *const f32, n: usize, scale: f32, acc: *mut f32),
+    /// x *= factor, n values.
+    pub scale: unsafe fn(x: *mut f32, n: usize, factor: f32),
+    /// `out[i]` = q `.` codes row i, unscaled. `q` f32 `[d]`, `codes` i8 `[n, d]`.
+    pub score_codes: unsafe fn(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32),
+    /// f16 to f32, n values, n a multiple of `lanes`.
+    pub widen: unsafe fn(x: *const u16, n: usize, out: *mut f32),
+    /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
+    pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
+    /// Matrix product.
+    pub gemm: unsafe fn(m: &Gemm),
+}
+
+/// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
+macro_rules! kernel_table {
+    ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal $(, $features:literal)?) => {
+        mod $module {
+            use super::{Gemm, generic, rows::Rows, simd::$simd};
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn score_rows(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::score_rows::<$simd>(q, group, rows, out, stride) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn add_weighted_rows(weights: *const f32, stride: usize, group: usize, rows: &Rows, acc: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::add_weighted_rows::<$simd>(weights, stride, group, rows, acc) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn max(x: *const f32, n: usize) -> f32 {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::max::<$simd>(x, n) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn exp_sub(x: *mut f32, n: usize, offset: f32) -> f32 {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::exp_sub::<$simd>(x, n, offset) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn add_scaled(x: *const f32, n: usize, scale: f32, acc: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::add_scaled::<$simd>(x, n, scale, acc) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn scale(x: *mut f32, n: usize, factor: f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::scale::<$simd>(x, n, factor) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn score_codes(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::score_codes::<$simd>(q, codes, n, d, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn widen(x: *const u16, n: usize, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::widen::<$simd>(x, n, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn narrow(x: *const f32, n: usize, out: *mut u16) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::narrow::<$simd>(x, n, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn gemm(m: &Gemm) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::gemm::<$simd, $vecs>(m) }
+            }
+        }
+        static $table: Kernels = Kernels {
+            name: $name,
+            lanes: <simd::$simd as simd::Simd>::LANES,
+            score_rows: $module::score_rows,
+            add_weighted_rows: $module::add_weighted_rows,
+            max: $module::max,
+            exp_sub: $module::exp_sub,
+            add_scaled: $module::add_scaled,
+            scale: $module::scale,
+            score_codes: $module::score_codes,
+            widen: $module::widen,
+            narrow: $module::narrow,
+            gemm: $module::gemm,
+        };
+    };
+}
+
+kernel_table!(SCALAR, scalar, Scalar, "scalar", 4);
+#[cfg(target_arch = "x86_64")]
+kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
+
+impl Kernels {
+    /// Every table this CPU can run, the plainest first.
+    pub fn available() -> Vec<&'static Kernels> {
+        let mut all = vec![&SCALAR];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+                all.push(&AVX2);
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    all.push(&AVX512);
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.push(&NEON);
+        all
+    }
+
+    /// The fastest table of this CPU for heads of `head_dim` values.
+    pub fn for_head_dim(head_dim: usize) -> Result<&'static Kernels> {
+        check_head_dim(head_dim)?;
+        Ok(Self::available().into_iter().rfind(|k| head_dim.is_multiple_of(k.lanes)).unwrap_or(&SCALAR))
+    }
+
+    /// The table of this name, or the fastest for an empty name.
+    pub fn named(name: &str, head_dim: usize) -> Result<&'static Kernels> {
+        if name.is_empty() {
+            return Self::for_head_dim(head_dim);
+        }
+        check_head_dim(head_dim)?;
+        let all = Self::available();
+        all.iter().copied().find(|k| k.name == name && head_dim.is_multiple_of(k.lanes)).ok_or_else(|| Error::InvalidOption {
+            option: "isa",
+            expected: format!(
+                "one of {} for head_dim {head_dim}",
+                all.iter().filter(|k| head_dim.is_multiple_of(k.lanes)).map(|k| k.name).collect::<Vec<_>>().join(", ")
+            ),
+            actual: name.into(),
+        })
+    }
+}
+
+fn check_head_dim(head_dim: usize) -> Result<()> {
+    // The matrix product's columns come in vectors of up to 16.
+    if head_dim == 0 || head_dim > MAX_HEAD_DIM || !head_dim.is_multiple_of(16) {
+        return Err(Error::InvalidOption {
+            option: "headDim",
+            expected: format!("a multiple of 16 up to {MAX_HEAD_DIM}"),
+            actual: head_dim.to_string(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Every table of this machine against plain f64 arithmetic, with budgets from the standard error bound of a sum of n products in
+//! f32: |error| <= n u sum|a b| / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+
+use super::*;
+use half::f16;
+
+/// A small generator (SplitMix64): tests need no more.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+    fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+}
+
+fn bound(n: usize, magnitude: f64) -> f64 {
+    let nu = n as f64 * 2f64.powi(-24);
+    nu / (1.0 - nu) * magnitude
+}
+
+/// Rows over two pages, so that positions cross a page edge.
+struct Pages {
+    data: Vec<Vec<u16>>,
+    d: usize,
+}
+
+impl Pages {
+    fn new(random: &mut Random, d: usize) -> Self {
+        let data = (0..2).map(|_| random.vec(PAGE_SIZE * d).into_iter().map(|x| f16::from_f32(x).to_bits()).collect()).collect();
+        Self { data, d }
+    }
+    fn pointers(&self) -> Vec<*const u16> {
+        self.data.iter().map(|p| p.as_ptr()).collect()
+    }
+    fn at(&self, position: usize, c: usize) -> f64 {
+        f16::from_bits(self.data[position / PAGE_SIZE][position % PAGE_SIZE * self.d + c]).to_f64()
+    }
+}
+
+#[test]
+fn scores_and_weighted_sums_match_f64() {
+    for kernels in Kernels::available() {
+        for d in [16, 64, 80, 128] {
+            if d % kernels.lanes != 0 {
+                continue;
+            }
+            let mut random = Random(d as u64);
+            let pages = Pages::new(&mut random, d);
+            let pointers = pages.pointers();
+            for group in [1, 3, 5, 7] {
+                for n in [0, 1, 7, 16, 17, 33, 300] {
+                    let start = PAGE_SIZE - n.min(20);
+                    let len = n.min(2 * PAGE_SIZE - start);
+                    let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
+                    for rows in [Rows::run(&pointers, d, 0, start, len), Rows::list(&pointers, d, 0, &positions)] {
+                        let at = |i: usize| if rows.is_gathered() { positions[i] as usize } else { start + i };
+                        check_rows(kernels, &mut random, &pages, &rows, at, group);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows, at: impl Fn(usize) -> usize, group: usize) {
+    let (n, d) = (rows.len(), rows.head_dim());
+    let stride = n + 3;
+    let q = random.vec(group * d);
+    let mut out = vec![f32::NAN; group * stride];
+    let weights = random.vec(group * stride);
+    let mut acc = random.vec(group * d);
+    let before = acc.clone();
+    // SAFETY: buffers have the sizes that the kernels name.
+    unsafe {
+        (kernels.score_rows)(q.as_ptr(), group, rows, out.as_mut_ptr(), stride);
+        (kernels.add_weighted_rows)(weights.as_ptr(), stride, group, rows, acc.as_mut_ptr());
+    }
+    for h in 0..group {
+        for i in 0..n {
+            let terms = (0..d).map(|c| f64::from(q[h * d + c]) * pages.at(at(i), c));
+            let (exact, magnitude) = terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
+            let error = (f64::from(out[h * stride + i]) - exact).abs();
+            assert!(error <= bound(d + 1, magnitude), "{} score d {d} n {n} h {h} i {i}: {error}", kernels.name);
+        }
+        assert!(out[h * stride + n..(h + 1) * stride].iter().all(|x| x.is_nan()), "wrote past n");
+        for c in 0..d {
+            let start = f64::from(before[h * d + c]);
+            let terms = (0..n).map(|i| f64::from(weights[h * stride + i]) * pages.at(at(i), c));
+            let (exact, magnitude) = terms.fold((start, start.abs()), |(s, m), t| (s + t, m + t.abs()));
+            let error = (f64::from(acc[h * d + c]) - exact).abs();
+            assert!(error <= bound(n + 2, magnitude), "{} weighted d {d} n {n} h {h} c {c}: {error}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn softmax_parts_match_f64() {
+    for kernels in Kernels::available() {
+        for n in [0, 1, 5, 16, 31, 257] {
+            let x: Vec<f32> = Random(n as u64).vec(n).into_iter().map(|v| v * 40.0).collect();
+            // SAFETY: x holds n values.
+            let max = unsafe { (kernels.max)(x.as_ptr(), n) };
+            assert_eq!(max, x.iter().copied().fold(f32::NEG_INFINITY, f32::max), "{} max of {n}", kernels.name);
+            let mut e = x.clone();
+            // SAFETY: e holds n values.
+            let sum = unsafe { (kernels.exp_sub)(e.as_mut_ptr(), n, if n == 0 { 0.0 } else { max }) };
+            let mut exact_sum = 0.0;
+            for i in 0..n {
+                let exact = f64::from(x[i] - max).exp();
+                exact_sum += exact;
+                assert!((f64::from(e[i]) - exact).abs() <= 3e-7 * exact + 2e-38, "{} exp of {}", kernels.name, x[i] - max);
+            }
+            assert!(
+                (f64::from(sum) - exact_sum).abs() <= bound(n + 8, exact_sum) + 3e-7 * exact_sum,
+                "{} sum of {n}",
+                kernels.name
+            );
+        }
+    }
+}
+
+#[test]
+fn matrix_product_matches_f64() {
+    for kernels in Kernels::available() {
+        for (m, n, k) in [(1, 16, 1), (6, 64, 64), (7, 80, 33), (13, 128, 64), (20, 48, 128)] {
+            let mut random = Random((m * n * k) as u64);
+            let (a, b) = (random.vec(m * (k + 1)), random.vec(k * n));
+            for accumulate in [false, true] {
+                let before = random.vec(m * (n + 2));
+                let mut c = before.clone();
+                let job =
+                    Gemm { a: a.as_ptr(), lda: k + 1, b: b.as_ptr(), ldb: n, c: c.as_mut_ptr(), ldc: n + 2, m, n, k, accumulate };
+                // SAFETY: the matrices hold what the job says.
+                unsafe { (kernels.gemm)(&job) };
+                for i in 0..m {
+                    for j in 0..n {
+                        let start = if accumulate { f64::from(before[i * (n + 2) + j]) } else { 0.0 };
+                        let terms = (0..k).map(|t| f64::from(a[i * (k + 1) + t]) * f64::from(b[t * n + j]));
+                        let (exact, magnitude) = terms.fold((start, start.abs()), |(s, g), t| (s + t, g + t.abs()));
+                        let error = (f64::from(c[i * (n + 2) + j]) - exact).abs();
+                        assert!(error <= bound(k + 2, magnitude), "{} gemm {m}x{n}x{k} at {i},{j}: {error}", kernels.name);
+                    }
+                    assert_eq!(c[i * (n + 2) + n..(i + 1) * (n + 2)], before[i * (n + 2) + n..(i + 1) * (n + 2)], "wrote past n");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn small_kernels_are_exact_on_small_integers() {
+    for kernels in Kernels::available() {
+        let (n, d) = (21, 64);
+        let mut random = Random(9);
+        let codes: Vec<i8> = (0..n * d).map(|_| (random.next() * 127.0) as i8).collect();
+        let q: Vec<f32> = (0..d).map(|_| (random.next() * 8.0).trunc()).collect();
+        let mut out = vec![0.0; n];
+        // SAFETY: buffers have the sizes that the kernels name.
+        unsafe { (kernels.score_codes)(q.as_ptr(), codes.as_ptr(), n, d, out.as_mut_ptr()) };
+        for i in 0..n {
+            let exact: f32 = (0..d).map(|c| q[c] * f32::from(codes[i * d + c])).sum();
+            assert_eq!(out[i], exact, "{} codes row {i}", kernels.name);
+        }
+        let x: Vec<f32> = (0..48).map(|i| i as f32 * 1.5 - 30.0).collect();
+        let (mut halves, mut back) = (vec![0u16; 48], vec![0f32; 48]);
+        let (mut sum, mut scaled) = (vec![1f32; 37], x.clone());
+        // SAFETY: as above; 37 values of x are read.
+        unsafe {
+            (kernels.narrow)(x.as_ptr(), 48, halves.as_mut_ptr());
+            (kernels.widen)(halves.as_ptr(), 48, back.as_mut_ptr());
+            (kernels.add_scaled)(x.as_ptr(), 37, 2.0, sum.as_mut_ptr());
+            (kernels.scale)(scaled.as_mut_ptr(), 37, 3.0);
+        }
+        assert_eq!(back, x, "{} f16 round trip", kernels.name);
+        assert!((0..37).all(|i| sum[i] == 1.0 + 2.0 * x[i]), "{} add_scaled", kernels.name);
+        assert!((0..48).all(|i| scaled[i] == if i < 37 { 3.0 * x[i] } else { x[i] }), "{} scale", kernels.name);
+    }
+}
+
+#[test]
+fn unknown_and_unfit_kernels_are_refused() {
+    assert!(Kernels::named("mmx", 64).is_err());
+    assert!(Kernels::for_head_dim(72).is_err());
+    assert!(Kernels::for_head_dim(0).is_err());
+    assert_eq!(Kernels::named("scalar", 80).map(|k| k.name), Ok("scalar"));
+}

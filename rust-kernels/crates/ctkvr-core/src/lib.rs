@@ -1,0 +1,34 @@
+//! CTkvr's own part of the engine: where keys and values are stored, which of them a query reads, and exact attention over those.
+//! No model, no files, no JavaScript. Everything has a scalar reference; SIMD is chosen at run time.
+
+mod backend;
+mod centroid_index;
+mod cpu_attention;
+mod decode;
+mod decode_schedule;
+mod error;
+mod head_index;
+mod kernels;
+mod kv;
+mod options;
+mod panels;
+mod partial;
+mod posting_lists;
+mod prefill;
+mod quantised;
+mod recent_queries;
+mod selector;
+mod sequence;
+mod slab;
+mod team;
+mod top_k;
+
+pub use backend::{
+    AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
+    SequenceRows, StepReport, Thread,
+};
+pub use cpu_attention::CpuAttention;
+pub use error::{Error, Result};
+pub use head_index::{HeadAttention, HeadIndex, HeadInput};
+pub use kernels::{Kernels, MAX_HEAD_DIM, PAGE_SIZE};
+pub use options::{SelectorKind, SelectorOptions};

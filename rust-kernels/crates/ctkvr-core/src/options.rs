@@ -1,0 +1,64 @@
+//! Settings of a selector: which keys a decode step reads. Defaults and presets live in TypeScript (packages/core); here values
+//! arrive resolved and are only checked.
+
+use crate::error::{Error, Result};
+
+/// How decode chooses keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectorKind {
+    /// Reads everything.
+    Full,
+    /// Scores every key exactly, reads the values of the best `max_selected`: the oracle of the comparisons.
+    ExactTopK,
+    /// Sinks and recent window only.
+    Streaming,
+    /// Centroid then token indexing (arXiv 2512.15550) with tail compensation.
+    Ctkvr,
+}
+
+/// Settings of one sequence's selector. Field meanings: packages/core/src/selector-options.ts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectorOptions {
+    pub kind: SelectorKind,
+    pub num_sink_tokens: usize,
+    pub recent_window: usize,
+    pub num_centroids: usize,
+    pub list_len: usize,
+    pub num_probes: usize,
+    /// 0 = all candidates.
+    pub max_selected: usize,
+    pub tail: bool,
+    pub dense_below: usize,
+}
+
+impl SelectorOptions {
+    /// Everything is read.
+    pub fn full() -> Self {
+        Self {
+            kind: SelectorKind::Full,
+            num_sink_tokens: 16,
+            recent_window: 256,
+            num_centroids: 512,
+            list_len: 1024,
+            num_probes: 4,
+            max_selected: 512,
+            tail: true,
+            dense_below: 0,
+        }
+    }
+
+    /// Refuses values no selector can work with.
+    pub fn check(&self) -> Result<()> {
+        for (option, value) in [
+            ("recentWindow", self.recent_window),
+            ("numCentroids", self.num_centroids),
+            ("listLength", self.list_len),
+            ("numProbes", self.num_probes),
+        ] {
+            if value == 0 {
+                return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! Blocks of keys and values widened to f32 for matrix products: keys transposed, so that one query value meets a row of keys.
+
+use crate::kernels::{Kernels, Rows};
+
+/// Keys in one block: a block of widened values fits in the first-level cache.
+pub(crate) const BLOCK: usize = 128;
+
+/// Widens `rows[first..first + count]` to f32 `[count, head_dim]`.
+pub(crate) fn widen_rows(kernels: &Kernels, rows: &Rows, first: usize, count: usize, out: &mut [f32]) {
+    let d = rows.head_dim();
+    assert!(first + count <= rows.len() && out.len() >= count * d);
+    for (i, row) in out.chunks_exact_mut(d).take(count).enumerate() {
+        // SAFETY: the row exists and holds d values, a multiple of the lanes.
+        unsafe { (kernels.widen)(rows.row(first + i), d, row.as_mut_ptr()) };
+    }
+}
+
+/// Transposes `rows` `[count, d]` into `panel` `[d, BLOCK]`; columns from `count` on become 0.
+pub(crate) fn transpose(rows: &[f32], count: usize, d: usize, panel: &mut [f32]) {
+    const TILE: usize = 16;
+    for c0 in (0..d).step_by(TILE) {
+        for j0 in (0..BLOCK).step_by(TILE) {
+            for c in c0..c0 + TILE {
+                let out = &mut panel[c * BLOCK + j0..c * BLOCK + j0 + TILE];
+                for (j, x) in out.iter_mut().enumerate() {
+                    *x = if j0 + j < count { rows[(j0 + j) * d + c] } else { 0.0 };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Exact causal attention of a block of new tokens, one KV head: online softmax over blocks of keys, each widened and transposed
+//! once for all query heads of the group (FlashAttention's recurrence, arXiv 2205.14135, on a CPU's caches).
+
+use crate::kernels::{Gemm, Kernels};
+use crate::kv::HeadKv;
+use crate::panels::{BLOCK, transpose, widen_rows};
+
+/// Query rows of one work item at most: large enough that widening a block of keys costs a few percent, small enough that its
+/// scores stay in the second-level cache.
+const MAX_ROWS: usize = 768;
+
+/// Tokens of one work item.
+pub(crate) fn tokens_per_item(group: usize) -> usize {
+    (MAX_ROWS / group).max(1)
+}
+
+/// Reused memory of one thread.
+#[derive(Default)]
+pub(crate) struct PrefillScratch {
+    /// Scaled queries `[rows, head_dim]`; row = token * group + head.
+    queries: Vec<f32>,
+    /// Scores, then weights `[rows, BLOCK]`.
+    scores: Vec<f32>,
+    /// Weighted values `[rows, head_dim]`.
+    output: Vec<f32>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    rows: Vec<f32>,
+    panel: Vec<f32>,
+}
+
+/// Some consecutive new tokens of one sequence and KV head; their keys and values are stored already.
+pub(crate) struct PrefillItem<'a> {
+    pub(crate) kv: &'a HeadKv,
+    /// Position of the first token.
+    pub(crate) first_position: usize,
+    pub(crate) num_tokens: usize,
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+    /// First token's query, first head of the group; a token's heads are contiguous.
+    pub(crate) queries: *const f32,
+    /// Likewise for the output.
+    pub(crate) out: *mut f32,
+    /// Values from one token to the next, in both.
+    pub(crate) token_stride: usize,
+}
+
+impl PrefillItem<'_> {
+    /// Writes the output of every token and head of the item.
+    ///
+    /// # Safety
+    /// `queries` and `out` are live for the item's tokens, and nobody else writes that output.
+    pub(crate) unsafe fn run(&self, kernels: &Kernels, s: &mut PrefillScratch) {
+        let (d, group) = (self.head_dim, self.group);
+        let rows = self.num_tokens * group;
+        let scale = 1.0 / (d as f32).sqrt();
+        s.queries.resize(rows * d, 0.0);
+        for (t, token) in s.queries.chunks_exact_mut(group * d).enumerate() {
+            // SAFETY: the caller's pointers.
+            let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
+            token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
+        }
+        s.scores.resize(rows * BLOCK, 0.0);
+        s.rows.resize(BLOCK * d, 0.0);
+        s.panel.resize(BLOCK * d, 0.0);
+        s.output.clear();
+        s.output.resize(rows * d, 0.0);
+        s.max.clear();
+        s.max.resize(rows, f32::NEG_INFINITY);
+        s.sum.clear();
+        s.sum.resize(rows, 0.0);
+        let len = self.first_position + self.num_tokens;
+        for first in (0..len).step_by(BLOCK) {
+            self.attend_block(kernels, s, first, BLOCK.min(len - first));
+        }
+        for t in 0..self.num_tokens {
+            // SAFETY: the caller's pointers.
+            let target = unsafe { std::slice::from_raw_parts_mut(self.out.add(t * self.token_stride), group * d) };
+            for (h, head) in target.chunks_exact_mut(d).enumerate() {
+                let r = t * group + h;
+                head.copy_from_slice(&s.output[r * d..(r + 1) * d]);
+                let factor = 1.0 / s.sum[r];
+                head.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+    }
+
+    /// Adds keys `first..first + count` to the rows that may see them.
+    fn attend_block(&self, kernels: &Kernels, s: &mut PrefillScratch, first: usize, count: usize) {
+        let (d, group) = (self.head_dim, self.group);
+        // Tokens before this one see none of the block.
+        let skip = first.saturating_sub(self.first_position);
+        let first_row = skip * group;
+        let num_rows = self.num_tokens * group - first_row;
+        widen_rows(kernels, &self.kv.keys(first, count), 0, count, &mut s.rows);
+        transpose(&s.rows, count, d, &mut s.panel);
+        let scores = Gemm {
+            a: s.queries[first_row * d..].as_ptr(),
+            lda: d,
+            b: s.panel.as_ptr(),
+            ldb: BLOCK,
+            c: s.scores.as_mut_ptr(),
+            ldc: BLOCK,
+            m: num_rows,
+            n: BLOCK,
+            k: d,
+            accumulate: false,
+        };
+        // SAFETY: scores hold at least num_rows rows; the rest as allocated in `run`.
+        unsafe { (kernels.gemm)(&scores) };
+        for r in 0..num_rows {
+            let position = self.first_position + skip + r / group;
+            let visible = (position + 1 - first).min(count);
+            let (row, at) = (&mut s.scores[r * BLOCK..(r + 1) * BLOCK], first_row + r);
+            row[visible..].fill(0.0);
+            // SAFETY: `visible` values of the row, bounded by the new maximum; one row of output.
+            unsafe {
+                let max = s.max[at].max((kernels.max)(row.as_ptr(), visible));
+                if max > s.max[at] {
+                    let old = (s.max[at] - max).exp();
+                    s.sum[at] *= old;
+                    (kernels.scale)(s.output[at * d..].as_mut_ptr(), d, old);
+                    s.max[at] = max;
+                }
+                s.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
+            }
+        }
+        widen_rows(kernels, &self.kv.values(first, count), 0, count, &mut s.rows);
+        let output = Gemm {
+            a: s.scores.as_ptr(),
+            lda: BLOCK,
+            b: s.rows.as_ptr(),
+            ldb: d,
+            c: s.output[first_row * d..].as_mut_ptr(),
+            ldc: d,
+            m: num_rows,
+            n: d,
+            k: count,
+            accumulate: true,
+        };
+        // SAFETY: as above; output holds num_rows rows from first_row on.
+        unsafe { (kernels.gemm)(&output) };
+    }
+}

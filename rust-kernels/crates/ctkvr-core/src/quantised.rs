@@ -1,0 +1,62 @@
+//! Vectors stored as 8-bit codes with one scale each: what an index keeps of queries and tails.
+
+/// Rows of `dim` codes; value = code * scale of its row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct QuantisedRows {
+    pub(crate) dim: usize,
+    pub(crate) codes: Vec<i8>,
+    pub(crate) scales: Vec<f32>,
+}
+
+impl QuantisedRows {
+    pub(crate) fn zeros(num_rows: usize, dim: usize) -> Self {
+        Self { dim, codes: vec![0; num_rows * dim], scales: vec![0.0; num_rows] }
+    }
+
+    /// Stores row i. scale = largest magnitude / 127; code = nearest integer, halves away from zero.
+    pub(crate) fn set(&mut self, i: usize, row: &[f32]) {
+        let (codes, scale) = (&mut self.codes[i * self.dim..(i + 1) * self.dim], &mut self.scales[i]);
+        quantise(row, codes, scale);
+    }
+
+    pub(crate) fn codes(&self, i: usize) -> &[i8] {
+        &self.codes[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// Row i as numbers.
+    pub(crate) fn row(&self, i: usize) -> impl Iterator<Item = f32> + '_ {
+        let scale = self.scales[i];
+        self.codes(i).iter().map(move |&c| f32::from(c) * scale)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.len() * size_of::<f32>()
+    }
+}
+
+/// See [`QuantisedRows::set`].
+pub(crate) fn quantise(row: &[f32], codes: &mut [i8], scale: &mut f32) {
+    let largest = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+    *scale = largest / 127.0;
+    for (code, x) in codes.iter_mut().zip(row) {
+        *code = if largest == 0.0 { 0 } else { (x / *scale).round() as i8 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_within_half_a_step() {
+        let mut rows = QuantisedRows::zeros(2, 4);
+        let x = [0.3, -1.27, 0.0051, 1.0];
+        rows.set(1, &x);
+        for (a, b) in rows.row(1).zip(x) {
+            assert!((a - b).abs() <= 0.5 * rows.scales[1] * 1.0001, "{a} for {b}");
+        }
+        assert!(rows.row(0).all(|v| v == 0.0));
+        rows.set(1, &[0.0; 4]);
+        assert!(rows.row(1).all(|v| v == 0.0));
+    }
+}

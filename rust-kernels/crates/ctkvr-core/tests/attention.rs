@@ -1,0 +1,314 @@
+//! CpuAttention as a model graph drives it, against plain f64 attention: prefill in any chunks, decode with each selector, on every
+//! instruction set of this machine, with one thread and several.
+
+use std::sync::atomic::AtomicBool;
+
+use ctkvr_core::{
+    AttentionBackend, AttentionShape, CpuAttention, Error, Kernels, LayerAttention, LayerIo, Phase, SelectionCounters,
+    SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
+};
+use half::f16;
+
+const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
+
+/// A small generator (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // Rounded to f16, so that storing loses nothing.
+        f16::from_f32((((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 2.0).to_f32()
+    }
+}
+
+/// Queries, keys and values of a text: layer, position, head. Queries drift slowly, as rotated queries of neighbours do.
+struct Text {
+    q: Vec<Vec<f32>>,
+    k: Vec<Vec<f32>>,
+    v: Vec<Vec<f32>>,
+}
+
+impl Text {
+    fn new(seed: u64, len: usize) -> Self {
+        let mut r = Random(seed);
+        let (nq, nk) = (SHAPE.num_q_heads * SHAPE.head_dim, SHAPE.num_kv_heads * SHAPE.head_dim);
+        let mut make = |n: usize| (0..SHAPE.num_layers).map(|_| (0..n).map(|_| r.next()).collect()).collect::<Vec<Vec<f32>>>();
+        let mut q = make(len * nq);
+        for layer in &mut q {
+            for i in nq..layer.len() {
+                layer[i] = f16::from_f32(0.9 * layer[i - nq] + 0.3 * layer[i]).to_f32();
+            }
+        }
+        Self { q, k: make(len * nk), v: make(len * nk) }
+    }
+}
+
+/// Outputs `[layer][row, q head, d]` and the rows' counters.
+type StepOutput = (Vec<Vec<f32>>, Vec<Option<SelectionCounters>>);
+
+/// Feeds rows to the attention like a graph does, and collects `[layer][row, q head, d]`.
+fn step(
+    attention: &CpuAttention,
+    threads: usize,
+    rows: &[(SequenceId, &Text, std::ops::Range<usize>, Phase)],
+    audit: bool,
+) -> Result<StepOutput, Error> {
+    let mut first_row = 0;
+    let plan: Vec<_> = rows
+        .iter()
+        .map(|(sequence, _, range, phase)| {
+            let r = SequenceRows { sequence: *sequence, first_row, num_rows: range.len(), phase: *phase };
+            first_row += range.len();
+            r
+        })
+        .collect();
+    attention.begin_step(&plan, audit)?;
+    let (nq, nk) = (SHAPE.num_q_heads * SHAPE.head_dim, SHAPE.num_kv_heads * SHAPE.head_dim);
+    let mut outputs = Vec::new();
+    for layer in 0..SHAPE.num_layers {
+        let join = |f: &dyn Fn(&Text) -> &[f32], n: usize| -> Vec<f32> {
+            rows.iter().flat_map(|(_, text, range, _)| f(text)[range.start * n..range.end * n].iter().copied()).collect()
+        };
+        let q = join(&|t| &t.q[layer], nq);
+        let (k, v) = (join(&|t| &t.k[layer], nk), join(&|t| &t.v[layer], nk));
+        let mut out = vec![f32::NAN; q.len()];
+        struct Shared(LayerIo);
+        // SAFETY: the buffers outlive the scope; threads write disjoint parts.
+        unsafe impl Sync for Shared {}
+        let io = Shared(LayerIo {
+            queries: q.as_ptr(),
+            keys: k.as_ptr(),
+            values: v.as_ptr(),
+            out: out.as_mut_ptr(),
+            num_rows: first_row,
+        });
+        std::thread::scope(|s| {
+            for index in 0..threads {
+                let io = &io;
+                // SAFETY: as the trait asks.
+                s.spawn(move || unsafe { attention.run(layer, &io.0, Thread { index, count: threads }) });
+            }
+        });
+        outputs.push(out);
+    }
+    Ok((outputs, attention.end_step().counters))
+}
+
+/// f64 causal attention of one row over all positions up to its own.
+fn dense(text: &Text, layer: usize, position: usize) -> Vec<f64> {
+    let (d, group) = (SHAPE.head_dim, SHAPE.group_size());
+    let mut out = Vec::new();
+    for head in 0..SHAPE.num_q_heads {
+        let g = head / group;
+        let q = &text.q[layer][(position * SHAPE.num_q_heads + head) * d..][..d];
+        let row =
+            |x: &[f32], p: usize| x[(p * SHAPE.num_kv_heads + g) * d..][..d].iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let scores: Vec<f64> = (0..=position)
+            .map(|p| row(&text.k[layer], p).iter().zip(q).map(|(a, &b)| a * f64::from(b)).sum::<f64>() / (d as f64).sqrt())
+            .collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let mut o = vec![0.0; d];
+        for (p, w) in weights.iter().enumerate() {
+            row(&text.v[layer], p).iter().zip(&mut o).for_each(|(v, o)| *o += w / sum * v);
+        }
+        out.extend(o);
+    }
+    out
+}
+
+/// Scores are at most 2 * 2 * 16 / 4 = 16 in size, with 17 roundings of products: 16 * 17 * 2^-24 = 1.7e-5 in the exponent, so the
+/// same relative error in each weight; values are at most 2; sums of up to 1,000 terms add 1,000 * 2^-24 * 2 = 1.2e-4.
+const BUDGET: f64 = 2.0 * (1.7e-5 * 2.0 + 1.2e-4);
+
+fn assert_dense(output: &[Vec<f32>], row: usize, text: &Text, position: usize, what: &str) {
+    let n = SHAPE.num_q_heads * SHAPE.head_dim;
+    for (layer, out) in output.iter().enumerate() {
+        for (i, (a, b)) in out[row * n..(row + 1) * n].iter().zip(dense(text, layer, position)).enumerate() {
+            assert!((f64::from(*a) - b).abs() <= BUDGET, "{what}: layer {layer} position {position} value {i}: {a} for {b}");
+        }
+    }
+}
+
+fn options(kind: SelectorKind) -> SelectorOptions {
+    SelectorOptions {
+        kind,
+        num_sink_tokens: 4,
+        recent_window: 32,
+        num_centroids: 24,
+        list_len: 64,
+        num_probes: 3,
+        max_selected: 32,
+        tail: true,
+        dense_below: 0,
+    }
+}
+
+fn prefilled(attention: &CpuAttention, threads: usize, text: &Text, chunks: &[usize], selector: SelectorOptions) -> SequenceId {
+    let id = attention.create_sequence(2000, selector).expect("created");
+    let mut at = 0;
+    for n in chunks {
+        step(attention, threads, &[(id, text, at..at + n, Phase::Prefill)], false).expect("prefill");
+        at += n;
+    }
+    id
+}
+
+#[test]
+fn prefill_and_dense_decode_match_f64_on_every_instruction_set() {
+    let text = Text::new(1, 700);
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        for threads in [1, 3] {
+            let attention = CpuAttention::with_isa(SHAPE, threads, kernels.name).expect("kernels fit");
+            let id = attention.create_sequence(700, options(SelectorKind::Full)).expect("created");
+            let mut at = 0;
+            for n in [1, 255, 2, 300, 100] {
+                let (out, _) = step(&attention, threads, &[(id, &text, at..at + n, Phase::Prefill)], false).expect("prefill");
+                for i in [0, n / 2, n - 1] {
+                    assert_dense(&out, i, &text, at + i, kernels.name);
+                }
+                at += n;
+            }
+            for position in at..at + 3 {
+                let rows = [(id, &text, position..position + 1, Phase::Decode)];
+                let (out, counters) = step(&attention, threads, &rows, true).expect("decode");
+                assert_dense(&out, 0, &text, position, kernels.name);
+                let c = counters[0].expect("decode counts");
+                let heads = (SHAPE.num_layers * SHAPE.num_kv_heads) as u64;
+                assert_eq!(
+                    (c.heads, c.keys_read, c.values_read),
+                    (heads, heads * (position as u64 + 1), heads * (position as u64 + 1))
+                );
+                assert!((c.measured_mass / (heads as f64 * 3.0) - 1.0).abs() < 1e-4);
+            }
+        }
+    }
+}
+
+/// All lists full, all probes, everything selected: the selector's whole path must give the dense result.
+#[test]
+fn exact_settings_equal_dense() {
+    let text = Text::new(2, 600);
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        for max_selected in [0, 10_000] {
+            let exact = SelectorOptions {
+                num_centroids: 8,
+                list_len: 1 << 30,
+                num_probes: 8,
+                max_selected,
+                tail: false,
+                ..options(SelectorKind::Ctkvr)
+            };
+            let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
+            let id = prefilled(&attention, 2, &text, &[590], exact);
+            attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+            assert_eq!(attention.indexed_range(id), Ok((4, 558)));
+            for position in 590..594 {
+                let (out, counters) =
+                    step(&attention, 2, &[(id, &text, position..position + 1, Phase::Decode)], true).expect("decode");
+                assert_dense(&out, 0, &text, position, kernels.name);
+                let c = counters[0].expect("decode counts");
+                assert_eq!(c.selected, 554 * c.heads);
+                assert!(c.measured_mass / (c.heads as f64 * 3.0) > 0.9999);
+            }
+        }
+    }
+}
+
+#[test]
+fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
+    let text = Text::new(3, 1100);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let mut mass = Vec::new();
+    for kind in [SelectorKind::Streaming, SelectorKind::Ctkvr, SelectorKind::ExactTopK] {
+        let id = prefilled(&attention, 2, &text, &[512, 512], options(kind));
+        let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+        assert_eq!(report.indexed_tokens, 1024 - 32 - 4);
+        let (_, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
+        let c = counters[0].expect("decode counts");
+        let per_head = c.heads as f64 * SHAPE.group_size() as f64;
+        mass.push(c.measured_mass / per_head);
+        if kind == SelectorKind::Ctkvr {
+            let estimate = c.estimated_mass / per_head;
+            assert!((estimate - c.measured_mass / per_head).abs() < 0.05, "estimate {estimate} for {}", c.measured_mass / per_head);
+            assert_eq!(c.selected, 32 * c.heads);
+            assert_eq!(c.centroids_probed, 3 * c.heads);
+        }
+    }
+    assert!(mass[0] < mass[1] && mass[1] <= mass[2] + 1e-6, "streaming, ctkvr, oracle: {mass:?}");
+}
+
+#[test]
+fn several_sequences_in_one_step_do_not_meet() {
+    let (a, b) = (Text::new(4, 400), Text::new(5, 400));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let first = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
+    let second = attention.create_sequence(400, options(SelectorKind::Full)).expect("created");
+    let rows = [(first, &a, 300..301, Phase::Decode), (second, &b, 0..130, Phase::Prefill)];
+    let (out, counters) = step(&attention, 2, &rows, false).expect("mixed step");
+    assert_dense(&out, 0, &a, 300, "decode beside a prefill");
+    assert_dense(&out, 1 + 129, &b, 129, "prefill beside a decode");
+    assert!(counters[0].is_some() && counters[1].is_none());
+    let rows = [(second, &b, 130..131, Phase::Decode), (first, &a, 301..302, Phase::Decode)];
+    let (out, _) = step(&attention, 2, &rows, false).expect("two decodes");
+    assert_dense(&out, 0, &b, 130, "first of two decodes");
+    assert_dense(&out, 1, &a, 301, "second of two decodes");
+}
+
+#[test]
+fn forks_and_rollbacks_leave_each_other_alone() {
+    let (a, b) = (Text::new(6, 400), Text::new(7, 400));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
+    let fork = attention.fork_sequence(id).expect("forked");
+    step(&attention, 2, &[(fork, &b, 300..340, Phase::Prefill)], false).expect("the fork goes its own way");
+    let (out, _) = step(&attention, 2, &[(id, &a, 300..301, Phase::Decode)], false).expect("decode");
+    assert_dense(&out, 0, &a, 300, "the original after the fork wrote");
+    step(&attention, 2, &[(id, &b, 301..390, Phase::Prefill)], false).expect("a turn that will be undone");
+    attention.truncate(id, 301).expect("truncated");
+    let (out, _) = step(&attention, 2, &[(id, &a, 301..302, Phase::Decode)], false).expect("decode");
+    assert_dense(&out, 0, &a, 301, "after a rollback");
+    attention.close_sequence(fork);
+    assert_eq!(attention.len(fork), Err(Error::UnknownSequence(fork.0)));
+}
+
+#[test]
+fn an_aborted_step_leaves_everything_as_before() {
+    let text = Text::new(8, 400);
+    let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
+    let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Full));
+    let before = attention.memory(id);
+    let rows = [SequenceRows { sequence: id, first_row: 0, num_rows: 90, phase: Phase::Prefill }];
+    attention.begin_step(&rows, false).expect("opened");
+    assert_eq!(attention.len(id), Ok(300), "lengths answer during a step");
+    attention.abort_step();
+    assert_eq!(attention.memory(id), before);
+    let (out, _) = step(&attention, 1, &[(id, &text, 300..301, Phase::Decode)], false).expect("decode");
+    assert_dense(&out, 0, &text, 300, "after an aborted step");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_numbers() {
+    let text = Text::new(9, 400);
+    let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
+    let id = attention.create_sequence(100, options(SelectorKind::Ctkvr)).expect("created");
+    let refused = step(&attention, 1, &[(id, &text, 0..101, Phase::Prefill)], false).err();
+    assert_eq!(refused, Some(Error::ContextExceeded { max_tokens: 100, needed: 101 }));
+    let twice = [(id, &text, 0..1, Phase::Prefill), (id, &text, 1..2, Phase::Prefill)];
+    assert!(step(&attention, 1, &twice, false).is_err(), "one sequence twice in a step");
+    assert!(attention.create_sequence(10, SelectorOptions { num_probes: 0, ..options(SelectorKind::Ctkvr) }).is_err());
+    let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Ctkvr));
+    assert_eq!(attention.build_index(id, 1, &AtomicBool::new(true)).err(), Some(Error::Cancelled));
+    assert_eq!(attention.indexed_range(id), Ok((0, 0)));
+}

@@ -1,0 +1,147 @@
+//! The stages of one head against the TypeScript reference's golden data (packages/testkit/golden/core-small, whose README says what
+//! the fields are, and how closely numbers must agree and why), on every instruction set of this machine.
+
+use std::sync::atomic::AtomicBool;
+
+use ctkvr_core::{HeadIndex, HeadInput, Kernels, SelectorKind, SelectorOptions};
+use half::f16;
+use serde_json::Value;
+
+fn load() -> Vec<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../packages/testkit/golden/core-small/golden.json");
+    let text = std::fs::read_to_string(path).expect("the golden file is in the repository");
+    let golden: Value = serde_json::from_str(&text).expect("valid JSON");
+    golden["cases"].as_array().expect("cases").clone()
+}
+
+fn integer(v: &Value) -> usize {
+    v.as_u64().expect("an integer") as usize
+}
+
+fn ids(v: &Value) -> Vec<u32> {
+    v.as_array().expect("ids").iter().map(|x| integer(x) as u32).collect()
+}
+
+/// `null` stands for -infinity.
+fn numbers(v: &Value) -> Vec<f64> {
+    v.as_array().expect("numbers").iter().map(|x| x.as_f64().unwrap_or(f64::NEG_INFINITY)).collect()
+}
+
+fn halves(v: &Value) -> Vec<f32> {
+    ids(v).into_iter().map(|bits| f16::from_bits(bits as u16).to_f32()).collect()
+}
+
+fn options(v: &Value) -> SelectorOptions {
+    SelectorOptions {
+        kind: SelectorKind::Ctkvr,
+        num_sink_tokens: integer(&v["numSinkTokens"]),
+        recent_window: integer(&v["recentWindow"]),
+        num_centroids: integer(&v["numCentroids"]),
+        list_len: integer(&v["listLength"]),
+        num_probes: integer(&v["numProbes"]),
+        max_selected: integer(&v["maxSelected"]),
+        tail: v["tail"].as_bool().expect("a flag"),
+        dense_below: 0,
+    }
+}
+
+fn close(what: &str, actual: &[f32], expected: &[f64], budget: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}: length");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let equal = f64::from(*a) == *e || (f64::from(*a) - e).abs() <= budget;
+        assert!(equal, "{what}[{i}]: {a} for {e}, budget {budget}");
+    }
+}
+
+/// One 8-bit step of a row whose largest magnitude is in `row`.
+fn code_step(row: &[f64]) -> f64 {
+    row.iter().fold(0.0, |m: f64, x| m.max(x.abs())) / 127.0
+}
+
+fn norm(x: &[f32]) -> f64 {
+    x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn stages_match_the_reference() {
+    for case in load() {
+        for kernels in Kernels::available() {
+            let d = integer(&case["headDim"]);
+            if d.is_multiple_of(kernels.lanes) {
+                check(&case, d, kernels.name);
+            }
+        }
+    }
+}
+
+fn check(case: &Value, d: usize, isa: &str) {
+    let name = format!("{} on {isa}", case["name"]);
+    let (keys, values, queries) = (halves(&case["keys"]), halves(&case["values"]), halves(&case["queries"]));
+    let (group, options) = (integer(&case["groupSize"]), options(&case["options"]));
+    let input = HeadInput { keys: &keys, values: &values, queries: &queries, head_dim: d, group, options: &options, isa };
+    let index = HeadIndex::build(&input, &AtomicBool::new(false)).expect("built");
+    let longest_key = keys.chunks_exact(d).map(norm).fold(0.0, f64::max);
+    // How far one flipped code of a key can move a score, and of a value the output.
+    let (mut key_step, mut value_step) = (0f64, 0f64);
+    for (c, expected) in case["centroids"].as_array().expect("centroids").iter().enumerate() {
+        assert_eq!(index.list(c).expect("list"), ids(&expected["list"]), "{name}: list {c}");
+        if options.tail {
+            let (lse, value, key) = index.tail(c).expect("tail");
+            let (expected_value, expected_key) = (numbers(&expected["tailValue"]), numbers(&expected["tailKey"]));
+            close(&format!("{name}: tail lse {c}"), &lse, &numbers(&expected["tailLse"]), 1e-4);
+            for h in 0..group {
+                let row = h * d..(h + 1) * d;
+                let steps = (code_step(&expected_value[row.clone()]), code_step(&expected_key[row.clone()]));
+                close(&format!("{name}: tail value {c},{h}"), &value[row.clone()], &expected_value[row.clone()], steps.0 * 1.01);
+                close(&format!("{name}: tail key {c},{h}"), &key[row.clone()], &expected_key[row], steps.1 * 1.01);
+                (value_step, key_step) = (value_step.max(steps.0), key_step.max(steps.1));
+            }
+        }
+    }
+    for (i, expected) in case["decodes"].as_array().expect("decodes").iter().enumerate() {
+        let query = halves(&expected["query"]);
+        let probes = index.probe(&query).expect("probe");
+        let centroids: Vec<u32> = probes.iter().map(|p| p.1).collect();
+        assert_eq!(centroids, ids(&expected["probes"]), "{name}: probes {i}");
+        let similarities: Vec<f32> = probes.iter().map(|p| p.0).collect();
+        close(&format!("{name}: similarities {i}"), &similarities, &numbers(&expected["similarities"]), 0.006);
+        let candidates = index.candidates(&centroids).expect("candidates");
+        assert_eq!(candidates, ids(&expected["candidates"]), "{name}: candidates {i}");
+        let scores = index.scores(&query, &candidates).expect("scores");
+        let longest_query = query.chunks_exact(d).map(norm).fold(0.0, f64::max);
+        close(&format!("{name}: scores {i}"), &scores, &numbers(&expected["scores"]), 1e-5 * longest_query * longest_key);
+        let (_, selected) = index.select(&query).expect("select");
+        assert_eq!(selected, ids(&expected["selected"]), "{name}: selected {i}");
+        let attention = index.attend(&query).expect("attend");
+        let score_step = if options.tail { longest_query * key_step / (d as f64).sqrt() } else { 0.0 };
+        let largest = values.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
+        close(&format!("{name}: lse {i}"), &attention.lse, &numbers(&expected["lse"]), 1e-4 + score_step);
+        let output_budget = 1e-4 + value_step + 2.0 * score_step * largest;
+        close(&format!("{name}: output {i}"), &attention.output, &numbers(&expected["output"]), output_budget);
+        let mass: f64 = numbers(&expected["mass"]).iter().sum();
+        let difference = (attention.counters.estimated_mass - mass).abs();
+        assert!(difference <= group as f64 * (1e-4 + score_step), "{name}: mass {i}: off by {difference}");
+    }
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let options = SelectorOptions { kind: SelectorKind::Ctkvr, num_sink_tokens: 1, recent_window: 1, ..SelectorOptions::full() };
+    let good = vec![1.0; 16 * 8];
+    let build = |keys: &[f32], values: &[f32], queries: &[f32], head_dim| {
+        HeadIndex::build(
+            &HeadInput { keys, values, queries, head_dim, group: 2, options: &options, isa: "" },
+            &AtomicBool::new(false),
+        )
+        .map(|i| i.num_tokens())
+    };
+    assert_eq!(build(&good, &good, &good, 16), Ok(8));
+    assert!(build(&good[1..], &good, &good, 16).is_err(), "values longer than keys");
+    assert!(build(&good, &good, &good[..16], 16).is_err(), "half a query group");
+    assert!(build(&good, &good, &good, 15).is_err(), "head_dim no kernel takes");
+    let mut bad = good.clone();
+    bad[70] = f32::NAN;
+    for (k, v, q) in [(&bad, &good, &good), (&good, &bad, &good), (&good, &good, &bad)] {
+        assert!(build(k, v, q, 16).is_err(), "NaN");
+    }
+}

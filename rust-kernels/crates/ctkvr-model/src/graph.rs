@@ -1,0 +1,293 @@
+//! One graph for the three families: norm, Q/K/V with optional bias, optional norm on Q and K, rotary embedding, our attention as a
+//! custom node, output, gated feed-forward. Biases and norms are there when the weights are.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::attention_hook::{AttentionHook, LayerCall, attend};
+use crate::error::{Error, Result};
+use crate::ggml_context::GgmlContext;
+use crate::rope::RopePairing;
+use crate::spec::ModelSpec;
+use crate::tensors::layer_tensor;
+use crate::weights::Weights;
+
+/// Nodes and inputs a layer adds at most.
+const TENSORS_PER_LAYER: usize = 48;
+/// Nodes and inputs outside the layers.
+const TENSORS_AROUND: usize = 32;
+/// ggml's rotary modes.
+const ROPE_NORM: i32 = 0;
+const ROPE_NEOX: i32 = 2;
+/// Run a custom node on every thread (GGML_N_TASKS_MAX).
+const ALL_THREADS: i32 = -1;
+
+/// What decides a graph's topology; graphs of equal shape are reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GraphShape {
+    /// Tokens that go through the layers.
+    pub num_rows: usize,
+    /// Rows whose logits are wanted; 0 stops after the last layer's attention.
+    pub num_outputs: usize,
+}
+
+/// A graph with its buffers, ready to run any number of times.
+pub(crate) struct Graph {
+    shape: GraphShape,
+    graph: *mut sys::ggml_cgraph,
+    /// i32 `[num_rows]`.
+    tokens: *mut sys::ggml_tensor,
+    /// i32 `[num_rows]`.
+    positions: *mut sys::ggml_tensor,
+    /// i32 `[num_outputs]`, ascending; null when every row or none is an output.
+    output_rows: *mut sys::ggml_tensor,
+    /// f32 `[num_outputs, vocab_size]`; null without outputs.
+    logits: *mut sys::ggml_tensor,
+    allocator: sys::ggml_gallocr_t,
+    /// User data of the attention nodes; its buffer stays where it is when the graph moves.
+    _calls: Vec<LayerCall>,
+    _context: GgmlContext,
+}
+
+// SAFETY: used by one thread at a time (the engine's run lock).
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Builds and allocates a graph. `weights` must outlive it.
+    pub fn build(spec: &ModelSpec, weights: &Weights, hook: &Arc<AttentionHook>, shape: GraphShape) -> Result<Self> {
+        let size = spec.num_layers * TENSORS_PER_LAYER + TENSORS_AROUND;
+        let context = GgmlContext::new(size, size)?;
+        let calls: Vec<_> = (0..spec.num_layers).map(|layer| LayerCall { layer, hook: Arc::clone(hook) }).collect();
+        // SAFETY: the context has room for every tensor made here; weights are live and of the checked shapes.
+        let built = unsafe {
+            let graph = sys::ggml_new_graph_custom(context.raw(), size, false);
+            let mut builder = Builder { spec, weights, context: context.raw(), graph };
+            builder.build(shape, &calls)
+        };
+        // SAFETY: the CPU buffer type always exists; failures are checked.
+        let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
+        let built = Self {
+            shape,
+            graph: built.graph,
+            tokens: built.tokens,
+            positions: built.positions,
+            output_rows: built.output_rows,
+            logits: built.logits,
+            allocator,
+            _calls: calls,
+            _context: context,
+        };
+        // SAFETY: allocator and graph are live.
+        if allocator.is_null() || !unsafe { sys::ggml_gallocr_alloc_graph(allocator, built.graph) } {
+            return Err(Error::OutOfMemory {
+                what: format!("a graph over {} rows", shape.num_rows),
+                needed: least_bytes(spec, shape),
+                available: crate::machine::available_memory_bytes(),
+            });
+        }
+        Ok(built)
+    }
+
+    pub fn shape(&self) -> GraphShape {
+        self.shape
+    }
+
+    pub fn raw(&self) -> *mut sys::ggml_cgraph {
+        self.graph
+    }
+
+    /// Sets the inputs of one run. Lengths must be those of the shape; `output_rows` is ignored when every row or none is an output.
+    pub fn set_inputs(&mut self, tokens: &[i32], positions: &[i32], output_rows: &[i32]) {
+        debug_assert_eq!((tokens.len(), positions.len(), output_rows.len()), {
+            (self.shape.num_rows, self.shape.num_rows, self.shape.num_outputs)
+        });
+        for (tensor, values) in [(self.tokens, tokens), (self.positions, positions), (self.output_rows, output_rows)] {
+            if !tensor.is_null() {
+                // SAFETY: the tensor is allocated and holds exactly as many i32.
+                unsafe { sys::ggml_backend_tensor_set(tensor, values.as_ptr().cast::<c_void>(), 0, size_of_val(values)) };
+            }
+        }
+    }
+
+    /// Logits of output `index` of the last run: f32 `[vocab_size]`.
+    pub fn logits(&self, index: usize) -> &[f32] {
+        if index >= self.shape.num_outputs || self.logits.is_null() {
+            return &[];
+        }
+        // SAFETY: a CPU tensor of `[num_outputs, vocab_size]`, contiguous, flagged as output so that nothing overwrites it.
+        unsafe {
+            let len = (*self.logits).ne[0] as usize;
+            std::slice::from_raw_parts((*self.logits).data.cast::<f32>().add(index * len), len)
+        }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { sys::ggml_gallocr_free(self.allocator) };
+    }
+}
+
+/// What a graph holds at once at least: the widest part of a layer, and the logits, f32.
+fn least_bytes(spec: &ModelSpec, shape: GraphShape) -> u64 {
+    let row = 2 * spec.embedding_len + 2 * spec.feed_forward_len;
+    4 * (shape.num_rows as u64 * row as u64 + shape.num_outputs as u64 * spec.vocab_size as u64)
+}
+
+struct Built {
+    graph: *mut sys::ggml_cgraph,
+    tokens: *mut sys::ggml_tensor,
+    positions: *mut sys::ggml_tensor,
+    output_rows: *mut sys::ggml_tensor,
+    logits: *mut sys::ggml_tensor,
+}
+
+struct Builder<'a> {
+    spec: &'a ModelSpec,
+    weights: &'a Weights,
+    context: *mut sys::ggml_context,
+    graph: *mut sys::ggml_cgraph,
+}
+
+type Tensor = *mut sys::ggml_tensor;
+
+impl Builder<'_> {
+    /// # Safety
+    /// The context has room for the whole graph; this holds for every method below.
+    unsafe fn build(&mut self, shape: GraphShape, calls: &[LayerCall]) -> Built {
+        // SAFETY: see above.
+        unsafe {
+            let tokens = self.input(shape.num_rows);
+            let positions = self.input(shape.num_rows);
+            let some_rows = shape.num_outputs > 0 && shape.num_outputs < shape.num_rows;
+            let output_rows = if some_rows { self.input(shape.num_outputs) } else { std::ptr::null_mut() };
+            let mut hidden = sys::ggml_get_rows(self.context, self.weights.get("token_embd.weight"), tokens);
+            for call in calls {
+                let layer = call.layer;
+                let last = layer + 1 == self.spec.num_layers;
+                let normed = self.norm(hidden, &layer_tensor(layer, "attn_norm.weight"));
+                let mut attended = self.attention(call, normed, positions, shape.num_rows);
+                if last && shape.num_outputs == 0 {
+                    // Keys and values are stored by the attention; nothing else of the last layer is needed.
+                    sys::ggml_build_forward_expand(self.graph, attended);
+                    return Built { graph: self.graph, tokens, positions, output_rows, logits: std::ptr::null_mut() };
+                }
+                if last && some_rows {
+                    attended = sys::ggml_get_rows(self.context, attended, output_rows);
+                    hidden = sys::ggml_get_rows(self.context, hidden, output_rows);
+                }
+                let projected = self.linear(layer, "attn_output", attended);
+                hidden = sys::ggml_add(self.context, projected, hidden);
+                let normed = self.norm(hidden, &layer_tensor(layer, "ffn_norm.weight"));
+                let up = self.linear(layer, "ffn_up", normed);
+                let gate = self.linear(layer, "ffn_gate", normed);
+                let gated = sys::ggml_swiglu_split(self.context, gate, up);
+                let down = self.linear(layer, "ffn_down", gated);
+                hidden = sys::ggml_add(self.context, down, hidden);
+            }
+            let normed = self.norm(hidden, "output_norm.weight");
+            let product = sys::ggml_mul_mat(self.context, self.weights.output(), normed);
+            let logits = self.biased(product, "output.bias");
+            sys::ggml_set_output(logits);
+            sys::ggml_build_forward_expand(self.graph, logits);
+            Built { graph: self.graph, tokens, positions, output_rows, logits }
+        }
+    }
+
+    unsafe fn attention(&mut self, call: &LayerCall, normed: Tensor, positions: Tensor, num_rows: usize) -> Tensor {
+        let layer = call.layer;
+        let (head_dim, q_heads, kv_heads) =
+            (self.spec.head_dim as i64, self.spec.num_q_heads as i64, self.spec.num_kv_heads as i64);
+        let rows = num_rows as i64;
+        // SAFETY: as `build`; the graph keeps `call` alive.
+        unsafe {
+            let queries = self.linear(layer, "attn_q", normed);
+            let keys = self.linear(layer, "attn_k", normed);
+            let values = self.linear(layer, "attn_v", normed);
+            let mut queries = sys::ggml_reshape_3d(self.context, queries, head_dim, q_heads, rows);
+            let mut keys = sys::ggml_reshape_3d(self.context, keys, head_dim, kv_heads, rows);
+            if !self.weights.get(&layer_tensor(layer, "attn_q_norm.weight")).is_null() {
+                queries = self.norm(queries, &layer_tensor(layer, "attn_q_norm.weight"));
+                keys = self.norm(keys, &layer_tensor(layer, "attn_k_norm.weight"));
+            }
+            let mut sources = [self.rotate(queries, positions), self.rotate(keys, positions), values];
+            sys::ggml_custom_4d(
+                self.context,
+                sys::GGML_TYPE_F32,
+                head_dim * q_heads,
+                rows,
+                1,
+                1,
+                sources.as_mut_ptr(),
+                sources.len() as i32,
+                Some(attend),
+                ALL_THREADS,
+                std::ptr::from_ref(call).cast_mut().cast(),
+            )
+        }
+    }
+
+    unsafe fn rotate(&self, heads: Tensor, positions: Tensor) -> Tensor {
+        let rope = &self.spec.rope;
+        let mode = match rope.pairing {
+            RopePairing::Adjacent => ROPE_NORM,
+            RopePairing::Halves => ROPE_NEOX,
+        };
+        // SAFETY: as `build`.
+        unsafe {
+            sys::ggml_rope_ext(
+                self.context,
+                heads,
+                positions,
+                self.weights.get("rope_freqs.weight"),
+                self.spec.head_dim as i32,
+                mode,
+                rope.original_context as i32,
+                rope.freq_base,
+                rope.freq_scale,
+                rope.ext_factor,
+                rope.attn_factor,
+                rope.beta_fast,
+                rope.beta_slow,
+            )
+        }
+    }
+
+    unsafe fn norm(&self, input: Tensor, weight: &str) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            let normed = sys::ggml_rms_norm(self.context, input, self.spec.rms_epsilon);
+            sys::ggml_mul(self.context, normed, self.weights.get(weight))
+        }
+    }
+
+    unsafe fn linear(&self, layer: usize, name: &str, input: Tensor) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            let weight = self.weights.get(&layer_tensor(layer, &format!("{name}.weight")));
+            let product = sys::ggml_mul_mat(self.context, weight, input);
+            self.biased(product, &layer_tensor(layer, &format!("{name}.bias")))
+        }
+    }
+
+    unsafe fn biased(&self, product: Tensor, name: &str) -> Tensor {
+        let bias = self.weights.get(name);
+        if bias.is_null() {
+            return product;
+        }
+        // SAFETY: as `build`.
+        unsafe { sys::ggml_add(self.context, product, bias) }
+    }
+
+    unsafe fn input(&self, len: usize) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            let tensor = sys::ggml_new_tensor_1d(self.context, sys::GGML_TYPE_I32, len as i64);
+            sys::ggml_set_input(tensor);
+            tensor
+        }
+    }
+}

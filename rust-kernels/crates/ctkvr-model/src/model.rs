@@ -1,0 +1,75 @@
+//! A loaded model: its shape, its weights and its tokenizer, shared by engines.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::Result;
+use crate::gguf::Gguf;
+use crate::model_info::ModelInfo;
+use crate::rope::RopeOverrides;
+use crate::spec::ModelSpec;
+use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadOptions {
+    pub rope: RopeOverrides,
+    /// Keep weights in the order that multiplies fastest (CPU_REPACK, AMX): faster, and their pages are this process's own memory.
+    pub use_extra_buffers: bool,
+}
+
+impl Default for LoadOptions {
+    /// As the file says; extra buffers unless the environment variable CTKVR_EXTRA_BUFFERS is 0.
+    fn default() -> Self {
+        let use_extra_buffers = std::env::var_os("CTKVR_EXTRA_BUFFERS").is_none_or(|value| value != "0");
+        Self { rope: RopeOverrides::default(), use_extra_buffers }
+    }
+}
+
+/// A model ready to run.
+#[derive(Debug)]
+pub struct Model {
+    spec: ModelSpec,
+    info: ModelInfo,
+    tokenizer: Tokenizer,
+    weights: Weights,
+    // After the weights: they refer to its mapping.
+    _gguf: Gguf,
+}
+
+impl Model {
+    /// Opens, checks and loads a file. `progress` receives 0..1; setting `cancel` stops with `Cancelled`.
+    ///
+    /// # Errors
+    /// Those of opening (`FileNotFound`, `FileUnreadable`, `NotGguf`, `CorruptGguf`), `UnsupportedModel` with the reason, `Cancelled`.
+    pub fn load(path: &Path, options: LoadOptions, progress: &mut dyn FnMut(f32), cancel: &AtomicBool) -> Result<Self> {
+        let gguf = Gguf::open(path)?;
+        let spec = ModelSpec::read(&gguf, options.rope)?;
+        let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
+        let weights = Weights::load(&gguf, &spec, options.use_extra_buffers, progress, cancel)?;
+        let info = ModelInfo::of(&gguf, &spec, &tokenizer);
+        Ok(Self { spec, info, tokenizer, weights, _gguf: gguf })
+    }
+
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Bytes of weights kept outside the file's mapping, in another order.
+    pub fn repacked_bytes(&self) -> u64 {
+        self.weights.repacked_bytes()
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+}

@@ -1,0 +1,125 @@
+//! How positions turn queries and keys: what a GGUF says about rotary embedding, interpreted as llama.cpp does
+//! (llama-model.cpp load_hparams and llama-context.cpp, ggml_rope_ext's parameters).
+
+use crate::gguf::Gguf;
+
+/// Scaling of positions beyond the trained context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeScaling {
+    None,
+    Linear,
+    Yarn,
+    /// Per-frequency factors stored as the tensor `rope_freqs.weight`.
+    Llama3,
+}
+
+impl RopeScaling {
+    /// As the GGUF spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Linear => "linear",
+            Self::Yarn => "yarn",
+            Self::Llama3 => "llama3",
+        }
+    }
+}
+
+/// Which dimensions of a head form a rotated pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// (0, 1), (2, 3), ...: ggml's NORM.
+    Adjacent,
+    /// (0, d/2), (1, d/2 + 1), ...: ggml's NEOX.
+    Halves,
+}
+
+/// Parameters of ggml_rope_ext, resolved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeSettings {
+    pub pairing: RopePairing,
+    pub scaling: RopeScaling,
+    pub freq_base: f32,
+    /// 1 / scaling factor.
+    pub freq_scale: f32,
+    /// 1 for yarn, 0 otherwise.
+    pub ext_factor: f32,
+    pub attn_factor: f32,
+    pub beta_fast: f32,
+    pub beta_slow: f32,
+    /// Context before scaling, tokens.
+    pub original_context: u32,
+}
+
+/// A caller's changes to what the file says.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RopeOverrides {
+    pub freq_base: Option<f32>,
+    /// 1 / factor by which the context is stretched.
+    pub freq_scale: Option<f32>,
+}
+
+impl RopeSettings {
+    /// Reads the settings of a file. The error is the reason why the file cannot be run.
+    pub(crate) fn read(gguf: &Gguf, architecture: &str, trained_context: u32, overrides: RopeOverrides) -> Result<Self, String> {
+        let key = |name: &str| format!("{architecture}.rope.{name}");
+        let pairing = if architecture == "llama" { RopePairing::Adjacent } else { RopePairing::Halves };
+        let has_factors = architecture == "llama" && gguf.tensor("rope_freqs.weight").is_some();
+        let named = gguf.text(&key("scaling.type"));
+        let factor = gguf
+            .float(&key("scaling.factor"))
+            .or_else(|| gguf.float(&key("scale_linear")))
+            .filter(|factor| *factor != 0.0)
+            .unwrap_or(1.0);
+        let freq_base = overrides.freq_base.or_else(|| gguf.float(&key("freq_base"))).unwrap_or(10_000.0);
+        // llama.cpp never scales when the file says "none", but does when the key is absent and the caller asks for it.
+        let freq_scale = if named.as_deref() == Some("none") { 1.0 } else { overrides.freq_scale.unwrap_or(1.0 / factor) };
+        let scaling = match named.as_deref() {
+            None | Some("linear") if has_factors => RopeScaling::Llama3,
+            None | Some("linear") if freq_scale == 1.0 => RopeScaling::None,
+            None | Some("linear") => RopeScaling::Linear,
+            Some("none") => RopeScaling::None,
+            Some("yarn") => RopeScaling::Yarn,
+            Some(other) => return Err(format!("rotary scaling {other:?} is not one of none, linear, yarn, llama3")),
+        };
+        let yarn = scaling == RopeScaling::Yarn;
+        // The yarn_* keys of some files are for other architectures: llama.cpp does not read them for these, so neither do we.
+        let mut attn_factor = 1.0;
+        if yarn {
+            let factor = 1.0 / freq_scale;
+            let wanted = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
+            // ggml multiplies by 1 + 0.1 ln(factor) itself: taken out here.
+            attn_factor = wanted / (1.0 + 0.1 * factor.ln());
+        }
+        attn_factor *= gguf.float(&key("scaling.attn_factor")).unwrap_or(1.0);
+        let settings = Self {
+            pairing,
+            scaling,
+            freq_base,
+            freq_scale,
+            ext_factor: if yarn { 1.0 } else { 0.0 },
+            attn_factor,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_context: gguf
+                .unsigned(&key("scaling.original_context_length"))
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(trained_context),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            ("rotary frequency base", self.freq_base),
+            ("rotary frequency scale", self.freq_scale),
+            ("rotary attention factor", self.attn_factor),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(format!("{name} must be a positive number, got {value}"));
+            }
+        }
+        Ok(())
+    }
+}

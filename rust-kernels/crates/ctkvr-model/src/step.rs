@@ -1,0 +1,61 @@
+//! What goes into an engine step and what comes out.
+
+use ctkvr_core::{Phase, SelectionCounters, SequenceId};
+
+/// Tokens to append to one sequence, and what is wanted for the last of them.
+#[derive(Debug, Clone, Copy)]
+pub struct StepEntry<'a> {
+    pub sequence: SequenceId,
+    /// At least one; exactly one for [`Phase::Decode`].
+    pub tokens: &'a [i32],
+    pub phase: Phase,
+    pub output: StepOutput,
+}
+
+/// What to return for an entry's last token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOutput {
+    None,
+    /// A token drawn by the sequence's sampler.
+    Sample,
+    /// f32 `[vocab_size]`.
+    Logits,
+    SampleAndLogits,
+}
+
+impl StepOutput {
+    pub(crate) fn wants_sample(self) -> bool {
+        matches!(self, Self::Sample | Self::SampleAndLogits)
+    }
+
+    pub(crate) fn wants_logits(self) -> bool {
+        matches!(self, Self::Logits | Self::SampleAndLogits)
+    }
+}
+
+/// One entry's part of a [`StepResult`].
+#[derive(Debug, Clone, Default)]
+pub struct SequenceResult {
+    pub token_id: Option<i32>,
+    pub logits: Option<Vec<f32>>,
+    /// `None` for prefill.
+    pub counters: Option<SelectionCounters>,
+}
+
+/// Milliseconds, wall clock on the engine's first thread. Meanings: packages/core/src/statistics.ts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepTimings {
+    pub total_ms: f64,
+    pub linear_ms: f64,
+    pub retrieval_ms: f64,
+    pub attention_ms: f64,
+    pub sampling_ms: f64,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Default)]
+pub struct StepResult {
+    /// One per entry, in order.
+    pub sequences: Vec<SequenceResult>,
+    pub timings: StepTimings,
+}

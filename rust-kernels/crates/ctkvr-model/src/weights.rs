@@ -1,0 +1,276 @@
+//! Weights where they run fastest: in ggml's extra buffer types (CPU_REPACK, AMX) when the device says it can multiply them there,
+//! otherwise used in place from the mapped file. The choice follows llama.cpp's loader: ask `supports_op` with an empty buffer.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use llama_cpp_sys_2 as sys;
+
+use crate::backends::{CpuDevice, cpu_device};
+use crate::error::{Error, Result};
+use crate::ggml_context::GgmlContext;
+use crate::gguf::{Gguf, TensorInfo};
+use crate::logs;
+use crate::spec::ModelSpec;
+use crate::tensors::{TensorUse, expected_tensors};
+
+/// Pages are brought in by pieces of this size, so that progress moves and a cancel is seen.
+const POPULATE_BYTES: usize = 16 << 20;
+/// A product is asked for with this many columns, as llama.cpp does.
+const PROBE_COLUMNS: i64 = 512;
+
+/// A model's weights and what keeps them alive.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    tensors: HashMap<String, TensorPointer>,
+    /// The embedding as the output's matrix, when the file has no `output.weight`.
+    output: TensorPointer,
+    repacked_bytes: u64,
+    // Buffers go before the contexts that describe their tensors.
+    _buffers: Vec<Buffer>,
+    _contexts: Vec<GgmlContext>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TensorPointer(*mut sys::ggml_tensor);
+// SAFETY: weights are only read once loaded.
+unsafe impl Send for TensorPointer {}
+// SAFETY: as above.
+unsafe impl Sync for TensorPointer {}
+
+#[derive(Debug)]
+struct Buffer(sys::ggml_backend_buffer_t);
+// SAFETY: freed once, by whichever thread drops the model.
+unsafe impl Send for Buffer {}
+// SAFETY: never touched through a shared reference.
+unsafe impl Sync for Buffer {}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once; its memory is not used after the weights are dropped.
+        unsafe { sys::ggml_backend_buffer_free(self.0) };
+    }
+}
+
+/// One tensor to place: its data in the file and the name the graph finds it by.
+struct Placement<'a> {
+    info: &'a TensorInfo,
+    key: String,
+    /// Its pages are read in every step (false: only single rows are).
+    populate: bool,
+    extra: Option<sys::ggml_backend_buffer_type_t>,
+}
+
+/// The key of the output matrix: it may be a second copy of the embedding in another layout.
+const OUTPUT_KEY: &str = "output.weight";
+
+impl Weights {
+    /// Places every tensor of the model. `progress` receives 0..1; `cancel` stops between tensors.
+    pub fn load(
+        gguf: &Gguf,
+        spec: &ModelSpec,
+        use_extra_buffers: bool,
+        progress: &mut dyn FnMut(f32),
+        cancel: &AtomicBool,
+    ) -> Result<Self> {
+        let cpu = cpu_device()?;
+        let mut placements = plan(gguf, spec, cpu, use_extra_buffers)?;
+        let total: usize = placements.iter().filter(|p| p.populate || p.extra.is_some()).map(|p| p.info.size_bytes).sum();
+        let mut progress = Progress { done: 0, total: total.max(1), report: progress, cancel };
+        let mut weights = Self {
+            tensors: HashMap::new(),
+            output: TensorPointer(std::ptr::null_mut()),
+            repacked_bytes: 0,
+            _buffers: Vec::new(),
+            _contexts: Vec::new(),
+        };
+        let mut extra_types: Vec<_> = placements.iter().filter_map(|p| p.extra).collect();
+        extra_types.sort_unstable();
+        extra_types.dedup();
+        for extra in extra_types {
+            let (here, elsewhere) = placements.into_iter().partition(|p| p.extra == Some(extra));
+            placements = elsewhere;
+            if let Some(left) = weights.load_extra(gguf, extra, here, &mut progress)? {
+                placements.extend(left);
+            }
+        }
+        weights.map_in_place(gguf, cpu, &placements, &mut progress)?;
+        weights.output = weights
+            .tensors
+            .get(OUTPUT_KEY)
+            .copied()
+            .ok_or_else(|| Error::Internal { what: "no output matrix was placed".into() })?;
+        (progress.report)(1.0);
+        Ok(weights)
+    }
+
+    /// A tensor by its name in the file; null when the model has none of that name.
+    pub fn get(&self, name: &str) -> *mut sys::ggml_tensor {
+        self.tensors.get(name).map_or(std::ptr::null_mut(), |tensor| tensor.0)
+    }
+
+    /// The matrix that turns the last hidden state into logits.
+    pub fn output(&self) -> *mut sys::ggml_tensor {
+        self.output.0
+    }
+
+    /// Bytes of weights kept in another order outside the file's mapping.
+    pub fn repacked_bytes(&self) -> u64 {
+        self.repacked_bytes
+    }
+
+    /// Copies tensors into one extra buffer. When the buffer cannot be had they come back, to be used in place.
+    fn load_extra<'a>(
+        &mut self,
+        gguf: &Gguf,
+        extra: sys::ggml_backend_buffer_type_t,
+        mut here: Vec<Placement<'a>>,
+        progress: &mut Progress,
+    ) -> Result<Option<Vec<Placement<'a>>>> {
+        let context = GgmlContext::new(here.len(), 0)?;
+        let tensors: Vec<_> = here.iter().map(|placement| describe(&context, placement.info)).collect();
+        // SAFETY: the context holds exactly these tensors, none allocated yet.
+        let (buffer, _) = logs::capture(|| unsafe { sys::ggml_backend_alloc_ctx_tensors_from_buft(context.raw(), extra) });
+        if buffer.is_null() {
+            for placement in &mut here {
+                placement.extra = None;
+            }
+            return Ok(Some(here));
+        }
+        let buffer = Buffer(buffer);
+        // SAFETY: the buffer is live.
+        unsafe { sys::ggml_backend_buffer_set_usage(buffer.0, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        let mut bytes = Vec::new();
+        for (placement, tensor) in here.iter().zip(tensors) {
+            progress.check_cancel()?;
+            bytes.resize(placement.info.size_bytes, 0);
+            gguf.file()
+                .read_exact_at(&mut bytes, placement.info.offset as u64)
+                .map_err(|error| Error::FileUnreadable { path: gguf.path().into(), reason: error.to_string() })?;
+            // SAFETY: the tensor is allocated in the buffer and `bytes` holds exactly its bytes in the file's layout.
+            unsafe { sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast::<c_void>(), 0, bytes.len()) };
+            self.repacked_bytes += bytes.len() as u64;
+            self.tensors.insert(placement.key.clone(), TensorPointer(tensor));
+            progress.advance(bytes.len());
+        }
+        self._buffers.push(buffer);
+        self._contexts.push(context);
+        Ok(None)
+    }
+
+    fn map_in_place(&mut self, gguf: &Gguf, cpu: &CpuDevice, placements: &[Placement], progress: &mut Progress) -> Result<()> {
+        let context = GgmlContext::new(placements.len(), 0)?;
+        let file = gguf.file();
+        let largest = placements.iter().map(|p| p.info.size_bytes).max().unwrap_or(0);
+        // SAFETY: the mapping outlives the buffer: the model drops its weights before its file.
+        let buffer = unsafe { sys::ggml_backend_dev_buffer_from_host_ptr(cpu.device, file.start().cast(), file.len(), largest) };
+        if buffer.is_null() {
+            return Err(Error::Internal { what: "ggml could not use the mapped file".into() });
+        }
+        let buffer = Buffer(buffer);
+        // SAFETY: the buffer is live.
+        unsafe { sys::ggml_backend_buffer_set_usage(buffer.0, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        for placement in placements {
+            let tensor = describe(&context, placement.info);
+            // SAFETY: the tensor's bytes lie inside the mapping (checked when the file was opened).
+            let status = unsafe {
+                let address = file.start().add(placement.info.offset);
+                sys::ggml_backend_tensor_alloc(buffer.0, tensor, address.cast())
+            };
+            if status != sys::GGML_STATUS_SUCCESS {
+                return Err(Error::Internal { what: format!("ggml could not place the tensor {}", placement.info.name) });
+            }
+            self.tensors.insert(placement.key.clone(), TensorPointer(tensor));
+            if placement.populate {
+                let mut from = 0;
+                while from < placement.info.size_bytes {
+                    progress.check_cancel()?;
+                    let piece = POPULATE_BYTES.min(placement.info.size_bytes - from);
+                    file.populate(placement.info.offset + from, piece);
+                    progress.advance(piece);
+                    from += piece;
+                }
+            }
+        }
+        self._buffers.push(buffer);
+        self._contexts.push(context);
+        Ok(())
+    }
+}
+
+struct Progress<'a> {
+    done: usize,
+    total: usize,
+    report: &'a mut dyn FnMut(f32),
+    cancel: &'a AtomicBool,
+}
+
+impl Progress<'_> {
+    fn advance(&mut self, bytes: usize) {
+        self.done += bytes;
+        (self.report)((self.done as f32 / self.total as f32).min(1.0));
+    }
+
+    fn check_cancel(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, use_extra_buffers: bool) -> Result<Vec<Placement<'a>>> {
+    let extra_types = if use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
+    let best = |info: &TensorInfo| -> Result<Option<sys::ggml_backend_buffer_type_t>> {
+        for extra in &extra_types {
+            if can_multiply(cpu, *extra, info)? {
+                return Ok(Some(*extra));
+            }
+        }
+        Ok(None)
+    };
+    let mut placements = Vec::new();
+    for expected in expected_tensors(spec) {
+        let Some(info) = gguf.tensor(&expected.name) else { continue };
+        let extra = if expected.purpose == TensorUse::Product { best(info)? } else { None };
+        let populate = expected.purpose != TensorUse::Rows;
+        placements.push(Placement { info, key: expected.name, populate, extra });
+    }
+    if gguf.tensor(OUTPUT_KEY).is_none()
+        && let Some(info) = gguf.tensor("token_embd.weight")
+    {
+        let extra = best(info)?;
+        placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, extra });
+    }
+    Ok(placements)
+}
+
+/// Whether the device can run a product with this weight in a buffer of this type.
+fn can_multiply(cpu: &CpuDevice, buffer_type: sys::ggml_backend_buffer_type_t, info: &TensorInfo) -> Result<bool> {
+    let context = GgmlContext::new(4, 0)?;
+    let weight = describe(&context, info);
+    // SAFETY: a probe graph without data; the empty buffer is taken off the weight again before it is freed.
+    unsafe {
+        let activations = sys::ggml_new_tensor_2d(context.raw(), sys::GGML_TYPE_F32, info.shape[0], PROBE_COLUMNS);
+        let product = sys::ggml_mul_mat(context.raw(), weight, activations);
+        let (buffer, _) = logs::capture(|| sys::ggml_backend_buft_alloc_buffer(buffer_type, 0));
+        if buffer.is_null() {
+            return Ok(false);
+        }
+        (*weight).buffer = buffer;
+        let supported = sys::ggml_backend_dev_supports_op(cpu.device, product);
+        (*weight).buffer = std::ptr::null_mut();
+        sys::ggml_backend_buffer_free(buffer);
+        Ok(supported)
+    }
+}
+
+fn describe(context: &GgmlContext, info: &TensorInfo) -> *mut sys::ggml_tensor {
+    let num_dims = if info.shape[1] == 1 { 1 } else { 2 };
+    // SAFETY: the context has room; shape and type were checked. Names shorter than ggml's limit were enforced by its reader.
+    unsafe {
+        let tensor = sys::ggml_new_tensor(context.raw(), info.kind, num_dims, info.shape.as_ptr());
+        for (to, from) in (*tensor).name.iter_mut().zip(info.name.bytes().take(63)) {
+            *to = from as std::ffi::c_char;
+        }
+        tensor
+    }
+}

@@ -1,0 +1,51 @@
+//! Statistics on their way to JavaScript: `SelectionCounters` of packages/core/src/statistics.ts.
+
+use ctkvr_core::{SelectionCounters, SequenceMemory};
+use napi_derive::napi;
+
+/// Sums over layers and KV heads; counts as numbers (below 2^53).
+#[napi(object, object_from_js = false)]
+pub struct JsSelectionCounters {
+    pub heads: f64,
+    pub keys_total: f64,
+    pub keys_read: f64,
+    pub values_read: f64,
+    pub centroids_probed: f64,
+    pub candidates: f64,
+    pub selected: f64,
+    pub bytes_read: f64,
+    pub estimated_mass: f64,
+    pub measured_mass: f64,
+    pub audited_heads: f64,
+}
+
+impl From<SelectionCounters> for JsSelectionCounters {
+    fn from(counters: SelectionCounters) -> Self {
+        Self {
+            heads: counters.heads as f64,
+            keys_total: counters.keys_total as f64,
+            keys_read: counters.keys_read as f64,
+            values_read: counters.values_read as f64,
+            centroids_probed: counters.centroids_probed as f64,
+            candidates: counters.candidates as f64,
+            selected: counters.selected as f64,
+            bytes_read: counters.bytes_read as f64,
+            estimated_mass: counters.estimated_mass,
+            measured_mass: counters.measured_mass,
+            audited_heads: counters.audited_heads as f64,
+        }
+    }
+}
+
+/// Bytes of one sequence.
+#[napi(object, object_from_js = false)]
+pub struct JsSequenceMemory {
+    pub kv_bytes: f64,
+    pub index_bytes: f64,
+}
+
+impl From<SequenceMemory> for JsSequenceMemory {
+    fn from(memory: SequenceMemory) -> Self {
+        Self { kv_bytes: memory.kv_bytes as f64, index_bytes: memory.index_bytes as f64 }
+    }
+}

@@ -1,0 +1,28 @@
+//! Translation of ctkvr-core and ctkvr-model to JavaScript, and nothing else: no maths, no policy. The shape of what is exported is
+//! packages/native/src/binding.ts; errors cross as the JSON of `error`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `build_info` | what this build and this machine can do |
+//! | `load_model`, `model`, `sequence`, `step` | a model, its sequences, steps over them |
+//! | `engine_host` | the thread the engine runs on, and what may happen while it is busy |
+//! | `slot` | a sequence as JavaScript sees it |
+//! | `centroid_index` | one KV head on plain arrays |
+//! | `error`, `deferred` | errors and promises |
+//! | `options`, `counters`, `model_info` | plain data |
+
+#![cfg_attr(test, allow(dead_code, reason = "napi leaves the exports out of test builds, and lints check those too"))]
+
+mod build_info;
+mod centroid_index;
+mod counters;
+mod deferred;
+mod engine_host;
+mod error;
+mod load_model;
+mod model;
+mod model_info;
+mod options;
+mod sequence;
+mod slot;
+mod step;

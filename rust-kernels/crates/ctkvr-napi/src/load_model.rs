@@ -1,0 +1,103 @@
+//! Loads a model on the thread that will run its engine.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+
+use ctkvr_core::CpuAttention;
+use ctkvr_model::{Engine, LoadOptions, Model, RopeOverrides, num_usable_threads};
+use napi::Env;
+use napi::bindgen_prelude::{Function, Object};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi_derive::napi;
+
+use crate::deferred::{Deferred, Refused, promise};
+use crate::engine_host::{EngineHost, Job};
+use crate::error::{caught, internal, invalid_option, model_error};
+use crate::model::NativeModel;
+
+/// `NativeLoadOptions` of packages/native/src/binding.ts.
+#[napi(object, object_to_js = false)]
+pub struct JsLoadOptions {
+    pub num_threads: u32,
+    pub prefill_chunk: Option<u32>,
+    pub rope_freq_base: Option<f64>,
+    pub rope_freq_scale: Option<f64>,
+    pub isa: Option<String>,
+}
+
+/// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
+#[napi(catch_unwind)]
+pub fn load_model<'env>(
+    env: &'env Env,
+    path: String,
+    options: JsLoadOptions,
+    on_progress: Option<Function<f64, ()>>,
+) -> napi::Result<Object<'env>> {
+    let report = on_progress.map(|function| function.build_threadsafe_function::<f64>().weak::<true>().build()).transpose()?;
+    let (hand_over, handed_over) = mpsc::channel::<Deferred<NativeModel>>();
+    let run = move || {
+        // Nothing to do for a promise that could not be made.
+        let Ok(deferred) = handed_over.recv() else { return };
+        let mut progress = throttled(|fraction| {
+            report.iter().for_each(|report| {
+                report.call(fraction, ThreadsafeFunctionCallMode::NonBlocking);
+            });
+        });
+        match caught(|| load(Path::new(&path), &options, &mut progress)) {
+            Err(error) => deferred.reject(error),
+            Ok(engine) => {
+                let model = Arc::clone(engine.model());
+                let num_threads = engine.num_threads();
+                let (sender, jobs) = mpsc::channel::<Job>();
+                let host = Arc::new(EngineHost::new(engine, sender));
+                deferred.resolve(Box::new(move |env| NativeModel::new(&env, host, model, num_threads)));
+                jobs.into_iter().for_each(|job| job());
+            }
+        }
+    };
+    // The handle is let go: the thread ends when the model's last object is gone.
+    std::thread::Builder::new()
+        .name("ctkvr-engine".into())
+        .spawn(run)
+        .map_err(|error| internal(format!("no thread for the engine: {error}")))?;
+    promise(env, |deferred| {
+        hand_over.send(deferred).map_err(|unsent| Refused { deferred: unsent.0, error: internal("the engine's thread is gone") })
+    })
+}
+
+/// At most some hundred calls, whatever the loader's steps: enough for any bar.
+fn throttled(mut report: impl FnMut(f64)) -> impl FnMut(f32) {
+    let mut reported = f64::NEG_INFINITY;
+    move |fraction| {
+        let fraction = f64::from(fraction);
+        if fraction - reported >= 0.01 || (fraction >= 1.0 && reported < 1.0) {
+            reported = fraction;
+            report(fraction);
+        }
+    }
+}
+
+fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> napi::Result<Engine> {
+    let rope = RopeOverrides {
+        freq_base: options.rope_freq_base.map(|base| base as f32),
+        freq_scale: options.rope_freq_scale.map(|scale| scale as f32),
+    };
+    for (option, value) in [("ropeFreqBase", rope.freq_base), ("ropeFreqScale", rope.freq_scale)] {
+        if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
+            return Err(invalid_option(option, "a number above 0", value));
+        }
+    }
+    let mut engine = || -> ctkvr_model::Result<Engine> {
+        let options_of_model = LoadOptions { rope, ..LoadOptions::default() };
+        let model = Model::load(path, options_of_model, progress, &AtomicBool::new(false))?;
+        let num_threads = match options.num_threads {
+            0 => num_usable_threads(),
+            given => given as usize,
+        };
+        let shape = model.spec().attention_shape();
+        let attention = CpuAttention::with_isa(shape, num_threads, options.isa.as_deref().unwrap_or(""))?;
+        Engine::new(Arc::new(model), Arc::new(attention), num_threads, options.prefill_chunk.unwrap_or(0) as usize)
+    };
+    engine().map_err(|error| model_error(&error))
+}

@@ -1,0 +1,76 @@
+//! Settings as they come from JavaScript, resolved and checked there; the Rust side checks again what could hurt it.
+
+use ctkvr_core::{SelectorKind, SelectorOptions};
+use ctkvr_model::SamplerOptions;
+use napi_derive::napi;
+
+use crate::error::invalid_option;
+
+/// `SelectorOptions` of packages/core/src/selector-options.ts.
+#[napi(object, object_to_js = false)]
+pub struct JsSelectorOptions {
+    pub selector: String,
+    pub num_sink_tokens: u32,
+    pub recent_window: u32,
+    pub num_centroids: u32,
+    pub list_length: u32,
+    pub num_probes: u32,
+    pub max_selected: u32,
+    pub tail: bool,
+    pub dense_below: u32,
+}
+
+impl TryFrom<JsSelectorOptions> for SelectorOptions {
+    type Error = napi::Error;
+
+    fn try_from(options: JsSelectorOptions) -> napi::Result<Self> {
+        let kind = match options.selector.as_str() {
+            "full" => SelectorKind::Full,
+            "exactTopK" => SelectorKind::ExactTopK,
+            "streaming" => SelectorKind::Streaming,
+            "ctkvr" => SelectorKind::Ctkvr,
+            other => return Err(invalid_option("selector", "full, exactTopK, streaming or ctkvr", other)),
+        };
+        Ok(Self {
+            kind,
+            num_sink_tokens: options.num_sink_tokens as usize,
+            recent_window: options.recent_window as usize,
+            num_centroids: options.num_centroids as usize,
+            list_len: options.list_length as usize,
+            num_probes: options.num_probes as usize,
+            max_selected: options.max_selected as usize,
+            tail: options.tail,
+            dense_below: options.dense_below as usize,
+        })
+    }
+}
+
+/// `NativeSamplerOptions` of packages/native/src/binding.ts.
+#[napi(object, object_to_js = false)]
+pub struct JsSamplerOptions {
+    pub temperature: f64,
+    pub top_k: u32,
+    pub top_p: f64,
+    pub min_p: f64,
+    pub repeat_penalty: f64,
+    pub frequency_penalty: f64,
+    pub presence_penalty: f64,
+    pub penalty_window: u32,
+    pub seed: u32,
+}
+
+impl From<JsSamplerOptions> for SamplerOptions {
+    fn from(options: JsSamplerOptions) -> Self {
+        Self {
+            temperature: options.temperature as f32,
+            top_k: options.top_k,
+            top_p: options.top_p as f32,
+            min_p: options.min_p as f32,
+            repeat_penalty: options.repeat_penalty as f32,
+            frequency_penalty: options.frequency_penalty as f32,
+            presence_penalty: options.presence_penalty as f32,
+            penalty_window: options.penalty_window as usize,
+            seed: options.seed,
+        }
+    }
+}

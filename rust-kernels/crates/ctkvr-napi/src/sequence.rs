@@ -1,0 +1,131 @@
+//! A sequence of a model: a row of KV, its index and its sampler.
+
+use std::sync::Arc;
+
+use ctkvr_core::BuildReport;
+use napi::Env;
+use napi::bindgen_prelude::Object;
+use napi_derive::napi;
+
+use crate::counters::JsSequenceMemory;
+use crate::deferred::{Refused, promise};
+use crate::engine_host::EngineHost;
+use crate::options::{JsSamplerOptions, JsSelectorOptions};
+use crate::slot::{Reading, Slot};
+
+/// `NativeSequence` of packages/native/src/binding.ts.
+#[napi(js_name = "Sequence")]
+pub struct NativeSequence {
+    host: Arc<EngineHost>,
+    slot: Arc<Slot>,
+}
+
+impl NativeSequence {
+    pub fn new(host: Arc<EngineHost>, slot: Arc<Slot>) -> Self {
+        Self { host, slot }
+    }
+
+    pub fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    pub fn belongs_to(&self, host: &Arc<EngineHost>) -> bool {
+        Arc::ptr_eq(&self.host, host)
+    }
+
+    fn read(&self) -> napi::Result<Reading> {
+        self.slot.read(&*self.host.engine()?)
+    }
+}
+
+impl Drop for NativeSequence {
+    fn drop(&mut self) {
+        self.slot.close(&self.host);
+    }
+}
+
+#[napi]
+impl NativeSequence {
+    /// Unique in this process.
+    #[napi(getter, catch_unwind)]
+    pub fn id(&self) -> f64 {
+        self.slot.key as f64
+    }
+
+    /// Tokens stored.
+    #[napi(getter, catch_unwind)]
+    pub fn length(&self) -> napi::Result<u32> {
+        Ok(self.read()?.len as u32)
+    }
+
+    /// Bytes held.
+    #[napi(getter, catch_unwind)]
+    pub fn memory(&self) -> napi::Result<JsSequenceMemory> {
+        Ok(self.read()?.memory.into())
+    }
+
+    /// Positions covered by the index.
+    #[napi(getter, catch_unwind)]
+    pub fn indexed_range(&self) -> napi::Result<Vec<u32>> {
+        let (first, end) = self.read()?.indexed_range;
+        Ok(vec![first as u32, end as u32])
+    }
+
+    /// A second sequence with the same content.
+    #[napi(catch_unwind)]
+    pub fn fork(&self) -> napi::Result<NativeSequence> {
+        Ok(NativeSequence::new(Arc::clone(&self.host), self.slot.fork(&self.host)?))
+    }
+
+    /// Drops positions from `length` on.
+    #[napi(catch_unwind)]
+    pub fn truncate(&self, length: u32) -> napi::Result<()> {
+        self.slot.truncate(&self.host, length as usize)
+    }
+
+    /// Changes how keys are chosen.
+    #[napi(catch_unwind)]
+    pub fn set_selector(&self, selector: JsSelectorOptions) -> napi::Result<()> {
+        self.slot.set_selector(&self.host, selector.try_into()?)
+    }
+
+    /// Replaces the sampler.
+    #[napi(catch_unwind)]
+    pub fn set_sampler(&self, sampler: JsSamplerOptions) -> napi::Result<()> {
+        self.slot.set_sampler(&self.host, sampler.into())
+    }
+
+    /// Builds the index on the engine's thread.
+    #[napi(catch_unwind)]
+    pub fn build_index<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let id = self.slot.id();
+        promise(env, |deferred| {
+            let id = match id {
+                Ok(id) => id,
+                Err(error) => return Err(Refused { deferred, error }),
+            };
+            let build = move |engine: &ctkvr_model::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, cancel);
+            self.host.start("buildIndex", vec![self.slot.key], deferred, build, |report| Ok(JsBuildReport::from(report)))
+        })
+    }
+
+    /// Releases the sequence. Idempotent.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.slot.close(&self.host);
+    }
+}
+
+/// What an index build made.
+#[napi(object, object_from_js = false)]
+pub struct JsBuildReport {
+    pub build_ms: f64,
+    pub index_bytes: f64,
+    pub indexed_tokens: f64,
+}
+
+impl From<BuildReport> for JsBuildReport {
+    fn from(report: BuildReport) -> Self {
+        Self { build_ms: report.build_ms, index_bytes: report.index_bytes as f64, indexed_tokens: report.indexed_tokens as f64 }
+    }
+}

@@ -1,0 +1,105 @@
+//! Plans and results of engine steps.
+
+use std::sync::Arc;
+
+use ctkvr_core::{Phase, SequenceId};
+use ctkvr_model::{SequenceResult, StepEntry, StepOutput, StepResult};
+use napi::bindgen_prelude::{ClassInstance, Float32Array, Int32Array, JsObjectValue, Object};
+use napi_derive::napi;
+
+use crate::counters::JsSelectionCounters;
+use crate::engine_host::EngineHost;
+use crate::error::invalid_option;
+use crate::sequence::NativeSequence;
+
+/// One entry of a plan, owned: the tokens are copied, because JavaScript may change its array while the step runs.
+pub struct PlanEntry {
+    pub key: u64,
+    pub id: SequenceId,
+    tokens: Vec<i32>,
+    output: StepOutput,
+}
+
+impl PlanEntry {
+    /// Reads a `NativeStepEntry`. @param host the model's: a sequence of another model is refused.
+    pub fn read(entry: &Object, host: &Arc<EngineHost>) -> napi::Result<Self> {
+        let sequence = entry.get_named_property::<ClassInstance<NativeSequence>>("sequence")?;
+        if !sequence.belongs_to(host) {
+            return Err(invalid_option("sequence", "one of this model", "one of another model"));
+        }
+        let output = match entry.get_named_property::<String>("output")?.as_str() {
+            "none" => StepOutput::None,
+            "sample" => StepOutput::Sample,
+            "logits" => StepOutput::Logits,
+            "sampleAndLogits" => StepOutput::SampleAndLogits,
+            other => return Err(invalid_option("output", "none, sample, logits or sampleAndLogits", other)),
+        };
+        let tokens = entry.get_named_property::<Int32Array>("tokens")?.to_vec();
+        Ok(Self { key: sequence.slot().key, id: sequence.slot().id()?, tokens, output })
+    }
+
+    /// The engine's view of it: one token is a decode.
+    pub fn as_step_entry(&self) -> StepEntry<'_> {
+        let phase = if self.tokens.len() == 1 { Phase::Decode } else { Phase::Prefill };
+        StepEntry { sequence: self.id, tokens: &self.tokens, phase, output: self.output }
+    }
+}
+
+/// `NativeStepOptions`.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct JsStepOptions {
+    pub audit: Option<bool>,
+}
+
+/// `NativeStepResult`.
+#[napi(object, object_from_js = false)]
+pub struct JsStepResult {
+    pub sequences: Vec<JsSequenceResult>,
+    pub timings: JsStepTimings,
+}
+
+/// What a step gave one sequence.
+#[napi(object, object_from_js = false, use_nullable = true)]
+pub struct JsSequenceResult {
+    pub token_id: Option<i32>,
+    pub logits: Option<Float32Array>,
+    pub counters: Option<JsSelectionCounters>,
+}
+
+/// `StepTimings` of packages/core/src/statistics.ts.
+#[napi(object, object_from_js = false)]
+pub struct JsStepTimings {
+    pub total_ms: f64,
+    pub linear_ms: f64,
+    pub retrieval_ms: f64,
+    pub attention_ms: f64,
+    pub sampling_ms: f64,
+}
+
+impl From<StepResult> for JsStepResult {
+    fn from(result: StepResult) -> Self {
+        let timings = result.timings;
+        Self {
+            sequences: result.sequences.into_iter().map(JsSequenceResult::from).collect(),
+            timings: JsStepTimings {
+                total_ms: timings.total_ms,
+                linear_ms: timings.linear_ms,
+                retrieval_ms: timings.retrieval_ms,
+                attention_ms: timings.attention_ms,
+                sampling_ms: timings.sampling_ms,
+            },
+        }
+    }
+}
+
+impl From<SequenceResult> for JsSequenceResult {
+    fn from(result: SequenceResult) -> Self {
+        Self {
+            token_id: result.token_id,
+            // Handed over without a copy.
+            logits: result.logits.map(Float32Array::new),
+            counters: result.counters.map(JsSelectionCounters::from),
+        }
+    }
+}

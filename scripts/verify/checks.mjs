@@ -1,0 +1,176 @@
+// Every check there is, each runnable alone: `npm test -- vitest clippy`. A check never throws for what it finds: it reports counts.
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { findProgram, run } from '../lib/exec.mjs';
+import { root, toolsDir } from '../lib/paths.mjs';
+import { addCargoToPath } from '../setup/needed-programs.mjs';
+import { setup } from '../setup/setup.mjs';
+import { turbo } from '../setup/typescript.mjs';
+import { endToEnd } from './end-to-end.mjs';
+import { evaluationModel, testModel } from './models.mjs';
+import { cargoTestCounts, vitestCounts, vitestSkips } from './reports.mjs';
+
+/** A check that takes longer hangs. */
+const TIMEOUT_MS = 25 * 60_000;
+const ACTIONLINT = 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12';
+
+/**
+ * @typedef {object} Finding
+ * @property {import('./reports.mjs').Counts} counts
+ * @property {string} output what to show when something failed
+ * @property {string} [note]
+ */
+
+/** @typedef {{ name: string, about: string, run: () => Promise<Finding> }} Check */
+
+const one = { passed: { passed: 1, failed: 0, skipped: 0 }, failed: { passed: 0, failed: 1, skipped: 0 } };
+
+/** A program whose exit code is the answer. @param {string} name @param {Parameters<typeof run>[0]} command */
+async function program(name, command) {
+  const { code, output } = await logged(name, command);
+  return { counts: code === 0 ? one.passed : one.failed, output };
+}
+
+/** @param {string} name @param {Parameters<typeof run>[0]} command */
+function logged(name, command) {
+  return run({ timeoutMs: TIMEOUT_MS, log: join(toolsDir, 'logs', `check-${name}.log`), ...command });
+}
+
+/** @param {string} name @param {string[]} args @returns {Promise<Finding>} */
+function bin(name, args) {
+  return program(name, { command: join(root, 'node_modules/.bin', name), args });
+}
+
+/** @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
+function cargo(args, env = {}) {
+  addCargoToPath();
+  return { command: join(root, 'scripts/cargo'), args, env: { CARGO_TERM_COLOR: 'never', ...process.env, ...env } };
+}
+
+/** Each test that runs a model takes every core: side by side their threads would wait for each other. */
+const oneAtATime = { RUST_TEST_THREADS: '1' };
+
+/** @param {string} name @param {string[]} args @param {NodeJS.ProcessEnv} [env] @returns {Promise<Finding>} */
+async function cargoTest(name, args, env) {
+  const { code, output } = await logged(name, cargo(['test', ...args], env));
+  return { counts: cargoTestCounts(output, code), output };
+}
+
+const modelTests = ['.model.test.ts', '--no-file-parallelism'];
+
+/** @param {string} name @param {string[]} args @param {NodeJS.ProcessEnv} [env] @returns {Promise<Finding>} */
+async function vitest(name, args, env) {
+  const report = join(toolsDir, `reports/${name}.json`);
+  mkdirSync(join(toolsDir, 'reports'), { recursive: true });
+  rmSync(report, { force: true });
+  const { code, output } = await logged(name, {
+    command: join(root, 'node_modules/.bin/vitest'),
+    args: ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...args],
+    env: { ...process.env, NO_COLOR: '1', ...env },
+  });
+  const json = readFileSync(report, 'utf8');
+  return { counts: vitestCounts(json, code), output, note: vitestSkips(json).join('; ') };
+}
+
+/** @returns {Promise<Finding>} */
+async function workflows() {
+  const local = join(toolsDir, 'bin/actionlint');
+  let actionlint = findProgram('actionlint') ?? findProgram('actionlint', { PATH: join(toolsDir, 'bin') });
+  if (!actionlint && findProgram('go')) {
+    const env = { ...process.env, GOBIN: join(toolsDir, 'bin'), GOTOOLCHAIN: 'local' };
+    if ((await logged('actionlint-install', { command: 'go', args: ['install', ACTIONLINT], env })).code === 0)
+      actionlint = local;
+  }
+  if (!actionlint) {
+    const note = 'no actionlint: install it, or Go to have it built';
+    return { counts: { passed: 0, failed: 0, skipped: 1 }, output: '', note };
+  }
+  return program('workflows', { command: actionlint, args: ['-color=false'] });
+}
+
+/** @param {'packages' | 'build'} goal @returns {Promise<Finding>} */
+async function prepared(goal) {
+  try {
+    await setup(goal);
+    return { counts: one.passed, output: '' };
+  } catch (error) {
+    return { counts: one.failed, output: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** @type {Record<string, Check>} */
+export const checks = Object.fromEntries(
+  /** @type {Check[]} */ ([
+    { name: 'packages', about: 'pnpm and node_modules', run: () => prepared('packages') },
+    { name: 'build', about: 'native engine and every dist/', run: () => prepared('build') },
+    { name: 'biome', about: 'format and lint', run: () => bin('biome', ['ci', '--colors=off', '.']) },
+    { name: 'types', about: 'tsc, strict', run: () => program('types', turbo(['run', 'typecheck', '--continue'])) },
+    { name: 'script-types', about: 'tsc over scripts/', run: () => bin('tsc', ['-p', 'scripts']) },
+    {
+      name: 'publint',
+      about: 'package.json of what is published',
+      run: () => program('publint', turbo(['run', 'publint', '--continue'])),
+    },
+    { name: 'workflows', about: 'actionlint over .github/workflows', run: workflows },
+    {
+      name: 'cargo-fmt',
+      about: 'format',
+      run: () => program('cargo-fmt', cargo(['fmt', '--all', '--check', '--', '--color=never'])),
+    },
+    {
+      name: 'clippy',
+      about: 'lint; in the release profile, which has ggml built already',
+      run: () =>
+        program(
+          'clippy',
+          cargo(['clippy', '--locked', '--release', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+        ),
+    },
+    {
+      name: 'cargo-core',
+      about: 'ctkvr-core with overflow checks and debug assertions',
+      run: () => cargoTest('cargo-core', ['--locked', '-p', 'ctkvr-core']),
+    },
+    {
+      name: 'cargo-model',
+      about: 'ctkvr-model against llama.cpp on the small model',
+      run: async () =>
+        cargoTest('cargo-model', ['--locked', '--release', '-p', 'ctkvr-model'], {
+          CTKVR_TEST_MODEL: await testModel(),
+          ...oneAtATime,
+        }),
+    },
+    {
+      name: 'vitest',
+      about: 'every *.test.ts that needs no model',
+      run: () => vitest('vitest', ['--exclude=**/*.model.test.ts']),
+    },
+    {
+      name: 'vitest-model',
+      about: 'every *.model.test.ts on the small model, one file after the other: some measure time',
+      run: async () => vitest('vitest-model', modelTests, { CTKVR_TEST_MODEL: await testModel() }),
+    },
+    {
+      name: 'end-to-end',
+      about: 'the built command line on the small model',
+      run: async () => endToEnd(await testModel()),
+    },
+    {
+      name: 'cargo-evaluation-model',
+      about: 'ctkvr-model against llama.cpp on the long-context model',
+      run: async () =>
+        cargoTest('cargo-evaluation-model', ['--locked', '--release', '-p', 'ctkvr-model'], {
+          CTKVR_TEST_MODEL: await evaluationModel(),
+          ...oneAtATime,
+        }),
+    },
+    {
+      name: 'vitest-evaluation-model',
+      about: 'every *.model.test.ts on the long-context model',
+      run: async () =>
+        vitest('vitest-evaluation-model', modelTests, {
+          CTKVR_TEST_MODEL: await evaluationModel(),
+        }),
+    },
+  ]).map((check) => [check.name, check]),
+);

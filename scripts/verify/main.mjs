@@ -1,0 +1,63 @@
+// `npm test`, `npm run check`, `npm run test:model`, `npm run test:gpu`: runs every check of the verb, also after one has failed, prints
+// one table and ends with "N passed, N failed". Names after the verb choose among its checks.
+import { seconds } from '../lib/exec.mjs';
+import { runMain, SetupError, say } from '../lib/messages.mjs';
+import { checks } from './checks.mjs';
+import { closingLine, summaryTable, total } from './summary.mjs';
+
+const HEARTBEAT_MS = 60_000;
+const SHOWN_LINES = 120;
+const staticChecks = ['build', 'biome', 'types', 'script-types', 'publint', 'workflows', 'cargo-fmt', 'clippy'];
+
+/** @type {Record<string, string[]>} */
+const verbs = {
+  check: staticChecks,
+  test: [...staticChecks, 'cargo-core', 'cargo-model', 'vitest', 'vitest-model', 'end-to-end'],
+  'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
+};
+
+await runMain(async () => {
+  const [verb = '', ...chosen] = process.argv.slice(2);
+  if (verb === 'test:gpu') return noGpuSuite();
+  const names = verbs[verb] ?? [];
+  const unknown = chosen.filter((name) => !names.includes(name));
+  if (unknown.length > 0)
+    throw new SetupError(`${verb} has no check '${unknown.join("', '")}'; it has ${names.join(', ')}`);
+
+  const outcomes = [await runCheck('packages')];
+  // Without node_modules no other check can say anything.
+  const isPrepared = outcomes[0]?.counts.failed === 0;
+  for (const name of names) {
+    if (isPrepared && (chosen.length === 0 || chosen.includes(name))) outcomes.push(await runCheck(name));
+  }
+  const counts = total(outcomes);
+  process.stdout.write(`\n${summaryTable(outcomes)}\n\n${closingLine(counts)}\n`);
+  process.exitCode = counts.failed > 0 ? 1 : 0;
+});
+
+/** @param {string} name @returns {Promise<import('./summary.mjs').Outcome>} */
+async function runCheck(name) {
+  const check = /** @type {import('./checks.mjs').Check} */ (checks[name]);
+  const startedAt = Date.now();
+  say(`${name} (${check.about}) ...`);
+  // Preparation says what it does by itself.
+  const isQuiet = name !== 'packages' && name !== 'build';
+  const heartbeat = setInterval(() => isQuiet && say(`  ${seconds(startedAt)}`), HEARTBEAT_MS);
+  const finding = await check.run().catch((error) => ({
+    counts: { passed: 0, failed: 1, skipped: 0 },
+    output: error instanceof Error ? error.message : String(error),
+    note: 'could not be run',
+  }));
+  clearInterval(heartbeat);
+  const { counts, output, note = '' } = finding;
+  say(`  ${closingLine(counts)} in ${seconds(startedAt)}${note ? `: ${note}` : ''}`);
+  if (counts.failed > 0) process.stderr.write(`${output.trimEnd().split('\n').slice(-SHOWN_LINES).join('\n')}\n`);
+  return { name, counts, durationMs: Date.now() - startedAt, note };
+}
+
+function noGpuSuite() {
+  say(
+    'there is no GPU suite: the CUDA engine (rust-kernels/crates/ctkvr-cuda) does not exist yet, so there is nothing to test on a GPU',
+  );
+  process.stdout.write('0 passed, 0 failed, 1 skipped\n');
+}
