@@ -2,7 +2,6 @@
 /** Entry of `ctkvr`. */
 import { exitCodes } from './exit-codes.js';
 import { listenForInterrupt } from './interrupt.js';
-import { runCli } from './run-cli.js';
 
 const { stdin, stdout, stderr, env } = process;
 // A reader that goes away (`| head`) ends us like any program, without a message.
@@ -12,6 +11,8 @@ stdout.on('error', (error: NodeJS.ErrnoException) => {
 const interrupt = listenForInterrupt(() => {
   if (stderr.isTTY) stderr.write('\n');
 });
+// Loaded only now: a Ctrl-C during the second that this can take is heard too.
+const { runCli } = await import('./run-cli.js');
 process.exitCode = await runCli(process.argv.slice(2), { stdin, stdout, stderr, env }, interrupt);
 interrupt[Symbol.dispose]();
 // Standard input that was not read to its end would keep the process alive.

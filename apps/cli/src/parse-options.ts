@@ -26,17 +26,18 @@ export function decimal(min: number, max: number): (text: string) => number {
   };
 }
 
-/** Parses `a,b,c`, each one of `allowed`, without repeats. */
-export function listOf<T extends string>(allowed: readonly T[]): (text: string) => T[] {
+/** Returns a parser of `a,b,c`, without repeats, each item read by `parse`. */
+export function listOf<T>(parse: (item: string) => T): (text: string) => T[] {
   return (text) => {
     const items = text.split(',').map((item) => item.trim());
-    for (const item of items) {
-      if (!(allowed as readonly string[]).includes(item)) {
-        throw new InvalidArgumentError(`It must be a list of ${allowed.join(', ')}; "${item}" is none of them.`);
-      }
-    }
     if (new Set(items).size !== items.length) throw new InvalidArgumentError('It names something twice.');
-    return items as T[];
+    return items.map((item) => {
+      try {
+        return parse(item);
+      } catch (error) {
+        throw new InvalidArgumentError(`${error instanceof Error ? error.message : String(error)}.`);
+      }
+    });
   };
 }
 

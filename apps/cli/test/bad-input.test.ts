@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ctkvr, startCtkvr } from './run-ctkvr.js';
+import { ctkvr, type RunningCtkvr, startCtkvr } from './run-ctkvr.js';
 import { temporaryFolder } from './temporary-folder.js';
 
 describe.concurrent('wrong usage', () => {
@@ -13,7 +13,7 @@ describe.concurrent('wrong usage', () => {
     [['ask', '--preset', 'best', 'a.txt', 'q'], /--preset.*balanced, paper, exact/],
     [['ask', '--selector', 'best', 'a.txt', 'q'], /--selector.*streaming/],
     [['ask', '--no-such-option', 'a.txt', 'q'], /unknown option/],
-    [['fidelity', '--text', 'a.txt', '--selectors', 'full,best'], /"best" is none of them/],
+    [['fidelity', '--text', 'a.txt', '--selectors', 'full,best'], /"best" is none of full, exactTopK/],
     [['fidelity'], /--text/],
     [['no-such-command'], /unknown command/],
     [['chat', '-'], /as a file/],
@@ -65,15 +65,20 @@ describe.concurrent('unusable files', () => {
 describe.concurrent('Ctrl-C', () => {
   it('while waiting for standard input leaves with 130 and without a word', async () => {
     const { child, finished } = startCtkvr(['ask', '-', 'q'], { input: null });
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await reads(child);
     child.kill('SIGINT');
     expect(await finished).toEqual({ code: 130, stdout: '', stderr: '' });
   });
 
   it('SIGTERM leaves with 143', async () => {
     const { child, finished } = startCtkvr(['ask', '-', 'q'], { input: null });
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await reads(child);
     child.kill('SIGTERM');
     expect((await finished).code).toBe(143);
   });
 });
+
+/** Resolves once the child takes its standard input: more than a pipe holds has gone through. */
+function reads({ stdin }: RunningCtkvr['child']): Promise<void> {
+  return new Promise((resolve) => stdin.write('some text\n'.repeat(100_000), () => resolve()));
+}

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { hideFact } from '../src/demo/hide-fact.js';
 import { namesNumber } from '../src/demo/lighthouse.js';
+import { parseContender, withMaxSelected } from '../src/fidelity/fidelity-selectors.js';
 import { argmax, klDivergence } from '../src/fidelity/kl-divergence.js';
 import { median } from '../src/fidelity/median.js';
 import { formatBytes, formatCount, formatDuration, formatTable } from '../src/format.js';
@@ -90,5 +91,34 @@ describe('demo', () => {
   it('recognises the number in an answer', () => {
     expect(namesNumber('It is 123,456.', 123456)).toBe(true);
     expect(namesNumber('It is 123457.', 123456)).toBe(false);
+  });
+});
+
+describe('a contender of `fidelity`', () => {
+  it('carries its own settings', () => {
+    const { label, choice } = parseContender('ctkvr:numProbes=8:tail=false');
+    expect(label).toBe('ctkvr:numProbes=8:tail=false');
+    expect(choice).toEqual({ preset: 'balanced', denseBelow: 0, numProbes: 8, tail: false });
+  });
+
+  it.each([
+    ['best', /"best" is none of full/],
+    ['ctkvr:probes=8', /probes is not a selector option/],
+    ['ctkvr:numProbes=0', /numProbes must be an integer from 1/],
+    ['ctkvr:numProbes=', /numProbes must be an integer/],
+    ['ctkvr:numProbes', /"numProbes" is not option=value/],
+  ])('%s is refused', (text, message) => {
+    expect(() => parseContender(text)).toThrow(message);
+  });
+
+  it('takes the common limit of values unless it has its own or reads by place', () => {
+    const limit = (text: string) => withMaxSelected(parseContender(text), 256).choice.maxSelected;
+    expect(['ctkvr', 'exactTopK', 'ctkvr:maxSelected=64', 'streaming', 'full'].map(limit)).toEqual([
+      256,
+      256,
+      64,
+      undefined,
+      undefined,
+    ]);
   });
 });

@@ -6,4 +6,4 @@ export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
 export type { PresetName, SelectorName, SelectorOptions } from './selector-options.js';
 export { presetNames, resolveSelectorOptions, selectorNames, UNBOUNDED } from './selector-options.js';
-export type { SelectionCounters, SequenceMemory, StepTimings } from './statistics.js';
+export type { SelectionCounters, SequenceMemory, StageTimes, StepTimings } from './statistics.js';

@@ -21,16 +21,39 @@ export interface SelectionCounters {
   readonly auditedHeads: number;
 }
 
-/** Milliseconds of one engine step by stage, wall clock on the engine's first thread. */
+/** Milliseconds of one engine step, wall clock. `totalMs` is the sum of the next four. */
 export interface StepTimings {
   readonly totalMs: number;
   /** Everything but attention, retrieval and sampling. */
   readonly linearMs: number;
   /** Retrieval work: probe, union, score, select. */
   readonly retrievalMs: number;
-  /** Attention over what was chosen (and all prefill attention). */
+  /** Attention over what was chosen, all prefill attention, storing new keys and values, waiting. */
   readonly attentionMs: number;
   readonly samplingMs: number;
+  /** Where retrieval and attention spent it; absent from an engine that does not say. */
+  readonly stages?: StageTimes;
+}
+
+/** Milliseconds of one step's retrieval and attention, over all layers; means over the engine's threads, so that their sum is wall clock. */
+export interface StageTimes {
+  /** New keys, values and queries written. */
+  readonly storeMs: number;
+  /** Nearest centroids found, and their tail. */
+  readonly probeMs: number;
+  /** Lists joined. */
+  readonly unionMs: number;
+  /** Exact scores of candidates. */
+  readonly scoreMs: number;
+  readonly selectMs: number;
+  /** Attention over sinks, window and selected. */
+  readonly attendMs: number;
+  /** Parts and tail joined. */
+  readonly mergeMs: number;
+  /** Attention of prefilled tokens. */
+  readonly prefillMs: number;
+  /** Threads waiting for each other. */
+  readonly waitMs: number;
 }
 
 /** Memory of one sequence, bytes. */

@@ -1,9 +1,14 @@
 /** `ctkvr fidelity`: how far each selector's next-token distributions are from dense attention, at what it reads and costs. */
 
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
-import { type FidelitySelector, fidelitySelectors } from '../fidelity/fidelity-selectors.js';
+import {
+  type FidelityContender,
+  fidelitySelectors,
+  parseContender,
+  withMaxSelected,
+} from '../fidelity/fidelity-selectors.js';
 import { fitPrompt } from '../fidelity/fit-prompt.js';
 import { type FidelityMeasure, measureFidelity } from '../fidelity/measure-fidelity.js';
 import { formatBytes, formatCount, formatDuration, formatTable } from '../format.js';
@@ -18,7 +23,7 @@ interface FidelityFlags extends ModelOptions {
   readonly question: string;
   readonly indexBeforeQuestion: boolean;
   readonly steps: number;
-  readonly selectors: FidelitySelector[];
+  readonly selectors: FidelityContender[];
   readonly maxSelected?: number;
   readonly json: boolean;
 }
@@ -36,9 +41,14 @@ export function fidelityCommand(run: RunAction): Command {
     .option('--question <text>', 'asked after the text', DEFAULT_QUESTION)
     .option('--index-before-question', 'build the index before the question is read', false)
     .option('--steps <count>', 'decode steps to compare', integer(1), 64)
-    .option('--selectors <list>', `of ${fidelitySelectors.join(', ')}`, listOf(fidelitySelectors), [
-      ...fidelitySelectors,
-    ])
+    .addOption(
+      new Option(
+        '--selectors <list>',
+        `of ${fidelitySelectors.join(', ')}; each may carry settings, as ctkvr:numProbes=8:listLength=2048`,
+      )
+        .argParser(listOf(parseContender))
+        .default(fidelitySelectors.map(parseContender), 'each once'),
+    )
     .option(
       '--max-selected <count>',
       'values read per KV head and token by exactTopK and ctkvr (default: 512, ctkvr-paper 1024)',
@@ -57,8 +67,7 @@ async function fidelity(flags: FidelityFlags, { io, signal }: CommandContext): P
     model,
     prompt,
     numSteps: flags.steps,
-    selectors: flags.selectors,
-    maxSelected: flags.maxSelected,
+    contenders: flags.selectors.map((contender) => withMaxSelected(contender, flags.maxSelected)),
     indexBeforeQuestion: flags.indexBeforeQuestion,
     signal,
     onPrefill: (state) => progress.show(prefillState(state)),
@@ -90,6 +99,9 @@ function describe(report: FidelityMeasure & { model: string; text: string; token
     'read/token',
     'mass',
     'ms/token',
+    'linear',
+    'retrieval',
+    'attention',
     'index',
   ];
   const rows = report.selectors.map((s) => [
@@ -102,8 +114,11 @@ function describe(report: FidelityMeasure & { model: string; text: string; token
     formatBytes(s.bytesReadPerToken),
     s.attentionMass.toFixed(4),
     s.msPerToken.toFixed(2),
+    s.linearMs.toFixed(2),
+    s.retrievalMs.toFixed(2),
+    s.attentionMs.toFixed(2),
     s.indexBuildMs === 0 ? '-' : `${formatBytes(s.indexBytes)}, ${formatDuration(s.indexBuildMs)}`,
   ]);
   const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.steps} steps\n`;
-  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8]);
+  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 }

@@ -2,13 +2,14 @@
  * Single decode steps on a session's sequence, straight on the engine: every step returns all logits, and the caller says which token comes
  * next. Nothing else may run on the model meanwhile.
  */
-import { CtkvrError, type SelectionCounters } from '@ctkvr/core';
+import { CtkvrError, type SelectionCounters, type StepTimings } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
 
 export interface DecodeStep {
   /** f32 [vocabSize]: the distribution after the token that was fed. */
   readonly logits: Float32Array;
   readonly counters: SelectionCounters;
+  readonly timings: StepTimings;
   /** Wall clock of the step as JavaScript sees it. */
   readonly ms: number;
 }
@@ -40,7 +41,7 @@ export async function* decodeSteps(input: {
     const entry = result.sequences[0];
     if (!entry?.logits || !entry.counters)
       throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no logits or counters for a decode step');
-    yield { logits: entry.logits, counters: entry.counters, ms };
+    yield { logits: entry.logits, counters: entry.counters, timings: result.timings, ms };
     pending = Int32Array.of(next(entry.logits, step));
   }
 }

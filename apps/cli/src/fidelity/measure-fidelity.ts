@@ -2,7 +2,7 @@
 import type { Model, PrefillProgress } from '@ctkvr/model-runner';
 import { significant } from '../format.js';
 import { denseReference } from './dense-reference.js';
-import { type FidelitySelector, selectorChoice } from './fidelity-selectors.js';
+import type { FidelityContender } from './fidelity-selectors.js';
 import type { FittedPrompt } from './fit-prompt.js';
 import { measureSelector, type SelectorMeasure } from './measure-selector.js';
 
@@ -10,8 +10,7 @@ export interface FidelityInput {
   readonly model: Model;
   readonly prompt: FittedPrompt;
   readonly numSteps: number;
-  readonly selectors: readonly FidelitySelector[];
-  readonly maxSelected: number | undefined;
+  readonly contenders: readonly FidelityContender[];
   /** Build each index over the document alone; the question is read afterwards. */
   readonly indexBeforeQuestion: boolean;
   readonly signal: AbortSignal;
@@ -23,7 +22,7 @@ export interface FidelityMeasure {
   readonly prefillMs: number;
   /** Of `ctkvr`, else of the first selector that has an index; null when none has. */
   readonly indexBuildMs: number | null;
-  readonly selectors: readonly ({ readonly selector: FidelitySelector } & SelectorMeasure)[];
+  readonly selectors: readonly ({ readonly selector: string } & SelectorMeasure)[];
 }
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED. */
@@ -51,18 +50,18 @@ export async function measureFidelity(input: FidelityInput): Promise<FidelityMea
       onStep: (step) => onStep?.('dense', step, numSteps),
     });
   })();
-  const selectors: ({ selector: FidelitySelector } & SelectorMeasure)[] = [];
-  for (const selector of input.selectors) {
+  const selectors: ({ selector: string } & SelectorMeasure)[] = [];
+  for (const { label, choice } of input.contenders) {
     const measure = await measureSelector({
       model,
       base,
       question,
-      selector: selectorChoice(selector, input.maxSelected),
+      selector: choice,
       reference,
       signal,
-      onStep: (step, of) => onStep?.(selector, step, of),
+      onStep: (step, of) => onStep?.(label, step, of),
     });
-    selectors.push({ selector, ...measure });
+    selectors.push({ selector: label, ...measure });
   }
   const indexed = selectors.filter((measure) => measure.indexBuildMs > 0);
   const indexBuildMs = (indexed.find(({ selector }) => selector === 'ctkvr') ?? indexed[0])?.indexBuildMs ?? null;

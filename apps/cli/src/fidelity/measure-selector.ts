@@ -1,8 +1,8 @@
 /** One selector against the dense reference, from the same prefilled state, with the same tokens forced. */
-import type { SelectionCounters } from '@ctkvr/core';
+import type { SelectionCounters, StageTimes, StepTimings } from '@ctkvr/core';
 import type { Model, SelectorChoice, Session } from '@ctkvr/model-runner';
 import { significant } from '../format.js';
-import { decodeSteps } from './decode-steps.js';
+import { type DecodeStep, decodeSteps } from './decode-steps.js';
 import type { DenseReference } from './dense-reference.js';
 import { argmax, klDivergence } from './kl-divergence.js';
 import { median } from './median.js';
@@ -25,6 +25,12 @@ export interface SelectorMeasure {
   readonly estimatedAttentionMass: number;
   /** Median wall clock of a decode step. */
   readonly msPerToken: number;
+  /** Of that, by the engine's own clock; medians too. Retrieval is choosing what to read, attention is reading it. */
+  readonly linearMs: number;
+  readonly retrievalMs: number;
+  readonly attentionMs: number;
+  /** What these two are made of, means over the steps. */
+  readonly stages: StageTimes | null;
   /** 0 for selectors without an index. */
   readonly indexBuildMs: number;
   /** The recent queries from which centroids are made count, also where no index is built from them. */
@@ -52,7 +58,8 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
   let maxKl = 0;
   let agreements = 0;
   const times: number[] = [];
-  const index = await forced(input, false, (step, logits, counters, ms) => {
+  const timings: StepTimings[] = [];
+  const index = await forced(input, false, (step, { logits, counters, timings: stepTimings, ms }) => {
     const dense = reference.logits[step]!;
     const kl = klDivergence(dense, logits);
     totalKl += kl;
@@ -60,10 +67,11 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
     if (argmax(dense) === argmax(logits)) agreements++;
     sum = addCounters(sum, counters);
     times.push(ms);
+    timings.push(stepTimings);
     input.onStep?.(step + 1, 2 * numSteps);
   });
   let audited = zeroCounters;
-  await forced(input, true, (step, _logits, counters) => {
+  await forced(input, true, (step, { counters }) => {
     audited = addCounters(audited, counters);
     input.onStep?.(numSteps + step + 1, 2 * numSteps);
   });
@@ -80,6 +88,10 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
     attentionMass: significant(audited.measuredMass / (audited.auditedHeads * groupSize), 6),
     estimatedAttentionMass: significant(sum.estimatedMass / (sum.heads * groupSize), 6),
     msPerToken: significant(median(times)),
+    linearMs: significant(median(timings.map((t) => t.linearMs))),
+    retrievalMs: significant(median(timings.map((t) => t.retrievalMs))),
+    attentionMs: significant(median(timings.map((t) => t.attentionMs))),
+    stages: meanStages(timings),
     indexBuildMs: significant(index.buildMs),
     indexBytes: index.indexBytes,
   };
@@ -89,7 +101,7 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
 async function forced(
   { model, base, question, selector, reference, signal }: MeasureInput,
   audit: boolean,
-  onStep: (step: number, logits: Float32Array, counters: SelectionCounters, ms: number) => void,
+  onStep: (step: number, decoded: DecodeStep) => void,
 ): Promise<{ readonly buildMs: number; readonly indexBytes: number }> {
   await using session = base.fork();
   session.setSelector(selector);
@@ -100,7 +112,7 @@ async function forced(
   if (question.length > 0) await session.prefill(question, { buildIndex: false, signal });
   const next = (_logits: Float32Array, step: number) => reference.tokens[step]!;
   let step = 0;
-  for await (const { logits, counters, ms } of decodeSteps({
+  for await (const decoded of decodeSteps({
     model,
     session,
     numSteps: reference.logits.length,
@@ -108,9 +120,21 @@ async function forced(
     audit,
     signal,
   })) {
-    onStep(step++, logits, counters, ms);
+    onStep(step++, decoded);
   }
   return index;
+}
+
+/** null when the engine does not say. */
+function meanStages(timings: readonly StepTimings[]): StageTimes | null {
+  const sum: Record<string, number> = {};
+  for (const { stages } of timings) {
+    if (!stages) return null;
+    for (const [stage, ms] of Object.entries(stages)) sum[stage] = (sum[stage] ?? 0) + ms / timings.length;
+  }
+  return Object.fromEntries(
+    Object.entries(sum).map(([stage, ms]) => [stage, significant(ms)]),
+  ) as unknown as StageTimes;
 }
 
 const zeroCounters: SelectionCounters = {

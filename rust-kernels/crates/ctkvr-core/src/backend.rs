@@ -4,7 +4,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::{error::Result, options::SelectorOptions};
+use crate::{error::Result, options::SelectorOptions, stage_clock::StageTimes};
 
 /// Sizes of a model's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +101,7 @@ pub struct SelectionCounters {
 pub struct StepReport {
     /// One per [`SequenceRows`], in order; `None` for prefill rows.
     pub counters: Vec<Option<SelectionCounters>>,
-    /// Wall clock of thread 0 over all layers, milliseconds.
-    pub retrieval_ms: f64,
-    pub attention_ms: f64,
+    pub stages: StageTimes,
 }
 
 /// What a build made.

@@ -20,6 +20,7 @@ use crate::options::{SelectorKind, SelectorOptions};
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
 use crate::selector::{Ctkvr, ExactTopK, HeadSelector, Streaming};
 use crate::sequence::{Sequence, SequenceIndex};
+use crate::stage_clock::{Activity, StageClock, StageTotals};
 use crate::team::{Broken, Team};
 
 /// KV, selectors and attention of all sequences of one model, on the CPU.
@@ -57,16 +58,7 @@ struct Step {
     /// Work items of the prefill rows of one layer, heaviest last.
     prefills: Vec<PrefillPart>,
     audit: bool,
-    /// Nanoseconds by thread 0.
-    retrieval_ns: AtomicU64,
-    attention_ns: AtomicU64,
-}
-
-/// Where thread 0's time went, nanoseconds.
-#[derive(Default)]
-struct Clock {
-    retrieval: u64,
-    attention: u64,
+    times: StageTotals,
 }
 
 struct StepRows {
@@ -214,43 +206,42 @@ impl CpuAttention {
 
     fn run_layer(&self, layer: usize, io: &LayerIo, thread: Thread) -> std::result::Result<(), Broken> {
         let step = self.step();
-        let started = Instant::now();
-        let mut clock = Clock::default();
+        let mut clock = StageClock::start();
         self.append(layer, io, thread);
         if thread.index == 0 {
             step.schedule.restart();
         }
+        clock.lap(Activity::Store);
         self.team.meet(thread.count)?;
-        clock.attention += nanoseconds(started);
+        clock.lap(Activity::Wait);
         if step.num_decodes > 0 {
             self.decode(layer, io, thread, &mut clock)?;
         }
         if !step.prefills.is_empty() {
-            let started = Instant::now();
             // A meeting starts the count of shared items anew.
             self.team.meet(thread.count)?;
+            clock.lap(Activity::Wait);
             // SAFETY: each thread has its own scratch.
             self.prefill(layer, io, unsafe { &mut (*self.threads[thread.index].get()).prefill });
-            clock.attention += nanoseconds(started);
+            clock.lap(Activity::Prefill);
         }
-        if thread.index == 0 {
-            step.retrieval_ns.fetch_add(clock.retrieval, Ordering::Relaxed);
-            step.attention_ns.fetch_add(clock.attention, Ordering::Relaxed);
-        }
+        step.times.add(&clock, thread.count);
         Ok(())
     }
 
     /// This thread's share of the decode rows: items of all heads and stages in one order, each waiting only for its own head's
     /// earlier stage.
-    fn decode(&self, layer: usize, io: &LayerIo, thread: Thread, clock: &mut Clock) -> std::result::Result<(), Broken> {
+    fn decode(&self, layer: usize, io: &LayerIo, thread: Thread, clock: &mut StageClock) -> std::result::Result<(), Broken> {
         let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
         let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
         // SAFETY: each thread has its own scratch.
         let scratch = unsafe { &mut (*self.threads[thread.index].get()).attend };
         let num_parts = step.schedule.num_parts(thread.count);
-        let mut started = Instant::now();
         for item in self.team.share(step.schedule.items(num_parts)) {
-            self.team.wait_until(|| step.schedule.is_ready(item, num_parts))?;
+            if !step.schedule.is_ready(item, num_parts) {
+                self.team.wait_until(|| step.schedule.is_ready(item, num_parts))?;
+                clock.lap(Activity::Wait);
+            }
             let (rows, g) = self.decode_head(item.head);
             let kv = &rows.sequence.heads[layer * num_kv_heads + g];
             let offset = rows.first_row * num_q_heads * d + g * group * d;
@@ -276,14 +267,19 @@ impl CpuAttention {
                     }
                 }
             }
-            step.schedule.finish(item);
-            let now = Instant::now();
-            let spent = (now - started).as_nanos() as u64;
-            match item.stage {
-                Stage::Propose | Stage::Score | Stage::Select => clock.retrieval += spent,
-                Stage::Attend | Stage::Finish => clock.attention += spent,
+            clock.lap(match item.stage {
+                Stage::Propose => Activity::Probe,
+                Stage::Score => Activity::Score,
+                Stage::Select => Activity::Select,
+                Stage::Attend => Activity::Attend,
+                Stage::Finish => Activity::Merge,
+            });
+            if item.stage == Stage::Propose {
+                // SAFETY: the head is this item's until it is announced as done.
+                let union = unsafe { (*cell).union_time() };
+                clock.reassign(union, Activity::Probe, Activity::Union);
             }
-            started = now;
+            step.schedule.finish(item);
         }
         Ok(())
     }
@@ -339,11 +335,7 @@ impl CpuAttention {
     /// Gives the step's sequences back, longer by their rows if `keep`.
     fn close_step(&self, keep: bool) -> StepReport {
         let step = self.step_mut();
-        let mut report = StepReport {
-            counters: Vec::with_capacity(step.rows.len()),
-            retrieval_ms: step.retrieval_ns.swap(0, Ordering::Relaxed) as f64 / 1e6,
-            attention_ms: step.attention_ns.swap(0, Ordering::Relaxed) as f64 / 1e6,
-        };
+        let mut report = StepReport { counters: Vec::with_capacity(step.rows.len()), stages: step.times.take() };
         for rows in step.rows.drain(..) {
             let mut sequence = rows.sequence;
             if keep {
@@ -448,10 +440,6 @@ impl CpuAttention {
             }
         }
     }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    since.elapsed().as_nanos() as u64
 }
 
 fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters {

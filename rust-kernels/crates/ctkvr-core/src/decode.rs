@@ -3,6 +3,7 @@
 //! `attend` come in parts, so that the threads of a step can share them (design 2.2).
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::backend::SelectionCounters;
 use crate::kernels::{Kernels, Rows};
@@ -109,6 +110,7 @@ impl HeadDecode {
         self.proposal.num_probed = 0;
         self.proposal.bytes_read = 0;
         self.proposal.has_rest = false;
+        self.proposal.union_time = Duration::ZERO;
         self.proposal.candidates = Candidates::None;
         if let Some(selector) = selector {
             selector.propose(&Query { query: &self.query, scaled: &self.scaled, kernels }, &mut self.proposal);
@@ -120,6 +122,11 @@ impl HeadDecode {
         };
         self.scores.resize(self.scores.len().max(self.num_candidates * group), 0.0);
         self.scores_out = Shared(self.scores.as_mut_ptr());
+    }
+
+    /// Of [`HeadDecode::propose`]'s time, what went into joining lists.
+    pub(crate) fn union_time(&self) -> Duration {
+        self.proposal.union_time
     }
 
     /// Exact scores of one part of the candidates.

@@ -20,6 +20,7 @@ mod recent_queries;
 mod selector;
 mod sequence;
 mod slab;
+mod stage_clock;
 mod team;
 mod top_k;
 
@@ -32,3 +33,4 @@ pub use error::{Error, Result};
 pub use head_index::{HeadAttention, HeadIndex, HeadInput};
 pub use kernels::{Kernels, MAX_HEAD_DIM, PAGE_SIZE};
 pub use options::{SelectorKind, SelectorOptions};
+pub use stage_clock::StageTimes;

@@ -1,6 +1,8 @@
 //! The seam for selectors: what one KV head's decode step should score and read besides sinks and window. Each selector is built
 //! once over the indexed region and then asked once per (layer, KV head, token).
 
+use std::time::{Duration, Instant};
+
 use crate::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::kernels::Kernels;
 
@@ -28,6 +30,8 @@ pub(crate) struct Proposal {
     pub(crate) has_rest: bool,
     pub(crate) rest_lse: Vec<f32>,
     pub(crate) rest_value: Vec<f32>,
+    /// Time spent joining lists.
+    pub(crate) union_time: Duration,
     probes: Vec<(f32, u32)>,
     scratch: ProbeScratch,
 }
@@ -83,7 +87,9 @@ pub(crate) struct Ctkvr {
 impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
         out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
+        let started = Instant::now();
         out.bytes_read += self.index.union(&out.probes, &mut out.scratch, &mut out.positions);
+        out.union_time = started.elapsed();
         out.candidates = Candidates::Listed;
         out.num_probed = out.probes.len();
         out.has_rest = self.tail;

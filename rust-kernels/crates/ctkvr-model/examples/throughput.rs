@@ -61,8 +61,7 @@ fn main() {
 fn add(total: &mut StepTimings, step: StepTimings) {
     total.total_ms += step.total_ms;
     total.linear_ms += step.linear_ms;
-    total.attention_ms += step.attention_ms;
-    total.retrieval_ms += step.retrieval_ms;
+    total.stages.add(&step.stages);
     total.sampling_ms += step.sampling_ms;
 }
 
@@ -73,8 +72,8 @@ fn report(stage: &str, tokens: usize, time: StepTimings) {
         tokens as f64 / time.total_ms * 1e3,
         per_token(time.total_ms),
         per_token(time.linear_ms),
-        per_token(time.attention_ms),
-        per_token(time.retrieval_ms),
+        per_token(time.stages.attention_ms()),
+        per_token(time.stages.retrieval_ms()),
         per_token(time.sampling_ms),
     );
 }

@@ -256,7 +256,8 @@ impl Engine {
         outcome?;
         let timings = &mut result.timings;
         timings.total_ms = milliseconds(started);
-        timings.linear_ms = (timings.total_ms - timings.retrieval_ms - timings.attention_ms - timings.sampling_ms).max(0.0);
+        let attention_ms = timings.stages.retrieval_ms() + timings.stages.attention_ms();
+        timings.linear_ms = (timings.total_ms - attention_ms - timings.sampling_ms).max(0.0);
         Ok(result)
     }
 
@@ -355,8 +356,7 @@ impl Engine {
             return Err(error);
         }
         let report = self.hook.backend.end_step();
-        result.timings.retrieval_ms += report.retrieval_ms;
-        result.timings.attention_ms += report.attention_ms;
+        result.timings.stages.add(&report.stages);
         for (entry, counters) in chunk.entries.iter().zip(report.counters) {
             result.sequences[*entry].counters = counters;
         }

@@ -1,6 +1,6 @@
 //! What goes into an engine step and what comes out.
 
-use ctkvr_core::{Phase, SelectionCounters, SequenceId};
+use ctkvr_core::{Phase, SelectionCounters, SequenceId, StageTimes};
 
 /// Tokens to append to one sequence, and what is wanted for the last of them.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +47,9 @@ pub struct SequenceResult {
 pub struct StepTimings {
     pub total_ms: f64,
     pub linear_ms: f64,
-    pub retrieval_ms: f64,
-    pub attention_ms: f64,
     pub sampling_ms: f64,
+    /// Retrieval and attention.
+    pub stages: StageTimes,
 }
 
 /// What a step did.

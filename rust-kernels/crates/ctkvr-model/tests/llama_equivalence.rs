@@ -96,13 +96,14 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
         let threads = if index == 0 { 2 } else { 1 };
         let file = tiny.write();
         let model = load(file.path());
+        let limit = limit_of(file.path(), &prompt, 8, threads);
         for (backend, engine) in [
             ("CpuAttention", cpu_engine(&model, threads, 64)),
             ("dense reference", engine_with(&model, Arc::new(DenseAttention::new(model.spec().attention_shape())), threads, 64)),
         ] {
             let (mean, largest) = compare(&engine, file.path(), &prompt, 8);
             println!("{name}, {backend}: mean KL {mean:.2e}, largest {largest:.2e}");
-            assert!(mean < 1e-3, "{name}, {backend}: mean KL {mean}");
+            assert!(mean < limit, "{name}, {backend}: mean KL {mean}, limit {limit}");
         }
     }
 }
@@ -132,9 +133,6 @@ fn a_real_model_widened_to_f16_gives_llama_cpps_distributions() {
     assert!(mean < 1e-3, "mean KL {mean}");
 }
 
-/// With quantised weights, ggml rounds activations to 8 bits. One rounding that falls the other way changes later ones, so that engines
-/// which differ in nothing but the order of a sum (llama.cpp's two ways of attending, our AVX2 and AVX-512 kernels) drift apart by an
-/// amount that is the model's own. Ours must be as near to llama.cpp as llama.cpp is to itself.
 #[test]
 fn a_real_model_gives_llama_cpps_distributions() {
     let _alone = alone();
@@ -142,15 +140,24 @@ fn a_real_model_gives_llama_cpps_distributions() {
     let model = load(&path);
     let engine = cpu_engine(&model, REAL_THREADS, 512);
     let prompt = real_prompt(&model);
-    let llama = |flash| LlamaReference::new(&path, prompt.len() + 65, REAL_THREADS as i32, flash);
-    let (floor, _) = diverge(&mut llama(true), &mut llama(false), &prompt, 64);
-    println!("llama.cpp against itself (flash attention on and off): mean KL {floor:.2e}");
+    let limit = limit_of(&path, &prompt, 64, REAL_THREADS);
     for flash in [true, false] {
+        let mut reference = LlamaReference::new(&path, prompt.len() + 65, REAL_THREADS as i32, flash);
         let sequence = full_sequence(&engine, prompt.len() + 65);
-        let (mean, largest) = diverge(&mut llama(flash), &mut (&engine, sequence), &prompt, 64);
+        let (mean, largest) = diverge(&mut reference, &mut (&engine, sequence), &prompt, 64);
         println!("ours against llama.cpp (flash attention {flash}): mean KL {mean:.2e}, largest {largest:.2e}");
-        assert!(mean < f64::max(1e-3, 2.0 * floor), "mean KL {mean}, llama.cpp against itself {floor}");
+        assert!(mean < limit, "mean KL {mean}, limit {limit}");
     }
+}
+
+/// Mean KL that counts as equal, nats: 0.001, or four times what llama.cpp's two ways of attending differ by on this file (KL grows with
+/// the square of the logits' difference: these may differ by twice as much). With quantised weights ggml rounds activations to 8 bits; one rounding that falls the other way changes later ones, so that engines which differ in
+/// nothing but the order of a sum drift apart by an amount that is the model's own.
+fn limit_of(path: &Path, prompt: &[i32], steps: usize, threads: usize) -> f64 {
+    let llama = |flash| LlamaReference::new(path, prompt.len() + steps + 1, threads as i32, flash);
+    let (floor, _) = diverge(&mut llama(true), &mut llama(false), prompt, steps);
+    println!("llama.cpp against itself (flash attention on and off): mean KL {floor:.2e}");
+    f64::max(1e-3, 4.0 * floor)
 }
 
 /// 2,000 tokens of the text that CTKVR_TEST_TEXT names, otherwise of this crate's own source.

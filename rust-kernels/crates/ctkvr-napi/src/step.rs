@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ctkvr_core::{Phase, SequenceId};
+use ctkvr_core::{Phase, SequenceId, StageTimes};
 use ctkvr_model::{SequenceResult, StepEntry, StepOutput, StepResult};
 use napi::bindgen_prelude::{ClassInstance, Float32Array, Int32Array, JsObjectValue, Object};
 use napi_derive::napi;
@@ -75,6 +75,37 @@ pub struct JsStepTimings {
     pub retrieval_ms: f64,
     pub attention_ms: f64,
     pub sampling_ms: f64,
+    pub stages: JsStageTimes,
+}
+
+/// `StageTimes` of the same file.
+#[napi(object, object_from_js = false)]
+pub struct JsStageTimes {
+    pub store_ms: f64,
+    pub probe_ms: f64,
+    pub union_ms: f64,
+    pub score_ms: f64,
+    pub select_ms: f64,
+    pub attend_ms: f64,
+    pub merge_ms: f64,
+    pub prefill_ms: f64,
+    pub wait_ms: f64,
+}
+
+impl From<StageTimes> for JsStageTimes {
+    fn from(times: StageTimes) -> Self {
+        Self {
+            store_ms: times.store_ms,
+            probe_ms: times.probe_ms,
+            union_ms: times.union_ms,
+            score_ms: times.score_ms,
+            select_ms: times.select_ms,
+            attend_ms: times.attend_ms,
+            merge_ms: times.merge_ms,
+            prefill_ms: times.prefill_ms,
+            wait_ms: times.wait_ms,
+        }
+    }
 }
 
 impl From<StepResult> for JsStepResult {
@@ -85,9 +116,10 @@ impl From<StepResult> for JsStepResult {
             timings: JsStepTimings {
                 total_ms: timings.total_ms,
                 linear_ms: timings.linear_ms,
-                retrieval_ms: timings.retrieval_ms,
-                attention_ms: timings.attention_ms,
+                retrieval_ms: timings.stages.retrieval_ms(),
+                attention_ms: timings.stages.attention_ms(),
                 sampling_ms: timings.sampling_ms,
+                stages: timings.stages.into(),
             },
         }
     }
