@@ -2,6 +2,7 @@
  * List and tail of one centroid (docs: design of CTkvr, section 2.1). Streams over the keys twice; memory is one row of scores per
  * query head, reused from centroid to centroid, never centroids x keys.
  */
+import { postingListLength } from '@ctkvr/core';
 import type { ResolvedBuildInput } from './build-input.js';
 import { highestScores } from './highest-scores.js';
 
@@ -34,7 +35,7 @@ export function centroidBuilder(input: ResolvedBuildInput): (centroid: number) =
       const lse = logSumExp(row);
       for (let j = 0; j < numKeys; j++) ranking[j]! += Math.exp(row[j]! - lse);
     }
-    const picked = highestScores(ranking, options.listLength);
+    const picked = highestScores(ranking, postingListLength(options, numKeys));
     outside.fill(1);
     for (const j of picked) outside[j] = 0;
 

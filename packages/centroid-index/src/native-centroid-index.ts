@@ -6,6 +6,7 @@ import {
   checkInteger,
   checkLength,
   type IndexedRegion,
+  postingListLength,
   type SelectorOptions,
 } from '@ctkvr/core';
 import type { ResolvedBuildInput } from './build-input.js';
@@ -38,7 +39,7 @@ export class NativeCentroidIndex implements CentroidIndex {
     this.region = input.region;
     this.numProbed = Math.min(input.options.numProbes, native.numCentroids);
     const numKeys = input.region.end - input.region.start;
-    this.maxCandidates = Math.min(numKeys, this.numProbed * Math.min(input.options.listLength, numKeys));
+    this.maxCandidates = Math.min(numKeys, this.numProbed * postingListLength(input.options, numKeys));
     this.#scale = input.scale;
     this.#queries = input.queries.slice();
   }

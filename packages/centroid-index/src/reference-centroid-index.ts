@@ -6,6 +6,7 @@ import {
   checkInteger,
   checkLength,
   type IndexedRegion,
+  postingListLength,
   type SelectorOptions,
 } from '@ctkvr/core';
 import { centroidBuilder } from './build-centroid.js';
@@ -59,7 +60,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.region = region;
     this.numProbed = Math.min(options.numProbes, numCentroids);
     const numKeys = region.end - region.start;
-    this.maxCandidates = Math.min(numKeys, this.numProbed * Math.min(options.listLength, numKeys));
+    this.maxCandidates = Math.min(numKeys, this.numProbed * postingListLength(options, numKeys));
     this.#scale = scale;
     const rows = numCentroids * groupSize;
     this.#pooled = new Int8Rows(numCentroids, headDim);

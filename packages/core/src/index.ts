@@ -5,5 +5,11 @@ export { CtkvrError } from './errors.js';
 export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
 export type { PresetName, SelectorName, SelectorOptions } from './selector-options.js';
-export { presetNames, resolveSelectorOptions, selectorNames, UNBOUNDED } from './selector-options.js';
+export {
+  postingListLength,
+  presetNames,
+  resolveSelectorOptions,
+  selectorNames,
+  UNBOUNDED,
+} from './selector-options.js';
 export type { SelectionCounters, SequenceMemory, StageTimes, StepTimings } from './statistics.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CtkvrError } from './errors.js';
-import { presetNames, resolveSelectorOptions, UNBOUNDED } from './selector-options.js';
+import { postingListLength, presetNames, resolveSelectorOptions, UNBOUNDED } from './selector-options.js';
 
 describe('resolveSelectorOptions', () => {
   it('gives the documented defaults', () => {
@@ -9,7 +9,7 @@ describe('resolveSelectorOptions', () => {
       numSinkTokens: 16,
       recentWindow: 256,
       numCentroids: 512,
-      listLength: 1024,
+      listLength: 0,
       numProbes: 4,
       maxSelected: 512,
       tail: true,
@@ -23,6 +23,17 @@ describe('resolveSelectorOptions', () => {
       maxSelected: undefined as unknown as number,
     });
     expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false });
+  });
+  it.each([
+    [0, 100, 100],
+    [0, 4000, 512],
+    [0, 7000, 583],
+    [0, 16_000, 1024],
+    [2000, 16_000, 2000],
+    [2000, 1500, 1500],
+    [UNBOUNDED, 9000, 9000],
+  ])('a list length of %i over %i keys keeps %i', (listLength, numKeys, kept) => {
+    expect(postingListLength({ listLength }, numKeys)).toBe(kept);
   });
   it('exact probes every centroid and keeps every key', () => {
     const exact = resolveSelectorOptions({ preset: 'exact' });

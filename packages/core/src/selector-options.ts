@@ -21,7 +21,7 @@ export interface SelectorOptions {
   readonly recentWindow: number;
   /** Centroids per KV head: the last queries of the prefill. Default 512. */
   readonly numCentroids: number;
-  /** Positions kept in each centroid's posting list. Default 1024. */
+  /** Positions kept in each centroid's posting list; 0 (the default) = as `postingListLength` says. */
   readonly listLength: number;
   /** Centroids visited per decode step. Default 4. */
   readonly numProbes: number;
@@ -38,7 +38,7 @@ const balanced: SelectorOptions = {
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 512,
-  listLength: 1024,
+  listLength: 0,
   numProbes: 4,
   maxSelected: 512,
   tail: true,
@@ -50,7 +50,7 @@ export const UNBOUNDED = 0x7fff_ffff;
 
 const presets: Record<PresetName, SelectorOptions> = {
   balanced,
-  paper: { ...balanced, numCentroids: 256, numProbes: 1, maxSelected: 1024, tail: false },
+  paper: { ...balanced, numCentroids: 256, listLength: 1024, numProbes: 1, maxSelected: 1024, tail: false },
   exact: {
     ...balanced,
     numCentroids: 8,
@@ -61,6 +61,16 @@ const presets: Record<PresetName, SelectorOptions> = {
     denseBelow: 0,
   },
 };
+
+/**
+ * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 a twelfth of them, at least 512
+ * and at most 1024. Never more than there are. Longer lists cost a short prompt more reads than they save it in error
+ * (docs/decisions/2026-11-24-list-length.md).
+ */
+export function postingListLength({ listLength }: Pick<SelectorOptions, 'listLength'>, numKeys: number): number {
+  const wanted = listLength === 0 ? Math.min(1024, Math.max(512, Math.floor(numKeys / 12))) : listLength;
+  return Math.min(wanted, numKeys);
+}
 
 /** Returns complete, checked settings: preset first, then the given fields. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field. */
 export function resolveSelectorOptions(
@@ -85,7 +95,7 @@ const integerFields = [
   ['numSinkTokens', 0],
   ['recentWindow', 1],
   ['numCentroids', 1],
-  ['listLength', 1],
+  ['listLength', 0],
   ['numProbes', 1],
   ['maxSelected', 0],
   ['denseBelow', 0],

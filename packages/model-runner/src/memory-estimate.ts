@@ -1,8 +1,8 @@
 /**
  * What a session will need at most, so that a context that memory cannot hold is refused before anything is allocated. Keys and values
- * are exact; the index is an upper bound from its layout (design of the index: 4-byte lists, 8-bit centroids and tails).
+ * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids and tails).
  */
-import { CtkvrError, indexedRegion, type SelectorOptions } from '@ctkvr/core';
+import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 
 type AttentionSizes = Pick<
@@ -34,7 +34,9 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const recentBytes = numHeads * Math.min(selector.numCentroids, contextLength) * groupSize * info.headDim * 2;
   if (selector.selector !== 'ctkvr' || contextLength < selector.denseBelow) return recentBytes;
   const region = indexedRegion(contextLength, selector);
-  const listBytes = Math.min(selector.listLength, region.end - region.start) * 4;
+  const numKeys = region.end - region.start;
+  // A gap to the position before is one byte, and one more for every 255 that are passed over.
+  const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
   // Per query head: the centroid, its tail's key and value (8 bits a number), and five f32 of scales, thresholds and log-sum-exp.
   const queryHeadBytes = 3 * info.headDim + 5 * 4;
   const pooledBytes = info.headDim + 4;

@@ -1,5 +1,5 @@
 /** The whole algorithm for one KV head by definition (docs: design of CTkvr, sections 2.1 and 2.2), from `naive.ts`. For tests. */
-import { indexedRegion, type SelectorOptions } from '@ctkvr/core';
+import { indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import {
   dot,
@@ -69,7 +69,7 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
 
   const centroids = queries.map((group): NaiveCentroid => {
     const ranking = naiveGroupWeights(group, regionKeys);
-    const list = rankedIds(ranking, options.listLength)
+    const list = rankedIds(ranking, postingListLength(options, regionKeys.length))
       .map((j) => j + region.start)
       .sort((a, b) => a - b);
     const inList = new Set(list);

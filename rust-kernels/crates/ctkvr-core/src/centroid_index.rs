@@ -14,6 +14,8 @@ use crate::top_k::TopK;
 const COARSE_PER_PROBE: usize = 8;
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
 const ROWS_PER_PASS: usize = 28;
+/// What stands at a position that is in a list.
+const MARK: u8 = 255;
 /// Keys of one accumulation step of the tail's matrix products.
 const TAIL_STEP: usize = 256;
 
@@ -156,6 +158,11 @@ impl CentroidIndex {
         scratch.order.extend(similarities.iter().zip(&self.pooled.scales).enumerate().map(|(c, (s, scale))| (s * scale, c as u32)));
         let keep = (COARSE_PER_PROBE.saturating_mul(num_probes)).min(num_centroids);
         keep_best(&mut scratch.order, keep);
+        for &(_, c) in &scratch.order {
+            let row = c as usize * self.group;
+            // SAFETY: the rows of one centroid's heads lie side by side.
+            unsafe { (kernels.prefetch)(self.unit.codes(row).as_ptr().cast(), self.group * d) };
+        }
         for (similarity, c) in &mut scratch.order {
             *similarity = 0.0;
             for h in 0..self.group {
@@ -173,26 +180,44 @@ impl CentroidIndex {
         keep_best(&mut scratch.order, num_probes.min(num_centroids));
         out.clear();
         out.extend_from_slice(&scratch.order);
+        self.prefetch(kernels, out);
         num_centroids * (d + 4) + keep * self.group * (d + 4)
     }
 
+    /// Asks for what `union` and `tail` will read.
+    fn prefetch(&self, kernels: &Kernels, probes: &[(f32, u32)]) {
+        // SAFETY: the bytes are the index's own.
+        unsafe {
+            for &(_, c) in probes {
+                let list = self.lists.encoded(c as usize);
+                (kernels.prefetch)(list.as_ptr(), list.len());
+            }
+            if let (Some(tail), Some(&(_, nearest))) = (&self.tail, probes.first()) {
+                let row = nearest as usize * self.group;
+                for rows in [&tail.key, &tail.value] {
+                    (kernels.prefetch)(rows.codes(row).as_ptr().cast(), self.group * self.head_dim);
+                }
+            }
+        }
+    }
+
     /// Ascending union of the lists of `probes`, as positions. Returns the bytes read.
-    pub fn union(&self, probes: &[(f32, u32)], scratch: &mut ProbeScratch, out: &mut Vec<u32>) -> usize {
-        // A byte a position: marking needs no read, and the scan skips eight unmarked positions at a time.
-        scratch.marks.clear();
-        scratch.marks.resize(self.len.next_multiple_of(8), 0);
+    pub fn union(&self, kernels: &Kernels, probes: &[(f32, u32)], scratch: &mut ProbeScratch, out: &mut Vec<u32>) -> usize {
+        // A byte a position: marking needs no read.
+        let marks = &mut scratch.marks;
+        marks.clear();
+        marks.resize(self.len.next_multiple_of(64), 0);
         let mut bytes = 0;
         for &(_, c) in probes {
-            self.lists.for_each(c as usize, |p| scratch.marks[p] = 1);
+            self.lists.for_each(c as usize, |p| marks[p] = MARK);
             bytes += self.lists.encoded_len(c as usize);
         }
         out.clear();
-        for (i, word) in scratch.marks.as_chunks::<8>().0.iter().enumerate() {
-            let mut word = u64::from_le_bytes(*word);
-            while word != 0 {
-                out.push((self.start + i * 8) as u32 + word.trailing_zeros() / 8);
-                word &= word - 1;
-            }
+        out.reserve(bytes + 64);
+        // SAFETY: marks are whole words; a list has no more positions than bytes, and 64 more fit.
+        unsafe {
+            let len = (kernels.marked)(marks.as_ptr(), marks.len(), self.start as u32, out.as_mut_ptr());
+            out.set_len(len);
         }
         bytes
     }

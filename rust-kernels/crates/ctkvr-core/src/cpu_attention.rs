@@ -432,7 +432,7 @@ impl CpuAttention {
                     start: region.start,
                     queries: &queries,
                     group,
-                    list_len: options.list_len,
+                    list_len: options.posting_list_len(region.len()),
                     tail: options.tail,
                 };
                 let index = CentroidIndex::build(self.kernels, &input, cancel)?;

@@ -85,7 +85,7 @@ impl HeadIndex {
             start: region.start,
             queries: input.queries,
             group,
-            list_len: options.list_len,
+            list_len: options.posting_list_len(region.len()),
             tail: options.tail,
         };
         let index = CentroidIndex::build(kernels, &build, cancel)?;
@@ -134,7 +134,7 @@ impl HeadIndex {
         centroids.iter().try_for_each(|&c| self.check_centroid(c as usize))?;
         let probes: Vec<(f32, u32)> = centroids.iter().map(|&c| (0.0, c)).collect();
         let mut out = Vec::new();
-        self.ctkvr.index.union(&probes, &mut ProbeScratch::default(), &mut out);
+        self.ctkvr.index.union(self.kernels, &probes, &mut ProbeScratch::default(), &mut out);
         Ok(out)
     }
 

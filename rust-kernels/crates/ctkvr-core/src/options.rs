@@ -23,6 +23,7 @@ pub struct SelectorOptions {
     pub num_sink_tokens: usize,
     pub recent_window: usize,
     pub num_centroids: usize,
+    /// 0 = by the region, see [`SelectorOptions::posting_list_len`].
     pub list_len: usize,
     pub num_probes: usize,
     /// 0 = all candidates.
@@ -39,7 +40,7 @@ impl SelectorOptions {
             num_sink_tokens: 16,
             recent_window: 256,
             num_centroids: 512,
-            list_len: 1024,
+            list_len: 0,
             num_probes: 4,
             max_selected: 512,
             tail: true,
@@ -47,14 +48,17 @@ impl SelectorOptions {
         }
     }
 
+    /// Positions that a list over `num_keys` keeps; for 0 as packages/core/src/selector-options.ts says.
+    pub fn posting_list_len(&self, num_keys: usize) -> usize {
+        let wanted = if self.list_len == 0 { (num_keys / 12).clamp(512, 1024) } else { self.list_len };
+        wanted.min(num_keys)
+    }
+
     /// Refuses values no selector can work with.
     pub fn check(&self) -> Result<()> {
-        for (option, value) in [
-            ("recentWindow", self.recent_window),
-            ("numCentroids", self.num_centroids),
-            ("listLength", self.list_len),
-            ("numProbes", self.num_probes),
-        ] {
+        for (option, value) in
+            [("recentWindow", self.recent_window), ("numCentroids", self.num_centroids), ("numProbes", self.num_probes)]
+        {
             if value == 0 {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
             }

@@ -61,7 +61,8 @@ impl PostingLists {
         self.bytes.len() + self.offsets.len() * size_of::<u32>()
     }
 
-    fn encoded(&self, c: usize) -> &[u8] {
+    /// List c as it is stored.
+    pub(crate) fn encoded(&self, c: usize) -> &[u8] {
         &self.bytes[self.offsets[c] as usize..self.offsets[c + 1] as usize]
     }
 }

@@ -88,7 +88,7 @@ impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
         out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
         let started = Instant::now();
-        out.bytes_read += self.index.union(&out.probes, &mut out.scratch, &mut out.positions);
+        out.bytes_read += self.index.union(query.kernels, &out.probes, &mut out.scratch, &mut out.positions);
         out.union_time = started.elapsed();
         out.candidates = Candidates::Listed;
         out.num_probed = out.probes.len();

@@ -8,9 +8,10 @@ pub(crate) struct TopK {
     edge: Vec<(u32, u32)>,
 }
 
-/// Bins by sign, exponent and three bits of mantissa: enough that few scores share the threshold's bin.
+/// Bins of an eighth of a power of two, counted down from the largest score's: enough that few scores share the threshold's bin.
 const BIN_SHIFT: u32 = 20;
-const NUM_BINS: usize = 1 << (32 - BIN_SHIFT);
+/// 64 powers of two; what is smaller shares the last bin.
+const NUM_BINS: usize = 512;
 
 impl TopK {
     /// Writes the indexes of the k largest `scores` to `out` (cleared first), ascending. Scores are finite and >= 0: their bit
@@ -24,42 +25,40 @@ impl TopK {
         if k == 0 {
             return;
         }
+        debug_assert!(scores.iter().all(|s| *s >= 0.0 && s.is_finite()));
+        let largest = scores.iter().fold(0, |largest: u32, s| largest.max(key(*s))) >> BIN_SHIFT;
+        let bin = |s: f32| ((largest - (key(s) >> BIN_SHIFT)) as usize).min(NUM_BINS - 1);
         self.histogram.clear();
         self.histogram.resize(NUM_BINS, 0);
-        for s in scores {
-            debug_assert!(*s >= 0.0 && s.is_finite());
-            self.histogram[bin(*s)] += 1;
-        }
+        let histogram = &mut self.histogram[..NUM_BINS];
+        scores.iter().for_each(|s| histogram[bin(*s)] += 1);
         let mut above = 0;
-        let mut threshold = NUM_BINS;
-        while above < k {
-            threshold -= 1;
-            above += self.histogram[threshold] as usize;
+        let mut threshold = 0;
+        while above + (histogram[threshold] as usize) < k {
+            above += histogram[threshold] as usize;
+            threshold += 1;
         }
-        above -= self.histogram[threshold] as usize;
         self.edge.clear();
-        for (i, s) in scores.iter().enumerate() {
-            if bin(*s) == threshold {
-                self.edge.push((s.to_bits(), i as u32));
-            }
-        }
+        self.edge.extend(scores.iter().enumerate().filter(|(_, s)| bin(**s) == threshold).map(|(i, s)| (key(*s), i as u32)));
         // Of the threshold's bin keep the k - above best; the last one kept is the bound.
         let last = k - above - 1;
         let (_, bound, _) = self.edge.select_nth_unstable_by(last, |a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         let (bits, index) = *bound;
+        // Every index is written, and stays if it is wanted: no branch that could be guessed wrong.
+        out.resize(k + 1, 0);
+        let mut len = 0;
         for (i, s) in scores.iter().enumerate() {
-            let b = s.to_bits();
-            if b > bits || (b == bits && i as u32 <= index) {
-                out.push(i as u32);
-            }
+            out[len] = i as u32;
+            len += usize::from(key(*s) > bits || (key(*s) == bits && i as u32 <= index));
         }
-        debug_assert_eq!(out.len(), k);
+        debug_assert_eq!(len, k);
+        out.truncate(k);
     }
 }
 
-fn bin(score: f32) -> usize {
-    // -0.0 counts as 0.
-    ((score.to_bits() & 0x7fff_ffff) >> BIN_SHIFT) as usize
+/// Orders as the score does; -0.0 counts as 0.
+fn key(score: f32) -> u32 {
+    score.to_bits() & 0x7fff_ffff
 }
 
 #[cfg(test)]

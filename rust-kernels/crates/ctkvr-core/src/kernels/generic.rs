@@ -1,5 +1,7 @@
 //! The kernels, written once over [`Simd`]. kernels/mod.rs compiles each for every instruction set.
 
+use std::mem::MaybeUninit;
+
 use super::rows::Rows;
 use super::simd::{Simd, exp_nonpositive};
 
@@ -7,6 +9,8 @@ use super::simd::{Simd, exp_nonpositive};
 const VALUE_BLOCK: usize = 128;
 /// Scattered rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
 const ROWS_AHEAD: usize = 48;
+/// Bytes that memory is read in.
+const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
 const GEMM_ROWS: usize = 6;
 
@@ -16,13 +20,13 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
     let d = rows.head_dim();
     let n = rows.len();
     // Widened once for all heads of the group. 16 rows of 256 at most: head_dim is checked when the kernels are chosen.
-    let mut block = [0f32; 16 * super::MAX_HEAD_DIM];
-    let block = block.as_mut_ptr();
+    let mut block = [const { MaybeUninit::<f32>::uninit() }; 16 * super::MAX_HEAD_DIM];
+    let block: *mut f32 = block.as_mut_ptr().cast();
     let mut first = 0;
     if rows.is_gathered() {
         for i in 0..ROWS_AHEAD.min(n) {
             // SAFETY: i is below n.
-            unsafe { prefetch_row::<S>(rows.row(i), d) };
+            unsafe { prefetch::<S>(rows.row(i).cast(), 2 * d) };
         }
     }
     // SAFETY: rows are live, q holds group * d values, out holds group rows of stride >= n; block holds LANES * d.
@@ -37,9 +41,11 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
                     c += S::LANES;
                 }
             }
+            // Rows that are not there: their products are dropped.
+            std::ptr::write_bytes(block.add(count * d), 0, (S::LANES - count) * d);
             if rows.is_gathered() {
                 for i in first + ROWS_AHEAD..(first + ROWS_AHEAD + count).min(n) {
-                    prefetch_row::<S>(rows.row(i), d);
+                    prefetch::<S>(rows.row(i).cast(), 2 * d);
                 }
             }
             for h in 0..group {
@@ -48,16 +54,6 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
             }
             first += count;
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn prefetch_row<S: Simd>(row: *const u16, d: usize) {
-    let mut c = 0;
-    while c < d {
-        // SAFETY: within the row; a prefetch cannot fault.
-        unsafe { S::prefetch(row.add(c).cast()) };
-        c += 32;
     }
 }
 
@@ -133,7 +129,7 @@ unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
         let ahead = if rows.is_gathered() { ROWS_AHEAD } else { usize::MAX };
         for i in first..end {
             if rows.len() - i > ahead {
-                prefetch_row::<S>(rows.row(i + ahead), d);
+                prefetch::<S>(rows.row(i + ahead).cast(), 2 * d);
             }
             let row = rows.row(i).add(c);
             let mut v = [S::splat(0.0); VECS];
@@ -269,6 +265,41 @@ pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, codes: *const i8, n: us
             }
             *out.add(i) = S::sum(acc);
         }
+    }
+}
+
+/// See [`super::Kernels::marked`].
+#[inline(always)]
+pub(super) unsafe fn marked<S: Simd>(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize {
+    let mut len = 0;
+    let mut i = 0;
+    while i < n {
+        // SAFETY: marks hold n bytes; out has room for 64 beyond what was found.
+        unsafe {
+            let mut word = S::high_bits(marks.add(i));
+            let count = word.count_ones() as usize;
+            let mut k = 0;
+            // Eight at a time, some of them too many: the number of rounds is easier to foresee than the number of marks.
+            while k < count {
+                for j in 0..8 {
+                    *out.add(len + k + j) = start + i as u32 + word.trailing_zeros();
+                    word &= word.wrapping_sub(1);
+                }
+                k += 8;
+            }
+            len += count;
+        }
+        i += 64;
+    }
+    len
+}
+
+/// See [`super::Kernels::prefetch`].
+#[inline(always)]
+pub(super) unsafe fn prefetch<S: Simd>(p: *const u8, bytes: usize) {
+    for offset in (0..bytes).step_by(CACHE_LINE) {
+        // SAFETY: within the caller's bytes; a prefetch cannot fault.
+        unsafe { S::prefetch(p.add(offset)) };
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Kernels {
     pub scale: unsafe fn(x: *mut f32, n: usize, factor: f32),
     /// `out[i]` = q `.` codes row i, unscaled. `q` f32 `[d]`, `codes` i8 `[n, d]`.
     pub score_codes: unsafe fn(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32),
+    /// Writes `start` + i for every i whose `marks[i]` is 255 (others are 0), ascending, and returns how many. `marks` u8 `[n]`, n a
+    /// multiple of 64; `out` has room for them and 64 more.
+    pub marked: unsafe fn(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize,
+    /// Asks for the cache lines of `bytes` bytes.
+    pub prefetch: unsafe fn(p: *const u8, bytes: usize),
     /// f16 to f32, n values, n a multiple of `lanes`.
     pub widen: unsafe fn(x: *const u16, n: usize, out: *mut f32),
     /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
@@ -106,6 +111,18 @@ macro_rules! kernel_table {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn marked(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::marked::<$simd>(marks, n, start, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn prefetch(p: *const u8, bytes: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::prefetch::<$simd>(p, bytes) }
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn widen(x: *const u16, n: usize, out: *mut f32) {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::widen::<$simd>(x, n, out) }
@@ -133,6 +150,8 @@ macro_rules! kernel_table {
             add_scaled: $module::add_scaled,
             scale: $module::scale,
             score_codes: $module::score_codes,
+            marked: $module::marked,
+            prefetch: $module::prefetch,
             widen: $module::widen,
             narrow: $module::narrow,
             gemm: $module::gemm,
@@ -142,9 +161,9 @@ macro_rules! kernel_table {
 
 kernel_table!(SCALAR, scalar, Scalar, "scalar", 4);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c");
+kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
@@ -154,7 +173,12 @@ impl Kernels {
         let mut all = vec![&SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("popcnt")
+            {
                 all.push(&AVX2);
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")

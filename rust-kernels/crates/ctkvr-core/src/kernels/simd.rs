@@ -35,6 +35,18 @@ pub(super) trait Simd: Copy {
     unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> Self::V;
     /// Asks for the cache line at `p`.
     unsafe fn prefetch(p: *const u8);
+    /// Bit i = highest bit of byte i, of 64 bytes.
+    #[inline(always)]
+    unsafe fn high_bits(p: *const u8) -> u64 {
+        let mut bits = 0;
+        for i in 0..8 {
+            // SAFETY: the caller's 64 bytes are readable.
+            let word = u64::from_le_bytes(unsafe { *p.add(8 * i).cast::<[u8; 8]>() });
+            // Byte j's bit moves to bit 56 + j; no two partial products meet.
+            bits |= (((word >> 7) & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
+        }
+        bits
+    }
 }
 
 /// e^x for x <= 0; below -87 the result is e^-87, which no sum here can see.
@@ -249,6 +261,14 @@ mod x86 {
         unsafe fn prefetch(p: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
+        #[inline(always)]
+        unsafe fn high_bits(p: *const u8) -> u64 {
+            unsafe {
+                let low = _mm256_movemask_epi8(_mm256_loadu_si256(p.cast())) as u32;
+                let high = _mm256_movemask_epi8(_mm256_loadu_si256(p.add(32).cast())) as u32;
+                u64::from(low) | u64::from(high) << 32
+            }
+        }
     }
 
     /// AVX-512 F, BW, DQ, VL: 16 lanes.
@@ -348,6 +368,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn high_bits(p: *const u8) -> u64 {
+            unsafe { _mm512_movepi8_mask(_mm512_loadu_si512(p.cast())) }
         }
     }
 }

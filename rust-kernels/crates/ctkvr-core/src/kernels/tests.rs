@@ -191,3 +191,18 @@ fn unknown_and_unfit_kernels_are_refused() {
     assert!(Kernels::for_head_dim(0).is_err());
     assert_eq!(Kernels::named("scalar", 80).map(|k| k.name), Ok("scalar"));
 }
+
+#[test]
+fn marks_become_ascending_positions() {
+    let mut random = Random(11);
+    for kernels in Kernels::available() {
+        for density in [-1.1, -0.9, 0.0, 0.9, 1.1] {
+            let marks: Vec<u8> = random.vec(256).iter().map(|x| if *x < density { 255 } else { 0 }).collect();
+            let expected: Vec<u32> = (0..256).filter(|i| marks[*i as usize] == 255).map(|i| 7 + i).collect();
+            let mut out = vec![u32::MAX; expected.len() + 64];
+            // SAFETY: 256 marks, and room for 64 positions more.
+            let len = unsafe { (kernels.marked)(marks.as_ptr(), marks.len(), 7, out.as_mut_ptr()) };
+            assert_eq!(out[..len], expected, "{}", kernels.name);
+        }
+    }
+}
