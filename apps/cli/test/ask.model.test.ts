@@ -1,7 +1,10 @@
 /** The commands on a real model: set CTKVR_TEST_MODEL to SmolLM2-135M-Instruct (a path or a catalogue name). */
+import { copyFile, open } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { lighthouseFact, QUESTION } from '../src/demo/lighthouse.js';
 import { ctkvr, startCtkvr } from './run-ctkvr.js';
+import { temporaryFolder } from './temporary-folder.js';
 
 const model = process.env.CTKVR_TEST_MODEL;
 if (!model) process.stderr.write('apps/cli model tests skipped: CTKVR_TEST_MODEL is not set\n');
@@ -82,6 +85,21 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
     const info = JSON.parse(stdout);
     expect(info).toMatchObject({ supported: true, unsupportedReason: null, memory: { context: 1000 } });
     expect(info.memory.kvBytes).toBe(1000 * info.kvBytesPerToken);
+    expect(code).toBe(0);
+  });
+
+  it('inspect says why another architecture is not supported, and nothing of sizes it does not know', async () => {
+    const other = join(await temporaryFolder(), 'other.gguf');
+    await copyFile(model!, other);
+    const name = Buffer.from('general.architecture');
+    await using file = await open(other, 'r+');
+    const head = Buffer.alloc(1 << 20);
+    await file.read(head, 0, head.length, 0);
+    // The value follows its type (4 bytes) and its length (8 bytes).
+    await file.write('mamba', head.indexOf(name) + name.length + 12);
+    const { code, stdout } = await ctkvr(['inspect', other]);
+    expect(stdout).toMatch(/supported +no: its architecture is "mamba"/);
+    expect(stdout).not.toMatch(/layers|NaN/);
     expect(code).toBe(0);
   });
 

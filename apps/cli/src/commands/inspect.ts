@@ -35,16 +35,8 @@ export async function inspect(gguf: string, flags: InspectFlags, { io, signal }:
   const binding = loadBinding();
   const info = await binding.inspectModel(path);
   const context = flags.context ?? info.trainedContext;
-  const { kvBytes, indexBytes } = estimateMemory({ info, contextLength: context, selector: resolveSelectorOptions() });
-  const memory = {
-    context,
-    weightsBytes: info.sizeBytes,
-    kvBytes,
-    /** At most, with the default settings. */
-    indexBytes,
-    totalBytes: info.sizeBytes + kvBytes + indexBytes,
-    availableBytes: binding.buildInfo().availableMemoryBytes,
-  };
+  // Of an architecture that is not known, neither are the sizes of its attention.
+  const memory = info.numLayers === 0 ? null : memoryOf(info, context, binding.buildInfo().availableMemoryBytes);
   if (flags.json) {
     const { controlTokens, chatTemplate, ...rest } = info;
     await printJson(io, {
@@ -56,7 +48,32 @@ export async function inspect(gguf: string, flags: InspectFlags, { io, signal }:
     });
     return;
   }
-  await print(io, formatTable([...modelRows(info), ...memoryRows(memory, info)]));
+  await print(
+    io,
+    formatTable([...modelRows(info), ...(memory ? [...attentionRows(info), ...memoryRows(memory, info)] : [])]),
+  );
+}
+
+interface MemoryNeed {
+  readonly context: number;
+  readonly weightsBytes: number;
+  readonly kvBytes: number;
+  /** At most, with the default settings. */
+  readonly indexBytes: number;
+  readonly totalBytes: number;
+  readonly availableBytes: number;
+}
+
+function memoryOf(info: NativeModelInfo, context: number, availableBytes: number): MemoryNeed {
+  const { kvBytes, indexBytes } = estimateMemory({ info, contextLength: context, selector: resolveSelectorOptions() });
+  return {
+    context,
+    weightsBytes: info.sizeBytes,
+    kvBytes,
+    indexBytes,
+    totalBytes: info.sizeBytes + kvBytes + indexBytes,
+    availableBytes,
+  };
 }
 
 function modelRows(info: NativeModelInfo): string[][] {
@@ -67,27 +84,22 @@ function modelRows(info: NativeModelInfo): string[][] {
     ['supported', info.unsupportedReason === null ? 'yes' : `no: ${info.unsupportedReason}`],
     ['size', `${formatBytes(info.sizeBytes)}, ${formatCount(info.numParameters)} parameters`],
     ['quantisation', info.quantisation],
+    ['vocabulary', formatCount(info.vocabSize)],
+    ['chat template', info.chatTemplate === null ? 'none' : 'yes'],
+  ];
+}
+
+function attentionRows(info: NativeModelInfo): string[][] {
+  return [
     ['layers', formatCount(info.numLayers)],
     ['heads', `${info.numQueryHeads} query, ${info.numKvHeads} KV, ${info.headDim} numbers each`],
-    ['vocabulary', formatCount(info.vocabSize)],
     ['trained context', `${formatCount(info.trainedContext)} tokens`],
     ['RoPE', `base ${info.ropeFreqBase}, scaling ${info.ropeScaling}`],
-    ['chat template', info.chatTemplate === null ? 'none' : 'yes'],
     ['KV per token', formatBytes(info.kvBytesPerToken)],
   ];
 }
 
-function memoryRows(
-  memory: {
-    context: number;
-    weightsBytes: number;
-    kvBytes: number;
-    indexBytes: number;
-    totalBytes: number;
-    availableBytes: number;
-  },
-  info: NativeModelInfo,
-): string[][] {
+function memoryRows(memory: MemoryNeed, info: NativeModelInfo): string[][] {
   const fits = memory.totalBytes <= memory.availableBytes;
   const beyond = memory.context > info.trainedContext ? ' (beyond what the model was trained for)' : '';
   return [
