@@ -19,9 +19,12 @@ const root = dirname(dirname(packageRoot));
 const shipped = process.argv.includes('--shipped');
 const triple = currentTriple();
 
-const features = shipped ? ['--features', 'dynamic-backends'] : [];
-const build = spawnSync(join(root, 'scripts', 'cargo'), ['build', '--release', '-p', 'ctkvr-napi', ...features], {
-  stdio: 'inherit',
+// Of the shipped build cargo also says, as JSON on its standard output, where ggml's libraries are.
+const options = shipped ? ['--features', 'dynamic-backends', '--message-format=json-render-diagnostics'] : [];
+const build = spawnSync(join(root, 'scripts', 'cargo'), ['build', '--release', '-p', 'ctkvr-napi', ...options], {
+  stdio: ['inherit', shipped ? 'pipe' : 'inherit', 'inherit'],
+  encoding: 'utf8',
+  maxBuffer: 1 << 28,
 });
 if (build.status !== 0) {
   process.stderr.write('build-native: cargo failed; its messages are above\n');
@@ -33,8 +36,7 @@ const outDir = shipped ? join(packageRoot, 'npm', triple) : packageRoot;
 mkdirSync(outDir, { recursive: true });
 const library = process.platform === 'darwin' ? 'libctkvr_napi.dylib' : 'libctkvr_napi.so';
 install(join(targetDir, 'release', library), join(outDir, `ctkvr.${triple}.node`));
-if (shipped)
-  for (const backend of backendLibraries(join(targetDir, 'release'))) install(backend, join(outDir, basename(backend)));
+if (shipped) for (const path of ggmlLibraries(build.stdout)) install(path, join(outDir, basename(path)));
 
 function install(from, to) {
   if (!existsSync(from)) {
@@ -47,11 +49,23 @@ function install(from, to) {
   process.stderr.write(`build-native: ${to}\n`);
 }
 
-/** ggml's loadable CPU variants, which the build script of the ggml crate leaves beside the binary. */
-function backendLibraries(dir) {
-  return readdirSync(dir)
-    .filter((name) => /^lib(ggml|llama).*\.(so|dylib)/.test(name))
-    .map((name) => join(dir, name));
+/**
+ * ggml's own libraries, by the names the binary asks for (libllama.so.0, not the links and files beside it), and its CPU variants.
+ * @param {string} messages cargo's JSON lines
+ * @returns {string[]} paths
+ */
+function ggmlLibraries(messages) {
+  const outDir = messages
+    .split('\n')
+    .filter((line) => line.includes('"build-script-executed"') && line.includes('llama-cpp-sys-2'))
+    .map((line) => JSON.parse(line).out_dir)[0];
+  if (outDir === undefined) throw new Error('build-native: cargo did not say where it built ggml');
+  const inFolder = (folder, pattern) =>
+    readdirSync(join(outDir, folder))
+      .filter((name) => pattern.test(name))
+      .map((name) => join(outDir, folder, name));
+  const linked = inFolder('lib', process.platform === 'darwin' ? /^lib(ggml|llama)[a-z-]*\.\d+\.dylib$/ : /\.so\.\d+$/);
+  return [...linked, ...inFolder('backends', /^libggml-.*\.(so|dylib)$/)];
 }
 
 /** The same rule as src/platform-triple.ts, which a plain script cannot import. */
