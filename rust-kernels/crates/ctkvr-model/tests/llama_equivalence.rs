@@ -1,5 +1,5 @@
 //! Our engine against llama.cpp's own on the same file: same next-token distributions for every family, same tokens.
-#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure is a failed test")]
 
 mod common;
 
