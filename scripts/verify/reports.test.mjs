@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { cargoTestCounts, tapCounts, vitestCounts, vitestSkips } from './reports.mjs';
-import { closingLine, summaryTable } from './summary.mjs';
+import { closingLine, countsText, summaryTable } from './summary.mjs';
 
 const cargoOutput = `
 running 3 tests
@@ -46,9 +46,10 @@ test('tap: a crash without a failed test is one failure', () => {
   expect(tapCounts('', 1)).toEqual({ passed: 0, failed: 1, skipped: 0 });
 });
 
-test('the closing line names skipped checks only when there are some', () => {
-  expect(closingLine({ passed: 3, failed: 0, skipped: 0 })).toBe('3 passed, 0 failed');
-  expect(closingLine({ passed: 3, failed: 1, skipped: 2 })).toBe('3 passed, 1 failed, 2 skipped');
+test('the closing line is nothing but passed and failed; a check also names what it skipped', () => {
+  expect(closingLine({ passed: 3, failed: 1, skipped: 2 })).toBe('3 passed, 1 failed');
+  expect(countsText({ passed: 3, failed: 0, skipped: 0 })).toBe('3 passed, 0 failed');
+  expect(countsText({ passed: 3, failed: 1, skipped: 2 })).toBe('3 passed, 1 failed, 2 skipped');
 });
 
 test('the table has one row a check, with its note', () => {

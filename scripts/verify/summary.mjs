@@ -43,7 +43,12 @@ export function summaryTable(outcomes) {
     .join('\n');
 }
 
-/** The last line, read by machines. @param {import('./reports.mjs').Counts} counts */
-export function closingLine({ passed, failed, skipped }) {
-  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+/** What a check came to. @param {import('./reports.mjs').Counts} counts */
+export function countsText(counts) {
+  return `${closingLine(counts)}${counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''}`;
+}
+
+/** The last line, read by machines: nothing more than this. @param {import('./reports.mjs').Counts} counts */
+export function closingLine({ passed, failed }) {
+  return `${passed} passed, ${failed} failed`;
 }
