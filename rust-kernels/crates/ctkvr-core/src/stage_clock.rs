@@ -1,4 +1,4 @@
-//! Where a step's attention time goes, by stage. Two clock readings an item: under 0.3 % of a decode step, so it is always on.
+//! Where a step's attention time goes, by stage. One or two clock readings an item, and an item is a good part of a head: always on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
