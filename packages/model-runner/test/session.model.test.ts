@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { estimateMemory } from '../src/index.js';
+import { estimateMemory, type Session } from '../src/index.js';
 import { capital, describeWithModel, prose, textOf } from './test-model.js';
 
 describeWithModel('session', (model) => {
@@ -182,17 +182,17 @@ describeWithModel('session', (model) => {
     session.truncate(half);
     await using fresh = model().createSession({ selector });
     await fresh.prefill(tokens.subarray(0, half));
-    const steps = { back: [] as number[], fresh: [] as number[] };
     const next = tokens.subarray(half, half + 4);
-    for await (const { logits, statistics } of session.force(next)) {
-      steps.back.push(argmax(logits), statistics.counters?.candidates ?? 0);
-    }
-    for await (const { logits, statistics } of fresh.force(next)) {
-      steps.fresh.push(argmax(logits), statistics.counters?.candidates ?? 0);
-    }
-    expect(steps.back).toEqual(steps.fresh);
+    const [back, anew] = [await forcedSteps(session, next), await forcedSteps(fresh, next)];
+    expect(back.map(({ token }) => token)).toEqual(anew.map(({ token }) => token));
     expect(session.native.indexedRange).toEqual(fresh.native.indexedRange);
-    expect(steps.back[1]).toBeGreaterThan(0);
+    // Queries that were computed in another chunk may differ in their last bits: enough to swap the last position of a probed list.
+    const { numLayers, numKvHeads } = model().info;
+    const swaps = numLayers * numKvHeads * session.selector.numProbes;
+    for (const [step, { candidates }] of back.entries()) {
+      expect(candidates).toBeGreaterThan(0);
+      expect(Math.abs(candidates - anew[step]!.candidates)).toBeLessThanOrEqual(swaps);
+    }
   });
 
   it('reads sinks and window only with the streaming selector, also far into a generation', async () => {
@@ -208,6 +208,14 @@ describeWithModel('session', (model) => {
     expect(Math.max(...perHead)).toBeLessThanOrEqual(4 + 32 + 32 + 1);
   });
 });
+
+async function forcedSteps(session: Session, next: Int32Array): Promise<{ token: number; candidates: number }[]> {
+  const steps: { token: number; candidates: number }[] = [];
+  for await (const { logits, statistics } of session.force(next)) {
+    steps.push({ token: argmax(logits), candidates: statistics.counters?.candidates ?? 0 });
+  }
+  return steps;
+}
 
 function argmax(values: Float32Array | null): number {
   if (values === null) return -1;

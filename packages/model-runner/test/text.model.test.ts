@@ -43,19 +43,31 @@ describeWithModel('text and tokens', (model) => {
   });
 
   it('streams emoji whole, though their bytes come in several tokens', async () => {
+    const { pair, length } = await emojiPair();
     await using session = model().createSession();
-    await session.prefill('😀🦊'.repeat(12));
+    await session.prefill(pair.repeat(12));
     const pieces: string[] = [];
-    for await (const event of session.generate({ maxTokens: 18, ignoreEndOfTurn: true })) pieces.push(event.text);
-    expect(pieces.join('')).toBe('😀🦊'.repeat(3));
-    expect(pieces.filter((piece) => piece === '').length).toBe(12); // tokens inside a character
+    const options = { maxTokens: 3 * length, ignoreEndOfTurn: true };
+    for await (const event of session.generate(options)) pieces.push(event.text);
+    expect(pieces.join('')).toBe(pair.repeat(3));
+    expect(pieces.filter((piece) => piece === '').length).toBe(3 * (length - 2)); // tokens inside a character
   });
 
   it('shows nothing of a character that the last token leaves incomplete', async () => {
+    const { pair, length } = await emojiPair();
     await using session = model().createSession();
-    await session.prefill('😀🦊'.repeat(12));
+    await session.prefill(pair.repeat(12));
     let text = '';
-    for await (const event of session.generate({ maxTokens: 5, ignoreEndOfTurn: true })) text += event.text;
+    for await (const event of session.generate({ maxTokens: length - 1, ignoreEndOfTurn: true })) text += event.text;
     expect(text).toBe('😀');
   });
+
+  /** Two characters that a model goes on repeating, the second of more than one token, and the tokens of both. */
+  async function emojiPair(): Promise<{ readonly pair: string; readonly length: number }> {
+    const pair = '😀🦊';
+    expect((await model().tokenize('🦊')).length).toBeGreaterThan(1);
+    const { length } = await model().tokenize(pair);
+    expect((await model().tokenize(pair.repeat(12))).length).toBe(12 * length);
+    return { pair, length };
+  }
 });
