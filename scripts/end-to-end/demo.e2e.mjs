@@ -7,7 +7,7 @@ import { root } from '../lib/paths.mjs';
 
 test('the demo finds the hidden number dense and with CTkvr, and not without retrieval', () => {
   const bin = join(root, 'apps/cli/dist/bin.js');
-  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, 'demo', '--json'], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, 'demo', '--seed', '1', '--json'], {
     encoding: 'utf8',
     timeout: 900_000,
   });

@@ -9,6 +9,7 @@ import { demoCommand } from './commands/demo.js';
 import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
 import { modelsCommand } from './commands/models.js';
+import { needlesCommand } from './commands/needles.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
 import type { ConsoleIo } from './console-io.js';
@@ -46,6 +47,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     modelsCommand,
     inspectCommand,
     fidelityCommand,
+    needlesCommand,
     serveCommand,
     benchCommand,
     demoCommand,

@@ -2,7 +2,8 @@
 import { copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { lighthouseFact, QUESTION } from '../src/demo/lighthouse.js';
+import { drawNeedle } from '../src/needles/draw-needle.js';
+import { lighthouseFact, QUESTION } from '../src/needles/lighthouse.js';
 import { ctkvr, startCtkvr } from './run-ctkvr.js';
 import { temporaryFolder } from './temporary-folder.js';
 
@@ -50,6 +51,27 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
       keysReadPerHead: expect.any(Number),
     });
     expect(two.answer).toBe(one.answer);
+  });
+
+  it('needles counts what each selector finds, and replays a seed', async () => {
+    const args = ['needles', '--text', '-', '--model', model!, '--tokens', '700', '--trials', '2', '--seed', '5'];
+    const { code, stdout } = await ctkvr([...args, '--selectors', 'ctkvr,streaming', '--json'], {
+      input: 'The sea was calm and the ship sailed on under a clear sky.\n\n'.repeat(80),
+    });
+    expect(code).toBe(0);
+    const { trials, foundByDense, selectors } = JSON.parse(stdout);
+    expect(trials).toHaveLength(2);
+    for (const [i, trial] of trials.entries()) {
+      expect(trial.number).toBe(drawNeedle(5, i).number);
+      expect(trial.tokens).toBeLessThanOrEqual(700);
+      expect(trial.dense.found).toBe(trial.dense.text.includes(String(trial.number)));
+      expect(trial.answers).toHaveLength(trial.dense.found ? 2 : 0);
+    }
+    expect(foundByDense).toBe(trials.filter((t: { dense: { found: boolean } }) => t.dense.found).length);
+    expect(foundByDense).toBeGreaterThan(0);
+    const [ctkvrCount, streamingCount] = selectors;
+    expect(ctkvrCount).toMatchObject({ selector: 'ctkvr', share: ctkvrCount.found / foundByDense });
+    expect(streamingCount.keysReadPerHead).toBeLessThan(ctkvrCount.keysReadPerHead);
   });
 
   it('a prompt beyond the context is refused with the numbers', async () => {

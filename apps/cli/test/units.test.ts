@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { hideFact } from '../src/demo/hide-fact.js';
-import { namesNumber } from '../src/demo/lighthouse.js';
 import { parseContender, withMaxSelected } from '../src/fidelity/fidelity-selectors.js';
 import { argmax, klDivergence } from '../src/fidelity/kl-divergence.js';
 import { median } from '../src/fidelity/median.js';
 import { formatBytes, formatCount, formatDuration, formatTable } from '../src/format.js';
+import { drawNeedle } from '../src/needles/draw-needle.js';
+import { hideFact } from '../src/needles/hide-fact.js';
+import { namesNumber } from '../src/needles/lighthouse.js';
 import { prefillState, renderProgress } from '../src/progress-line.js';
 import { commonPrefixLength, documentTurn } from '../src/prompt.js';
 
@@ -79,13 +80,24 @@ describe('prompt', () => {
   });
 });
 
-describe('demo', () => {
+describe('a hidden fact', () => {
   it('hides the fact between two paragraphs, near the asked depth', () => {
     const text = ['one', 'two', 'three', 'four'].join('\n\n');
     const hidden = hideFact(text, 'FACT', 0.5);
     expect(hidden.text).toBe('one\n\ntwo\n\nFACT\n\nthree\n\nfour');
     expect(hidden.text.slice(hidden.at, hidden.at + 4)).toBe('FACT');
     expect(hideFact('only one', 'FACT', 0.5).text).toBe('only one\n\nFACT');
+  });
+
+  it('draws number and depth from the seed, another pair for each trial', () => {
+    expect(drawNeedle(7, 0)).toEqual(drawNeedle(7, 0));
+    const drawn = Array.from({ length: 200 }, (_, trial) => drawNeedle(7, trial));
+    expect(new Set(drawn.map(({ number }) => number)).size).toBeGreaterThan(190);
+    for (const { number, depth } of drawn) {
+      expect(String(number)).toMatch(/^[1-9]\d{5}$/);
+      expect(depth).toBeGreaterThanOrEqual(0.2);
+      expect(depth).toBeLessThan(0.8);
+    }
   });
 
   it('recognises the number in an answer', () => {

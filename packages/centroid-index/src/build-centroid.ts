@@ -31,7 +31,7 @@ export function centroidBuilder(input: ResolvedBuildInput): (centroid: number) =
     ranking.fill(0);
     for (let head = 0; head < groupSize; head++) {
       const row = scores[head]!;
-      scoreKeys(input, centroid * groupSize + head, row);
+      scoreKeys(input, { queryRow: centroid * groupSize + head, firstPosition: region.start, out: row });
       const lse = logSumExp(row);
       for (let j = 0; j < numKeys; j++) ranking[j]! += Math.exp(row[j]! - lse);
     }
@@ -56,12 +56,15 @@ export function centroidBuilder(input: ResolvedBuildInput): (centroid: number) =
   };
 }
 
-/** Writes scale q.k of every key of the region; `queryRow` counts (centroid, head) pairs. */
-function scoreKeys(input: ResolvedBuildInput, queryRow: number, out: Float64Array): void {
-  const { keys, queries, headDim, region, scale } = input;
+/** Writes scale q.k of the keys from `firstPosition` on; `queryRow` counts (centroid, head) pairs. */
+export function scoreKeys(
+  input: ResolvedBuildInput,
+  { queryRow, firstPosition, out }: { queryRow: number; firstPosition: number; out: Float64Array },
+): void {
+  const { keys, queries, headDim, scale } = input;
   const q = queryRow * headDim;
   for (let j = 0; j < out.length; j++) {
-    const k = (region.start + j) * headDim;
+    const k = (firstPosition + j) * headDim;
     let dot = 0;
     for (let d = 0; d < headDim; d++) dot += queries[q + d]! * keys[k + d]!;
     out[j] = dot * scale;

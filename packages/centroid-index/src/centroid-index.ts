@@ -23,6 +23,11 @@ export interface CentroidIndex {
   readonly maxCandidates: number;
   /** Bytes of lists, centroid vectors and tails. */
   readonly sizeBytes: number;
+  /**
+   * How much of what queries like the last ones attend to their lists would miss, as the build measured it (see volatility.ts): 0 to 1.
+   * Where it is high, score every key instead, or ask for more.
+   */
+  readonly volatility: number;
   /** The native object behind, which also has scores, select and attend; null for the reference. */
   readonly native: NativeIndex | null;
 

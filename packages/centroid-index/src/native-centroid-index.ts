@@ -49,6 +49,10 @@ export class NativeCentroidIndex implements CentroidIndex {
     return this.native.indexBytes;
   }
 
+  get volatility(): number {
+    return this.native.volatility;
+  }
+
   list(centroid: number): Uint32Array {
     this.#checkCentroid(centroid, 'list');
     return this.native.list(centroid);

@@ -24,6 +24,7 @@ export interface NativeIndex {
   readonly numTokens: number;
   readonly numCentroids: number;
   readonly indexBytes: number;
+  readonly volatility: number;
   list(centroid: number): Uint32Array;
   tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };

@@ -15,6 +15,7 @@ import type { CentroidIndex, CentroidTail } from './centroid-index.js';
 import { highestScores } from './highest-scores.js';
 import { Int8Rows } from './int8-rows.js';
 import { unitVectors } from './unit-vectors.js';
+import { measureVolatility } from './volatility.js';
 
 /** The coarse step of a probe keeps this many times numProbes centroids for the fine step. */
 const coarseFactor = 8;
@@ -31,6 +32,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   readonly numProbed: number;
   readonly maxCandidates: number;
   readonly #scale: number;
+  #volatility = 0;
   #lists: Uint32Array[] = [];
   /** [numCentroids, headDim] */
   readonly #pooled: Int8Rows;
@@ -76,7 +78,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.#marks = new Uint8Array(numKeys);
   }
 
-  /** Builds centroids one by one: call it numCentroids times. Each call is O(numTokens * groupSize * headDim). */
+  /** Builds centroids one by one, then measures the volatility; between two yields lie O(numTokens * groupSize * headDim). */
   static *build(input: ResolvedBuildInput): Generator<void, ReferenceCentroidIndex> {
     const index = new ReferenceCentroidIndex(input);
     const buildCentroid = centroidBuilder(input);
@@ -84,7 +86,17 @@ export class ReferenceCentroidIndex implements CentroidIndex {
       index.#add(centroid, input, buildCentroid(centroid));
       yield;
     }
+    const out = new Uint32Array(index.maxCandidates);
+    const candidatesAmong = (query: Float32Array, numCentroids: number) => {
+      const centroids = Uint32Array.from(index.#nearest(query, numCentroids), ({ centroid }) => centroid);
+      return out.subarray(0, index.candidates({ centroids, out }));
+    };
+    index.#volatility = yield* measureVolatility({ input, candidatesAmong });
     return index;
+  }
+
+  get volatility(): number {
+    return this.#volatility;
   }
 
   #add(centroid: number, { queries }: ResolvedBuildInput, built: ReturnType<ReturnType<typeof centroidBuilder>>): void {
@@ -145,10 +157,21 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.#checkQuery(query, op);
     checkCapacity(centroids.length, this.numProbed, { op, name: 'centroids' });
     checkCapacity(similarities.length, this.numProbed, { op, name: 'similarities' });
+    const nearest = this.#nearest(query, this.numCentroids);
+    nearest.forEach(({ centroid, similarity }, i) => {
+      centroids[i] = centroid;
+      similarities[i] = similarity;
+    });
+    return nearest.length;
+  }
+
+  /** The numProbed nearest of the first `numCentroids` centroids, best first. */
+  #nearest(query: Float32Array, numCentroids: number): { readonly centroid: number; readonly similarity: number }[] {
     const { groupSize, headDim } = this;
     unitVectors({ query, headDim, unit: this.#queryUnit, pooled: this.#queryPooled });
-    for (let c = 0; c < this.numCentroids; c++) this.#coarse[c] = this.#pooled.dot(c, this.#queryPooled);
-    const near = highestScores(this.#coarse, Math.min(this.numCentroids, coarseFactor * this.numProbed));
+    const coarse = this.#coarse.subarray(0, numCentroids);
+    for (let c = 0; c < numCentroids; c++) coarse[c] = this.#pooled.dot(c, this.#queryPooled);
+    const near = highestScores(coarse, Math.min(numCentroids, coarseFactor * this.numProbed));
     const similarity = new Float64Array(near.length);
     near.forEach((c, i) => {
       let sum = 0;
@@ -159,11 +182,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     });
     // `near` ascends, so the smaller place is the smaller id.
     const best = highestScores(similarity, this.numProbed).sort((a, b) => similarity[b]! - similarity[a]! || a - b);
-    best.forEach((place, i) => {
-      centroids[i] = near[place]!;
-      similarities[i] = similarity[place]!;
-    });
-    return best.length;
+    return Array.from(best, (place) => ({ centroid: near[place]!, similarity: similarity[place]! }));
   }
 
   candidates({ centroids, out }: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {

@@ -13,6 +13,7 @@ describe('resolveSelectorOptions', () => {
       numProbes: 4,
       maxSelected: 512,
       tail: true,
+      exactShare: 0.08,
       denseBelow: 4096,
     });
   });
@@ -22,7 +23,7 @@ describe('resolveSelectorOptions', () => {
       numProbes: 3,
       maxSelected: undefined as unknown as number,
     });
-    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false });
+    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
   });
   it.each([
     [0, 100, 100],
@@ -50,6 +51,8 @@ describe('resolveSelectorOptions', () => {
     ['listLength', 2 ** 31],
     ['maxSelected', -1],
     ['tail', 'yes'],
+    ['exactShare', 1.5],
+    ['exactShare', Number.NaN],
     ['selector', 'best'],
     ['preset', 'fast'],
     ['preset', 'toString'],

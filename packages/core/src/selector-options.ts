@@ -29,6 +29,11 @@ export interface SelectorOptions {
   readonly maxSelected: number;
   /** Whether what is not read is represented by the nearest centroid's tail. Default true. */
   readonly tail: boolean;
+  /**
+   * Share of all KV heads, over the layers, whose every key is scored: those in which neighbouring queries want different keys, as the
+   * build measures it. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
+   */
+  readonly exactShare: number;
   /** Sequences shorter than this many tokens decode densely: retrieval cannot win there. Default 4096. */
   readonly denseBelow: number;
 }
@@ -42,6 +47,7 @@ const balanced: SelectorOptions = {
   numProbes: 4,
   maxSelected: 512,
   tail: true,
+  exactShare: 0.08,
   denseBelow: 4096,
 };
 
@@ -50,7 +56,15 @@ export const UNBOUNDED = 0x7fff_ffff;
 
 const presets: Record<PresetName, SelectorOptions> = {
   balanced,
-  paper: { ...balanced, numCentroids: 256, listLength: 1024, numProbes: 1, maxSelected: 1024, tail: false },
+  paper: {
+    ...balanced,
+    numCentroids: 256,
+    listLength: 1024,
+    numProbes: 1,
+    maxSelected: 1024,
+    tail: false,
+    exactShare: 0,
+  },
   exact: {
     ...balanced,
     numCentroids: 8,
@@ -58,6 +72,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     numProbes: 8,
     maxSelected: 0,
     tail: false,
+    exactShare: 0,
     denseBelow: 0,
   },
 };
@@ -87,6 +102,10 @@ export function resolveSelectorOptions(
     throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
   }
   for (const [field, min] of integerFields) checkInteger(field, resolved[field], min);
+  const { exactShare } = resolved;
+  if (typeof exactShare !== 'number' || !(exactShare >= 0 && exactShare <= 1)) {
+    throw invalid('exactShare', 'a number from 0 to 1', exactShare);
+  }
   if (typeof resolved.tail !== 'boolean') throw invalid('tail', 'true or false', resolved.tail);
   return resolved;
 }

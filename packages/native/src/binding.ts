@@ -181,6 +181,8 @@ export interface NativeCentroidIndex {
   readonly numTokens: number;
   readonly numCentroids: number;
   readonly indexBytes: number;
+  /** How much the lists would miss, 0 to 1. */
+  readonly volatility: number;
   /** Positions of centroid c, ascending. */
   list(centroid: number): Uint32Array;
   /** lse f32 [groupSize], value and key f32 [groupSize, headDim] (dequantised). */

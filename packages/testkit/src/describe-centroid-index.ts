@@ -10,6 +10,7 @@ import { type ConformanceOptions, conformanceTests } from './conformance-skip.js
 import { errorBudget, headScale, int8Budget } from './error-budget.js';
 import { groupsOf, naiveInt8 } from './naive.js';
 import { naiveHead } from './naive-head.js';
+import { naiveVolatility } from './naive-volatility.js';
 
 /** What the suite needs of an index; `CentroidIndex` of @ctkvr/centroid-index has it. */
 export interface CentroidIndexSubject {
@@ -19,6 +20,7 @@ export interface CentroidIndexSubject {
   readonly maxCandidates: number;
   readonly region: IndexedRegion;
   readonly sizeBytes: number;
+  readonly volatility: number;
   list(centroid: number): Uint32Array;
   tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
   probe(input: { query: Float32Array; centroids: Uint32Array; similarities: Float32Array }): number;
@@ -120,6 +122,17 @@ export function describeCentroidIndex(
           const union = [...new Set(ids.flatMap((c) => Array.from(index.list(c))))].sort((a, b) => a - b);
           expect(Array.from(out.subarray(0, count)), `union of ${ids}`).toEqual(union);
         }
+        index.close();
+      });
+
+      test(`${name}: the volatility is what older lists miss`, async () => {
+        // All centroids are probed: which are nearest is another test's matter.
+        const numProbes = oracle.centroids.length;
+        const index = await build({ ...conformance, options: { ...options, numProbes } });
+        const lists = oracle.centroids.map((_, c) => Array.from(index.list(c)));
+        const expected = naiveVolatility(data, { region: index.region, lists });
+        // A missed weight is off by its budget, and so is the root of the mean of their squares.
+        expectNear([index.volatility], [expected], 2 * budget.weight + 1e-6, 'volatility');
         index.close();
       });
 

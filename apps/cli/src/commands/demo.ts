@@ -1,18 +1,20 @@
 /** `ctkvr demo`: shows on a real model and a real book what retrieval is for. */
+import { randomInt } from 'node:crypto';
 import { DEFAULT_MODEL, readMobyDick } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { type CommandContext, type RunAction, SilentExit } from '../command-context.js';
 import { note, print, printJson } from '../console-io.js';
-import { lighthouseFact } from '../demo/lighthouse.js';
 import { askThrice, type DemoAnswer, makeTask, readTask } from '../demo/run-demo.js';
 import { exitCodes } from '../exit-codes.js';
 import { formatCount, formatDuration, formatTable } from '../format.js';
+import { lighthouseFact } from '../needles/lighthouse.js';
 import { openModel } from '../open-model.js';
 import { integer } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 
 interface DemoFlags {
   readonly threads: number;
+  readonly seed?: number;
   readonly json: boolean;
 }
 
@@ -22,6 +24,11 @@ export function demoCommand(run: RunAction): Command {
       'Hide a fact in a long text and ask for it with dense attention, with CTkvr, and with the recent window only',
     )
     .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
+    .option(
+      '--seed <number>',
+      'number and depth are drawn from it (default: a new one each time, printed with --json)',
+      integer(0, 0xffff_ffff),
+    )
     .option('--json', 'print what was measured as JSON', false)
     .action((flags: DemoFlags) => run((context) => demo(flags, context)));
 }
@@ -31,7 +38,8 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   const progress = new ProgressLine(io);
   const book = await readMobyDick({ signal, onProgress: progress.onDownload }).finally(() => progress.clear());
   await using model = await openModel({ model: DEFAULT_MODEL, threads: flags.threads }, { progress, signal });
-  const task = await makeTask(model, book);
+  const seed = flags.seed ?? randomInt(2 ** 32);
+  const task = await makeTask(model, book, seed);
   const numTokens = task.prompt.tokens.length;
   await say(
     `${model.info.name ?? DEFAULT_MODEL} reads the beginning of Moby Dick, ${formatCount(numTokens)} tokens, on ${model.numThreads} threads.\n` +
@@ -54,6 +62,7 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
     await printJson(io, {
       model: DEFAULT_MODEL,
       tokens: numTokens,
+      seed,
       factAt: task.factAt,
       number: task.number,
       prefillMs,

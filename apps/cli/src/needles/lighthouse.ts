@@ -1,4 +1,4 @@
-/** The fact the demo hides, and the question that asks for it. The wording is one that a model of 135 million parameters answers when it reads everything. */
+/** The fact that is hidden, and the question that asks for it. The wording is one that a model of 135 million parameters answers when it reads everything. */
 
 export const QUESTION = 'What is the special magic number of the lighthouse?';
 

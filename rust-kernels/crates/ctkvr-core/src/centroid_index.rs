@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, Result};
 use crate::kernels::{Gemm, Kernels, Rows};
 use crate::panels::{BLOCK, transpose, widen_rows};
-use crate::posting_lists::{self, PostingLists};
+use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
 use crate::top_k::TopK;
+use crate::volatility::{RegionWeights, VolatilityMeter};
 
 /// Centroids that the coarse pass keeps for each one probed.
 const COARSE_PER_PROBE: usize = 8;
@@ -31,6 +32,10 @@ pub struct BuildInput<'a> {
     pub group: usize,
     pub list_len: usize,
     pub tail: bool,
+    /// Keys that are read whatever the index says (sinks, window), and how many centroids a decode step will visit: what
+    /// [`CentroidIndex::volatility`] is measured with.
+    pub always: [Rows<'a>; 2],
+    pub num_probes: usize,
 }
 
 /// One KV head's index. Immutable once built.
@@ -45,6 +50,7 @@ pub struct CentroidIndex {
     unit: QuantisedRows,
     lists: PostingLists,
     tail: Option<Tail>,
+    volatility: f32,
 }
 
 /// What is not in a centroid's list, per query head: row `c * group + h`.
@@ -79,34 +85,58 @@ impl CentroidIndex {
         let scale = 1.0 / (d as f32).sqrt();
         let (unit, pooled) = normalise_all(input.queries, group, d);
         let rows = num_centroids * group;
-        let mut tail = input.tail.then(|| Tail {
+        let tail = input.tail.then(|| Tail {
             base: vec![f32::NEG_INFINITY; rows],
             value: QuantisedRows::zeros(rows, d),
             key: QuantisedRows::zeros(rows, d),
         });
-        let mut encoded = Vec::with_capacity(num_centroids);
+        let lists = PostingLists::default();
+        let mut index = Self { start: input.start, len: n, group, head_dim: d, pooled, unit, lists, tail, volatility: 0.0 };
         check_finite("queries", input.queries)?;
         let mut pass = Pass::new(kernels, input, scale)?;
         let per_pass = (ROWS_PER_PASS / group).max(1);
+        let mut meter = VolatilityMeter::new(kernels, input.always, num_centroids, input.num_probes, per_pass);
         for first in (0..num_centroids).step_by(per_pass) {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             let count = per_pass.min(num_centroids - first);
             if n == 0 {
-                encoded.extend((0..count).map(|_| Vec::new()));
+                (0..count).for_each(|_| index.lists.push(&[]));
                 continue;
             }
-            pass.score(&input.queries[first * group * d..(first + count) * group * d]);
-            for c in 0..count {
-                encoded.push(pass.list(c, group, input.list_len));
+            let queries = &input.queries[first * group * d..(first + count) * group * d];
+            pass.score(queries);
+            for (c, query) in queries.chunks_exact(group * d).enumerate() {
+                if meter.samples(first + c) {
+                    meter.add(&index, first + c, query, &pass.region_weights(c, group));
+                }
             }
-            if let Some(tail) = tail.as_mut().filter(|_| input.list_len < n) {
-                pass.tail(&input.queries[first * group * d..], first * group, tail);
+            for c in 0..count {
+                index.lists.push(pass.list(c, group, input.list_len));
+            }
+            if let Some(tail) = index.tail.as_mut().filter(|_| input.list_len < n) {
+                pass.tail(queries, first * group, tail);
             }
         }
-        let lists = PostingLists::from_encoded(encoded.into_iter());
-        Ok(Self { start: input.start, len: n, group, head_dim: d, pooled, unit, lists, tail })
+        index.lists.shrink();
+        index.volatility = meter.volatility();
+        Ok(index)
+    }
+
+    /// How much decode queries will miss that the tail cannot stand for; see [`VolatilityMeter::volatility`].
+    pub fn volatility(&self) -> f32 {
+        self.volatility
+    }
+
+    /// First indexed position.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Drops the lists: from now on the index only says what stands for the keys whose values are not read.
+    pub(crate) fn drop_lists(&mut self) {
+        self.lists = PostingLists::default();
     }
 
     pub fn num_centroids(&self) -> usize {
@@ -142,12 +172,27 @@ impl CentroidIndex {
         scratch: &mut ProbeScratch,
         out: &mut Vec<(f32, u32)>,
     ) -> usize {
-        let (d, num_centroids) = (self.head_dim, self.num_centroids());
+        let bytes = self.probe_among(kernels, query, self.num_centroids(), num_probes, scratch, out);
+        self.prefetch(kernels, out);
+        bytes
+    }
+
+    /// Probes the first `num_centroids` centroids, at least one.
+    pub(crate) fn probe_among(
+        &self,
+        kernels: &Kernels,
+        query: &[f32],
+        num_centroids: usize,
+        num_probes: usize,
+        scratch: &mut ProbeScratch,
+        out: &mut Vec<(f32, u32)>,
+    ) -> usize {
+        let d = self.head_dim;
         scratch.unit_query.clear();
         scratch.unit_query.extend_from_slice(query);
         scratch.pooled_query.resize(d, 0.0);
         pool(&mut scratch.unit_query, &mut scratch.pooled_query);
-        scratch.similarities.resize(num_centroids.max(COARSE_PER_PROBE * num_probes * self.group), 0.0);
+        scratch.similarities.resize(scratch.similarities.len().max(num_centroids), 0.0);
         let similarities = &mut scratch.similarities;
         // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
         unsafe {
@@ -155,7 +200,9 @@ impl CentroidIndex {
             (kernels.score_codes)(scratch.pooled_query.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
         }
         scratch.order.clear();
-        scratch.order.extend(similarities.iter().zip(&self.pooled.scales).enumerate().map(|(c, (s, scale))| (s * scale, c as u32)));
+        scratch.order.extend(
+            similarities[..num_centroids].iter().zip(&self.pooled.scales).enumerate().map(|(c, (s, scale))| (s * scale, c as u32)),
+        );
         let keep = (COARSE_PER_PROBE.saturating_mul(num_probes)).min(num_centroids);
         keep_best(&mut scratch.order, keep);
         for &(_, c) in &scratch.order {
@@ -180,7 +227,6 @@ impl CentroidIndex {
         keep_best(&mut scratch.order, num_probes.min(num_centroids));
         out.clear();
         out.extend_from_slice(&scratch.order);
-        self.prefetch(kernels, out);
         num_centroids * (d + 4) + keep * self.group * (d + 4)
     }
 
@@ -188,7 +234,7 @@ impl CentroidIndex {
     fn prefetch(&self, kernels: &Kernels, probes: &[(f32, u32)]) {
         // SAFETY: the bytes are the index's own.
         unsafe {
-            for &(_, c) in probes {
+            for &(_, c) in probes.iter().filter(|(_, c)| (*c as usize) < self.lists.len()) {
                 let list = self.lists.encoded(c as usize);
                 (kernels.prefetch)(list.as_ptr(), list.len());
             }
@@ -210,7 +256,7 @@ impl CentroidIndex {
         let mut bytes = 0;
         for &(_, c) in probes {
             self.lists.for_each(c as usize, |p| marks[p] = MARK);
-            bytes += self.lists.encoded_len(c as usize);
+            bytes += self.lists.encoded(c as usize).len();
         }
         out.clear();
         out.reserve(bytes + 64);
@@ -404,8 +450,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The encoded list of the pass's c-th centroid; its positions' weights become 0, so that what remains is the tail.
-    fn list(&mut self, c: usize, group: usize, list_len: usize) -> Vec<u8> {
+    /// What the pass's c-th centroid attends to.
+    fn region_weights(&self, c: usize, group: usize) -> RegionWeights<'_> {
+        let rows = c * group..(c + 1) * group;
+        RegionWeights {
+            weights: &self.weights[rows.start * self.stride..rows.end * self.stride],
+            stride: self.stride,
+            num_keys: self.n,
+            maxima: &self.maxima[rows.clone()],
+            sums: &self.sums[rows],
+        }
+    }
+
+    /// The list of the pass's c-th centroid; its positions' weights become 0, so that what remains is the tail.
+    fn list(&mut self, c: usize, group: usize, list_len: usize) -> &[u32] {
         self.scores.clear();
         self.scores.resize(self.n, 0.0);
         for r in c * group..(c + 1) * group {
@@ -420,7 +478,7 @@ impl<'a> Pass<'a> {
             let row = &mut self.weights[r * self.stride..r * self.stride + self.n];
             self.selected.iter().for_each(|&p| row[p as usize] = 0.0);
         }
-        posting_lists::encode(&self.selected)
+        &self.selected
     }
 
     /// Fills the tails of the pass's rows, `first_row` on; `queries` are theirs, unscaled.

@@ -398,6 +398,7 @@ impl CpuAttention {
         if let Some(error) = first_error {
             return Err(error);
         }
+        score_all_of_most_volatile(&mut heads, sequence.selector.exact_share);
         let bytes = heads.iter().map(|h| h.bytes()).sum();
         let options = sequence.selector.clone();
         sequence.index = Some(Arc::new(SequenceIndex { start: region.start, end: region.end, heads, bytes, options }));
@@ -434,12 +435,22 @@ impl CpuAttention {
                     group,
                     list_len: options.posting_list_len(region.len()),
                     tail: options.tail,
+                    always: [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)],
+                    num_probes: options.num_probes,
                 };
                 let index = CentroidIndex::build(self.kernels, &input, cancel)?;
-                Ok(Box::new(Ctkvr { index, num_probes: options.num_probes, tail: options.tail }))
+                Ok(Box::new(Ctkvr::new(index, options)))
             }
         }
     }
+}
+
+/// Makes the `share` of the heads whose selection would miss most score every key (ties: the earlier head).
+fn score_all_of_most_volatile(heads: &mut [Box<dyn HeadSelector>], share: f64) {
+    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].volatility() > 0.0).collect();
+    order.sort_by(|&a, &b| heads[b].volatility().total_cmp(&heads[a].volatility()));
+    order.truncate((share * heads.len() as f64).round() as usize);
+    order.iter().for_each(|&i| heads[i].score_all());
 }
 
 fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters {

@@ -110,6 +110,7 @@ impl HeadDecode {
         self.proposal.num_probed = 0;
         self.proposal.bytes_read = 0;
         self.proposal.has_rest = false;
+        self.proposal.rest_is_scored = false;
         self.proposal.union_time = Duration::ZERO;
         self.proposal.candidates = Candidates::None;
         if let Some(selector) = selector {
@@ -301,7 +302,9 @@ impl HeadDecode {
         if rest == f32::NEG_INFINITY {
             return 1.0 / (1.0 + (max - read).exp() * sum);
         }
-        total.add_uniform(h, rest, 1.0, value);
+        if !self.proposal.rest_is_scored {
+            total.add_uniform(h, rest, 1.0, value);
+        }
         total.add_uniform(h, max, sum, value);
         (read - total.lse(h)).exp()
     }

@@ -87,9 +87,11 @@ impl HeadIndex {
             group,
             list_len: options.posting_list_len(region.len()),
             tail: options.tail,
+            always: [kv.keys(0, region.start), kv.keys(region.end, num_tokens - region.end)],
+            num_probes: options.num_probes,
         };
         let index = CentroidIndex::build(kernels, &build, cancel)?;
-        let ctkvr = Ctkvr { index, num_probes: options.num_probes, tail: options.tail };
+        let ctkvr = Ctkvr::new(index, options);
         let options = options.clone();
         Ok(Self { kernels, kv, num_tokens, head_dim: d, group, options, region, ctkvr, queries: input.queries.to_vec() })
     }
@@ -100,6 +102,11 @@ impl HeadIndex {
 
     pub fn num_centroids(&self) -> usize {
         self.queries.len() / (self.group * self.head_dim)
+    }
+
+    /// How much decode queries will miss that the tail cannot stand for, as the build measured it: 0 to 1. See `volatility.rs`.
+    pub fn volatility(&self) -> f32 {
+        self.ctkvr.index.volatility()
     }
 
     /// Bytes of the index, keys and values apart.

@@ -23,6 +23,7 @@ mod slab;
 mod stage_clock;
 mod team;
 mod top_k;
+mod volatility;
 
 pub use backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,

@@ -17,7 +17,7 @@ pub enum SelectorKind {
 }
 
 /// Settings of one sequence's selector. Field meanings: packages/core/src/selector-options.ts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SelectorOptions {
     pub kind: SelectorKind,
     pub num_sink_tokens: usize,
@@ -29,6 +29,8 @@ pub struct SelectorOptions {
     /// 0 = all candidates.
     pub max_selected: usize,
     pub tail: bool,
+    /// Share of the (layer, KV head) pairs for which every key is scored, 0 to 1.
+    pub exact_share: f64,
     pub dense_below: usize,
 }
 
@@ -44,6 +46,7 @@ impl SelectorOptions {
             num_probes: 4,
             max_selected: 512,
             tail: true,
+            exact_share: 0.0,
             dense_below: 0,
         }
     }
@@ -62,6 +65,10 @@ impl SelectorOptions {
             if value == 0 {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
             }
+        }
+        if !(0.0..=1.0).contains(&self.exact_share) {
+            let actual = self.exact_share.to_string();
+            return Err(Error::InvalidOption { option: "exactShare", expected: "from 0 to 1".into(), actual });
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! about a quarter of u32 positions. Neighbouring positions are read together, so lists are ascending anyway.
 
 /// Lists of positions relative to the first indexed position.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PostingLists {
     /// Gaps to the previous position (to -1 for the first), 1..=255; a 0 byte adds 255 and the gap goes on.
     bytes: Vec<u8>,
@@ -10,33 +10,37 @@ pub(crate) struct PostingLists {
     offsets: Vec<u32>,
 }
 
-/// One encoded list, made by a builder thread.
-pub(crate) fn encode(ascending: &[u32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ascending.len() + ascending.len() / 16);
-    let mut next = 0;
-    for &position in ascending {
-        debug_assert!(position >= next, "positions ascend without repeats");
-        let mut gap = position + 1 - next;
-        while gap > 255 {
-            bytes.push(0);
-            gap -= 255;
-        }
-        bytes.push(gap as u8);
-        next = position + 1;
+impl Default for PostingLists {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), offsets: vec![0] }
     }
-    bytes
 }
 
 impl PostingLists {
-    /// Joins encoded lists.
-    pub(crate) fn from_encoded(lists: impl Iterator<Item = Vec<u8>>) -> Self {
-        let mut all = Self { bytes: Vec::new(), offsets: vec![0] };
-        for list in lists {
-            all.bytes.extend_from_slice(&list);
-            all.offsets.push(all.bytes.len() as u32);
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Adds a list of ascending positions behind the others.
+    pub(crate) fn push(&mut self, ascending: &[u32]) {
+        let mut next = 0;
+        for &position in ascending {
+            debug_assert!(position >= next, "positions ascend without repeats");
+            let mut gap = position + 1 - next;
+            while gap > 255 {
+                self.bytes.push(0);
+                gap -= 255;
+            }
+            self.bytes.push(gap as u8);
+            next = position + 1;
         }
-        all.bytes.shrink_to_fit();
-        all
+        self.offsets.push(self.bytes.len() as u32);
+    }
+
+    /// Gives back memory that further lists would have taken.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.offsets.shrink_to_fit();
     }
 
     /// Calls `f` with every position of list c, ascending.
@@ -51,10 +55,6 @@ impl PostingLists {
                 f(next - 1);
             }
         }
-    }
-
-    pub(crate) fn encoded_len(&self, c: usize) -> usize {
-        self.encoded(c).len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -76,7 +76,10 @@ mod tests {
         #[test]
         fn lists_come_back(lists in prop::collection::vec(prop::collection::btree_set(0u32..5000, 0..300), 0..5)) {
             let plain: Vec<Vec<u32>> = lists.into_iter().map(|l| l.into_iter().collect()).collect();
-            let stored = PostingLists::from_encoded(plain.iter().map(|l| encode(l)));
+            let mut stored = PostingLists::default();
+            plain.iter().for_each(|list| stored.push(list));
+            stored.shrink();
+            prop_assert_eq!(stored.len(), plain.len());
             for (c, list) in plain.iter().enumerate() {
                 let mut back = Vec::new();
                 stored.for_each(c, |p| back.push(p as u32));
@@ -88,7 +91,8 @@ mod tests {
     #[test]
     fn gaps_at_the_edge_of_a_byte() {
         let plain = [0, 254, 255, 510, 766, 767 + 510];
-        let stored = PostingLists::from_encoded([encode(&plain)].into_iter());
+        let mut stored = PostingLists::default();
+        stored.push(&plain);
         let mut back = Vec::new();
         stored.for_each(0, |p| back.push(p as u32));
         assert_eq!(back, plain);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::kernels::Kernels;
+use crate::options::SelectorOptions;
 
 /// Which positions of the indexed region get exact scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +31,8 @@ pub(crate) struct Proposal {
     pub(crate) has_rest: bool,
     pub(crate) rest_lse: Vec<f32>,
     pub(crate) rest_value: Vec<f32>,
+    /// Whether what `rest_lse` counts is among the candidates too, so that only `rest_value` is wanted.
+    pub(crate) rest_is_scored: bool,
     /// Time spent joining lists.
     pub(crate) union_time: Duration,
     probes: Vec<(f32, u32)>,
@@ -49,6 +52,12 @@ pub(crate) struct Query<'a> {
 pub(crate) trait HeadSelector: Send + Sync {
     /// Chooses what to score. `out` keeps its memory between calls.
     fn propose(&self, query: &Query, out: &mut Proposal);
+    /// How much its choice will miss, to compare heads by; 0 for one that does not choose.
+    fn volatility(&self) -> f32 {
+        0.0
+    }
+    /// From now on every key gets an exact score.
+    fn score_all(&mut self) {}
     /// Bytes held.
     fn bytes(&self) -> usize;
 }
@@ -80,27 +89,57 @@ impl HeadSelector for ExactTopK {
 /// Centroid then token indexing: the union of the nearest centroids' lists, and the nearest one's tail.
 pub(crate) struct Ctkvr {
     pub(crate) index: CentroidIndex,
-    pub(crate) num_probes: usize,
-    pub(crate) tail: bool,
+    num_probes: usize,
+    tail: bool,
+    /// Every key is scored; the index only says what stands for those whose values are not read.
+    scores_all: bool,
+}
+
+impl Ctkvr {
+    pub(crate) fn new(index: CentroidIndex, options: &SelectorOptions) -> Self {
+        Self { index, num_probes: options.num_probes, tail: options.tail, scores_all: false }
+    }
+
+    /// The lists of the probed centroids, joined.
+    fn join(&self, query: &Query, out: &mut Proposal) {
+        let started = Instant::now();
+        out.bytes_read += self.index.union(query.kernels, &out.probes, &mut out.scratch, &mut out.positions);
+        out.union_time = started.elapsed();
+        out.candidates = Candidates::Listed;
+    }
+
+    /// What centroid c's list leaves out; when every key is scored, only its mean value.
+    fn add_tail(&self, c: usize, query: &Query, out: &mut Proposal) {
+        out.has_rest = true;
+        out.rest_lse.clear();
+        out.rest_lse.resize(self.index.group(), f32::NEG_INFINITY);
+        out.rest_value.clear();
+        out.rest_value.resize(query.query.len(), 0.0);
+        out.bytes_read += self.index.tail(query.kernels, c, query.scaled, &mut out.rest_lse, &mut out.rest_value);
+        out.rest_is_scored = self.scores_all;
+    }
 }
 
 impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
         out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
-        let started = Instant::now();
-        out.bytes_read += self.index.union(query.kernels, &out.probes, &mut out.scratch, &mut out.positions);
-        out.union_time = started.elapsed();
-        out.candidates = Candidates::Listed;
         out.num_probed = out.probes.len();
-        out.has_rest = self.tail;
-        if self.tail {
-            out.rest_lse.clear();
-            out.rest_lse.resize(self.index.group(), f32::NEG_INFINITY);
-            out.rest_value.clear();
-            out.rest_value.resize(query.query.len(), 0.0);
-            let nearest = out.probes[0].1 as usize;
-            out.bytes_read += self.index.tail(query.kernels, nearest, query.scaled, &mut out.rest_lse, &mut out.rest_value);
+        if self.scores_all {
+            out.candidates = Candidates::Region;
+        } else {
+            self.join(query, out);
         }
+        if self.tail {
+            self.add_tail(out.probes[0].1 as usize, query, out);
+        }
+    }
+    fn volatility(&self) -> f32 {
+        self.index.volatility()
+    }
+    fn score_all(&mut self) {
+        self.scores_all = true;
+        self.num_probes = 1;
+        self.index.drop_lists();
     }
     fn bytes(&self) -> usize {
         self.index.bytes()

@@ -145,6 +145,7 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         num_probes: 3,
         max_selected: 32,
         tail: true,
+        exact_share: 0.0,
         dense_below: 0,
     }
 }
@@ -247,6 +248,42 @@ fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
         }
     }
     assert!(mass[0] < mass[1] && mass[1] <= mass[2] + 1e-6, "streaming, ctkvr, oracle: {mass:?}");
+}
+
+/// Heads that score every key read what the oracle reads; with no limit of values, everything.
+#[test]
+fn exact_heads_score_every_key() {
+    let text = Text::new(10, 1100);
+    let num_heads = (SHAPE.num_layers * SHAPE.num_kv_heads) as u64;
+    let region = 1024 - 32 - 4;
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
+        let decoded = |exact_share: f64, max_selected: usize| {
+            let selector = SelectorOptions { exact_share, max_selected, list_len: 40, ..options(SelectorKind::Ctkvr) };
+            let id = prefilled(&attention, 2, &text, &[1024], selector);
+            let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+            let (out, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
+            (out, counters[0].expect("decode counts"), report.index_bytes)
+        };
+        let (out, all, _) = decoded(1.0, 0);
+        assert_dense(&out, 0, &text, 1024, kernels.name);
+        assert_eq!((all.candidates, all.selected), (num_heads * region, num_heads * region));
+        let (_, none, bytes) = decoded(0.0, 32);
+        assert!(none.candidates <= num_heads * 3 * 40);
+        let (_, one, fewer_bytes) = decoded(0.25, 32);
+        assert!(one.candidates > region && one.candidates <= region + (num_heads - 1) * 3 * 40, "{} candidates", one.candidates);
+        assert_eq!(one.selected, num_heads * 32);
+        assert!(one.measured_mass > none.measured_mass);
+        assert!(fewer_bytes < bytes, "an exact head keeps no lists");
+        let (_, oracle, _) = decoded(1.0, 32);
+        let estimate = oracle.estimated_mass / (num_heads as f64 * SHAPE.group_size() as f64);
+        let mass = oracle.measured_mass / (num_heads as f64 * SHAPE.group_size() as f64);
+        // Everything was scored: the estimate is off by f32 rounding of 1,000 weights alone.
+        assert!((estimate - mass).abs() < 1e-4, "{estimate} for {mass}");
+    }
 }
 
 #[test]

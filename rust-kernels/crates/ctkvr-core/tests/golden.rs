@@ -41,6 +41,7 @@ fn options(v: &Value) -> SelectorOptions {
         num_probes: integer(&v["numProbes"]),
         max_selected: integer(&v["maxSelected"]),
         tail: v["tail"].as_bool().expect("a flag"),
+        exact_share: 0.0,
         dense_below: 0,
     }
 }

@@ -60,6 +60,12 @@ impl NativeCentroidIndex {
         Ok(self.index()?.bytes() as f64)
     }
 
+    /// How much the lists would miss, 0 to 1.
+    #[napi(getter, catch_unwind)]
+    pub fn volatility(&self) -> napi::Result<f64> {
+        Ok(f64::from(self.index()?.volatility()))
+    }
+
     /// Positions of a centroid's list, ascending.
     #[napi(catch_unwind)]
     pub fn list(&self, centroid: u32) -> napi::Result<Uint32Array> {

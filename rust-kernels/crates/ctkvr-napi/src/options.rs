@@ -17,6 +17,7 @@ pub struct JsSelectorOptions {
     pub num_probes: u32,
     pub max_selected: u32,
     pub tail: bool,
+    pub exact_share: f64,
     pub dense_below: u32,
 }
 
@@ -40,6 +41,7 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             num_probes: options.num_probes as usize,
             max_selected: options.max_selected as usize,
             tail: options.tail,
+            exact_share: options.exact_share,
             dense_below: options.dense_below as usize,
         })
     }

@@ -1,0 +1,83 @@
+/** `ctkvr needles`: whether a selector finds what dense attention finds, counted over many hidden facts. */
+import { Command, Option } from 'commander';
+import type { CommandContext, RunAction } from '../command-context.js';
+import { print, printJson } from '../console-io.js';
+import { type FidelityContender, fidelitySelectors, parseContender } from '../fidelity/fidelity-selectors.js';
+import { formatBytes, formatCount, formatTable } from '../format.js';
+import { measureNeedles, type NeedleReport, type NeedleTrial } from '../needles/measure-needles.js';
+import { openModel } from '../open-model.js';
+import { addModelOptions, integer, listOf, type ModelOptions } from '../parse-options.js';
+import { ProgressLine, prefillState } from '../progress-line.js';
+import { readDocuments } from '../read-document.js';
+
+interface NeedlesFlags extends ModelOptions {
+  readonly text: string;
+  readonly tokens: number;
+  readonly trials: number;
+  readonly seed: number;
+  readonly selectors: FidelityContender[];
+  readonly json: boolean;
+}
+
+export function needlesCommand(run: RunAction): Command {
+  const command = new Command('needles').description(
+    'Hide one number after another in a long text and count how often each selector finds those that dense attention finds',
+  );
+  addModelOptions(command);
+  return command
+    .requiredOption('--text <file>', 'UTF-8 text, or - for standard input; its beginning is used')
+    .option('--tokens <count>', 'tokens of each prompt', integer(16), 7000)
+    .option('--trials <count>', 'prompts, each with another number at another depth', integer(1), 20)
+    .option('--seed <number>', 'numbers and depths are drawn from it', integer(0, 0xffff_ffff), 1)
+    .addOption(
+      new Option('--selectors <list>', `of ${fidelitySelectors.join(', ')}, with settings as in fidelity`)
+        .argParser(listOf(parseContender))
+        .default([parseContender('ctkvr')], 'ctkvr'),
+    )
+    .option('--json', 'print the report as JSON', false)
+    .action((flags: NeedlesFlags) => run((context) => needles(flags, context)));
+}
+
+async function needles(flags: NeedlesFlags, { io, signal }: CommandContext): Promise<void> {
+  const text = await readDocuments([flags.text], { stdin: io.stdin, signal });
+  const progress = new ProgressLine(io);
+  await using model = await openModel(flags, { progress, signal });
+  const { tokens: numTokens, trials: numTrials, seed, selectors: contenders } = flags;
+  const report = await measureNeedles({
+    model,
+    text,
+    numTokens,
+    numTrials,
+    seed,
+    contenders,
+    signal,
+    onPrefill: (trial, state) => {
+      const { label, ...rest } = prefillState(state);
+      progress.show({ label: `trial ${trial + 1} of ${numTrials}: ${label}`, ...rest });
+    },
+    onTrial: async (trial) => {
+      progress.clear();
+      if (!flags.json) await print(io, describeTrial(trial));
+    },
+  }).finally(() => progress.clear());
+  if (flags.json) await printJson(io, { model: flags.model, text: flags.text, tokens: numTokens, seed, ...report });
+  else await print(io, describeReport(report));
+}
+
+function describeTrial({ number, factAt, tokens, dense, answers }: NeedleTrial): string {
+  const outcomes = [dense, ...answers].map(({ selector, found, text }) =>
+    found ? `${selector} found it` : `${selector} said ${JSON.stringify(text)}`,
+  );
+  return `${number} at token ${formatCount(factAt)} of ${formatCount(tokens)}: ${outcomes.join('; ')}\n`;
+}
+
+function describeReport({ trials, foundByDense, selectors }: NeedleReport): string {
+  const rows = selectors.map((s) => [
+    s.selector,
+    `${s.found} of ${foundByDense}`,
+    s.keysReadPerHead === null ? '-' : formatCount(s.keysReadPerHead),
+    s.bytesReadPerToken === null ? '-' : formatBytes(s.bytesReadPerToken),
+  ]);
+  const title = `\nDense attention found ${foundByDense} of ${trials.length}; of these:\n`;
+  return title + formatTable([['selector', 'found', 'keys read per head', 'read/token'], ...rows], [1, 2, 3]);
+}

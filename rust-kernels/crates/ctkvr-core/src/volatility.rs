@@ -1,0 +1,196 @@
+//! How much a head's index would miss, told from the prefill itself: some of its last queries are looked up as a decode query would be,
+//! among centroids a while older than they are, and what they attend to outside the lists is added up. In most heads neighbouring
+//! queries want the same keys; in a few, the retrieval heads that copy from far back (Wu et al., arXiv 2404.15574), each token wants
+//! another key, and no neighbour's list has it.
+
+use crate::centroid_index::{CentroidIndex, ProbeScratch};
+use crate::kernels::{Kernels, Rows};
+
+/// Queries that are looked up at most.
+const MAX_SAMPLES: usize = 128;
+/// How many centroids older than the query those are that it may find: an answer soon is as far from the prompt's last queries.
+const LAG: usize = 64;
+
+/// Adds up what a head's queries would have missed.
+pub(crate) struct VolatilityMeter<'a> {
+    kernels: &'a Kernels,
+    /// What is read always: sinks and window.
+    always: [Rows<'a>; 2],
+    num_probes: usize,
+    lag: usize,
+    stride: usize,
+    first: usize,
+    squares: f64,
+    num_rows: usize,
+    scratch: ProbeScratch,
+    probes: Vec<(f32, u32)>,
+    found: Vec<u32>,
+    scores: Vec<f32>,
+}
+
+/// One centroid's softmax over the indexed region, per query head of the group.
+pub(crate) struct RegionWeights<'a> {
+    /// e^(score - maximum), f32 `[group, stride]`, of which `num_keys` count.
+    pub(crate) weights: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) num_keys: usize,
+    /// `[group]` each.
+    pub(crate) maxima: &'a [f32],
+    pub(crate) sums: &'a [f32],
+}
+
+impl<'a> VolatilityMeter<'a> {
+    /// `per_pass`: centroids whose lists come at once, so that a query's own pass is not there yet when it is looked up.
+    pub(crate) fn new(
+        kernels: &'a Kernels,
+        always: [Rows<'a>; 2],
+        num_centroids: usize,
+        num_probes: usize,
+        per_pass: usize,
+    ) -> Self {
+        let first = num_centroids / 2;
+        Self {
+            kernels,
+            always,
+            num_probes,
+            lag: LAG.min(num_centroids.div_ceil(8)).max(per_pass),
+            stride: (num_centroids - first).div_ceil(MAX_SAMPLES).max(1),
+            first,
+            squares: 0.0,
+            num_rows: 0,
+            scratch: ProbeScratch::default(),
+            probes: Vec::new(),
+            found: Vec::new(),
+            scores: Vec::new(),
+        }
+    }
+
+    /// Whether centroid c's query is one of the sample.
+    pub(crate) fn samples(&self, c: usize) -> bool {
+        c >= self.first.max(self.lag) && (c - self.first).is_multiple_of(self.stride)
+    }
+
+    /// Looks centroid c's query (f32 `[group, head_dim]`) up in `index`, which has the lists of all earlier passes.
+    pub(crate) fn add(&mut self, index: &CentroidIndex, c: usize, query: &[f32], region: &RegionWeights) {
+        let (kernels, d) = (self.kernels, query.len() / index.group());
+        index.probe_among(kernels, query, c + 1 - self.lag, self.num_probes, &mut self.scratch, &mut self.probes);
+        index.union(kernels, &self.probes, &mut self.scratch, &mut self.found);
+        let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
+        for h in 0..index.group() {
+            let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
+            let square = |w: f32| f64::from(w) * f64::from(w);
+            let all: f64 = weights.iter().map(|&w| square(w)).sum();
+            let found: f64 = self.found.iter().map(|&p| square(weights[p as usize - index.start()])).sum();
+            let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
+            self.squares += (all - found).max(0.0) / (total * total);
+            self.num_rows += 1;
+        }
+    }
+
+    /// Sum of e^(score - maximum) over sinks and window, for one head.
+    fn always_sum(&mut self, scaled: &[f32], maximum: f32) -> f64 {
+        let mut sum = 0.0;
+        for rows in &self.always {
+            self.scores.resize(rows.len(), 0.0);
+            // SAFETY: the scores hold one row of rows.len().
+            unsafe { (self.kernels.score_rows)(scaled.as_ptr(), 1, rows, self.scores.as_mut_ptr(), rows.len()) };
+            sum += self.scores.iter().map(|s| f64::from((s - maximum).exp())).sum::<f64>();
+        }
+        sum
+    }
+
+    /// Root of the mean, over the sampled queries and their heads, of the sum of the squared attention weights that were missed: what
+    /// a missed weight does to the output grows with it, and many small ones are what the tail stands for. 0 to 1.
+    pub(crate) fn volatility(&self) -> f32 {
+        (self.squares / self.num_rows.max(1) as f64).sqrt() as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use crate::head_index::{HeadIndex, HeadInput};
+    use crate::options::{SelectorKind, SelectorOptions};
+
+    const D: usize = 16;
+    const NUM_KEYS: usize = 400;
+    const NUM_CENTROIDS: usize = 64;
+    const SINKS: usize = 4;
+    const WINDOW: usize = 16;
+
+    /// Values of -1 to 1 (SplitMix64).
+    fn random(seed: u64, n: usize) -> Vec<f32> {
+        (0..n as u64)
+            .map(|i| {
+                let mut z = (seed << 32 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    fn options(list_len: usize, num_probes: usize) -> SelectorOptions {
+        SelectorOptions {
+            kind: SelectorKind::Ctkvr,
+            num_sink_tokens: SINKS,
+            recent_window: WINDOW,
+            list_len,
+            num_probes,
+            ..SelectorOptions::full()
+        }
+    }
+
+    fn build(keys: &[f32], queries: &[f32], options: &SelectorOptions) -> HeadIndex {
+        let input = HeadInput { keys, values: keys, queries, head_dim: D, group: 1, options, isa: "scalar" };
+        HeadIndex::build(&input, &AtomicBool::new(false)).expect("built")
+    }
+
+    /// All centroids old enough are probed, so that which is nearest does not matter; lists are the index's own.
+    #[test]
+    fn is_what_plain_arithmetic_says() {
+        let (keys, queries) = (random(1, NUM_KEYS * D), random(2, NUM_CENTROIDS * D));
+        let queries: Vec<f32> = queries.iter().map(|q| 3.0 * q).collect();
+        let index = build(&keys, &queries, &options(6, NUM_CENTROIDS));
+        let (lag, mut squares, mut num_rows) = (28, 0.0, 0);
+        for c in NUM_CENTROIDS / 2..NUM_CENTROIDS {
+            let known: std::collections::BTreeSet<u32> = (0..=c - lag).flat_map(|o| index.list(o).expect("a list")).collect();
+            let score = |p: usize| -> f64 {
+                let products = queries[c * D..(c + 1) * D].iter().zip(&keys[p * D..(p + 1) * D]);
+                products.map(|(a, b)| f64::from(a * b)).sum::<f64>() / (D as f64).sqrt()
+            };
+            let weights: Vec<f64> = (0..NUM_KEYS).map(|p| score(p).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let missed = (SINKS..NUM_KEYS - WINDOW).filter(|p| !known.contains(&(*p as u32)));
+            squares += missed.map(|p| (weights[p] / total).powi(2)).sum::<f64>();
+            num_rows += 1;
+        }
+        let expected = (squares / f64::from(num_rows)).sqrt();
+        // Keys are stored as f16 (2^-11 each), scores are at most 3 * 16 / 4 = 12: weights are good to 12 * 2^-11 = 0.6 %.
+        let actual = f64::from(index.volatility());
+        assert!((actual / expected - 1.0).abs() < 0.02, "{actual} for {expected}");
+    }
+
+    #[test]
+    fn is_high_where_each_query_wants_another_key_and_low_where_neighbours_want_the_same() {
+        let keys = random(3, NUM_KEYS * D);
+        let key = |p: usize| &keys[p * D..(p + 1) * D];
+        let want = |p: usize| key(p).iter().map(|k| 12.0 * k).collect::<Vec<f32>>();
+        let steady: Vec<f32> = (0..NUM_CENTROIDS).flat_map(|_| want(100)).collect();
+        let jumping: Vec<f32> = (0..NUM_CENTROIDS).flat_map(|c| want(SINKS + 1 + 5 * c)).collect();
+        let of = |queries: &[f32]| build(&keys, queries, &options(8, 2)).volatility();
+        let (steady, jumping) = (of(&steady), of(&jumping));
+        assert!(steady < 0.02, "{steady}");
+        assert!(jumping > 0.5, "{jumping}");
+    }
+
+    #[test]
+    fn is_nothing_when_lists_hold_everything_or_there_is_nobody_to_ask() {
+        let keys = random(4, NUM_KEYS * D);
+        let queries = random(5, NUM_CENTROIDS * D);
+        assert_eq!(build(&keys, &queries, &options(NUM_KEYS, 1)).volatility(), 0.0);
+        assert_eq!(build(&keys, &queries[..D], &options(8, 1)).volatility(), 0.0);
+        assert_eq!(build(&keys[..8 * D], &queries, &options(8, 1)).volatility(), 0.0);
+    }
+}
