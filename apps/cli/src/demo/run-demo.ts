@@ -36,9 +36,15 @@ export interface DemoAnswer {
   readonly measure: SelectorMeasure;
 }
 
-/** Draws a number and a depth from `seed` and returns the prompt. */
-export async function makeTask(model: Model, book: string, seed: number): Promise<NeedleTask> {
-  return await needleTask({ model, text: book, numTokens: PROMPT_TOKENS, ...drawNeedle(seed, 0) });
+/** Draws a number and a depth from `seed`, others for each `draw`, and returns the prompt. */
+export async function makeTask(input: {
+  readonly model: Model;
+  readonly book: string;
+  readonly seed: number;
+  readonly draw: number;
+}): Promise<NeedleTask> {
+  const { model, book, seed, draw } = input;
+  return await needleTask({ model, text: book, numTokens: PROMPT_TOKENS, ...drawNeedle(seed, draw) });
 }
 
 /** Reads the prompt once. The caller closes the session. */
