@@ -18,8 +18,10 @@ use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
-use crate::selector::{Ctkvr, ExactTopK, HeadSelector, Streaming};
+use crate::quest::{QUEST_DENSE_LAYERS, Quest};
+use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
 use crate::sequence::{Sequence, SequenceIndex};
+use crate::snapkv::{SnapKv, SnapKvInput};
 use crate::stage_clock::{Activity, StageClock, StageTotals};
 use crate::team::{Broken, Team};
 
@@ -405,6 +407,20 @@ impl CpuAttention {
         Ok(region.len())
     }
 
+    /// The last queries of one KV head that are held, at most `num_centroids`: f32 `[n, group, head_dim]`, oldest first.
+    fn recent_queries(&self, sequence: &Sequence, layer: usize, g: usize) -> Vec<f32> {
+        let row_len = self.shape.group_size() * self.shape.head_dim;
+        let held = sequence.recent_positions();
+        let positions = held.start.max(held.end.saturating_sub(sequence.selector.num_centroids))..held.end;
+        let mut queries = vec![0.0; positions.len() * row_len];
+        for (row, position) in queries.chunks_exact_mut(row_len).zip(positions) {
+            let source = &sequence.recent[layer].row(position)[g * row_len..(g + 1) * row_len];
+            // SAFETY: both hold row_len values, a multiple of the lanes.
+            unsafe { (self.kernels.widen)(source.as_ptr(), row.len(), row.as_mut_ptr()) };
+        }
+        queries
+    }
+
     fn build_head(
         &self,
         sequence: &Sequence,
@@ -412,26 +428,26 @@ impl CpuAttention {
         region: std::ops::Range<usize>,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn HeadSelector>> {
-        let AttentionShape { num_kv_heads, head_dim: d, .. } = self.shape;
+        let num_kv_heads = self.shape.num_kv_heads;
         let (group, options, kv) = (self.shape.group_size(), &sequence.selector, &sequence.heads[i]);
         let (layer, g) = (i / num_kv_heads, i % num_kv_heads);
+        let keys = kv.keys(region.start, region.len());
         match options.kind {
             SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
             SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
+            SelectorKind::Quest if layer < QUEST_DENSE_LAYERS => Ok(Box::new(Everything)),
+            SelectorKind::Quest => Ok(Box::new(Quest::build(self.kernels, &keys, region.start, options)?)),
+            SelectorKind::SnapKv => {
+                let queries = self.recent_queries(sequence, layer, g);
+                let input = SnapKvInput { keys: kv.keys(0, sequence.len), region, queries: &queries, group };
+                Ok(Box::new(SnapKv::build(self.kernels, &input, options)))
+            }
             SelectorKind::Ctkvr => {
-                let held = sequence.recent_positions();
-                let positions = held.start.max(held.end.saturating_sub(options.num_centroids))..held.end;
-                let mut queries = vec![0.0; positions.len() * group * d];
-                for (row, position) in queries.chunks_exact_mut(group * d).zip(positions) {
-                    let source = &sequence.recent[layer].row(position)[g * group * d..(g + 1) * group * d];
-                    // SAFETY: both hold group * d values, a multiple of the lanes.
-                    unsafe { (self.kernels.widen)(source.as_ptr(), row.len(), row.as_mut_ptr()) };
-                }
                 let input = BuildInput {
-                    keys: kv.keys(region.start, region.len()),
+                    keys,
                     values: kv.values(region.start, region.len()),
                     start: region.start,
-                    queries: &queries,
+                    queries: &self.recent_queries(sequence, layer, g),
                     group,
                     list_len: options.posting_list_len(region.len()),
                     tail: options.tail,

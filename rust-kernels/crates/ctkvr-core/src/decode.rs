@@ -118,7 +118,7 @@ impl HeadDecode {
         }
         self.num_candidates = match self.proposal.candidates {
             Candidates::None => 0,
-            Candidates::Region => layout.end - layout.start,
+            Candidates::Region | Candidates::All => layout.end - layout.start,
             Candidates::Listed => self.proposal.positions.len(),
         };
         self.scores.resize(self.scores.len().max(self.num_candidates * group), 0.0);
@@ -155,7 +155,8 @@ impl HeadDecode {
         self.selected.clear();
         self.dropped.clear();
         if n > 0 {
-            let keep = if layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
+            let all = layout.max_selected == 0 || matches!(self.proposal.candidates, Candidates::All);
+            let keep = if all { n } else { layout.max_selected.min(n) };
             if keep < n {
                 self.group_weights(kernels);
                 self.top_k.select(&self.group_weights, keep, &mut self.selected);

@@ -12,6 +12,10 @@ pub enum SelectorKind {
     ExactTopK,
     /// Sinks and recent window only.
     Streaming,
+    /// Positions chosen once, by the prompt's last queries (arXiv 2404.14469).
+    SnapKv,
+    /// Pages whose keys' ranges promise most (arXiv 2406.10774).
+    Quest,
     /// Centroid then token indexing (arXiv 2512.15550) with tail compensation.
     Ctkvr,
 }
@@ -55,6 +59,13 @@ impl SelectorOptions {
     pub fn posting_list_len(&self, num_keys: usize) -> usize {
         let wanted = if self.list_len == 0 { (num_keys / 12).clamp(512, 1024) } else { self.list_len };
         wanted.min(num_keys)
+    }
+
+    /// Whether an index built with these settings serves `other`: what is chosen at decode may differ.
+    pub fn same_build(&self, other: &Self) -> bool {
+        let chosen_late = matches!(self.kind, SelectorKind::Ctkvr | SelectorKind::ExactTopK);
+        let build = |o: &Self| Self { max_selected: if chosen_late { 0 } else { o.max_selected }, dense_below: 0, ..o.clone() };
+        build(self) == build(other)
     }
 
     /// Refuses values no selector can work with.

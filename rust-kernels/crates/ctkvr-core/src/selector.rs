@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::kernels::Kernels;
 use crate::options::SelectorOptions;
+use crate::quest::QuestScratch;
 
 /// Which positions of the indexed region get exact scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +17,8 @@ pub(crate) enum Candidates {
     Region,
     /// [`Proposal::positions`].
     Listed,
+    /// All of the region, and all of them are read.
+    All,
 }
 
 /// A selector's answer for one query group; reused from token to token.
@@ -37,6 +40,7 @@ pub(crate) struct Proposal {
     pub(crate) union_time: Duration,
     probes: Vec<(f32, u32)>,
     scratch: ProbeScratch,
+    pub(crate) quest: QuestScratch,
 }
 
 /// One KV head's query group at one decode step.
@@ -80,6 +84,18 @@ pub(crate) struct ExactTopK;
 impl HeadSelector for ExactTopK {
     fn propose(&self, _query: &Query, out: &mut Proposal) {
         out.candidates = Candidates::Region;
+    }
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Reads everything.
+pub(crate) struct Everything;
+
+impl HeadSelector for Everything {
+    fn propose(&self, _query: &Query, out: &mut Proposal) {
+        out.candidates = Candidates::All;
     }
     fn bytes(&self) -> usize {
         0

@@ -92,7 +92,7 @@ impl Sequence {
     pub(crate) fn set_selector(&mut self, shape: AttentionShape, selector: SelectorOptions) {
         self.selector = selector;
         self.resize_recent(shape);
-        if self.index.as_ref().is_some_and(|i| !same_build(&i.options, &self.selector)) {
+        if self.index.as_ref().is_some_and(|i| !i.options.same_build(&self.selector)) {
             self.index = None;
         }
     }
@@ -133,10 +133,4 @@ impl Sequence {
             index_bytes: recent + self.index.as_ref().map_or(0, |i| i.bytes),
         }
     }
-}
-
-/// Whether an index built with `a` serves `b`: what is chosen at decode may differ.
-fn same_build(a: &SelectorOptions, b: &SelectorOptions) -> bool {
-    let build = |o: &SelectorOptions| SelectorOptions { max_selected: 0, dense_below: 0, ..o.clone() };
-    build(a) == build(b)
 }

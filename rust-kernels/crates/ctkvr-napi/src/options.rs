@@ -29,8 +29,10 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             "full" => SelectorKind::Full,
             "exactTopK" => SelectorKind::ExactTopK,
             "streaming" => SelectorKind::Streaming,
+            "snapkv" => SelectorKind::SnapKv,
+            "quest" => SelectorKind::Quest,
             "ctkvr" => SelectorKind::Ctkvr,
-            other => return Err(invalid_option("selector", "full, exactTopK, streaming or ctkvr", other)),
+            other => return Err(invalid_option("selector", "full, exactTopK, streaming, snapkv, quest or ctkvr", other)),
         };
         Ok(Self {
             kind,

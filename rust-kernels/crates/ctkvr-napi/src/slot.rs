@@ -91,7 +91,7 @@ impl Slot {
     pub fn set_selector(self: &Arc<Self>, host: &EngineHost, selector: SelectorOptions) -> napi::Result<()> {
         selector.check().map_err(crate::error::core_error)?;
         let before = self.read(&*host.engine()?)?;
-        let keeps_index = serves_same_index(&self.selector(), &selector);
+        let keeps_index = self.selector().same_build(&selector);
         let indexed_range = if keeps_index { before.indexed_range } else { (0, 0) };
         let chosen = selector.clone();
         let after = Reading { indexed_range, ..before };
@@ -235,12 +235,6 @@ fn read(engine: &Engine, id: SequenceId) -> napi::Result<Reading> {
         Ok(Reading { len: engine.len(id)?, indexed_range: engine.indexed_range(id)?, memory: engine.memory(id)? })
     };
     read().map_err(|error| model_error(&error))
-}
-
-/// Whether an index survives the change; the engine's rule, which it may only be stricter than.
-fn serves_same_index(a: &SelectorOptions, b: &SelectorOptions) -> bool {
-    let build = |o: &SelectorOptions| SelectorOptions { max_selected: 0, dense_below: 0, ..o.clone() };
-    build(a) == build(b)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
