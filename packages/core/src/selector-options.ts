@@ -21,6 +21,10 @@ export interface SelectorOptions {
   readonly recentWindow: number;
   /** Centroids per KV head: the last queries of the prefill. Default 512. */
   readonly numCentroids: number;
+  /** Neighbouring centroids that share one posting list and one tail. Default 1. */
+  readonly centroidsPerList: number;
+  /** Generated tokens after which a head's index grows by their queries, and over their keys. Default 256. */
+  readonly appendSize: number;
   /** Positions kept in each centroid's posting list; 0 (the default) = as `postingListLength` says. */
   readonly listLength: number;
   /** Centroids visited per decode step. Default 4. */
@@ -43,6 +47,8 @@ const balanced: SelectorOptions = {
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 512,
+  centroidsPerList: 1,
+  appendSize: 256,
   listLength: 0,
   numProbes: 4,
   maxSelected: 512,
@@ -114,6 +120,8 @@ const integerFields = [
   ['numSinkTokens', 0],
   ['recentWindow', 1],
   ['numCentroids', 1],
+  ['centroidsPerList', 1],
+  ['appendSize', 1],
   ['listLength', 0],
   ['numProbes', 1],
   ['maxSelected', 0],

@@ -21,7 +21,7 @@ export interface SelectionCounters {
   readonly auditedHeads: number;
 }
 
-/** Milliseconds of one engine step, wall clock. `totalMs` is the sum of the next four. */
+/** Milliseconds of one engine step, wall clock. `totalMs` is the sum of the next five. */
 export interface StepTimings {
   readonly totalMs: number;
   /** Everything but attention, retrieval and sampling. */
@@ -31,6 +31,8 @@ export interface StepTimings {
   /** Attention over what was chosen, all prefill attention, storing new keys and values, waiting. */
   readonly attentionMs: number;
   readonly samplingMs: number;
+  /** Growing the indexes of sequences that decode. */
+  readonly indexMs: number;
   /** Where retrieval and attention spent it; absent from an engine that does not say. */
   readonly stages?: StageTimes;
 }

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { missesQueries, shouldBuildAfterPrefill, shouldBuildBeforeDecode } from './index-policy.js';
 
 const selector = resolveSelectorOptions({ denseBelow: 1000 }); // sinks 16, window 256
-const state = (length: number, end = 0) => ({
-  sequence: { length, indexedRange: [end === 0 ? 0 : 16, end] as const },
+const state = (length: number, end = 0, numRecentQueries = 0) => ({
+  sequence: { length, indexedRange: [end === 0 ? 0 : 16, end] as const, numRecentQueries },
   selector,
 });
 
@@ -21,10 +21,8 @@ describe('when an index is built', () => {
 
   it.each([
     ['an index that is up to date', state(5000, 4744), false],
-    ['a generation of 1024 tokens', state(6024, 4744), false],
-    ['a longer one', state(6025, 4744), true],
+    ['a long generation: the engine grows it', state(9000, 4744), false],
     ['a session that has just grown beyond denseBelow', state(1000), true],
-    ['after truncation below the index', state(5000, 4900), false],
   ])('before a decode step: %s', (_name, current, expected) => {
     expect(shouldBuildBeforeDecode(current)).toBe(expected);
   });
@@ -43,13 +41,13 @@ describe('when an index is built', () => {
     expect(shouldBuildBeforeDecode({ ...state(5032, 4744), selector: streaming })).toBe(false);
   });
 
-  it('runs tokens again when fewer than half of the wanted queries are held', () => {
-    expect(missesQueries(state(5000), 255)).toBe(true);
-    expect(missesQueries(state(5000), 256)).toBe(false);
+  it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {
+    expect(missesQueries(state(5000, 0, 255))).toBe(true);
+    expect(missesQueries(state(5000, 0, 256))).toBe(false);
+    expect(missesQueries(state(5000, 4744, 0)), 'an index is there').toBe(false);
     const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
-    expect(missesQueries({ ...state(1500), selector: many }, 750)).toBe(false);
-    expect(missesQueries({ ...state(5000), selector: resolveSelectorOptions({ selector: 'exactTopK' }) }, 0)).toBe(
-      false,
-    );
+    expect(missesQueries({ ...state(1500, 0, 750), selector: many })).toBe(false);
+    const exactTopK = resolveSelectorOptions({ selector: 'exactTopK' });
+    expect(missesQueries({ ...state(5000), selector: exactTopK })).toBe(false);
   });
 });

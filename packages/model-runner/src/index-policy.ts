@@ -1,22 +1,20 @@
 /**
- * When a session's index is built or built again. Every selector but `full` has one, if only to fix what lies between sinks and window.
- * Between builds, what was appended is read exactly (it counts as recent window), so a late build costs time, not quality; but a question
- * asked after the build is answered better when its own queries are centroids.
+ * When a session's index is built or brought up to date. Every selector but `full` has one, if only to fix what lies between sinks and
+ * window. What was appended since is read exactly (it counts as recent window), so that a late build costs time, not quality; but a
+ * question asked after the build is answered better when its own queries are centroids. While tokens are generated, ctkvr's index grows by
+ * itself inside the engine's steps.
  */
 import { indexedRegion, type SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 
-/** A prefill of fewer tokens than this does not build ctkvr's index again: a scan of all keys would cost more than it gives. */
+/** A prefill of fewer tokens than this does not add to ctkvr's index at once: the next growth takes their queries. */
 export const MIN_PREFILL_FOR_BUILD = 8;
 
-/** Generated tokens beyond the recent window after which ctkvr's index is built again: reading them exactly begins to cost. */
-export const MAX_UNINDEXED_TOKENS = 1024;
-
-/** The same for selectors whose index is only the region: a build costs next to nothing. */
+/** Generated tokens beyond the recent window after which the region of selectors without centroids is set anew: that costs next to nothing. */
 export const MAX_UNINDEXED_TOKENS_OF_REGION = 32;
 
 export interface IndexState {
-  readonly sequence: Pick<NativeSequence, 'length' | 'indexedRange'>;
+  readonly sequence: Pick<NativeSequence, 'length' | 'indexedRange' | 'numRecentQueries'>;
   readonly selector: SelectorOptions;
 }
 
@@ -31,19 +29,20 @@ export function shouldBuildAfterPrefill(state: IndexState, numTokens: number): b
   return needsIndex(state) && (numTokens >= MIN_PREFILL_FOR_BUILD || hasNone(state) || !scansKeys(state));
 }
 
-/** Whether to build before the next decode step: there is no index yet, or much has been appended since it was built. */
+/** Whether to build before the next decode step: there is no index yet, or one that does not grow by itself has fallen behind. */
 export function shouldBuildBeforeDecode(state: IndexState): boolean {
-  const maxUnindexed = scansKeys(state) ? MAX_UNINDEXED_TOKENS : MAX_UNINDEXED_TOKENS_OF_REGION;
-  return needsIndex(state) && (hasNone(state) || unindexed(state) > maxUnindexed);
+  const isBehind = !scansKeys(state) && unindexed(state) > MAX_UNINDEXED_TOKENS_OF_REGION;
+  return needsIndex(state) && (hasNone(state) || isBehind);
 }
 
 /**
- * Whether a build would have too few centroids: fewer queries are held than half of what the selector wants. So it is after a truncation
- * (a short one leaves enough) and after a cancelled prefill.
+ * Whether a first build would have too few centroids: fewer queries are held than half of what the selector wants. So it is after a
+ * truncation beyond what the index remembers (a short one leaves enough) and after a cancelled prefill.
  */
-export function missesQueries(state: IndexState, numHeld: number): boolean {
-  const wanted = Math.min(state.selector.numCentroids, state.sequence.length);
-  return needsIndex(state) && scansKeys(state) && numHeld < wanted / 2;
+export function missesQueries(state: IndexState): boolean {
+  const { sequence, selector } = state;
+  const wanted = Math.min(selector.numCentroids, sequence.length);
+  return needsIndex(state) && scansKeys(state) && hasNone(state) && sequence.numRecentQueries < wanted / 2;
 }
 
 function scansKeys({ selector }: IndexState): boolean {

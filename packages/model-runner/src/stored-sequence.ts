@@ -5,7 +5,6 @@
 import type { SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import type { RequestResult, StepComposer, StepOutput } from '@ctkvr/scheduler';
-import { HeldQueries } from './held-queries.js';
 import { missesQueries, shouldBuildBeforeDecode } from './index-policy.js';
 import type { Operation } from './operation.js';
 import type { IndexReport, TokenStatistics } from './session-types.js';
@@ -30,14 +29,12 @@ export class StoredSequence {
   readonly native: NativeSequence;
   readonly #composer: StepComposer<NativeSequence>;
   readonly #ids: number[] = [];
-  #held: HeldQueries;
   #selector: SelectorOptions;
 
   constructor({ native, composer, selector }: StoredSequenceParts) {
     this.native = native;
     this.#composer = composer;
     this.#selector = selector;
-    this.#held = new HeldQueries(selector.numCentroids);
   }
 
   get length(): number {
@@ -57,14 +54,12 @@ export class StoredSequence {
   fork(): StoredSequence {
     const fork = new StoredSequence({ native: this.native.fork(), composer: this.#composer, selector: this.#selector });
     fork.push(this.#ids);
-    fork.#held = this.#held.copy();
     return fork;
   }
 
   setSelector(selector: SelectorOptions): void {
     this.native.setSelector(selector);
     this.#selector = selector;
-    this.#held.resizedTo(selector.numCentroids);
   }
 
   /** Adds tokens behind the others, without storing them. */
@@ -104,10 +99,10 @@ export class StoredSequence {
     return { result, statistics: { msPerToken: performance.now() - startedAt, counters, timings, numSequences } };
   }
 
-  /** Builds the index over what is stored. Runs the last tokens again first, if too few of their queries are held to be centroids. */
+  /** Builds the index over what is stored, or brings it up to date. Runs the last tokens again first, if too few of their queries are held to be centroids. */
   async buildIndex(operation: Operation): Promise<IndexReport> {
     const { length } = this.native;
-    if (missesQueries({ sequence: this.native, selector: this.#selector }, this.#held.count)) {
+    if (missesQueries({ sequence: this.native, selector: this.#selector })) {
       this.#truncateNative(Math.max(0, length - this.#selector.numCentroids));
       await this.#append(operation, this.#ids.slice(this.native.length, length), { output: 'none' });
     }
@@ -118,7 +113,6 @@ export class StoredSequence {
   #truncateNative(length: number): void {
     if (this.native.length <= length) return;
     this.native.truncate(length);
-    this.#held.truncatedTo(length);
   }
 
   async #append(
@@ -126,16 +120,6 @@ export class StoredSequence {
     tokens: readonly number[],
     options: { output: StepOutput; audit?: boolean; onProgress?: (progress: { tokensDone: number }) => void },
   ): Promise<RequestResult> {
-    const { length } = this.native;
-    // Also when it fails: the steps that were made have overwritten earlier queries.
-    this.#held.grownTo(length + tokens.length);
-    try {
-      return await operation.track(
-        this.#composer.append(this.native, tokens, { ...options, signal: operation.signal }),
-      );
-    } catch (error) {
-      this.#held.truncatedTo(length);
-      throw error;
-    }
+    return await operation.track(this.#composer.append(this.native, tokens, { ...options, signal: operation.signal }));
   }
 }

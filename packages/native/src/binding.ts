@@ -104,13 +104,18 @@ export interface NativeSequence {
   readonly memory: SequenceMemory;
   /** Positions covered by the index, [first, end). Both 0 before the first build. */
   readonly indexedRange: readonly [number, number];
+  /** Queries held that a build would make centroids of: the last `numCentroids` of a prefill, every fourth of generated tokens. */
+  readonly numRecentQueries: number;
   /** A second sequence with the same tokens, KV pages (shared, copy on write), recent queries and index. */
   fork(): NativeSequence;
-  /** Drops positions >= length: as if they had never been appended. An index that covered dropped positions is dropped too. */
+  /** Drops positions >= length: as if they had never been appended. The index goes back to what it was then. */
   truncate(length: number): void;
   /** Changes the selector; the next `buildIndex` uses it. An index of other build settings is dropped. */
   setSelector(selector: SelectorOptions): void;
-  /** Builds the index over what is stored, off the JavaScript thread. A no-op for selectors without one, and below denseBelow. */
+  /**
+   * Builds the index over what is stored, off the JavaScript thread; where there is one, the queries since become centroids. A no-op for
+   * selectors without one, and below denseBelow. While tokens are generated, `step` grows it by itself.
+   */
   buildIndex(): Promise<{ readonly buildMs: number; readonly indexBytes: number; readonly indexedTokens: number }>;
   setSampler(sampler: NativeSamplerOptions): void;
   close(): void;

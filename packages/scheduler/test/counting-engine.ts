@@ -76,7 +76,7 @@ export class CountingEngine implements StepEngine<CountingSequence> {
   }
 }
 
-const timings = { totalMs: 2, linearMs: 1, retrievalMs: 0, attentionMs: 1, samplingMs: 0 };
+const timings = { totalMs: 2, linearMs: 1, retrievalMs: 0, attentionMs: 1, samplingMs: 0, indexMs: 0 };
 
 function check({ sequence, tokens }: StepEntry<CountingSequence>): void {
   if (sequence.length + tokens.length > sequence.maxTokens) {

@@ -129,15 +129,20 @@ pub trait AttentionBackend: LayerAttention {
     fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId>;
     fn close_sequence(&self, sequence: SequenceId);
     fn len(&self, sequence: SequenceId) -> Result<usize>;
-    /// Drops positions `>= len`; an index that covered dropped positions goes too.
+    /// Drops positions `>= len`; the index goes back to what it was then.
     fn truncate(&self, sequence: SequenceId, len: usize) -> Result<()>;
     /// An index built with other settings is dropped.
     fn set_selector(&self, sequence: SequenceId, selector: SelectorOptions) -> Result<()>;
     /// `[first, end)` covered by the index; `(0, 0)` when there is none.
     fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)>;
+    /// Queries held that a build would make centroids of.
+    fn num_recent_queries(&self, sequence: SequenceId) -> Result<usize>;
     fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory>;
-    /// Builds the index with `num_threads` threads; stops with [`crate::Error::Cancelled`], leaving the old index, when `cancel` is set.
+    /// Builds the index, or brings it up to date with the tokens since (their queries become centroids), with `num_threads` threads; stops with [`crate::Error::Cancelled`], leaving the old index, when `cancel` is set.
     fn build_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport>;
+    /// Grows the index where it is due: while tokens are generated, so that what they left behind is found like the prompt. Costs a few
+    /// percent of a step, mostly nothing. Stops with [`crate::Error::Cancelled`], leaving the index as it was.
+    fn grow_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<()>;
     /// Opens a step: checks sizes and allocates the pages it will fill, so that nothing in `run` can fail.
     /// With `audit`, decode rows also measure the true attention mass.
     fn begin_step(&self, rows: &[SequenceRows], audit: bool) -> Result<()>;

@@ -4,14 +4,15 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
     SequenceRows, StepReport, Thread,
 };
-use crate::centroid_index::{BuildInput, CentroidIndex};
+use crate::block_builder::BlockInput;
+use crate::centroid_index::{CentroidIndex, MeterInput};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::decode_schedule::{DecodeSchedule, Stage};
 use crate::error::{Error, Result};
@@ -19,8 +20,9 @@ use crate::kernels::Kernels;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
 use crate::quest::{QUEST_DENSE_LAYERS, Quest};
+use crate::recent_queries::Placement;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
-use crate::sequence::{Sequence, SequenceIndex};
+use crate::sequence::{HeadState, Sequence, SequenceIndex};
 use crate::snapkv::{SnapKv, SnapKvInput};
 use crate::stage_clock::{Activity, StageClock, StageTotals};
 use crate::team::{Broken, Team};
@@ -44,7 +46,7 @@ unsafe impl Sync for CpuAttention {}
 /// A sequence is either here or lent to the open step or build; then its last figures answer for it.
 enum Slot {
     Here(Box<Sequence>),
-    Lent { len: usize, memory: SequenceMemory, indexed: (usize, usize), closed: bool },
+    Lent { len: usize, memory: SequenceMemory, indexed: (usize, usize), num_recent: usize, closed: bool },
 }
 
 /// The open step.
@@ -69,6 +71,8 @@ struct StepRows {
     first_row: usize,
     num_rows: usize,
     phase: Phase,
+    /// Where the rows' queries go.
+    placement: Placement,
     layout: Layout,
     /// One per KV head, so that threads need not share.
     counters: Vec<UnsafeCell<SelectionCounters>>,
@@ -82,9 +86,6 @@ struct PrefillPart {
     first_token: usize,
     num_tokens: usize,
 }
-
-/// One head's build, put there by whichever thread made it.
-type BuildSlot = Mutex<Option<Result<Box<dyn HeadSelector>>>>;
 
 struct ThreadScratch {
     prefill: PrefillScratch,
@@ -150,8 +151,9 @@ impl CpuAttention {
         let mut sequences = self.lock();
         let slot = sequences.get_mut(&id).ok_or(Error::UnknownSequence(id.0))?;
         let Slot::Here(sequence) = slot else { return Err(Error::UnknownSequence(id.0)) };
-        let indexed = sequence.index.as_ref().map_or((0, 0), |i| (i.start, i.end));
-        let lent = Slot::Lent { len: sequence.len, memory: sequence.memory(), indexed, closed: false };
+        let indexed = sequence.index.as_ref().map_or((0, 0), |i| (i.start, i.end()));
+        let num_recent = sequence.recent.len();
+        let lent = Slot::Lent { len: sequence.len, memory: sequence.memory(), indexed, num_recent, closed: false };
         match std::mem::replace(slot, lent) {
             Slot::Here(sequence) => Ok(sequence),
             Slot::Lent { .. } => Err(Error::UnknownSequence(id.0)),
@@ -194,13 +196,11 @@ impl CpuAttention {
                         (kernels.narrow)(io.values.add(source), d, value);
                     }
                 }
-                let ring = &rows.sequence.recent[layer];
-                // Of a long prefill only the end stays in the ring; two rows must not race for one slot.
-                if rows.num_rows - i <= ring.capacity() {
-                    // SAFETY: begin_step made the ring this sequence's own; each position has its own slot.
-                    unsafe {
-                        (kernels.narrow)(io.queries.add(row * num_q_heads * d), num_q_heads * d, ring.slot(position));
-                    }
+                // Of a long prefill only the end is kept; two rows must not race for one slot.
+                if i >= rows.placement.skip {
+                    let slot = rows.sequence.recent.write_slot(layer, &rows.placement, i);
+                    // SAFETY: begin_step made the rings this sequence's own; each row has its own slot.
+                    unsafe { (kernels.narrow)(io.queries.add(row * num_q_heads * d), num_q_heads * d, slot) };
                 }
             }
         }
@@ -256,8 +256,9 @@ impl CpuAttention {
                     Stage::Propose => {
                         let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
                         let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
-                        let selector = index.map(|index| index.heads[layer * num_kv_heads + g].as_ref());
-                        (*cell).propose(kernels, query, group, rows.layout, selector);
+                        let state = index.map(|index| &index.heads[layer * num_kv_heads + g]);
+                        let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
+                        (*cell).propose(kernels, query, group, layout, state.map(|s| s.selector.as_ref()));
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
                     Stage::Select => (*cell).select(kernels, num_parts),
@@ -326,10 +327,10 @@ impl CpuAttention {
                 return Err(Error::InvalidOption { option: "numRows", expected: expected.into(), actual: r.num_rows.to_string() });
             }
             sequence.reserve(r.num_rows)?;
-            // A fork's ring is copied before its first write.
-            sequence.recent.iter_mut().for_each(|ring| {
-                Arc::make_mut(ring);
-            });
+            match r.phase {
+                Phase::Prefill => sequence.widen_recent(),
+                Phase::Decode => sequence.make_room_for_decode(),
+            }
         }
         Ok(())
     }
@@ -342,13 +343,11 @@ impl CpuAttention {
             let mut sequence = rows.sequence;
             if keep {
                 sequence.len += rows.num_rows;
+                sequence.recent.keep(&rows.placement);
                 let total = rows.counters.into_iter().map(UnsafeCell::into_inner).reduce(add_counters);
                 report.counters.push(total.filter(|_| rows.phase == Phase::Decode));
             } else {
-                // Rows past the length are free to be overwritten; the ring lost what they replaced.
-                let capacity = sequence.recent.first().map_or(0, |r| r.capacity());
-                sequence.recent_from =
-                    sequence.recent_from.max((sequence.len + rows.num_rows).saturating_sub(capacity)).min(sequence.len);
+                // Rows past the length are free to be overwritten.
                 sequence.heads.iter_mut().for_each(|h| h.truncate(sequence.len));
             }
             self.give_back(rows.id, sequence);
@@ -360,65 +359,116 @@ impl CpuAttention {
         report
     }
 
-    /// Builds one sequence's index; `sequence` is lent.
+    /// Builds one sequence's index, or, where there is one of the same settings, brings it up to date; `sequence` is lent. Returns how
+    /// many positions it covers.
     fn build(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<usize> {
-        let region = sequence.region();
+        let region = sequence.region(sequence.len);
         if region.is_empty() {
             sequence.index = None;
             return Ok(0);
         }
-        let num_heads = sequence.heads.len();
-        let results: Vec<BuildSlot> = (0..num_heads).map(|_| Mutex::new(None)).collect();
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..num_threads.clamp(1, num_heads) {
-                scope.spawn(|| {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        if i >= num_heads || stop.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let built = self.build_head(sequence, i, region.clone(), cancel);
-                        if built.is_err() {
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                        *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(built);
-                    }
-                });
+        if sequence.index.is_some() && sequence.selector.kind == SelectorKind::Ctkvr {
+            let heads: Vec<usize> = (0..sequence.heads.len()).collect();
+            self.extend(sequence, &heads, sequence.len, num_threads, cancel)?;
+            if let Some(index) = sequence.index.as_mut().filter(|i| i.built_at.last() != Some(&sequence.len)) {
+                index.built_at.push(sequence.len);
             }
-        });
-        let mut heads = Vec::with_capacity(num_heads);
-        let mut first_error = None;
-        for result in results {
-            match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(Ok(head)) => heads.push(head),
-                Some(Err(error)) => first_error = first_error.or(Some(error)),
-                None => {}
-            }
+        } else {
+            let num_heads = sequence.heads.len();
+            let build = |i: usize| self.build_head(sequence, i, region.clone(), cancel);
+            let mut selectors = in_parallel(num_heads, num_threads, build)?;
+            score_all_of_most_volatile(&mut selectors, sequence.selector.exact_share);
+            let (start, end, made_at) = (region.start, region.end, sequence.len);
+            let state = |selector: Box<dyn HeadSelector>| HeadState { selector: selector.into(), end, made_at, grown_at: made_at };
+            let heads = selectors.into_iter().map(state).collect();
+            let options = sequence.selector.clone();
+            sequence.index = Some(SequenceIndex { start, heads, options, built_at: vec![made_at] });
         }
-        if let Some(error) = first_error {
-            return Err(error);
-        }
-        score_all_of_most_volatile(&mut heads, sequence.selector.exact_share);
-        let bytes = heads.iter().map(|h| h.bytes()).sum();
-        let options = sequence.selector.clone();
-        sequence.index = Some(Arc::new(SequenceIndex { start: region.start, end: region.end, heads, bytes, options }));
+        sequence.narrow_recent();
         Ok(region.len())
     }
 
-    /// The last queries of one KV head that are held, at most `num_centroids`: f32 `[n, group, head_dim]`, oldest first.
-    fn recent_queries(&self, sequence: &Sequence, layer: usize, g: usize) -> Vec<f32> {
+    /// Grows the heads whose turn has come. Each grows as if it had been asked at every single token, so that the index depends on what is
+    /// stored and not on when it was asked.
+    fn grow(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
+        if sequence.selector.kind != SelectorKind::Ctkvr {
+            return Ok(());
+        }
+        loop {
+            let Some(index) = &sequence.index else { return Ok(()) };
+            let due = |i: usize| Some(index.next_growth(i)).filter(|at| *at <= sequence.len);
+            let Some(first) = (0..index.heads.len()).filter_map(due).min() else { return Ok(()) };
+            let heads: Vec<usize> = (0..index.heads.len()).filter(|&i| due(i) == Some(first)).collect();
+            self.extend(sequence, &heads, first, num_threads, cancel)?;
+            let Some(index) = &mut sequence.index else { return Ok(()) };
+            // Also of a head that found no queries: its turn is over.
+            heads.iter().for_each(|&i| index.heads[i].grown_at = first);
+        }
+    }
+
+    /// Grows the given heads of a sequence's index over what was stored when it held `len` tokens, with the queries since each last grew.
+    /// A head without new queries stays as it is.
+    fn extend(&self, sequence: &mut Sequence, heads: &[usize], len: usize, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
+        let Some(index) = &sequence.index else { return Ok(()) };
+        let region = index.start..sequence.region(len).end.max(index.start);
+        let grown = in_parallel(heads.len(), num_threads, |h| {
+            let state = &index.heads[heads[h]];
+            let queries = self.recent_queries(sequence, heads[h], state.grown_at..len);
+            if queries.is_empty() || region.end < state.end {
+                return Ok(None);
+            }
+            let input = self.block_input(sequence, heads[h], region.clone(), &queries, len);
+            let selector = state.selector.extended(&input, self.kernels, cancel)?;
+            Ok(selector.map(|selector| HeadState { selector, end: region.end, made_at: len, grown_at: len }))
+        })?;
+        if let Some(index) = &mut sequence.index {
+            for (state, &i) in grown.into_iter().zip(heads) {
+                if let Some(state) = state {
+                    index.heads[i] = state;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most `num_centroids`: f32 `[n, group,
+    /// head_dim]`, oldest first.
+    fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>) -> Vec<f32> {
+        let (layer, g) = (head / self.shape.num_kv_heads, head % self.shape.num_kv_heads);
         let row_len = self.shape.group_size() * self.shape.head_dim;
-        let held = sequence.recent_positions();
-        let positions = held.start.max(held.end.saturating_sub(sequence.selector.num_centroids))..held.end;
-        let mut queries = vec![0.0; positions.len() * row_len];
-        for (row, position) in queries.chunks_exact_mut(row_len).zip(positions) {
-            let source = &sequence.recent[layer].row(position)[g * row_len..(g + 1) * row_len];
+        let held = sequence.recent.of_positions(positions);
+        let held = held.start.max(held.end.saturating_sub(sequence.selector.num_centroids))..held.end;
+        let mut queries = vec![0.0; held.len() * row_len];
+        for (row, i) in queries.chunks_exact_mut(row_len).zip(held) {
+            let source = &sequence.recent.row(layer, i)[g * row_len..(g + 1) * row_len];
             // SAFETY: both hold row_len values, a multiple of the lanes.
             unsafe { (self.kernels.widen)(source.as_ptr(), row.len(), row.as_mut_ptr()) };
         }
         queries
+    }
+
+    /// What a block of one (layer, KV head) is made from when `made_at` tokens are stored.
+    fn block_input<'a>(
+        &self,
+        sequence: &'a Sequence,
+        head: usize,
+        region: std::ops::Range<usize>,
+        queries: &'a [f32],
+        made_at: usize,
+    ) -> BlockInput<'a> {
+        let (kv, options) = (&sequence.heads[head], &sequence.selector);
+        BlockInput {
+            keys: kv.keys(region.start, region.len()),
+            values: kv.values(region.start, region.len()),
+            start: region.start,
+            made_at,
+            grown_at: made_at,
+            queries,
+            group: self.shape.group_size(),
+            list_len: options.posting_list_len(region.len()),
+            per_list: options.centroids_per_list,
+            tail: options.tail,
+        }
     }
 
     fn build_head(
@@ -428,37 +478,62 @@ impl CpuAttention {
         region: std::ops::Range<usize>,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn HeadSelector>> {
-        let num_kv_heads = self.shape.num_kv_heads;
-        let (group, options, kv) = (self.shape.group_size(), &sequence.selector, &sequence.heads[i]);
-        let (layer, g) = (i / num_kv_heads, i % num_kv_heads);
-        let keys = kv.keys(region.start, region.len());
+        let (options, kv) = (&sequence.selector, &sequence.heads[i]);
+        let layer = i / self.shape.num_kv_heads;
+        let queries = || self.recent_queries(sequence, i, 0..sequence.len);
         match options.kind {
             SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
             SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
             SelectorKind::Quest if layer < QUEST_DENSE_LAYERS => Ok(Box::new(Everything)),
-            SelectorKind::Quest => Ok(Box::new(Quest::build(self.kernels, &keys, region.start, options)?)),
+            SelectorKind::Quest => {
+                let keys = kv.keys(region.start, region.len());
+                Ok(Box::new(Quest::build(self.kernels, &keys, region.start, options)?))
+            }
             SelectorKind::SnapKv => {
-                let queries = self.recent_queries(sequence, layer, g);
-                let input = SnapKvInput { keys: kv.keys(0, sequence.len), region, queries: &queries, group };
+                let keys = kv.keys(0, sequence.len);
+                let input = SnapKvInput { keys, region, queries: &queries(), group: self.shape.group_size() };
                 Ok(Box::new(SnapKv::build(self.kernels, &input, options)))
             }
             SelectorKind::Ctkvr => {
-                let input = BuildInput {
-                    keys,
-                    values: kv.values(region.start, region.len()),
-                    start: region.start,
-                    queries: &self.recent_queries(sequence, layer, g),
-                    group,
-                    list_len: options.posting_list_len(region.len()),
-                    tail: options.tail,
-                    always: [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)],
-                    num_probes: options.num_probes,
-                };
-                let index = CentroidIndex::build(self.kernels, &input, cancel)?;
+                let queries = queries();
+                let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
+                let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
+                let meter = MeterInput { always, num_probes: options.num_probes };
+                let index = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
                 Ok(Box::new(Ctkvr::new(index, options)))
             }
         }
     }
+}
+
+/// Runs `work` for `0..count` on some threads; an error stops what has not begun.
+fn in_parallel<T: Send>(count: usize, num_threads: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    if num_threads <= 1 || count <= 1 {
+        return (0..count).map(work).collect();
+    }
+    let results: Vec<Mutex<Option<Result<T>>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..num_threads.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    if i >= count || stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let result = work(i);
+                    if result.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    let slots = results.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+    // Without an error every slot is filled.
+    slots.collect()
 }
 
 /// Makes the `share` of the heads whose selection would miss most score every key (ties: the earlier head).
@@ -543,15 +618,23 @@ impl AttentionBackend for CpuAttention {
     fn set_selector(&self, sequence: SequenceId, selector: SelectorOptions) -> Result<()> {
         selector.check()?;
         self.with(sequence, |s| {
-            s.set_selector(self.shape, selector);
+            s.set_selector(selector);
             Ok(())
         })
     }
 
     fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)> {
         match self.lock().get(&sequence) {
-            Some(Slot::Here(s)) => Ok(s.index.as_ref().map_or((0, 0), |i| (i.start, i.end))),
+            Some(Slot::Here(s)) => Ok(s.index.as_ref().map_or((0, 0), |i| (i.start, i.end()))),
             Some(Slot::Lent { indexed, .. }) => Ok(*indexed),
+            None => Err(Error::UnknownSequence(sequence.0)),
+        }
+    }
+
+    fn num_recent_queries(&self, sequence: SequenceId) -> Result<usize> {
+        match self.lock().get(&sequence) {
+            Some(Slot::Here(s)) => Ok(s.recent.len()),
+            Some(Slot::Lent { num_recent, .. }) => Ok(*num_recent),
             None => Err(Error::UnknownSequence(sequence.0)),
         }
     }
@@ -573,6 +656,14 @@ impl AttentionBackend for CpuAttention {
         self.give_back(id, sequence);
         let indexed_tokens = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         Ok(BuildReport { build_ms: clock.elapsed().as_secs_f64() * 1e3, index_bytes, indexed_tokens })
+    }
+
+    fn grow_index(&self, id: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
+        let mut sequence = self.lend(id)?;
+        // A panic in a build thread must not lose the sequence.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.grow(&mut sequence, num_threads, cancel)));
+        self.give_back(id, sequence);
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn begin_step(&self, rows: &[SequenceRows], audit: bool) -> Result<()> {
@@ -599,14 +690,15 @@ impl AttentionBackend for CpuAttention {
         debug_assert!(step.rows.is_empty(), "one step at a time");
         step.audit = audit;
         let (num_kv_heads, per_item) = (self.shape.num_kv_heads, tokens_per_item(self.shape.group_size()));
-        for (i, (r, sequence)) in rows.iter().zip(taken).enumerate() {
+        for (i, (r, mut sequence)) in rows.iter().zip(taken).enumerate() {
             let len = sequence.len + r.num_rows;
             let region = match &sequence.index {
                 Some(index) if sequence.selector.kind != SelectorKind::Full && len >= sequence.selector.dense_below => {
-                    index.start..index.end
+                    index.start..index.end()
                 }
                 _ => 0..0,
             };
+            let placement = sequence.recent.place(sequence.len, r.num_rows, r.phase == Phase::Decode);
             let layout = Layout { len, start: region.start, end: region.end, max_selected: sequence.selector.max_selected };
             if r.phase == Phase::Prefill {
                 for kv_head in 0..num_kv_heads {
@@ -622,6 +714,7 @@ impl AttentionBackend for CpuAttention {
                 first_row: r.first_row,
                 num_rows: r.num_rows,
                 phase: r.phase,
+                placement,
                 layout,
                 counters: (0..num_kv_heads).map(|_| UnsafeCell::default()).collect(),
             });

@@ -4,7 +4,9 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::SelectionCounters;
-use crate::centroid_index::{BuildInput, CentroidIndex, ProbeScratch};
+use crate::block_builder::BlockInput;
+use crate::centroid_block::CentroidBlock;
+use crate::centroid_index::{CentroidIndex, MeterInput, ProbeScratch};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
@@ -79,18 +81,20 @@ impl HeadIndex {
         }
         let start = options.num_sink_tokens.min(num_tokens);
         let region = start..num_tokens.saturating_sub(options.recent_window).max(start);
-        let build = BuildInput {
+        let build = BlockInput {
             keys: kv.keys(region.start, region.len()),
             values: kv.values(region.start, region.len()),
             start: region.start,
+            made_at: num_tokens,
+            grown_at: num_tokens,
             queries: input.queries,
             group,
             list_len: options.posting_list_len(region.len()),
+            per_list: options.centroids_per_list,
             tail: options.tail,
-            always: [kv.keys(0, region.start), kv.keys(region.end, num_tokens - region.end)],
-            num_probes: options.num_probes,
         };
-        let index = CentroidIndex::build(kernels, &build, cancel)?;
+        let always = [kv.keys(0, region.start), kv.keys(region.end, num_tokens - region.end)];
+        let index = CentroidIndex::build(kernels, &build, MeterInput { always, num_probes: options.num_probes }, cancel)?;
         let ctkvr = Ctkvr::new(index, options);
         let options = options.clone();
         Ok(Self { kernels, kv, num_tokens, head_dim: d, group, options, region, ctkvr, queries: input.queries.to_vec() })
@@ -123,9 +127,17 @@ impl HeadIndex {
     /// Centroid c's tail at its own query: log-sum-exp `[group]`, mean value and key `[group, head_dim]`. Empty: -infinity, zeros.
     pub fn tail(&self, c: usize) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
         self.check_centroid(c)?;
-        let n = self.group * self.head_dim;
-        let stored = self.ctkvr.index.stored_tail(c, &self.queries[c * n..(c + 1) * n]);
-        Ok(stored.unwrap_or_else(|| (vec![f32::NEG_INFINITY; self.group], vec![0.0; n], vec![0.0; n])))
+        let (d, n) = (self.head_dim, self.group * self.head_dim);
+        let Some((mut lse, value, key)) = self.ctkvr.index.stored_tail(c) else {
+            return Ok((vec![f32::NEG_INFINITY; self.group], vec![0.0; n], vec![0.0; n]));
+        };
+        let per_list = self.options.centroids_per_list;
+        let middle = CentroidBlock::middle(c / per_list, per_list, self.num_centroids());
+        let query = self.scaled(&self.queries[middle * n..(middle + 1) * n]);
+        for (h, lse) in lse.iter_mut().enumerate() {
+            *lse += query[h * d..(h + 1) * d].iter().zip(&key[h * d..]).map(|(a, b)| a * b).sum::<f32>();
+        }
+        Ok((lse, value, key))
     }
 
     /// The nearest centroids, best first, with their similarities. `query` f32 `[group, head_dim]`.

@@ -2,6 +2,8 @@
 //! No model, no files, no JavaScript. Everything has a scalar reference; SIMD is chosen at run time.
 
 mod backend;
+mod block_builder;
+mod centroid_block;
 mod centroid_index;
 mod cpu_attention;
 mod decode;

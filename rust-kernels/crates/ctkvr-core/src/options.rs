@@ -27,6 +27,10 @@ pub struct SelectorOptions {
     pub num_sink_tokens: usize,
     pub recent_window: usize,
     pub num_centroids: usize,
+    /// Neighbouring centroids that share a list and a tail.
+    pub centroids_per_list: usize,
+    /// Generated tokens after which an index grows.
+    pub append_size: usize,
     /// 0 = by the region, see [`SelectorOptions::posting_list_len`].
     pub list_len: usize,
     pub num_probes: usize,
@@ -46,6 +50,8 @@ impl SelectorOptions {
             num_sink_tokens: 16,
             recent_window: 256,
             num_centroids: 512,
+            centroids_per_list: 1,
+            append_size: 256,
             list_len: 0,
             num_probes: 4,
             max_selected: 512,
@@ -70,9 +76,13 @@ impl SelectorOptions {
 
     /// Refuses values no selector can work with.
     pub fn check(&self) -> Result<()> {
-        for (option, value) in
-            [("recentWindow", self.recent_window), ("numCentroids", self.num_centroids), ("numProbes", self.num_probes)]
-        {
+        for (option, value) in [
+            ("recentWindow", self.recent_window),
+            ("numCentroids", self.num_centroids),
+            ("centroidsPerList", self.centroids_per_list),
+            ("appendSize", self.append_size),
+            ("numProbes", self.num_probes),
+        ] {
             if value == 0 {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
             }

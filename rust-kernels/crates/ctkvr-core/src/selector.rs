@@ -1,12 +1,17 @@
 //! The seam for selectors: what one KV head's decode step should score and read besides sinks and window. Each selector is built
 //! once over the indexed region and then asked once per (layer, KV head, token).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use crate::block_builder::BlockInput;
 use crate::centroid_index::{CentroidIndex, ProbeScratch};
+use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::options::SelectorOptions;
 use crate::quest::QuestScratch;
+use crate::sequence::HeadState;
 
 /// Which positions of the indexed region get exact scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +67,14 @@ pub(crate) trait HeadSelector: Send + Sync {
     }
     /// From now on every key gets an exact score.
     fn score_all(&mut self) {}
+    /// Itself grown over a longer region, with new queries; `None` when it does not grow.
+    fn extended(&self, _input: &BlockInput, _kernels: &Kernels, _cancel: &AtomicBool) -> Result<Option<Arc<dyn HeadSelector>>> {
+        Ok(None)
+    }
+    /// Its state when only `len` tokens were stored; `None` when it was not there yet. Asked only of what has changed since.
+    fn truncated(&self, _len: usize) -> Option<HeadState> {
+        None
+    }
     /// Bytes held.
     fn bytes(&self) -> usize;
 }
@@ -156,6 +169,18 @@ impl HeadSelector for Ctkvr {
         self.scores_all = true;
         self.num_probes = 1;
         self.index.drop_lists();
+    }
+    fn extended(&self, input: &BlockInput, kernels: &Kernels, cancel: &AtomicBool) -> Result<Option<Arc<dyn HeadSelector>>> {
+        let mut index = self.index.extended(kernels, input, cancel)?;
+        if self.scores_all {
+            index.drop_lists();
+        }
+        Ok(Some(Arc::new(Self { index, ..*self })))
+    }
+    fn truncated(&self, len: usize) -> Option<HeadState> {
+        let index = self.index.truncated(len)?;
+        let (end, made_at, grown_at) = (index.end(), index.made_at(), index.grown_at());
+        Some(HeadState { selector: Arc::new(Self { index, ..*self }), end, made_at, grown_at })
     }
     fn bytes(&self) -> usize {
         self.index.bytes()

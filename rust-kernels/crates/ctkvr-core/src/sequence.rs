@@ -6,19 +6,68 @@ use crate::backend::{AttentionShape, SequenceMemory};
 use crate::error::{Error, Result};
 use crate::kv::HeadKv;
 use crate::options::{SelectorKind, SelectorOptions};
-use crate::recent_queries::RecentQueries;
+use crate::recent_queries::{DECODE_STRIDE, RecentQueries};
 use crate::selector::HeadSelector;
 
-/// What a build made for one sequence: immutable, shared by forks.
-pub(crate) struct SequenceIndex {
-    /// Indexed positions.
-    pub(crate) start: usize,
+/// One KV head's selector and what it covers.
+#[derive(Clone)]
+pub(crate) struct HeadState {
+    pub(crate) selector: Arc<dyn HeadSelector>,
+    /// Where the positions that it chooses from end; later ones are read always.
     pub(crate) end: usize,
+    /// Tokens stored when it last changed: a sequence cut shorter than that has an earlier state.
+    pub(crate) made_at: usize,
+    /// Tokens whose queries have had their turn to become centroids.
+    pub(crate) grown_at: usize,
+}
+
+impl HeadState {
+    /// As it was when only `len` tokens were stored; `None` when it was not there yet.
+    fn truncated(&self, len: usize) -> Option<Self> {
+        if self.made_at > len {
+            return self.selector.truncated(len);
+        }
+        Some(Self { grown_at: self.grown_at.min(len), ..self.clone() })
+    }
+}
+
+/// What was built for one sequence; forks share its parts.
+#[derive(Clone)]
+pub(crate) struct SequenceIndex {
+    /// First indexed position.
+    pub(crate) start: usize,
     /// `[num_layers, num_kv_heads]`.
-    pub(crate) heads: Vec<Box<dyn HeadSelector>>,
-    pub(crate) bytes: usize,
+    pub(crate) heads: Vec<HeadState>,
     /// Settings it was built with.
     pub(crate) options: SelectorOptions,
+    /// Tokens stored at the first build and at each later one that brought all heads up to date, ascending.
+    pub(crate) built_at: Vec<usize>,
+}
+
+impl SequenceIndex {
+    pub(crate) fn bytes(&self) -> usize {
+        self.heads.iter().map(|h| h.selector.bytes()).sum()
+    }
+
+    /// Where the indexed positions of every head end.
+    pub(crate) fn end(&self) -> usize {
+        self.heads.iter().map(|h| h.end).min().unwrap_or(self.start)
+    }
+
+    /// The number of stored tokens at which head i grows next while tokens are generated. Heads take turns, two at a time, over
+    /// `append_size` tokens; the first turn comes half of that after the last build.
+    pub(crate) fn next_growth(&self, i: usize) -> usize {
+        let (size, grown_at) = (self.options.append_size, self.heads[i].grown_at);
+        let first = self.built_at.last().copied().unwrap_or(0) + size.div_ceil(2) + i / 2 * 2 * size / self.heads.len();
+        if grown_at < first { first } else { first + ((grown_at - first) / size + 1) * size }
+    }
+
+    /// As it was when only `len` tokens were stored; `None` when it was not there yet.
+    fn truncated(&self, len: usize) -> Option<Self> {
+        let heads = self.heads.iter().map(|h| h.truncated(len)).collect::<Option<Vec<_>>>()?;
+        let built_at: Vec<usize> = self.built_at.iter().copied().take_while(|&at| at <= len).collect();
+        (!built_at.is_empty()).then(|| Self { heads, built_at, ..self.clone() })
+    }
 }
 
 /// A row of KV with all that decode needs.
@@ -27,27 +76,17 @@ pub(crate) struct Sequence {
     pub(crate) len: usize,
     /// `[num_layers, num_kv_heads]`.
     pub(crate) heads: Vec<HeadKv>,
-    /// `[num_layers]`; copied when a fork writes.
-    pub(crate) recent: Vec<Arc<RecentQueries>>,
-    /// First position whose query is still in the ring.
-    pub(crate) recent_from: usize,
+    pub(crate) recent: RecentQueries,
     pub(crate) selector: SelectorOptions,
-    pub(crate) index: Option<Arc<SequenceIndex>>,
+    pub(crate) index: Option<SequenceIndex>,
 }
 
 impl Sequence {
     pub(crate) fn new(shape: AttentionShape, max_tokens: usize, selector: SelectorOptions) -> Self {
-        let mut sequence = Self {
-            max_tokens,
-            len: 0,
-            heads: (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim)).collect(),
-            recent: Vec::new(),
-            recent_from: 0,
-            selector,
-            index: None,
-        };
-        sequence.resize_recent(shape);
-        sequence
+        let row_len = shape.num_q_heads * shape.head_dim;
+        let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim)).collect();
+        let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
+        Self { max_tokens, len: 0, heads, recent, selector, index: None }
     }
 
     pub(crate) fn fork(&self) -> Self {
@@ -56,58 +95,55 @@ impl Sequence {
             len: self.len,
             heads: self.heads.iter().map(HeadKv::fork).collect(),
             recent: self.recent.clone(),
-            recent_from: self.recent_from,
             selector: self.selector.clone(),
             index: self.index.clone(),
         }
     }
 
-    /// A ring as long as the selector's centroids need; what the old one held stays.
-    fn resize_recent(&mut self, shape: AttentionShape) {
-        let capacity = self.selector.num_centroids.min(self.max_tokens).max(1);
-        if self.recent.first().is_some_and(|r| r.capacity() == capacity) {
-            return;
-        }
-        let row_len = shape.num_q_heads * shape.head_dim;
-        let held = self.recent_positions();
-        let kept = held.start.max(held.end.saturating_sub(capacity))..held.end;
-        let old = std::mem::take(&mut self.recent);
-        self.recent = (0..shape.num_layers).map(|_| Arc::new(RecentQueries::new(capacity, row_len))).collect();
-        for (new, old) in self.recent.iter_mut().zip(&old) {
-            for position in kept.clone() {
-                // SAFETY: both rows hold row_len values.
-                unsafe { std::ptr::copy_nonoverlapping(old.row(position).as_ptr(), new.slot(position), row_len) };
-            }
-        }
-        self.recent_from = kept.start;
+    /// Room for as many queries as a build makes centroids of: for a prefill, and whenever there is no index yet.
+    pub(crate) fn widen_recent(&mut self) {
+        self.recent = self.recent.resized(recent_capacity(&self.selector, self.max_tokens));
     }
 
-    /// Positions whose queries are held.
-    pub(crate) fn recent_positions(&self) -> std::ops::Range<usize> {
-        let capacity = self.recent.first().map_or(0, |r| r.capacity());
-        self.recent_from.max(self.len.saturating_sub(capacity)).min(self.len)..self.len
+    /// Once there is an index, tokens come one at a time: room for what grows it next.
+    pub(crate) fn narrow_recent(&mut self) {
+        let capacity = self.append_queries().min(recent_capacity(&self.selector, self.max_tokens));
+        self.recent = self.recent.resized(capacity);
+    }
+
+    /// Before a decoded token's query is placed: more room, when there is none, up to what a cut of as much as the index remembers needs
+    /// to grow again as it did (`CentroidIndex`: half as many centroids as the first block had).
+    pub(crate) fn make_room_for_decode(&mut self) {
+        let most = (self.selector.num_centroids / 2 + self.append_queries()).max(self.recent.capacity());
+        if self.recent.len() == self.recent.capacity() && self.index.is_some() {
+            self.recent = self.recent.resized(most.min(2 * self.recent.capacity()));
+        }
+    }
+
+    /// Queries of two growths.
+    fn append_queries(&self) -> usize {
+        2 * self.selector.append_size.div_ceil(DECODE_STRIDE)
     }
 
     /// Changes the selector. An index stays when it was built with the same settings (how it is read may differ).
-    pub(crate) fn set_selector(&mut self, shape: AttentionShape, selector: SelectorOptions) {
+    pub(crate) fn set_selector(&mut self, selector: SelectorOptions) {
+        let keeps_index = self.index.as_ref().is_some_and(|i| i.options.same_build(&selector));
         self.selector = selector;
-        self.resize_recent(shape);
-        if self.index.as_ref().is_some_and(|i| !i.options.same_build(&self.selector)) {
+        if !keeps_index {
             self.index = None;
+            self.widen_recent();
         }
     }
 
-    /// Drops positions `>= len`.
+    /// Drops positions `>= len`; the index goes back to what it was then.
     pub(crate) fn truncate(&mut self, len: usize) {
         if len >= self.len {
             return;
         }
-        self.recent_from = self.recent_positions().start.min(len);
         self.len = len;
+        self.recent.truncate(len);
         self.heads.iter_mut().for_each(|h| h.truncate(len));
-        if self.index.as_ref().is_some_and(|i| i.end > len) {
-            self.index = None;
-        }
+        self.index = self.index.take().and_then(|i| i.truncated(len));
     }
 
     /// Makes room for `num_rows` more tokens; on an error nothing has changed that is visible.
@@ -119,18 +155,23 @@ impl Sequence {
         self.heads.iter_mut().try_for_each(|h| h.reserve(self.len, needed))
     }
 
-    /// Where the next build's region lies: between sinks and window. Empty when the sequence is too short for retrieval.
-    pub(crate) fn region(&self) -> std::ops::Range<usize> {
-        let start = self.selector.num_sink_tokens.min(self.len);
-        let end = self.len.saturating_sub(self.selector.recent_window).max(start);
-        if self.selector.kind == SelectorKind::Full || self.len < self.selector.dense_below { start..start } else { start..end }
+    /// Where a build's region lies when `len` tokens are stored: between sinks and window. Empty when the sequence is too short for
+    /// retrieval.
+    pub(crate) fn region(&self, len: usize) -> std::ops::Range<usize> {
+        let start = self.selector.num_sink_tokens.min(len);
+        let end = len.saturating_sub(self.selector.recent_window).max(start);
+        if self.selector.kind == SelectorKind::Full || len < self.selector.dense_below { start..start } else { start..end }
     }
 
     pub(crate) fn memory(&self) -> SequenceMemory {
-        let recent: usize = self.recent.iter().map(|r| r.bytes()).sum();
         SequenceMemory {
             kv_bytes: self.heads.iter().map(HeadKv::bytes).sum(),
-            index_bytes: recent + self.index.as_ref().map_or(0, |i| i.bytes),
+            index_bytes: self.recent.bytes() + self.index.as_ref().map_or(0, SequenceIndex::bytes),
         }
     }
+}
+
+/// Queries to keep for a build.
+fn recent_capacity(selector: &SelectorOptions, max_tokens: usize) -> usize {
+    selector.num_centroids.min(max_tokens).max(1)
 }

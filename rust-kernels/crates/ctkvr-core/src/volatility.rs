@@ -3,7 +3,7 @@
 //! queries want the same keys; in a few, the retrieval heads that copy from far back (Wu et al., arXiv 2404.15574), each token wants
 //! another key, and no neighbour's list has it.
 
-use crate::centroid_index::{CentroidIndex, ProbeScratch};
+use crate::centroid_block::{CentroidBlock, UnitQuery, best_first, keep_near};
 use crate::kernels::{Kernels, Rows};
 
 /// Queries that are looked up at most.
@@ -22,9 +22,13 @@ pub(crate) struct VolatilityMeter<'a> {
     first: usize,
     squares: f64,
     num_rows: usize,
-    scratch: ProbeScratch,
-    probes: Vec<(f32, u32)>,
-    found: Vec<u32>,
+    /// Smallest similarity of a sampled query to its nearest centroid.
+    floor: f32,
+    query: UnitQuery,
+    similarities: Vec<f32>,
+    order: Vec<(f32, u32)>,
+    /// Whether a position of the region is in a probed list.
+    found: Vec<bool>,
     scores: Vec<f32>,
 }
 
@@ -58,8 +62,10 @@ impl<'a> VolatilityMeter<'a> {
             first,
             squares: 0.0,
             num_rows: 0,
-            scratch: ProbeScratch::default(),
-            probes: Vec::new(),
+            floor: f32::INFINITY,
+            query: UnitQuery::default(),
+            similarities: Vec::new(),
+            order: Vec::new(),
             found: Vec::new(),
             scores: Vec::new(),
         }
@@ -70,21 +76,42 @@ impl<'a> VolatilityMeter<'a> {
         c >= self.first.max(self.lag) && (c - self.first).is_multiple_of(self.stride)
     }
 
-    /// Looks centroid c's query (f32 `[group, head_dim]`) up in `index`, which has the lists of all earlier passes.
-    pub(crate) fn add(&mut self, index: &CentroidIndex, c: usize, query: &[f32], region: &RegionWeights) {
-        let (kernels, d) = (self.kernels, query.len() / index.group());
-        index.probe_among(kernels, query, c + 1 - self.lag, self.num_probes, &mut self.scratch, &mut self.probes);
-        index.union(kernels, &self.probes, &mut self.scratch, &mut self.found);
+    /// Looks centroid c's query (f32 `[group, head_dim]`) up in `block`, which has the lists of all earlier passes.
+    pub(crate) fn add(&mut self, block: &CentroidBlock, c: usize, query: &[f32], region: &RegionWeights) {
+        let d = block.head_dim;
+        self.probe(block, c + 1 - self.lag, query);
+        self.found.clear();
+        self.found.resize(region.num_keys, false);
+        let mut probed: Vec<usize> = Vec::new();
+        for &(_, c) in &self.order {
+            let list = block.list_of(c as usize);
+            if probed.len() < self.num_probes && !probed.contains(&list) {
+                probed.push(list);
+                block.lists.for_each(list, |p| self.found[p] = true);
+            }
+        }
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
-        for h in 0..index.group() {
+        for h in 0..block.group {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
-            let square = |w: f32| f64::from(w) * f64::from(w);
-            let all: f64 = weights.iter().map(|&w| square(w)).sum();
-            let found: f64 = self.found.iter().map(|&p| square(weights[p as usize - index.start()])).sum();
+            let missed = weights.iter().zip(&self.found).filter(|(_, found)| !**found);
+            let squares: f64 = missed.map(|(&w, _)| f64::from(w) * f64::from(w)).sum();
             let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
-            self.squares += (all - found).max(0.0) / (total * total);
+            self.squares += squares / (total * total);
             self.num_rows += 1;
         }
+    }
+
+    /// Fills `order` with the nearest of the first `num_centroids` centroids, best first.
+    fn probe(&mut self, block: &CentroidBlock, num_centroids: usize, query: &[f32]) {
+        self.query.set(query, block.head_dim);
+        self.order.clear();
+        block.coarse(self.kernels, &self.query, (num_centroids, 0), &mut self.similarities, &mut self.order);
+        keep_near(&mut self.order, self.num_probes);
+        for (similarity, c) in &mut self.order {
+            *similarity = block.similarity(self.kernels, &self.query, *c as usize);
+        }
+        self.order.sort_unstable_by(best_first);
+        self.floor = self.floor.min(self.order[0].0);
     }
 
     /// Sum of e^(score - maximum) over sinks and window, for one head.
@@ -103,6 +130,12 @@ impl<'a> VolatilityMeter<'a> {
     /// a missed weight does to the output grows with it, and many small ones are what the tail stands for. 0 to 1.
     pub(crate) fn volatility(&self) -> f32 {
         (self.squares / self.num_rows.max(1) as f64).sqrt() as f32
+    }
+
+    /// Smallest similarity of a sampled query to its nearest centroid: a decode query below it is unlike all of them. -1 when no query
+    /// was sampled, which no similarity is below.
+    pub(crate) fn similarity_floor(&self) -> f32 {
+        if self.num_rows == 0 { -1.0 } else { self.floor }
     }
 }
 

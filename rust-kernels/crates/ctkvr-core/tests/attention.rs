@@ -141,6 +141,8 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         num_sink_tokens: 4,
         recent_window: 32,
         num_centroids: 24,
+        centroids_per_list: 1,
+        append_size: 48,
         list_len: 64,
         num_probes: 3,
         max_selected: 32,
@@ -347,5 +349,153 @@ fn what_cannot_be_done_is_refused_with_the_numbers() {
     assert!(attention.create_sequence(10, SelectorOptions { num_probes: 0, ..options(SelectorKind::Ctkvr) }).is_err());
     let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Ctkvr));
     assert_eq!(attention.build_index(id, 1, &AtomicBool::new(true)).err(), Some(Error::Cancelled));
+    assert_eq!(attention.indexed_range(id), Ok((0, 0)));
+}
+
+/// Decodes positions one by one, growing the index before each as the engine does; returns all outputs' bits.
+fn generate(attention: &CpuAttention, id: SequenceId, text: &Text, positions: std::ops::Range<usize>) -> Vec<Vec<u32>> {
+    let decode = |position: usize| {
+        attention.grow_index(id, 2, &AtomicBool::new(false)).expect("grown");
+        let (out, _) = step(attention, 2, &[(id, text, position..position + 1, Phase::Decode)], false).expect("decode");
+        out.iter().flatten().map(|x| x.to_bits()).collect()
+    };
+    positions.map(decode).collect()
+}
+
+/// A prefilled sequence with an index.
+fn indexed(attention: &CpuAttention, text: &Text, chunks: &[usize], selector: SelectorOptions) -> SequenceId {
+    let id = prefilled(attention, 2, text, chunks, selector);
+    attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+    id
+}
+
+#[test]
+fn an_index_grows_over_what_is_generated() {
+    let text = Text::new(11, 1000);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let selector = SelectorOptions { centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
+    let id = indexed(&attention, &text, &[600], selector);
+    assert_eq!(attention.indexed_range(id), Ok((4, 568)));
+    generate(&attention, id, &text, 600..700);
+    // A head lags at most by the tokens of one round and its first half round: 48 * 3 / 2.
+    let (start, end) = attention.indexed_range(id).expect("a range");
+    assert!(start == 4 && end > 568 && end >= 700 - 32 - 72, "indexed up to {end}");
+    let (_, counters) = step(&attention, 2, &[(id, &text, 700..701, Phase::Decode)], false).expect("decode");
+    let c = counters[0].expect("decode counts");
+    let window = c.keys_read - c.candidates;
+    assert!(window <= c.heads * (4 + 32 + 72 + 1), "{window} keys outside the region");
+}
+
+/// With lists of everything, whatever block is nearest, everything is a candidate, also what came after that block.
+#[test]
+fn a_grown_index_with_full_lists_equals_dense() {
+    let text = Text::new(12, 800);
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
+        let exact =
+            SelectorOptions { list_len: 1 << 30, num_probes: 2, max_selected: 0, tail: false, ..options(SelectorKind::Ctkvr) };
+        let id = indexed(&attention, &text, &[500], exact);
+        generate(&attention, id, &text, 500..640);
+        for position in 640..644 {
+            attention.grow_index(id, 2, &AtomicBool::new(false)).expect("grown");
+            let rows = [(id, &text, position..position + 1, Phase::Decode)];
+            let (out, _) = step(&attention, 2, &rows, false).expect("decode");
+            assert_dense(&out, 0, &text, position, kernels.name);
+        }
+    }
+}
+
+#[test]
+fn a_rollback_leaves_what_never_having_appended_would() {
+    let (text, other) = (Text::new(13, 1000), Text::new(14, 1000));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let selector = SelectorOptions { num_centroids: 64, centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
+    // To the end of the prompt, between two growths, and into a later turn.
+    for (len, turn) in [(600, 0), (655, 0), (690, 0), (750, 40)] {
+        let make = || {
+            let id = indexed(&attention, &text, &[600], selector.clone());
+            generate(&attention, id, &text, 600..len.min(690));
+            if turn > 0 {
+                step(&attention, 2, &[(id, &text, 690..690 + turn, Phase::Prefill)], false).expect("a turn");
+                attention.build_index(id, 2, &AtomicBool::new(false)).expect("extended");
+                generate(&attention, id, &text, 690 + turn..len);
+            }
+            id
+        };
+        let (kept, cut) = (make(), make());
+        generate(&attention, cut, &other, len..len + 90);
+        attention.truncate(cut, len).expect("truncated");
+        assert_eq!(attention.indexed_range(cut), attention.indexed_range(kept), "cut to {len}");
+        let (a, b) = (generate(&attention, kept, &text, len..len + 8), generate(&attention, cut, &text, len..len + 8));
+        assert!(a == b, "outputs after a cut to {len} differ");
+    }
+}
+
+#[test]
+fn a_rollback_to_before_the_index_leaves_none() {
+    let text = Text::new(15, 700);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+    attention.truncate(id, 599).expect("truncated");
+    assert_eq!(attention.indexed_range(id), Ok((0, 0)));
+    assert!(attention.num_recent_queries(id).expect("a number") < 24, "what was cut off is not held");
+}
+
+#[test]
+fn a_fork_grows_alone() {
+    let (text, other) = (Text::new(16, 1000), Text::new(17, 1000));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+    generate(&attention, id, &text, 600..640);
+    let (fork, alone) = (attention.fork_sequence(id).expect("forked"), attention.fork_sequence(id).expect("forked"));
+    let expected = generate(&attention, alone, &text, 640..740);
+    let mut actual = Vec::new();
+    for at in (640..740).step_by(20) {
+        generate(&attention, fork, &other, at..at + 20);
+        actual.extend(generate(&attention, id, &text, at..at + 20));
+    }
+    assert!(actual == expected, "a fork's tokens changed the original's outputs");
+}
+
+/// A turn's queries become centroids; how the engine cuts the turn into chunks makes no difference.
+#[test]
+fn a_turn_read_in_any_chunks_gives_the_same_index() {
+    let text = Text::new(18, 1000);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let outputs = [&[100][..], &[1, 7, 64, 28], &[50, 50]].map(|chunks| {
+        let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+        generate(&attention, id, &text, 600..630);
+        let mut at = 630;
+        for n in chunks {
+            step(&attention, 2, &[(id, &text, at..at + n, Phase::Prefill)], false).expect("prefill");
+            at += n;
+        }
+        attention.build_index(id, 2, &AtomicBool::new(false)).expect("extended");
+        assert_eq!(attention.indexed_range(id), Ok((4, 730 - 32)));
+        generate(&attention, id, &text, 730..760)
+    });
+    assert!(outputs[0] == outputs[1] && outputs[0] == outputs[2], "outputs differ");
+}
+
+/// Memory stays bounded, and so does what a cut can bring back: beyond that there is no index, rather than another one.
+#[test]
+fn old_blocks_are_dropped() {
+    let text = Text::new(19, 1900);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+    generate(&attention, id, &text, 600..900);
+    let bytes = attention.memory(id).expect("memory").index_bytes;
+    generate(&attention, id, &text, 900..1800);
+    let later = attention.memory(id).expect("memory").index_bytes;
+    // Twice the first block's 24 centroids at most.
+    assert!(later <= bytes + bytes / 2, "{bytes} bytes grew to {later}");
+    // Half as many centroids as the first block had, of one in four tokens, are held beyond those that probes look at.
+    let cut = attention.fork_sequence(id).expect("forked");
+    attention.truncate(cut, 1800 - 24 / 2 * 4 + 1).expect("truncated");
+    assert!(attention.indexed_range(cut).expect("a range").1 > 1600);
+    attention.truncate(id, 700).expect("truncated");
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
 }

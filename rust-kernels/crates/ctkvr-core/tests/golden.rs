@@ -37,6 +37,8 @@ fn options(v: &Value) -> SelectorOptions {
         num_sink_tokens: integer(&v["numSinkTokens"]),
         recent_window: integer(&v["recentWindow"]),
         num_centroids: integer(&v["numCentroids"]),
+        centroids_per_list: v["centroidsPerList"].as_u64().map_or(1, |n| n as usize),
+        append_size: 256,
         list_len: integer(&v["listLength"]),
         num_probes: integer(&v["numProbes"]),
         max_selected: integer(&v["maxSelected"]),

@@ -110,6 +110,7 @@ impl Engine {
             sampler,
             memory: SequenceMemory::default(),
             indexed_range: (0, 0),
+            num_recent_queries: 0,
         }))
     }
 
@@ -130,6 +131,7 @@ impl Engine {
             sampler: origin.sampler.fork(),
             memory: origin.memory,
             indexed_range: origin.indexed_range,
+            num_recent_queries: origin.num_recent_queries,
         };
         Ok(table.add(fork))
     }
@@ -159,6 +161,11 @@ impl Engine {
     /// `[first, end)` covered by the index; `(0, 0)` when there is none. As of the end of the last operation.
     pub fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)> {
         Ok(self.table().get(sequence)?.indexed_range)
+    }
+
+    /// Queries held that a build would make centroids of. As of the end of the last operation.
+    pub fn num_recent_queries(&self, sequence: SequenceId) -> Result<usize> {
+        Ok(self.table().get(sequence)?.num_recent_queries)
     }
 
     /// Drops positions `>= len`, as if they had never been appended.
@@ -239,7 +246,9 @@ impl Engine {
         let mut result =
             StepResult { sequences: entries.iter().map(|_| SequenceResult::default()).collect(), timings: StepTimings::default() };
         let chunks = plan_chunks(entries, &participants.backend_ids, &participants.lengths, self.prefill_chunk);
-        let outcome = self.run_chunks(&mut run, &chunks, entries, audit, cancel, &mut result);
+        let outcome = self
+            .grow_indexes(entries, &participants, cancel, &mut result.timings)
+            .and_then(|()| self.run_chunks(&mut run, &chunks, entries, audit, cancel, &mut result));
         let mut table = self.table();
         for (entry, (id, length)) in entries.iter().zip(participants.backend_ids.iter().zip(&participants.lengths)) {
             if outcome.is_err() && self.hook.backend.len(*id)? > *length {
@@ -257,7 +266,7 @@ impl Engine {
         let timings = &mut result.timings;
         timings.total_ms = milliseconds(started);
         let attention_ms = timings.stages.retrieval_ms() + timings.stages.attention_ms();
-        timings.linear_ms = (timings.total_ms - attention_ms - timings.sampling_ms).max(0.0);
+        timings.linear_ms = (timings.total_ms - attention_ms - timings.sampling_ms - timings.index_ms).max(0.0);
         Ok(result)
     }
 
@@ -300,6 +309,24 @@ impl Engine {
             participants.lengths.push(state.tokens.len());
         }
         Ok(participants)
+    }
+
+    /// Grows the indexes of the decoding sequences where it is due.
+    fn grow_indexes(
+        &self,
+        entries: &[StepEntry],
+        participants: &Participants,
+        cancel: &AtomicBool,
+        timings: &mut StepTimings,
+    ) -> Result<()> {
+        let started = Instant::now();
+        for (entry, id) in entries.iter().zip(&participants.backend_ids) {
+            if entry.phase == Phase::Decode {
+                self.hook.backend.grow_index(*id, self.num_threads, cancel)?;
+            }
+        }
+        timings.index_ms = milliseconds(started);
+        Ok(())
     }
 
     /// Runs all chunks, then samples: a step that fails has drawn nothing from any sampler.
@@ -389,6 +416,7 @@ impl Engine {
         if let Some(id) = state.backend {
             state.memory = self.hook.backend.memory(id)?;
             state.indexed_range = self.hook.backend.indexed_range(id)?;
+            state.num_recent_queries = self.hook.backend.num_recent_queries(id)?;
         }
         Ok(())
     }

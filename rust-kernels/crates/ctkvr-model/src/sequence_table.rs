@@ -21,6 +21,8 @@ pub(crate) struct SequenceState {
     pub memory: SequenceMemory,
     /// As of the end of the last operation.
     pub indexed_range: (usize, usize),
+    /// As of the end of the last operation.
+    pub num_recent_queries: usize,
 }
 
 /// Sequences by the id the engine gave them.

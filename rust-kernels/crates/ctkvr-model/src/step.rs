@@ -48,6 +48,8 @@ pub struct StepTimings {
     pub total_ms: f64,
     pub linear_ms: f64,
     pub sampling_ms: f64,
+    /// Growing the indexes of decoding sequences.
+    pub index_ms: f64,
     /// Retrieval and attention.
     pub stages: StageTimes,
 }

@@ -64,6 +64,12 @@ impl NativeSequence {
         Ok(self.read()?.memory.into())
     }
 
+    /// Queries held that a build would make centroids of.
+    #[napi(getter, catch_unwind)]
+    pub fn num_recent_queries(&self) -> napi::Result<u32> {
+        Ok(self.read()?.num_recent_queries as u32)
+    }
+
     /// Positions covered by the index.
     #[napi(getter, catch_unwind)]
     pub fn indexed_range(&self) -> napi::Result<Vec<u32>> {

@@ -15,6 +15,7 @@ use crate::error::{closed, internal, model_error};
 pub struct Reading {
     pub len: usize,
     pub indexed_range: (usize, usize),
+    pub num_recent_queries: usize,
     pub memory: SequenceMemory,
 }
 
@@ -83,7 +84,9 @@ impl Slot {
             return Err(crate::error::invalid_option("length", &expected, len));
         }
         let indexed_range = if before.indexed_range.1 > len { (0, 0) } else { before.indexed_range };
-        let after = Reading { len, indexed_range, ..before };
+        // Of the dropped positions at most so many had theirs held.
+        let num_recent_queries = before.num_recent_queries.saturating_sub(before.len - len);
+        let after = Reading { len, indexed_range, num_recent_queries, ..before };
         self.change(host, "truncate", after, move |engine, id| engine.truncate(id, len))
     }
 
@@ -232,7 +235,8 @@ impl Slot {
 
 fn read(engine: &Engine, id: SequenceId) -> napi::Result<Reading> {
     let read = || -> ctkvr_model::Result<Reading> {
-        Ok(Reading { len: engine.len(id)?, indexed_range: engine.indexed_range(id)?, memory: engine.memory(id)? })
+        let (len, indexed_range) = (engine.len(id)?, engine.indexed_range(id)?);
+        Ok(Reading { len, indexed_range, num_recent_queries: engine.num_recent_queries(id)?, memory: engine.memory(id)? })
     };
     read().map_err(|error| model_error(&error))
 }

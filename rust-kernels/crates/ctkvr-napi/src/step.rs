@@ -75,6 +75,7 @@ pub struct JsStepTimings {
     pub retrieval_ms: f64,
     pub attention_ms: f64,
     pub sampling_ms: f64,
+    pub index_ms: f64,
     pub stages: JsStageTimes,
 }
 
@@ -119,6 +120,7 @@ impl From<StepResult> for JsStepResult {
                 retrieval_ms: timings.stages.retrieval_ms(),
                 attention_ms: timings.stages.attention_ms(),
                 sampling_ms: timings.sampling_ms,
+                index_ms: timings.index_ms,
                 stages: timings.stages.into(),
             },
         }

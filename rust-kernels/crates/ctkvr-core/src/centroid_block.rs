@@ -1,0 +1,207 @@
+//! Centroids made at one time over one region of one KV head (design 2.1; paper section 3): queries as centroids, for each some
+//! neighbouring ones a posting list of their best positions, and a constant-size summary, the tail, of everything else. A block never
+//! changes; an index is a row of blocks (centroid_index.rs).
+
+use crate::kernels::Kernels;
+use crate::posting_lists::PostingLists;
+use crate::quantised::QuantisedRows;
+
+/// Centroids that the coarse pass keeps for each one probed.
+const COARSE_PER_PROBE: usize = 8;
+
+/// Immutable; shared by forks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CentroidBlock {
+    /// Lists and tails are over positions `start..end`.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// Tokens stored when it was made: a sequence cut shorter than that has it no more.
+    pub(crate) made_at: usize,
+    /// Tokens whose queries have had their turn to become centroids.
+    pub(crate) grown_at: usize,
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+    /// Neighbouring centroids that share a list and a tail; the last list may have fewer.
+    pub(crate) per_list: usize,
+    /// `[num_centroids, head_dim]`: normalised sum of the group's normalised queries.
+    pub(crate) pooled: QuantisedRows,
+    /// `[num_centroids * group, head_dim]`: normalised queries.
+    pub(crate) unit: QuantisedRows,
+    pub(crate) lists: PostingLists,
+    pub(crate) tail: Option<Tail>,
+}
+
+/// What is not in a list, per query head, seen from the query of the list's middle centroid: row `list * group + h`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tail {
+    /// log-sum-exp minus scale * query . key: so that lse at another query is base + scale * query . key (first order, design 2.2.5).
+    pub(crate) base: Vec<f32>,
+    /// Softmax-weighted mean value and key.
+    pub(crate) value: QuantisedRows,
+    pub(crate) key: QuantisedRows,
+}
+
+/// A query as probes compare it: normalised heads `[group, head_dim]` and their normalised sum `[head_dim]`.
+#[derive(Default)]
+pub(crate) struct UnitQuery {
+    pub(crate) heads: Vec<f32>,
+    pub(crate) pooled: Vec<f32>,
+}
+
+impl UnitQuery {
+    /// From f32 `[group, head_dim]`.
+    pub(crate) fn set(&mut self, query: &[f32], head_dim: usize) {
+        self.heads.clear();
+        self.heads.extend_from_slice(query);
+        self.pooled.resize(head_dim, 0.0);
+        pool(&mut self.heads, &mut self.pooled);
+    }
+}
+
+impl CentroidBlock {
+    pub(crate) fn num_centroids(&self) -> usize {
+        self.pooled.scales.len()
+    }
+
+    /// Lists that so many centroids have.
+    pub(crate) fn num_lists_of(num_centroids: usize, per_list: usize) -> usize {
+        num_centroids.div_ceil(per_list)
+    }
+
+    /// The list, and the tail, of a centroid.
+    pub(crate) fn list_of(&self, centroid: usize) -> usize {
+        centroid / self.per_list
+    }
+
+    /// The centroid whose query list l's tail was made with.
+    pub(crate) fn middle(list: usize, per_list: usize, num_centroids: usize) -> usize {
+        let first = list * per_list;
+        first + (per_list.min(num_centroids - first)) / 2
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        let tail = self.tail.as_ref().map_or(0, |t| t.base.len() * size_of::<f32>() + t.value.bytes() + t.key.bytes());
+        self.pooled.bytes() + self.unit.bytes() + self.lists.bytes() + tail
+    }
+
+    /// Adds (similarity of pooled vectors, `first_id` + centroid) of the first `num_centroids` centroids to `out`. `similarities` is
+    /// scratch. Returns the bytes read.
+    pub(crate) fn coarse(
+        &self,
+        kernels: &Kernels,
+        query: &UnitQuery,
+        (num_centroids, first_id): (usize, usize),
+        similarities: &mut Vec<f32>,
+        out: &mut Vec<(f32, u32)>,
+    ) -> usize {
+        let d = self.head_dim;
+        debug_assert!(num_centroids <= self.num_centroids());
+        similarities.resize(similarities.len().max(num_centroids), 0.0);
+        // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
+        unsafe {
+            let codes = self.pooled.codes.as_ptr();
+            (kernels.score_codes)(query.pooled.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
+        }
+        let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
+        out.extend(scaled.enumerate().map(|(c, (s, scale))| (s * scale, (first_id + c) as u32)));
+        num_centroids * (d + 4)
+    }
+
+    /// Mean over the group of the cosines between the query's heads and centroid c's.
+    pub(crate) fn similarity(&self, kernels: &Kernels, query: &UnitQuery, c: usize) -> f32 {
+        let (d, group) = (self.head_dim, self.group);
+        let mut sum = 0.0;
+        for h in 0..group {
+            let row = c * group + h;
+            let mut dot = 0.0;
+            // SAFETY: one row of d codes against one query head of d values.
+            unsafe {
+                let q = query.heads.as_ptr().add(h * d);
+                (kernels.score_codes)(q, self.unit.codes(row).as_ptr(), 1, d, &mut dot);
+            }
+            sum += dot * self.unit.scales[row];
+        }
+        sum / group as f32
+    }
+
+    /// Bytes that [`CentroidBlock::similarity`] reads.
+    pub(crate) fn similarity_bytes(&self) -> usize {
+        self.group * (self.head_dim + 4)
+    }
+
+    /// Asks for what `similarity` will read.
+    pub(crate) fn prefetch_similarity(&self, kernels: &Kernels, c: usize) {
+        // SAFETY: the rows of one centroid's heads lie side by side.
+        unsafe { (kernels.prefetch)(self.unit.codes(c * self.group).as_ptr().cast(), self.group * self.head_dim) };
+    }
+
+    /// Asks for list l, and for its tail if `tail`.
+    pub(crate) fn prefetch_list(&self, kernels: &Kernels, list: usize, tail: bool) {
+        let row = list * self.group;
+        // SAFETY: the bytes are the block's own.
+        unsafe {
+            if list < self.lists.len() {
+                let encoded = self.lists.encoded(list);
+                (kernels.prefetch)(encoded.as_ptr(), encoded.len());
+            }
+            if let Some(tails) = self.tail.as_ref().filter(|_| tail) {
+                for rows in [&tails.key, &tails.value] {
+                    (kernels.prefetch)(rows.codes(row).as_ptr().cast(), self.group * self.head_dim);
+                }
+            }
+        }
+    }
+
+    /// What list l leaves out, seen from `query_scaled` (f32 `[group, head_dim]`, times 1/sqrt(head_dim)): writes log-sum-exp
+    /// `[group]` and mean value `[group, head_dim]`. Returns the bytes read; nothing is written without tails.
+    pub(crate) fn tail(&self, kernels: &Kernels, list: usize, query_scaled: &[f32], lse: &mut [f32], value: &mut [f32]) -> usize {
+        let Some(tail) = &self.tail else { return 0 };
+        let d = self.head_dim;
+        for h in 0..self.group {
+            let row = list * self.group + h;
+            let mut dot = 0.0;
+            // SAFETY: one row of d codes against one query head of d values.
+            unsafe {
+                let q = query_scaled[h * d..(h + 1) * d].as_ptr();
+                (kernels.score_codes)(q, tail.key.codes(row).as_ptr(), 1, d, &mut dot);
+            }
+            lse[h] = tail.base[row] + dot * tail.key.scales[row];
+            for (out, x) in value[h * d..(h + 1) * d].iter_mut().zip(tail.value.row(row)) {
+                *out = x;
+            }
+        }
+        self.group * 2 * (d + 6)
+    }
+}
+
+/// Sorts `order` (similarity, id) by the coarse similarity and keeps what the fine step looks at for `num_probes`.
+pub(crate) fn keep_near(order: &mut Vec<(f32, u32)>, num_probes: usize) {
+    let keep = COARSE_PER_PROBE.saturating_mul(num_probes).min(order.len());
+    if keep < order.len() {
+        order.select_nth_unstable_by(keep, best_first);
+        order.truncate(keep);
+    }
+}
+
+/// Descending similarity; ties: smaller id.
+pub(crate) fn best_first(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// Normalises each head of `unit` in place and writes the normalised sum to `pooled`. A zero vector stays zero.
+pub(crate) fn pool(unit: &mut [f32], pooled: &mut [f32]) {
+    pooled.fill(0.0);
+    for head in unit.chunks_exact_mut(pooled.len()) {
+        normalise(head);
+        pooled.iter_mut().zip(head).for_each(|(p, x)| *p += *x);
+    }
+    normalise(pooled);
+}
+
+fn normalise(x: &mut [f32]) {
+    let norm = x.iter().map(|v| v * v).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        x.iter_mut().for_each(|v| *v /= norm);
+    }
+}
