@@ -38,6 +38,11 @@ export interface SelectorOptions {
    * build measures it. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
    */
   readonly exactShare: number;
+  /**
+   * Share of the heads' decode steps that may be dense because no centroid is as similar to the query as the prompt's own queries were to
+   * each other; such a query becomes a centroid. 0 to 1, default 0.015. Used by the runner.
+   */
+  readonly repairShare: number;
   /** Sequences shorter than this many tokens decode densely: retrieval cannot win there. Default 4096. */
   readonly denseBelow: number;
 }
@@ -54,6 +59,7 @@ const balanced: SelectorOptions = {
   maxSelected: 512,
   tail: true,
   exactShare: 0.08,
+  repairShare: 0.015,
   denseBelow: 4096,
 };
 
@@ -70,6 +76,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     maxSelected: 1024,
     tail: false,
     exactShare: 0,
+    repairShare: 0,
   },
   exact: {
     ...balanced,
@@ -79,6 +86,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     maxSelected: 0,
     tail: false,
     exactShare: 0,
+    repairShare: 0,
     denseBelow: 0,
   },
 };
@@ -108,9 +116,9 @@ export function resolveSelectorOptions(
     throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
   }
   for (const [field, min] of integerFields) checkInteger(field, resolved[field], min);
-  const { exactShare } = resolved;
-  if (typeof exactShare !== 'number' || !(exactShare >= 0 && exactShare <= 1)) {
-    throw invalid('exactShare', 'a number from 0 to 1', exactShare);
+  for (const field of ['exactShare', 'repairShare'] as const) {
+    const share = resolved[field];
+    if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }
   if (typeof resolved.tail !== 'boolean') throw invalid('tail', 'true or false', resolved.tail);
   return resolved;

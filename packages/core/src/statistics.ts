@@ -11,6 +11,8 @@ export interface SelectionCounters {
   readonly centroidsProbed: number;
   readonly candidates: number;
   readonly selected: number;
+  /** Of `heads`, those that read everything because no centroid was similar to the query. */
+  readonly denseRepairs: number;
   /** Bytes of keys, values, centroids, lists and tails read. */
   readonly bytesRead: number;
   /** Sum over heads and query heads of the estimated attention mass read exactly (0..1 each); divide by heads * groupSize. */

@@ -90,6 +90,7 @@ pub struct SelectionCounters {
     pub centroids_probed: u64,
     pub candidates: u64,
     pub selected: u64,
+    pub dense_repairs: u64,
     pub bytes_read: u64,
     pub estimated_mass: f64,
     pub measured_mass: f64,

@@ -74,8 +74,20 @@ struct StepRows {
     /// Where the rows' queries go.
     placement: Placement,
     layout: Layout,
+    /// Dense repair steps that this row may have, and those that it had before the layer that runs.
+    repair_budget: usize,
+    repairs_before: AtomicUsize,
+    repairs: Mutex<Vec<Repair>>,
     /// One per KV head, so that threads need not share.
     counters: Vec<UnsafeCell<SelectionCounters>>,
+}
+
+/// A query that was answered densely, to become a centroid when the step ends.
+struct Repair {
+    /// (layer, KV head).
+    head: usize,
+    /// f32 `[group, head_dim]`.
+    query: Vec<f32>,
 }
 
 /// Some tokens of one KV head of prefill rows.
@@ -212,6 +224,8 @@ impl CpuAttention {
         self.append(layer, io, thread);
         if thread.index == 0 {
             step.schedule.restart();
+            // Heads of one layer see the same count, whichever thread comes first.
+            step.rows.iter().for_each(|rows| rows.repairs_before.store(lock(&rows.repairs).len(), Ordering::Relaxed));
         }
         clock.lap(Activity::Store);
         self.team.meet(thread.count)?;
@@ -258,7 +272,11 @@ impl CpuAttention {
                         let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
                         let state = index.map(|index| &index.heads[layer * num_kv_heads + g]);
                         let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
-                        (*cell).propose(kernels, query, group, layout, state.map(|s| s.selector.as_ref()));
+                        let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.repair_budget;
+                        (*cell).propose(kernels, query, group, layout, state.map(|s| s.selector.as_ref()), may_repair);
+                        if let Some(query) = (*cell).repairs() {
+                            lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
+                        }
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
                     Stage::Select => (*cell).select(kernels, num_parts),
@@ -344,6 +362,7 @@ impl CpuAttention {
             if keep {
                 sequence.len += rows.num_rows;
                 sequence.recent.keep(&rows.placement);
+                self.learn(&mut sequence, lock(&rows.repairs).drain(..).collect());
                 let total = rows.counters.into_iter().map(UnsafeCell::into_inner).reduce(add_counters);
                 report.counters.push(total.filter(|_| rows.phase == Phase::Decode));
             } else {
@@ -357,6 +376,23 @@ impl CpuAttention {
         step.num_decodes = 0;
         self.team.repair();
         report
+    }
+
+    /// Makes the queries of dense repair steps centroids: their scans of all keys give exact lists and tails.
+    fn learn(&self, sequence: &mut Sequence, mut repairs: Vec<Repair>) {
+        repairs.sort_by_key(|r| r.head);
+        for Repair { head, query } in repairs {
+            let Some(state) = sequence.index.as_ref().map(|index| index.heads[head].clone()) else { return };
+            let start = sequence.region(sequence.len).start;
+            let mut input = self.block_input(sequence, head, start..state.end, &query, sequence.len);
+            input.grown_at = state.grown_at;
+            // What cannot be learnt (a query that is not finite) was answered all the same.
+            if let Ok(Some(selector)) = state.selector.extended(&input, self.kernels, &AtomicBool::new(false))
+                && let Some(index) = &mut sequence.index
+            {
+                index.heads[head] = HeadState { selector, made_at: sequence.len, ..state };
+            }
+        }
     }
 
     /// Builds one sequence's index, or, where there is one of the same settings, brings it up to date; `sequence` is lent. Returns how
@@ -544,6 +580,16 @@ fn score_all_of_most_volatile(heads: &mut [Box<dyn HeadSelector>], share: f64) {
     order.iter().for_each(|&i| heads[i].score_all());
 }
 
+/// Dense steps that a token at `position` may have when it is to be `per_token` of them in the long run.
+fn repair_budget(per_token: f64, position: usize) -> usize {
+    let until = |n: usize| (n as f64 * per_token).floor() as usize;
+    until(position + 1) - until(position)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters {
     SelectionCounters {
         heads: a.heads + b.heads,
@@ -553,6 +599,7 @@ fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters
         centroids_probed: a.centroids_probed + b.centroids_probed,
         candidates: a.candidates + b.candidates,
         selected: a.selected + b.selected,
+        dense_repairs: a.dense_repairs + b.dense_repairs,
         bytes_read: a.bytes_read + b.bytes_read,
         estimated_mass: a.estimated_mass + b.estimated_mass,
         measured_mass: a.measured_mass + b.measured_mass,
@@ -698,6 +745,7 @@ impl AttentionBackend for CpuAttention {
                 }
                 _ => 0..0,
             };
+            let repair_budget = repair_budget(sequence.selector.repair_share * sequence.heads.len() as f64, sequence.len);
             let placement = sequence.recent.place(sequence.len, r.num_rows, r.phase == Phase::Decode);
             let layout = Layout { len, start: region.start, end: region.end, max_selected: sequence.selector.max_selected };
             if r.phase == Phase::Prefill {
@@ -716,6 +764,9 @@ impl AttentionBackend for CpuAttention {
                 phase: r.phase,
                 placement,
                 layout,
+                repair_budget,
+                repairs_before: AtomicUsize::new(0),
+                repairs: Mutex::default(),
                 counters: (0..num_kv_heads).map(|_| UnsafeCell::default()).collect(),
             });
             if r.phase == Phase::Decode {

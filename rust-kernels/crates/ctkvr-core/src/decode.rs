@@ -53,6 +53,7 @@ pub(crate) struct HeadDecode {
     query: Vec<f32>,
     scaled: Vec<f32>,
     proposal: Proposal,
+    repairs: bool,
     num_candidates: usize,
     /// Candidates' scores f32 `[group, num_candidates]`.
     scores: Vec<f32>,
@@ -90,7 +91,8 @@ impl<T> Default for Shared<T> {
 }
 
 impl HeadDecode {
-    /// Takes the query of this layer and asks the selector. `query` f32 `[group, head_dim]`; no selector = dense.
+    /// Takes the query of this layer and asks the selector. `query` f32 `[group, head_dim]`; no selector = dense. With `may_repair`, a
+    /// query that is unlike everything indexed reads everything ([`HeadDecode::repairs`]).
     pub(crate) fn propose(
         &mut self,
         kernels: &'static Kernels,
@@ -98,6 +100,7 @@ impl HeadDecode {
         group: usize,
         layout: Layout,
         selector: Option<&dyn HeadSelector>,
+        may_repair: bool,
     ) {
         self.group = group;
         self.head_dim = query.len() / group;
@@ -111,10 +114,16 @@ impl HeadDecode {
         self.proposal.bytes_read = 0;
         self.proposal.has_rest = false;
         self.proposal.rest_is_scored = false;
+        self.proposal.is_strange = false;
         self.proposal.union_time = Duration::ZERO;
         self.proposal.candidates = Candidates::None;
         if let Some(selector) = selector {
             selector.propose(&Query { query: &self.query, scaled: &self.scaled, kernels }, &mut self.proposal);
+        }
+        self.repairs = may_repair && self.proposal.is_strange;
+        if self.repairs {
+            self.proposal.candidates = Candidates::All;
+            self.proposal.has_rest = false;
         }
         self.num_candidates = match self.proposal.candidates {
             Candidates::None => 0,
@@ -123,6 +132,11 @@ impl HeadDecode {
         };
         self.scores.resize(self.scores.len().max(self.num_candidates * group), 0.0);
         self.scores_out = Shared(self.scores.as_mut_ptr());
+    }
+
+    /// The query of this layer, f32 `[group, head_dim]`, when it read everything because nothing indexed was like it.
+    pub(crate) fn repairs(&self) -> Option<&[f32]> {
+        self.repairs.then_some(&self.query)
     }
 
     /// Of [`HeadDecode::propose`]'s time, what went into joining lists.
@@ -332,6 +346,7 @@ impl HeadDecode {
         counters.centroids_probed += self.proposal.num_probed as u64;
         counters.candidates += self.num_candidates as u64;
         counters.selected += self.selected.len() as u64;
+        counters.dense_repairs += u64::from(self.repairs);
         counters.bytes_read += (keys_read + values_read) * row_bytes + self.proposal.bytes_read as u64;
     }
 

@@ -205,7 +205,7 @@ impl HeadIndex {
         };
         let mut head = HeadDecode::default();
         let selector = (!self.region.is_empty()).then_some(&self.ctkvr as &dyn HeadSelector);
-        head.propose(self.kernels, query, self.group, layout, selector);
+        head.propose(self.kernels, query, self.group, layout, selector, false);
         // SAFETY: the only part, on one thread.
         unsafe { head.score(self.kernels, &self.kv, Part::WHOLE) };
         head.select(self.kernels, 1);

@@ -39,6 +39,8 @@ pub struct SelectorOptions {
     pub tail: bool,
     /// Share of the (layer, KV head) pairs for which every key is scored, 0 to 1.
     pub exact_share: f64,
+    /// Share of the heads' decode steps that may be dense because no centroid is similar to the query, 0 to 1; 0 = none.
+    pub repair_share: f64,
     pub dense_below: usize,
 }
 
@@ -57,6 +59,7 @@ impl SelectorOptions {
             max_selected: 512,
             tail: true,
             exact_share: 0.0,
+            repair_share: 0.0,
             dense_below: 0,
         }
     }
@@ -70,7 +73,12 @@ impl SelectorOptions {
     /// Whether an index built with these settings serves `other`: what is chosen at decode may differ.
     pub fn same_build(&self, other: &Self) -> bool {
         let chosen_late = matches!(self.kind, SelectorKind::Ctkvr | SelectorKind::ExactTopK);
-        let build = |o: &Self| Self { max_selected: if chosen_late { 0 } else { o.max_selected }, dense_below: 0, ..o.clone() };
+        let build = |o: &Self| Self {
+            repair_share: 0.0,
+            max_selected: if chosen_late { 0 } else { o.max_selected },
+            dense_below: 0,
+            ..o.clone()
+        };
         build(self) == build(other)
     }
 
@@ -87,9 +95,10 @@ impl SelectorOptions {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
             }
         }
-        if !(0.0..=1.0).contains(&self.exact_share) {
-            let actual = self.exact_share.to_string();
-            return Err(Error::InvalidOption { option: "exactShare", expected: "from 0 to 1".into(), actual });
+        for (option, share) in [("exactShare", self.exact_share), ("repairShare", self.repair_share)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::InvalidOption { option, expected: "from 0 to 1".into(), actual: share.to_string() });
+            }
         }
         Ok(())
     }

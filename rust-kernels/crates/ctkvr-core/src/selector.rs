@@ -41,6 +41,8 @@ pub(crate) struct Proposal {
     pub(crate) rest_value: Vec<f32>,
     /// Whether what `rest_lse` counts is among the candidates too, so that only `rest_value` is wanted.
     pub(crate) rest_is_scored: bool,
+    /// Whether the query is unlike everything that was indexed: a dense step would answer it better, and could be learnt from.
+    pub(crate) is_strange: bool,
     /// Time spent joining lists.
     pub(crate) union_time: Duration,
     probes: Vec<(f32, u32)>,
@@ -153,6 +155,7 @@ impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
         out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
         out.num_probed = out.probes.len();
+        out.is_strange = !self.scores_all && out.probes[0].0 < self.index.similarity_floor();
         if self.scores_all {
             out.candidates = Candidates::Region;
         } else {

@@ -148,6 +148,7 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         max_selected: 32,
         tail: true,
         exact_share: 0.0,
+        repair_share: 0.0,
         dense_below: 0,
     }
 }

@@ -44,6 +44,7 @@ fn options(v: &Value) -> SelectorOptions {
         max_selected: integer(&v["maxSelected"]),
         tail: v["tail"].as_bool().expect("a flag"),
         exact_share: 0.0,
+        repair_share: 0.0,
         dense_below: 0,
     }
 }

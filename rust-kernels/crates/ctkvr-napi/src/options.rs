@@ -20,6 +20,7 @@ pub struct JsSelectorOptions {
     pub max_selected: u32,
     pub tail: bool,
     pub exact_share: f64,
+    pub repair_share: f64,
     pub dense_below: u32,
 }
 
@@ -48,6 +49,7 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             max_selected: options.max_selected as usize,
             tail: options.tail,
             exact_share: options.exact_share,
+            repair_share: options.repair_share,
             dense_below: options.dense_below as usize,
         })
     }
