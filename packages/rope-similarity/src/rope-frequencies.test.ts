@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { dynamicNtkFactor, type RopeScaling, ropeFrequencies } from './rope-frequencies.js';
+import { dynamicNtkFactor, ropeFrequencies } from './rope-frequencies.js';
+import { type RopeScaling, yarnAttentionFactor } from './rope-scaling.js';
 
 function frequencies(scaling: RopeScaling, rotaryDim = 64, freqBase = 10_000): number[] {
   return Array.from(ropeFrequencies({ rotaryDim, freqBase, scaling }).frequencies);
