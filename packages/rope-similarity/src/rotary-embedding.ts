@@ -96,8 +96,8 @@ export class RotaryEmbedding {
   }
 
   /**
-   * `rotate` or `rotateInverse` of a long buffer: native on a worker thread, the reference in slices. `vectors` has been read and `out`
-   * is written to until the promise settles: touch neither before.
+   * `rotate` or `rotateInverse` of a long buffer: native on a worker thread, the reference in slices. `vectors` has been
+   * read when this returns; `out` is written to until the promise settles: leave it alone before.
    * @throws {CtkvrError} as `rotate`, and CTKVR_ABORTED.
    */
   async rotateAsync(input: RotateAsyncInput): Promise<void> {
