@@ -14,6 +14,11 @@ export interface NativeBinding {
   /** Resident set size of this process now and at its peak, bytes. */
   processMemory(): { rssBytes: number; peakRssBytes: number };
   CentroidIndex: NativeCentroidIndexConstructor;
+  RotaryEmbedding: NativeRotaryEmbeddingConstructor;
+  /** Cosines of rotated queries by distance, on a worker thread: leave the arrays unchanged until it settles. */
+  cosineByDistance(input: NativeCosineInput): Promise<NativeCosineByDistance>;
+  /** Overlap of top-k key sets against the similarity of queries, on a worker thread: leave the arrays unchanged until it settles. */
+  overlapBySimilarity(input: NativeOverlapInput): Promise<NativeOverlapBySimilarity>;
 }
 
 export interface NativeBuildInfo {
@@ -207,4 +212,97 @@ export interface NativeCentroidIndex {
     readonly counters: SelectionCounters;
   };
   close(): void;
+}
+
+/** Rotary embedding on plain arrays, for packages/rope-similarity (backend 'native'). */
+export interface NativeRotaryEmbeddingConstructor {
+  create(options: {
+    readonly headDim: number;
+    /** 'half' | 'adjacent' */
+    readonly pairing: string;
+    /** Even, at most headDim. */
+    readonly rotaryDim: number;
+    readonly freqBase: number;
+    readonly scaling: NativeRopeScaling;
+  }): NativeRotaryEmbedding;
+}
+
+/** A scaling of any type; the numbers that its type takes must be there. */
+export interface NativeRopeScaling {
+  /** 'none' | 'linear' | 'ntk' | 'dynamicNtk' | 'llama3' | 'yarn' */
+  readonly type: string;
+  readonly factor?: number;
+  /** Positions. */
+  readonly originalContext?: number;
+  /** Positions. */
+  readonly numTokens?: number;
+  readonly lowFreqFactor?: number;
+  readonly highFreqFactor?: number;
+  readonly betaFast?: number;
+  readonly betaSlow?: number;
+  readonly attentionFactor?: number;
+  readonly truncate?: boolean;
+}
+
+export interface NativeRotaryEmbedding {
+  /** Radians per position, f64 [rotaryDim / 2]. */
+  readonly frequencies: Float64Array;
+  readonly magnitude: number;
+  rotate(input: NativeRotation): void;
+  /** On a worker thread: leave the vectors alone until it settles. */
+  rotateAsync(input: NativeRotation): Promise<void>;
+}
+
+export interface NativeRotation {
+  /** f32 [numTokens, numHeads, headDim], changed in place; left as it was when a value is not finite. */
+  readonly vectors: Float32Array;
+  /** [numTokens]; absent: 0, 1, 2, ... */
+  readonly positions?: Uint32Array;
+  readonly numHeads: number;
+  readonly inverse: boolean;
+}
+
+export interface NativeCosineInput {
+  /** f32 [numTokens, groupSize, headDim], rotated. */
+  readonly queries: Float32Array;
+  readonly groupSize: number;
+  readonly headDim: number;
+  readonly distances: Uint32Array;
+}
+
+/** NaN where there is no pair. */
+export interface NativeCosineByDistance {
+  readonly distances: Uint32Array;
+  readonly count: Uint32Array;
+  /** f64 [numDistances] each: of the mean cosine over the heads. */
+  readonly mean: Float64Array;
+  readonly min: Float64Array;
+  readonly max: Float64Array;
+  readonly standardDeviation: Float64Array;
+  /** f64 [numDistances, groupSize] each: of each head's own. */
+  readonly headMean: Float64Array;
+  readonly headMin: Float64Array;
+  readonly headMax: Float64Array;
+  readonly headStandardDeviation: Float64Array;
+}
+
+export interface NativeOverlapInput {
+  /** f32 [numQueries, groupSize, headDim], rotated. */
+  readonly queries: Float32Array;
+  /** f32 [numKeys, headDim], rotated. */
+  readonly keys: Float32Array;
+  readonly groupSize: number;
+  readonly headDim: number;
+  readonly topK: number;
+  /** Rows of queries, [numPairs, 2]. */
+  readonly pairs: Uint32Array;
+}
+
+export interface NativeOverlapBySimilarity {
+  /** f64 [numPairs] each, of the group. */
+  readonly similarity: Float64Array;
+  readonly overlap: Float64Array;
+  /** f64 [numPairs, groupSize] each. */
+  readonly headSimilarity: Float64Array;
+  readonly headOverlap: Float64Array;
 }

@@ -20,17 +20,29 @@ export function groupCosine(input: {
   const { a, aOffset = 0, b, bOffset = 0, groupSize, headDim } = input;
   let sum = 0;
   for (let head = 0; head < groupSize; head++) {
-    let dot = 0;
-    let aa = 0;
-    let bb = 0;
-    for (let d = head * headDim; d < (head + 1) * headDim; d++) {
-      const x = a[aOffset + d]!;
-      const y = b[bOffset + d]!;
-      dot += x * y;
-      aa += x * x;
-      bb += y * y;
-    }
-    if (aa > 0 && bb > 0) sum += dot / Math.sqrt(aa * bb);
+    sum += headCosine(a, aOffset + head * headDim, b, bOffset + head * headDim, headDim);
   }
   return sum / groupSize;
+}
+
+/** Returns the cosine of two vectors [headDim] at offsets, in [-1, 1]; 0 when one is zeros. */
+export function headCosine(
+  a: Float32Array,
+  aOffset: number,
+  b: Float32Array,
+  bOffset: number,
+  headDim: number,
+): number {
+  let dot = 0;
+  let aa = 0;
+  let bb = 0;
+  for (let d = 0; d < headDim; d++) {
+    const x = a[aOffset + d]!;
+    const y = b[bOffset + d]!;
+    dot += x * y;
+    aa += x * x;
+    bb += y * y;
+  }
+  // Rounding may carry the cosine of parallel vectors beyond 1.
+  return aa > 0 && bb > 0 ? Math.max(-1, Math.min(1, dot / Math.sqrt(aa * bb))) : 0;
 }

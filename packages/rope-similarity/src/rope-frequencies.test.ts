@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { dynamicNtkFactor, type RopeScaling, ropeFrequencies } from './rope-frequencies.js';
+import { dynamicNtkFactor, ropeFrequencies } from './rope-frequencies.js';
+import { type RopeScaling, yarnAttentionFactor } from './rope-scaling.js';
 
 function frequencies(scaling: RopeScaling, rotaryDim = 64, freqBase = 10_000): number[] {
   return Array.from(ropeFrequencies({ rotaryDim, freqBase, scaling }).frequencies);
@@ -61,8 +62,23 @@ describe('ropeFrequencies', () => {
       if (i > 23 && i < 40) expect(scaled[i]! / f).toBeCloseTo(1 - 0.75 * ((i - 23) / (40 - 23)), 12);
     });
   });
-  it('a factor of 1 is no scaling, for every kind', () => {
+  it('yarn without truncation ramps between the corners as they are', () => {
+    const scaling = { type: 'yarn', factor: 4, originalContext: 32_768, truncate: false } as const;
+    const scaled = frequencies(scaling, 128, 1_000_000);
+    const corner = (rotations: number) => (64 * Math.log(32_768 / (2 * Math.PI * rotations))) / Math.log(1_000_000);
+    const share = (30 - corner(32)) / (corner(1) - corner(32));
+    expect(scaled[30]! / 1_000_000 ** (-60 / 128)).toBeCloseTo(1 - 0.75 * share, 12);
+  });
+  it('the attention factor of yarn: 0.1 ln(factor) + 1, or a ratio of two', () => {
+    expect(yarnAttentionFactor({ factor: 1 })).toBe(1);
+    expect(yarnAttentionFactor({ factor: 4 })).toBeCloseTo(0.1 * Math.log(4) + 1, 15);
+    expect(yarnAttentionFactor({ factor: 40, mscale: 0.8, mscaleAllDim: 0.8 })).toBe(1);
+    const refused = expect.objectContaining({ code: 'CTKVR_INVALID_OPTION' });
+    expect(() => yarnAttentionFactor({ factor: 0 })).toThrow(refused);
+  });
+  it('a factor of 1, for dynamic ntk a short sequence, is no scaling', () => {
     const kinds: RopeScaling[] = [
+      { type: 'dynamicNtk', factor: 8, originalContext: 8192, numTokens: 8192 },
       { type: 'linear', factor: 1 },
       { type: 'ntk', factor: 1 },
       { type: 'llama3', factor: 1, originalContext: 8192 },

@@ -15,11 +15,11 @@ describe('groupCosine', () => {
 });
 
 describe('cosineByDistance', () => {
-  it('of one vector rotated along is the mean cosine of the angles', () => {
+  it('of one vector rotated along is the mean cosine of the angles', async () => {
     const rope = new RotaryEmbedding({ headDim: 4, pairing: 'half' });
     const queries = new Float32Array(10 * 4).fill(1);
     rope.rotate({ vectors: queries, numHeads: 1, out: queries });
-    const { mean, min, count } = cosineByDistance({
+    const { mean, min, count } = await cosineByDistance({
       queries,
       groupSize: 1,
       headDim: 4,
@@ -32,28 +32,29 @@ describe('cosineByDistance', () => {
     expect(Array.from(count)).toEqual([10, 9, 5, 1, 0]);
     expect(mean[4]).toBeNaN();
   });
-  it('refuses a buffer that is no whole number of rows', () => {
+  it('refuses a buffer that is no whole number of rows', async () => {
     const input = { queries: new Float32Array(7), groupSize: 1, headDim: 4, distances: Uint32Array.of(1) };
-    expect(() => cosineByDistance(input)).toThrow(expect.objectContaining({ code: 'CTKVR_SHAPE_MISMATCH' }));
+    await expect(cosineByDistance(input)).rejects.toThrow(expect.objectContaining({ code: 'CTKVR_SHAPE_MISMATCH' }));
   });
 });
 
 describe('overlapBySimilarity', () => {
   const keys = Float32Array.of(1, 0, 0, 1, -1, 0, 0, -1);
   const base = { keys, groupSize: 1, headDim: 2, topK: 2 };
-  it('equal queries share all keys, opposite ones none, orthogonal ones half', () => {
+  it('equal queries share all keys, opposite ones none, orthogonal ones half', async () => {
     const queries = Float32Array.of(2, 1, -2, -1, 1, -2);
     const pairs = Uint32Array.of(0, 0, 0, 1, 0, 2);
-    const { similarity, overlap } = overlapBySimilarity({ ...base, queries, pairs });
+    const { similarity, overlap } = await overlapBySimilarity({ ...base, queries, pairs });
     expect(Array.from(overlap)).toEqual([1, 0, 0.5]);
     expect(similarity[0]).toBeCloseTo(1, 12);
     expect(similarity[1]).toBeCloseTo(-1, 12);
     expect(similarity[2]).toBeCloseTo(0, 12);
   });
-  it('refuses rows that are not there and more keys than there are', () => {
+  it('refuses rows that are not there and more keys than there are', async () => {
     const queries = Float32Array.of(1, 0);
     const option = expect.objectContaining({ code: 'CTKVR_INVALID_OPTION' });
-    expect(() => overlapBySimilarity({ ...base, queries, pairs: Uint32Array.of(0, 1) })).toThrow(option);
-    expect(() => overlapBySimilarity({ ...base, queries, pairs: Uint32Array.of(0, 0), topK: 5 })).toThrow(option);
+    await expect(overlapBySimilarity({ ...base, queries, pairs: Uint32Array.of(0, 1) })).rejects.toThrow(option);
+    const tooMany = { ...base, queries, pairs: Uint32Array.of(0, 0), topK: 5 };
+    await expect(overlapBySimilarity(tooMany)).rejects.toThrow(option);
   });
 });

@@ -8,8 +8,8 @@ const sizes = { numTokens: 1500, headDim: 64, groupSize: 3, numCentroids: 1000, 
 const data = geometricHeadData({ seed: 4, ...sizes });
 
 describe('geometricHeadData', () => {
-  it('neighbouring queries point the same way, distant ones less', () => {
-    const { mean } = cosineByDistance({ ...data, distances: Uint32Array.of(1, 16, 400) });
+  it('neighbouring queries point the same way, distant ones less', async () => {
+    const { mean } = await cosineByDistance({ ...data, distances: Uint32Array.of(1, 16, 400) });
     expect(mean[0]).toBeGreaterThan(0.8);
     expect(mean[1]).toBeLessThan(mean[0]! - 0.05);
     expect(mean[2]).toBeLessThan(mean[1]!);

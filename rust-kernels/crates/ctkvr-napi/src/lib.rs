@@ -8,6 +8,7 @@
 //! | `engine_host` | the thread the engine runs on, and what may happen while it is busy |
 //! | `slot` | a sequence as JavaScript sees it |
 //! | `centroid_index` | one KV head on plain arrays |
+//! | `rope`, `query_statistics` | rotary embedding and the similarity of rotated queries, on plain arrays |
 //! | `error`, `deferred` | errors and promises |
 //! | `options`, `counters`, `model_info` | plain data |
 
@@ -23,6 +24,8 @@ mod load_model;
 mod model;
 mod model_info;
 mod options;
+mod query_statistics;
+mod rope;
 mod sequence;
 mod slot;
 mod step;

@@ -1,0 +1,34 @@
+/** The implementations of @ctkvr/rope-similarity: the reference, and the native one where there is a binary. */
+import { CtkvrError } from '@ctkvr/core';
+import { loadBinding, type NativeBinding } from '@ctkvr/native';
+import {
+  type BackendChoice,
+  cosineByDistance,
+  type NativeRopeBinding,
+  overlapBySimilarity,
+  RotaryEmbedding,
+} from '@ctkvr/rope-similarity';
+import type { RopeSimilaritySubject } from '../src/index.js';
+
+/** Fails to compile when the binding no longer is what the package takes by structure. */
+export const bindingFits = (binding: NativeBinding): NativeRopeBinding => binding;
+
+function subject(choice: BackendChoice): RopeSimilaritySubject {
+  return {
+    rope: (options) => new RotaryEmbedding({ ...options, ...choice }),
+    cosineByDistance: (input) => cosineByDistance({ ...input, ...choice }),
+    overlapBySimilarity: (input) => overlapBySimilarity({ ...input, ...choice }),
+  };
+}
+
+export const reference = subject({ backend: 'reference' });
+
+/** The native implementation, or the reason why there is none. */
+export function tryNative(): { native: RopeSimilaritySubject } | { reason: string } {
+  try {
+    return { native: subject({ backend: 'native', native: loadBinding() }) };
+  } catch (error) {
+    if (!CtkvrError.isInstance(error) || error.code !== 'CTKVR_NATIVE_UNAVAILABLE') throw error;
+    return { reason: error.message.split('\n')[0]! };
+  }
+}
