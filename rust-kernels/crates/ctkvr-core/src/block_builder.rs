@@ -14,6 +14,8 @@ use crate::volatility::{RegionWeights, VolatilityMeter};
 
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
 const ROWS_PER_PASS: usize = 28;
+/// Of these, rows that tails are made of: enough for whole tiles of the matrix product.
+const TAIL_ROWS_PER_PASS: usize = 12;
 /// Keys of one accumulation step of the tail's matrix products.
 const TAIL_STEP: usize = 256;
 
@@ -39,8 +41,9 @@ pub(crate) struct BlockInput<'a> {
 impl BlockInput<'_> {
     /// Centroids of one pass: whole lists.
     pub(crate) fn centroids_per_pass(&self) -> usize {
-        let lists = (ROWS_PER_PASS / self.group / self.per_list).max(1);
-        lists * self.per_list
+        let by_rows = ROWS_PER_PASS / self.group / self.per_list;
+        let by_tails = if self.tail { TAIL_ROWS_PER_PASS.div_ceil(self.group) } else { 1 };
+        by_rows.max(by_tails) * self.per_list
     }
 
     fn num_centroids(&self) -> usize {
@@ -86,24 +89,20 @@ pub(crate) fn build_block(
             continue;
         }
         let queries = &input.queries[first * group * d..(first + count) * group * d];
-        pass.score(queries);
+        pass.score(queries, per_list);
         if let Some(meter) = meter.as_deref_mut() {
             for (c, query) in queries.chunks_exact(group * d).enumerate() {
                 if meter.samples(first + c) {
-                    meter.add(&block, first + c, query, &pass.region_weights(c, group));
+                    meter.add(&block, first + c, query, &pass.region_weights(c));
                 }
             }
         }
         for l in 0..num_lists {
             let members = l * per_list..((l + 1) * per_list).min(count);
-            block.lists.push(pass.list(members, group, input.list_len));
+            block.lists.push(pass.list(l, members, input.list_len));
         }
         if let Some(tail) = block.tail.as_mut().filter(|_| input.list_len < n) {
-            for l in 0..num_lists {
-                let middle = CentroidBlock::middle(l, per_list, count);
-                let query = &queries[middle * group * d..(middle + 1) * group * d];
-                pass.tail(middle, query, (first / per_list + l) * group, tail);
-            }
+            pass.tails(num_lists, first / per_list * group, tail);
         }
     }
     block.lists.shrink();
@@ -132,6 +131,9 @@ struct Pass<'a> {
     scale: f32,
     d: usize,
     n: usize,
+    group: usize,
+    /// Where each of the pass's centroids has its `group` rows: those whose rows tails are made of come first.
+    places: Vec<usize>,
     /// Keys transposed in blocks: `[ceil(n / BLOCK), d, BLOCK]`.
     panels: Vec<f32>,
     /// Keys and values, f32 `[n, d]`; empty when no tails are asked for.
@@ -176,6 +178,8 @@ impl<'a> Pass<'a> {
             scale,
             d,
             n,
+            group: input.group,
+            places: Vec::new(),
             panels,
             keys,
             values,
@@ -192,10 +196,24 @@ impl<'a> Pass<'a> {
     }
 
     /// Softmax weights, unnormalised, of every query row over the region.
-    fn score(&mut self, queries: &[f32]) {
+    fn score(&mut self, queries: &[f32], per_list: usize) {
         let rows = queries.len() / self.d;
-        self.queries.clear();
-        self.queries.extend(queries.iter().map(|x| x * self.scale));
+        let count = rows / self.group;
+        let num_lists = CentroidBlock::num_lists_of(count, per_list);
+        let mut next = num_lists;
+        self.places.clear();
+        self.places.resize(count, usize::MAX);
+        (0..num_lists).for_each(|l| self.places[CentroidBlock::middle(l, per_list, count)] = l);
+        for place in self.places.iter_mut().filter(|p| **p == usize::MAX) {
+            *place = next;
+            next += 1;
+        }
+        self.queries.resize(queries.len(), 0.0);
+        let row_len = self.group * self.d;
+        for (query, place) in queries.chunks_exact(row_len).zip(&self.places) {
+            let target = &mut self.queries[place * row_len..(place + 1) * row_len];
+            target.iter_mut().zip(query).for_each(|(q, x)| *q = x * self.scale);
+        }
         self.weights.resize(rows * self.stride, 0.0);
         for (b, panel) in self.panels.chunks_exact(self.d * BLOCK).enumerate() {
             let product = Gemm {
@@ -227,9 +245,13 @@ impl<'a> Pass<'a> {
         }
     }
 
+    fn rows_of(&self, c: usize) -> std::ops::Range<usize> {
+        self.places[c] * self.group..(self.places[c] + 1) * self.group
+    }
+
     /// What the pass's c-th centroid attends to.
-    fn region_weights(&self, c: usize, group: usize) -> RegionWeights<'_> {
-        let rows = c * group..(c + 1) * group;
+    fn region_weights(&self, c: usize) -> RegionWeights<'_> {
+        let rows = self.rows_of(c);
         RegionWeights {
             weights: &self.weights[rows.start * self.stride..rows.end * self.stride],
             stride: self.stride,
@@ -239,12 +261,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The list of some of the pass's centroids; its positions' weights become 0, so that what remains is the tail.
-    fn list(&mut self, members: std::ops::Range<usize>, group: usize, list_len: usize) -> &[u32] {
-        let rows = members.start * group..members.end * group;
+    /// The pass's l-th list, that of `members`; its positions' weights become 0 in the middle one's rows, so that what remains is the tail.
+    fn list(&mut self, l: usize, members: std::ops::Range<usize>, list_len: usize) -> &[u32] {
+        let group = self.group;
         self.scores.clear();
         self.scores.resize(self.n, 0.0);
-        for r in rows.clone() {
+        for r in self.places[members].iter().flat_map(|p| p * group..(p + 1) * group) {
             // SAFETY: both hold n values.
             unsafe {
                 let row = self.weights.as_ptr().add(r * self.stride);
@@ -252,24 +274,24 @@ impl<'a> Pass<'a> {
             }
         }
         self.top_k.select(&self.scores, list_len, &mut self.selected);
-        for r in rows {
+        for r in l * group..(l + 1) * group {
             let row = &mut self.weights[r * self.stride..r * self.stride + self.n];
             self.selected.iter().for_each(|&p| row[p as usize] = 0.0);
         }
         &self.selected
     }
 
-    /// Fills the tail rows from `first_row` on with what the pass's c-th centroid sees beyond its list; `query` is its own, unscaled.
-    fn tail(&mut self, c: usize, query: &[f32], first_row: usize, tail: &mut Tail) {
-        let (d, group) = (self.d, query.len() / self.d);
+    /// Fills the tail rows from `first_row` on with what the middle centroid of each of the pass's lists sees beyond the list.
+    fn tails(&mut self, num_lists: usize, first_row: usize, tail: &mut Tail) {
+        let (d, rows) = (self.d, num_lists * self.group);
         // Mean values, then mean keys.
         self.means.clear();
-        self.means.resize(2 * group * d, 0.0);
-        for (source, out) in [(&self.values, 0), (&self.keys, group * d)] {
+        self.means.resize(2 * rows * d, 0.0);
+        for (source, out) in [(&self.values, 0), (&self.keys, rows * d)] {
             for step in (0..self.n).step_by(TAIL_STEP) {
                 let product = Gemm {
                     // SAFETY: the step starts inside the row, the source and the means.
-                    a: unsafe { self.weights.as_ptr().add(c * group * self.stride + step) },
+                    a: unsafe { self.weights.as_ptr().add(step) },
                     lda: self.stride,
                     // SAFETY: as above.
                     b: unsafe { source.as_ptr().add(step * d) },
@@ -277,7 +299,7 @@ impl<'a> Pass<'a> {
                     // SAFETY: as above.
                     c: unsafe { self.means.as_mut_ptr().add(out) },
                     ldc: d,
-                    m: group,
+                    m: rows,
                     n: d,
                     k: TAIL_STEP.min(self.n - step),
                     accumulate: true,
@@ -286,22 +308,22 @@ impl<'a> Pass<'a> {
                 unsafe { (self.kernels.gemm)(&product) };
             }
         }
-        let (values, keys) = self.means.split_at_mut(group * d);
-        for h in 0..group {
-            let r = c * group + h;
+        let (values, keys) = self.means.split_at_mut(rows * d);
+        for r in 0..rows {
             let sum = lane_sum(&self.weights[r * self.stride..r * self.stride + self.n]);
             if sum <= 0.0 {
                 continue;
             }
-            let (value, key) = (&mut values[h * d..(h + 1) * d], &mut keys[h * d..(h + 1) * d]);
+            let (value, key) = (&mut values[r * d..(r + 1) * d], &mut keys[r * d..(r + 1) * d]);
             for x in value.iter_mut().chain(key.iter_mut()) {
                 *x = (f64::from(*x) / sum) as f32;
             }
-            let row = first_row + h;
+            let row = first_row + r;
             tail.value.set(row, value);
             tail.key.set(row, key);
-            let dot: f32 = query[h * d..(h + 1) * d].iter().zip(tail.key.row(row)).map(|(a, b)| a * b).sum();
-            tail.base[row] = self.maxima[r] + (sum as f32).ln() - self.scale * dot;
+            let scaled = &self.queries[r * d..(r + 1) * d];
+            let dot: f32 = scaled.iter().zip(tail.key.row(row)).map(|(a, b)| a * b).sum();
+            tail.base[row] = self.maxima[r] + (sum as f32).ln() - dot;
         }
     }
 }

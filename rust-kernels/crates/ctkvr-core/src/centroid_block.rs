@@ -5,6 +5,7 @@
 use crate::kernels::Kernels;
 use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
+use crate::ranked::{Ranked, keep_best};
 
 /// Centroids that the coarse pass keeps for each one probed.
 const COARSE_PER_PROBE: usize = 8;
@@ -93,7 +94,7 @@ impl CentroidBlock {
         query: &UnitQuery,
         (num_centroids, first_id): (usize, usize),
         similarities: &mut Vec<f32>,
-        out: &mut Vec<(f32, u32)>,
+        out: &mut Vec<Ranked>,
     ) -> usize {
         let d = self.head_dim;
         debug_assert!(num_centroids <= self.num_centroids());
@@ -104,7 +105,7 @@ impl CentroidBlock {
             (kernels.score_codes)(query.pooled.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
         }
         let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
-        out.extend(scaled.enumerate().map(|(c, (s, scale))| (s * scale, (first_id + c) as u32)));
+        out.extend(scaled.enumerate().map(|(c, (s, scale))| Ranked::new(s * scale, (first_id + c) as u32)));
         num_centroids * (d + 4)
     }
 
@@ -175,18 +176,9 @@ impl CentroidBlock {
     }
 }
 
-/// Sorts `order` (similarity, id) by the coarse similarity and keeps what the fine step looks at for `num_probes`.
-pub(crate) fn keep_near(order: &mut Vec<(f32, u32)>, num_probes: usize) {
-    let keep = COARSE_PER_PROBE.saturating_mul(num_probes).min(order.len());
-    if keep < order.len() {
-        order.select_nth_unstable_by(keep, best_first);
-        order.truncate(keep);
-    }
-}
-
-/// Descending similarity; ties: smaller id.
-pub(crate) fn best_first(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+/// Keeps, by the coarse similarity, what the fine step looks at for `num_probes`.
+pub(crate) fn keep_near(order: &mut Vec<Ranked>, num_probes: usize) {
+    keep_best(order, COARSE_PER_PROBE.saturating_mul(num_probes));
 }
 
 /// Normalises each head of `unit` in place and writes the normalised sum to `pooled`. A zero vector stays zero.

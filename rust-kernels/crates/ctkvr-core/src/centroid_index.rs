@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::block_builder::{BlockInput, build_block};
-use crate::centroid_block::{CentroidBlock, UnitQuery, best_first, keep_near};
+use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
+use crate::ranked::Ranked;
 use crate::volatility::VolatilityMeter;
 
 /// What stands at a position that is a candidate.
@@ -46,7 +47,7 @@ pub(crate) struct CentroidIndex {
 pub(crate) struct ProbeScratch {
     query: UnitQuery,
     similarities: Vec<f32>,
-    order: Vec<(f32, u32)>,
+    order: Vec<Ranked>,
     marks: Vec<u8>,
 }
 
@@ -196,29 +197,29 @@ impl CentroidIndex {
             first_id += n;
         }
         keep_near(&mut scratch.order, num_probes);
-        for &(_, c) in &scratch.order {
-            let (block, place) = self.locate(c as usize);
+        for near in &scratch.order {
+            let (block, place) = self.locate(near.id() as usize);
             block.prefetch_similarity(kernels, place);
         }
-        for (similarity, c) in &mut scratch.order {
-            let (block, place) = self.locate(*c as usize);
-            *similarity = block.similarity(kernels, &scratch.query, place);
+        for near in &mut scratch.order {
+            let (block, place) = self.locate(near.id() as usize);
+            *near = Ranked::new(block.similarity(kernels, &scratch.query, place), near.id());
             bytes += block.similarity_bytes();
         }
-        scratch.order.sort_unstable_by(best_first);
+        scratch.order.sort_unstable();
         out.clear();
-        for &(similarity, c) in &scratch.order {
+        for near in &scratch.order {
             if out.len() == num_probes {
                 break;
             }
-            let (block, place) = self.locate(c as usize);
+            let (block, place) = self.locate(near.id() as usize);
             let repeated = out.iter().any(|&(_, other)| {
                 let (other_block, other_place) = self.locate(other as usize);
                 std::ptr::eq(block, other_block) && block.list_of(place) == block.list_of(other_place)
             });
             if !repeated {
                 block.prefetch_list(kernels, block.list_of(place), out.is_empty());
-                out.push((similarity, c));
+                out.push((near.score(), near.id()));
             }
         }
         bytes

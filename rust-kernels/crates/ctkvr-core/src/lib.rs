@@ -21,6 +21,7 @@ mod prefill;
 mod quantised;
 mod query_cosine;
 mod quest;
+mod ranked;
 mod recent_queries;
 mod rope;
 mod rope_scaling;

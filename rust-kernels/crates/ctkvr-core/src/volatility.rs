@@ -3,8 +3,9 @@
 //! queries want the same keys; in a few, the retrieval heads that copy from far back (Wu et al., arXiv 2404.15574), each token wants
 //! another key, and no neighbour's list has it.
 
-use crate::centroid_block::{CentroidBlock, UnitQuery, best_first, keep_near};
+use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
 use crate::kernels::{Kernels, Rows};
+use crate::ranked::Ranked;
 
 /// Queries that are looked up at most.
 const MAX_SAMPLES: usize = 128;
@@ -26,7 +27,7 @@ pub(crate) struct VolatilityMeter<'a> {
     floor: f32,
     query: UnitQuery,
     similarities: Vec<f32>,
-    order: Vec<(f32, u32)>,
+    order: Vec<Ranked>,
     /// Whether a position of the region is in a probed list.
     found: Vec<bool>,
     scores: Vec<f32>,
@@ -83,8 +84,8 @@ impl<'a> VolatilityMeter<'a> {
         self.found.clear();
         self.found.resize(region.num_keys, false);
         let mut probed: Vec<usize> = Vec::new();
-        for &(_, c) in &self.order {
-            let list = block.list_of(c as usize);
+        for near in &self.order {
+            let list = block.list_of(near.id() as usize);
             if probed.len() < self.num_probes && !probed.contains(&list) {
                 probed.push(list);
                 block.lists.for_each(list, |p| self.found[p] = true);
@@ -107,11 +108,11 @@ impl<'a> VolatilityMeter<'a> {
         self.order.clear();
         block.coarse(self.kernels, &self.query, (num_centroids, 0), &mut self.similarities, &mut self.order);
         keep_near(&mut self.order, self.num_probes);
-        for (similarity, c) in &mut self.order {
-            *similarity = block.similarity(self.kernels, &self.query, *c as usize);
+        for near in &mut self.order {
+            *near = Ranked::new(block.similarity(self.kernels, &self.query, near.id() as usize), near.id());
         }
-        self.order.sort_unstable_by(best_first);
-        self.floor = self.floor.min(self.order[0].0);
+        self.order.sort_unstable();
+        self.floor = self.floor.min(self.order[0].score());
     }
 
     /// Sum of e^(score - maximum) over sinks and window, for one head.
