@@ -12,9 +12,11 @@ describe('resolveSelectorOptions', () => {
       listLength: 0,
       numProbes: 4,
       maxSelected: 512,
+      topP: 1,
       tail: true,
       exactShare: 0.08,
       denseBelow: 4096,
+      massSampling: false,
     });
   });
   it('lets fields override the preset, and undefined override nothing', () => {
@@ -51,6 +53,11 @@ describe('resolveSelectorOptions', () => {
     ['listLength', 2 ** 31],
     ['maxSelected', -1],
     ['tail', 'yes'],
+    ['massSampling', 1],
+    ['topP', 0],
+    ['topP', 1.01],
+    ['topP', Number.NaN],
+    ['topP', '0.9'],
     ['exactShare', 1.5],
     ['exactShare', Number.NaN],
     ['selector', 'best'],
