@@ -172,9 +172,9 @@ export interface NativeStepResult {
 /** One KV head's index on plain arrays, for packages/centroid-index and packages/token-refiner (backend 'native'). Keys and values are stored as f16. */
 export interface NativeCentroidIndexConstructor {
   /**
-   * @param keys f32 row-major [numTokens, headDim], rotated. @param values f32 [numTokens, headDim].
-   * @param queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
-   * @param isa '' = best.
+   * @param input.keys f32 row-major [numTokens, headDim], rotated. @param input.values f32 [numTokens, headDim].
+   * @param input.queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
+   * @param input.isa '' = best.
    */
   build(input: {
     readonly keys: Float32Array;
