@@ -9,6 +9,8 @@ describe('resolveSelectorOptions', () => {
       numSinkTokens: 16,
       recentWindow: 256,
       numCentroids: 512,
+      centroidsPerList: 1,
+      appendSize: 256,
       listLength: 0,
       numProbes: 4,
       maxSelected: 512,
