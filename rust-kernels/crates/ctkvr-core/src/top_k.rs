@@ -34,7 +34,7 @@ impl TopK {
             if len > 0 && covered + sum >= wanted {
                 self.edge.clear();
                 self.edge.extend(scores.iter().filter(|s| bin(**s) == b).map(|s| (key(*s), 0)));
-                self.edge.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+                self.edge.sort_unstable_by_key(|&(bits, _)| std::cmp::Reverse(bits));
                 for (bits, _) in &self.edge {
                     covered += f64::from(f32::from_bits(*bits));
                     count += 1;
