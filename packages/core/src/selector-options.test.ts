@@ -17,6 +17,7 @@ describe('resolveSelectorOptions', () => {
       topP: 1,
       tail: true,
       exactShare: 0.08,
+      repairShare: 0.015,
       denseBelow: 4096,
       massSampling: false,
     });
