@@ -6,8 +6,8 @@ import { root, toolsDir } from '../lib/paths.mjs';
 import { addCargoToPath } from '../setup/needed-programs.mjs';
 import { setup } from '../setup/setup.mjs';
 import { turbo } from '../setup/typescript.mjs';
-import { endToEnd } from './end-to-end.mjs';
 import { evaluationModel, testModel } from './models.mjs';
+import { nodeTests } from './node-tests.mjs';
 import { cargoTestCounts, vitestCounts, vitestSkips } from './reports.mjs';
 
 /** A check that takes longer hangs. */
@@ -111,6 +111,17 @@ export const checks = Object.fromEntries(
       about: 'package.json of what is published',
       run: () => program('publint', turbo(['run', 'publint', '--continue'])),
     },
+    {
+      name: 'attw',
+      about: 'types of what is published, as its users resolve them',
+      run: () => program('attw', turbo(['run', 'attw', '--continue'])),
+    },
+    { name: 'docs', about: 'API pages, warnings are errors', run: () => bin('typedoc', ['--logLevel', 'Warn']) },
+    {
+      name: 'packed',
+      about: 'packed packages in empty projects run the examples of their READMEs',
+      run: () => nodeTests('packed'),
+    },
     { name: 'workflows', about: 'actionlint over .github/workflows', run: workflows },
     {
       name: 'cargo-fmt',
@@ -153,7 +164,7 @@ export const checks = Object.fromEntries(
     {
       name: 'end-to-end',
       about: 'the built command line on the small model',
-      run: async () => endToEnd(await testModel()),
+      run: async () => nodeTests('end-to-end', { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'cargo-evaluation-model',

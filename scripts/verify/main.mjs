@@ -7,12 +7,15 @@ import { closingLine, countsText, summaryTable, total } from './summary.mjs';
 
 const HEARTBEAT_MS = 60_000;
 const SHOWN_LINES = 120;
-const staticChecks = ['build', 'biome', 'types', 'script-types', 'publint', 'workflows', 'cargo-fmt', 'clippy'];
+const staticChecks = [
+  ...['build', 'biome', 'types', 'script-types', 'publint', 'attw', 'docs'],
+  ...['workflows', 'cargo-fmt', 'clippy'],
+];
 
 /** @type {Record<string, string[]>} */
 const verbs = {
   check: staticChecks,
-  test: [...staticChecks, 'cargo-core', 'cargo-model', 'vitest', 'vitest-model', 'end-to-end'],
+  test: [...staticChecks, 'cargo-core', 'cargo-model', 'packed', 'vitest', 'vitest-model', 'end-to-end'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
 };
 

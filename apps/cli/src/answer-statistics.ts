@@ -14,6 +14,8 @@ export interface AnswerStatistics {
   readonly keysPerHead: number | null;
   /** 0 to 1: share of the attention that falls on what was read, as the engine estimates it. */
   readonly estimatedAttentionMass: number | null;
+  /** Mean of |estimated - measured mass| over the query heads that were measured on the way; null when none was. */
+  readonly attentionMassError: number | null;
   readonly bytesReadPerToken: number | null;
   /** Of the whole process so far. */
   readonly peakMemoryBytes: number;
@@ -25,7 +27,16 @@ export class AnswerMeter {
   #firstAt: number | null = null;
   #lastAt = 0;
   #numTokens = 0;
-  #decoded = { steps: 0, heads: 0, keysRead: 0, keysTotal: 0, estimatedMass: 0, bytesRead: 0 };
+  #decoded = {
+    steps: 0,
+    heads: 0,
+    keysRead: 0,
+    keysTotal: 0,
+    estimatedMass: 0,
+    bytesRead: 0,
+    auditedHeads: 0,
+    massError: 0,
+  };
 
   /** Made when the prefill starts. @param groupSize query heads per KV head. */
   constructor(groupSize: number) {
@@ -45,10 +56,12 @@ export class AnswerMeter {
     sum.keysTotal += counters.keysTotal;
     sum.estimatedMass += counters.estimatedMass;
     sum.bytesRead += counters.bytesRead;
+    sum.auditedHeads += counters.auditedHeads;
+    sum.massError += counters.massError;
   }
 
   statistics(promptTokens: number): AnswerStatistics {
-    const { steps, heads, keysRead, keysTotal, estimatedMass, bytesRead } = this.#decoded;
+    const { steps, heads, keysRead, keysTotal, estimatedMass, bytesRead, auditedHeads, massError } = this.#decoded;
     const perHead = (sum: number) => (heads === 0 ? null : significant(sum / heads));
     const later = this.#numTokens - 1;
     return {
@@ -59,6 +72,7 @@ export class AnswerMeter {
       keysReadPerHead: perHead(keysRead),
       keysPerHead: perHead(keysTotal),
       estimatedAttentionMass: perHead(estimatedMass / this.#groupSize),
+      attentionMassError: auditedHeads === 0 ? null : significant(massError / (auditedHeads * this.#groupSize)),
       bytesReadPerToken: steps === 0 ? null : Math.round(bytesRead / steps),
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     };
@@ -73,8 +87,14 @@ export function statisticsLine(s: AnswerStatistics): string {
   if (s.keysReadPerHead !== null && s.keysPerHead !== null) {
     parts.push(`keys read per head ${formatCount(s.keysReadPerHead)} of ${formatCount(s.keysPerHead)}`);
   }
-  if (s.estimatedAttentionMass !== null)
-    parts.push(`estimated attention mass ${(s.estimatedAttentionMass * 100).toFixed(1)} %`);
+  if (s.estimatedAttentionMass !== null) {
+    const error = s.attentionMassError === null ? '' : ` ± ${percent(s.attentionMassError)}`;
+    parts.push(`estimated attention mass ${percent(s.estimatedAttentionMass)}${error} %`);
+  }
   parts.push(`peak memory ${formatBytes(s.peakMemoryBytes)}`);
   return parts.join(' | ');
+}
+
+function percent(share: number): string {
+  return (share * 100).toFixed(1);
 }

@@ -29,6 +29,28 @@ export interface NativeIndex {
   tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
   candidates(centroids: Uint32Array): Uint32Array;
+  /** These three are what @ctkvr/token-refiner takes. */
   scores(query: Float32Array, candidates: Uint32Array): Float32Array;
+  selectAmong(query: Float32Array, candidates: Uint32Array, rules: NativeRefineRules): Uint32Array;
+  attendAmong(
+    query: Float32Array,
+    candidates: Uint32Array,
+    rules: NativeRefineRules,
+    tail?: { readonly lse: Float32Array; readonly value: Float32Array },
+  ): {
+    readonly output: Float32Array;
+    readonly lse: Float32Array;
+    readonly mass: Float32Array;
+    readonly counters: { readonly selected: number };
+  };
   close(): void;
+}
+
+/** `RefineRules` of @ctkvr/token-refiner. */
+export interface NativeRefineRules {
+  readonly numTokens: number;
+  readonly start: number;
+  readonly end: number;
+  readonly maxSelected: number;
+  readonly topP: number;
 }

@@ -31,6 +31,11 @@ export interface SelectorOptions {
   readonly numProbes: number;
   /** Candidates whose values are read, per KV head; 0 = all of them. Default 512. */
   readonly maxSelected: number;
+  /**
+   * Share of the candidates' weight, summed over the group, that the selection must reach: the heaviest until it is reached, at most
+   * `maxSelected`. Above 0; 1 (the default) = off.
+   */
+  readonly topP: number;
   /** Whether what is not read is represented by the nearest centroid's tail. Default true. */
   readonly tail: boolean;
   /**
@@ -45,6 +50,11 @@ export interface SelectorOptions {
   readonly repairShare: number;
   /** Sequences shorter than this many tokens decode densely: retrieval cannot win there. Default 4096. */
   readonly denseBelow: number;
+  /**
+   * Whether each decode step measures the true attention mass of one (layer, KV head), in turn, so that the error of the estimate is
+   * known while answers are written: one head in all reads all of its keys. Default false.
+   */
+  readonly massSampling: boolean;
 }
 
 const balanced: SelectorOptions = {
@@ -57,10 +67,12 @@ const balanced: SelectorOptions = {
   listLength: 0,
   numProbes: 4,
   maxSelected: 512,
+  topP: 1,
   tail: true,
   exactShare: 0.08,
   repairShare: 0.015,
   denseBelow: 4096,
+  massSampling: false,
 };
 
 /** Stands for "no bound": lists and selections as long as the indexed region. */
@@ -120,7 +132,11 @@ export function resolveSelectorOptions(
     const share = resolved[field];
     if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }
-  if (typeof resolved.tail !== 'boolean') throw invalid('tail', 'true or false', resolved.tail);
+  const { topP } = resolved;
+  if (typeof topP !== 'number' || !(topP > 0 && topP <= 1)) throw invalid('topP', 'above 0 and at most 1', topP);
+  for (const field of ['tail', 'massSampling'] as const) {
+    if (typeof resolved[field] !== 'boolean') throw invalid(field, 'true or false', resolved[field]);
+  }
   return resolved;
 }
 

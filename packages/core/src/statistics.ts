@@ -17,10 +17,12 @@ export interface SelectionCounters {
   readonly bytesRead: number;
   /** Sum over heads and query heads of the estimated attention mass read exactly (0..1 each); divide by heads * groupSize. */
   readonly estimatedMass: number;
-  /** Like estimatedMass but measured against all keys; 0 unless the step was audited. */
-  readonly measuredMass: number;
-  /** Heads that `measuredMass` covers. */
+  /** Heads whose attention mass was also measured, against all keys: every one in an audited step, one with `massSampling`, else 0. */
   readonly auditedHeads: number;
+  /** Over the audited heads and their query heads: sum of the mass measured, of its estimate, and of |estimate - measured|. */
+  readonly measuredMass: number;
+  readonly auditedEstimatedMass: number;
+  readonly massError: number;
 }
 
 /** Milliseconds of one engine step, wall clock. `totalMs` is the sum of the next five. */

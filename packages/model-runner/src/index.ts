@@ -1,6 +1,11 @@
 export type { ChatMessage } from './chat-template.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
-export { estimateMemory, type MemoryEstimate, type MemoryEstimateInput } from './memory-estimate.js';
+export {
+  type AttentionSizes,
+  estimateMemory,
+  type MemoryEstimate,
+  type MemoryEstimateInput,
+} from './memory-estimate.js';
 export { Model } from './model.js';
 export type {
   CatalogueModel,

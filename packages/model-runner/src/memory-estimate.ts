@@ -5,7 +5,8 @@
 import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 
-type AttentionSizes = Pick<
+/** What it takes of a model; `model.info` has it. */
+export type AttentionSizes = Pick<
   NativeModelInfo,
   'numLayers' | 'numQueryHeads' | 'numKvHeads' | 'headDim' | 'kvBytesPerToken'
 >;

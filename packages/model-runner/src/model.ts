@@ -36,6 +36,7 @@ export class Model {
   #template: ChatTemplate | null = null;
   #closing: Promise<void> | null = null;
 
+  /** @internal Models are made by `loadModel`. */
   constructor(parts: ModelParts) {
     this.native = parts.native;
     this.info = parts.native.info;

@@ -46,6 +46,7 @@ export class Session {
   #lastFinish: GenerateFinish | null = null;
   #closing: Promise<void> | null = null;
 
+  /** @internal Sessions are made by `Model.createSession` and `Session.fork`. */
   constructor(parts: SessionParts) {
     this.contextLength = parts.contextLength;
     this.#host = parts.host;

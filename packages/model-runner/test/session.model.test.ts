@@ -168,6 +168,10 @@ describeWithModel('session', (model) => {
       expect(measuredMass).toBeGreaterThan(0);
     }
     expect(answer).toContain('heliotrope');
+    session.setSelector({ ...selector, massSampling: true });
+    for await (const { statistics } of session.generate({ maxTokens: 3, ignoreEndOfTurn: true })) {
+      expect(statistics.counters?.auditedHeads).toBe(1);
+    }
     session.setSelector({ selector: 'full' });
     expect(session.selector.selector).toBe('full');
     await textOf(session, { maxTokens: 2, ignoreEndOfTurn: true });

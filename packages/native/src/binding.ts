@@ -172,9 +172,9 @@ export interface NativeStepResult {
 /** One KV head's index on plain arrays, for packages/centroid-index and packages/token-refiner (backend 'native'). Keys and values are stored as f16. */
 export interface NativeCentroidIndexConstructor {
   /**
-   * @param keys f32 row-major [numTokens, headDim], rotated. @param values f32 [numTokens, headDim].
-   * @param queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
-   * @param isa '' = best.
+   * @param input.keys f32 row-major [numTokens, headDim], rotated. @param input.values f32 [numTokens, headDim].
+   * @param input.queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
+   * @param input.isa '' = best.
    */
   build(input: {
     readonly keys: Float32Array;
@@ -209,8 +209,22 @@ export interface NativeCentroidIndex {
   attend(query: Float32Array): {
     readonly output: Float32Array;
     readonly lse: Float32Array;
+    /** f32 [groupSize]: estimated share of the attention that was read. */
+    readonly mass: Float32Array;
     readonly counters: SelectionCounters;
   };
+  /** Selection among candidates from anywhere (ascending, inside the rules' region): positions, ascending. */
+  selectAmong(query: Float32Array, candidates: Uint32Array, rules: NativeRefineRules): Uint32Array;
+  /**
+   * Attention over what lies around the rules' region, the selected candidates, and `tail` for the rest.
+   * @param tail lse f32 [groupSize], value f32 [groupSize, headDim]: the keys that are no candidates, at this query.
+   */
+  attendAmong(
+    query: Float32Array,
+    candidates: Uint32Array,
+    rules: NativeRefineRules,
+    tail?: { readonly lse: Float32Array; readonly value: Float32Array },
+  ): ReturnType<NativeCentroidIndex['attend']>;
   close(): void;
 }
 
@@ -305,4 +319,17 @@ export interface NativeOverlapBySimilarity {
   /** f64 [numPairs, groupSize] each. */
   readonly headSimilarity: Float64Array;
   readonly headOverlap: Float64Array;
+}
+
+/** Where candidates may lie and how many of them are read, for `selectAmong` and `attendAmong`. */
+export interface NativeRefineRules {
+  /** Stored tokens that make up the sequence, from the first on. */
+  readonly numTokens: number;
+  /** The region of the candidates, [start, end); what is around it is always attended. */
+  readonly start: number;
+  readonly end: number;
+  /** 0 = all. */
+  readonly maxSelected: number;
+  /** 1 = off. */
+  readonly topP: number;
 }

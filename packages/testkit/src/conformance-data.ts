@@ -35,6 +35,17 @@ export function conformanceCases(): ConformanceCase[] {
     make('lists cover the region', integerHeadData({ seed: 18, numTokens: 90, ...integers }), { listLength: 4096 }),
     make('fewer keys than centroids', integerHeadData({ seed: 19, numTokens: 36, ...integers }), { listLength: 5 }),
     make('no tail', integerHeadData({ seed: 20, numTokens: 200, ...integers }), { tail: false }),
+    // No share lies within rounding of a sum of the heaviest weights.
+    make('top p', integerHeadData({ seed: 23, numTokens: 260, ...integers }), { topP: 0.9, maxSelected: 0 }),
+    make('top p, capped, no tail', integerHeadData({ seed: 24, numTokens: 260, ...integers }), {
+      topP: 0.97,
+      maxSelected: 12,
+      tail: false,
+    }),
+    make('top p, geometric', geometricHeadData({ seed: 25, numTokens: 300, headDim: 64, groupSize: 3, ...sizes }), {
+      topP: 0.5,
+      maxSelected: 0,
+    }),
     make('geometric, headDim 64', geometricHeadData({ seed: 21, numTokens: 400, headDim: 64, groupSize: 3, ...sizes })),
     make(
       'geometric, headDim 128',

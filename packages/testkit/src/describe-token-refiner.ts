@@ -71,7 +71,7 @@ export function describeTokenRefiner(
       });
 
       test(`${name}: with every position as candidate and all selected it is dense attention`, async () => {
-        const refiner = await make({ data, options: { ...options, maxSelected: 0 } });
+        const refiner = await make({ data, options: { ...options, maxSelected: 0, topP: 1 } });
         const numTokens = data.keys.length / headDim;
         const start = Math.min(options.numSinkTokens, numTokens);
         const length = Math.max(0, numTokens - options.recentWindow - start);

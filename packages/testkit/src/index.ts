@@ -15,6 +15,7 @@ export { geometricHeadData } from './geometric-head-data.js';
 export type { HeadData, HeadDataSizes } from './head-data.js';
 export { integerHeadData } from './head-data.js';
 export { attentionMass, klDivergence, recallAtK } from './measures.js';
+export { naiveScores, naiveSoftmax, rowsOf } from './naive.js';
 export type { NaiveCentroid, NaiveHead, NaiveStep } from './naive-head.js';
 export { naiveHead } from './naive-head.js';
 export { propertyParameters } from './property-seed.js';

@@ -104,7 +104,10 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
       const candidates = [...new Set(probes.flatMap((c) => centroids[c]!.list))].sort((a, b) => a - b);
       const scores = query.map((q) => naiveScores(q, rows(keys, candidates)));
       const weights = naiveGroupWeights(query, rows(keys, candidates));
-      const kept = rankedIds(weights, options.maxSelected === 0 ? candidates.length : options.maxSelected);
+      const most = rankedIds(weights, options.maxSelected === 0 ? candidates.length : options.maxSelected);
+      const wanted = options.topP * sum(weights);
+      const enough = most.findIndex((_, i) => sum(most.slice(0, i + 1).map((id) => weights[id]!)) >= wanted);
+      const kept = options.topP === 1 || enough < 0 ? most : most.slice(0, enough + 1);
       const selected = kept.map((i) => candidates[i]!).sort((a, b) => a - b);
       const inSelected = new Set(selected);
       const read = keys.map((_, p) => p).filter((p) => p < region.start || p >= region.end || inSelected.has(p));
@@ -116,11 +119,11 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
         const moved = q.map((x, d) => x - queries[probes[0]!]![head]![d]!);
         const tailLse = own.lse + dot(moved, naiveInt8(own.key)) / Math.sqrt(headDim);
         const tail = { tailLse, tailValue };
-        if (!options.tail) return { ...tail, output: exact.mean, lse: exact.lse, mass: 1 };
         const dropped = scores[head]!.filter((_, i) => !inSelected.has(candidates[i]!));
-        const unread = naiveLse([tailLse, ...dropped]);
+        const unread = naiveLse(options.tail ? [tailLse, ...dropped] : dropped);
         const mass = Math.exp(exact.lse - naiveLse([exact.lse, unread]));
-        if (tailLse === Number.NEGATIVE_INFINITY) return { ...tail, output: exact.mean, lse: exact.lse, mass };
+        if (!options.tail || tailLse === Number.NEGATIVE_INFINITY)
+          return { ...tail, output: exact.mean, lse: exact.lse, mass };
         const merged = naiveAttention([exact.lse, unread], [exact.mean, tailValue], headDim);
         return { ...tail, output: merged.mean, lse: merged.lse, mass };
       });

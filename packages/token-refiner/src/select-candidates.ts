@@ -19,11 +19,7 @@ export function selectCandidates(input: {
   const { weights, candidates, maxSelected, topP = 1, out } = input;
   const op = 'selectCandidates';
   checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
-  if (!(topP > 0 && topP <= 1)) {
-    throw new CtkvrError('CTKVR_INVALID_OPTION', `${op}: topP must be above 0 and at most 1, got ${topP}`, {
-      fields: { op, option: 'topP', actual: String(topP) },
-    });
-  }
+  checkTopP(topP, op);
   const n = candidates.length;
   checkCapacity(weights.length, n, { op, name: 'weights' });
   const cap = maxSelected === 0 ? n : Math.min(n, maxSelected);
@@ -43,6 +39,14 @@ export function selectCandidates(input: {
     if (take) out[written++] = candidates[i]!;
   }
   return written;
+}
+
+/** @throws {CtkvrError} CTKVR_INVALID_OPTION unless 0 < topP <= 1. */
+export function checkTopP(topP: number, op: string): void {
+  if (topP > 0 && topP <= 1) return;
+  throw new CtkvrError('CTKVR_INVALID_OPTION', `${op}: topP must be above 0 and at most 1, got ${topP}`, {
+    fields: { op, option: 'topP', actual: String(topP) },
+  });
 }
 
 /** Smallest number of the heaviest weights whose sum reaches `share` of all. */

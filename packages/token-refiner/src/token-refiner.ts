@@ -16,16 +16,12 @@ import {
 import { attendPositions } from './attend-positions.js';
 import { groupWeights } from './group-weights.js';
 import { logAddExp } from './log-sum-exp.js';
+import { measuredMass } from './measured-mass.js';
+import { chooseBackend, type NativeRefiner, type RefineRules } from './native-refiner.js';
 import { createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
 import { scoreCandidates } from './score-candidates.js';
-import { selectCandidates } from './select-candidates.js';
+import { checkTopP, selectCandidates } from './select-candidates.js';
 import { type TailEstimate, tailPartial } from './tail-partial.js';
-
-/** The part of a native index this package uses, by structure; `CentroidIndex.native` of @ctkvr/centroid-index satisfies it. */
-export interface NativeScorer {
-  /** Exact scores f32 [groupSize, candidates.length], over keys stored as f16. */
-  scores(query: Float32Array, candidates: Uint32Array): Float32Array;
-}
 
 export interface TokenRefinerInput {
   /** f32 [numTokens, headDim], rotated. Kept, not copied. */
@@ -43,14 +39,18 @@ export interface TokenRefinerInput {
   readonly maxSelected?: number;
   /** Share of the candidates' weight that the selection must reach, in (0, 1]. Default 1 = off (top-k only). */
   readonly topP?: number;
-  /** 'auto' (default): native scores when `native` is given, else reference. 'native': CTKVR_NATIVE_UNAVAILABLE without it. */
+  /** 'auto' (default): native when `native` is given, else reference. 'native': CTKVR_NATIVE_UNAVAILABLE without it. */
   readonly backend?: 'auto' | 'native' | 'reference';
-  readonly native?: NativeScorer;
+  /** The native index over the same keys and values: `index.native` of @ctkvr/centroid-index, null when that is not native. */
+  readonly native?: NativeRefiner | null | undefined;
 }
 
 /** Where `attend` writes. */
 export interface AttentionOutput extends PartialAttention {
-  /** f32 [groupSize]: estimated share of the attention weight that was read exactly, 0..1; 1 without a tail. */
+  /**
+   * f32 [groupSize]: estimated share of the attention weight that was read exactly, 0..1: of what is known, which is the scores of all
+   * candidates, and the tail when there is one.
+   */
   readonly mass: Float32Array;
 }
 
@@ -70,7 +70,8 @@ export class TokenRefiner {
   readonly region: IndexedRegion;
   readonly #keys: Float32Array;
   readonly #values: Float32Array;
-  readonly #native: NativeScorer | undefined;
+  readonly #native: NativeRefiner | undefined;
+  readonly #rules: RefineRules;
   readonly #scores: Float32Array;
   readonly #weights: Float64Array;
   readonly #selected: Uint32Array;
@@ -78,6 +79,7 @@ export class TokenRefiner {
   readonly #positions: Uint32Array;
   readonly #rest: PartialAttention;
   readonly #droppedLse: Float32Array;
+  readonly #noTail: TailEstimate;
 
   /** @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
   constructor(input: TokenRefinerInput) {
@@ -89,7 +91,7 @@ export class TokenRefiner {
     checkInteger(numSinkTokens, { op, name: 'numSinkTokens', min: 0, max: UNBOUNDED });
     checkInteger(recentWindow, { op, name: 'recentWindow', min: 1, max: UNBOUNDED });
     checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
-    checkBackend(backend, native);
+    checkTopP(topP, op);
     const numTokens = Math.floor(keys.length / headDim);
     const shape = `[numTokens, headDim] = [${numTokens}, ${headDim}]`;
     checkLength(keys.length, numTokens * headDim, { op, name: 'keys', shape });
@@ -98,7 +100,7 @@ export class TokenRefiner {
     checkFinite(values, { op, name: 'values' });
     this.#keys = keys;
     this.#values = values;
-    this.#native = backend === 'reference' ? undefined : native;
+    this.#native = chooseBackend(backend, native);
     this.backend = this.#native === undefined ? 'reference' : 'native';
     this.numTokens = numTokens;
     this.headDim = headDim;
@@ -106,6 +108,7 @@ export class TokenRefiner {
     this.maxSelected = maxSelected;
     this.topP = topP;
     this.region = indexedRegion(numTokens, { numSinkTokens, recentWindow });
+    this.#rules = { numTokens, ...this.region, maxSelected, topP };
     const regionLength = this.region.end - this.region.start;
     this.#scores = new Float32Array(groupSize * regionLength);
     this.#weights = new Float64Array(regionLength);
@@ -113,6 +116,8 @@ export class TokenRefiner {
     this.#positions = new Uint32Array(numTokens);
     this.#rest = createPartialAttention(groupSize, headDim);
     this.#droppedLse = new Float32Array(groupSize);
+    const { lse, output: value } = createPartialAttention(groupSize, headDim);
+    this.#noTail = { lse, value };
   }
 
   /**
@@ -123,11 +128,8 @@ export class TokenRefiner {
     const { query, candidates, out } = input;
     const { groupSize, headDim } = this;
     const op = 'TokenRefiner.scores';
-    const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
-    checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
-    checkFinite(query, { op, name: 'query' });
     checkCapacity(out.length, groupSize * candidates.length, { op, name: 'out' });
-    this.#checkCandidates(candidates, op);
+    this.#check(query, candidates, op);
     if (this.#native !== undefined) out.set(this.#native.scores(query, candidates));
     else scoreCandidates({ query, keys: this.#keys, candidates, headDim, groupSize, out });
   }
@@ -135,6 +137,13 @@ export class TokenRefiner {
   /** Writes the selected candidates, ascending, and returns how many. Same errors as `scores`. */
   select(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
     const { query, candidates, out } = input;
+    if (this.#native !== undefined) {
+      this.#check(query, candidates, 'TokenRefiner.select');
+      const selected = this.#native.selectAmong(query, candidates, this.#rules);
+      checkCapacity(out.length, selected.length, { op: 'TokenRefiner.select', name: 'out' });
+      out.set(selected);
+      return selected.length;
+    }
     this.scores({ query, candidates, out: this.#scores });
     return this.#selectScored(candidates, out);
   }
@@ -152,30 +161,61 @@ export class TokenRefiner {
     readonly out: AttentionOutput;
   }): number {
     const { query, candidates, tail, out } = input;
-    const { groupSize, headDim, region } = this;
+    const { groupSize, headDim } = this;
+    const op = 'TokenRefiner.attend';
+    checkCapacity(out.output.length, groupSize * headDim, { op, name: 'out.output' });
+    checkCapacity(out.lse.length, groupSize, { op, name: 'out.lse' });
+    checkCapacity(out.mass.length, groupSize, { op, name: 'out.mass' });
+    if (this.#native !== undefined) {
+      this.#check(query, candidates, op);
+      const attention = this.#native.attendAmong(query, candidates, this.#rules, tail);
+      for (const field of ['output', 'lse', 'mass'] as const) out[field].set(attention[field]);
+      return attention.counters.selected;
+    }
     this.scores({ query, candidates, out: this.#scores });
     const numSelected = this.#selectScored(candidates, this.#selected);
     const selected = this.#selected.subarray(0, numSelected);
-    let n = 0;
-    for (let position = 0; position < region.start; position++) this.#positions[n++] = position;
-    for (const position of selected) this.#positions[n++] = position;
-    for (let position = region.end; position < this.numTokens; position++) this.#positions[n++] = position;
-    const positions = this.#positions.subarray(0, n);
+    const positions = this.#positionsRead(selected);
     attendPositions({ query, keys: this.#keys, values: this.#values, positions, headDim, groupSize, out });
-    checkCapacity(out.mass.length, groupSize, { op: 'TokenRefiner.attend', name: 'out.mass' });
-    out.mass.fill(1, 0, groupSize);
-    if (tail === undefined) return numSelected;
-    const scores = this.#scores;
     const rest = this.#rest;
     const droppedLse = this.#droppedLse;
-    tailPartial({ tail, scores, candidates, selected, groupSize, headDim, out: rest, droppedLse });
+    const scored = { scores: this.#scores, candidates, selected };
+    tailPartial({ tail: tail ?? this.#noTail, ...scored, groupSize, headDim, out: rest, droppedLse });
     for (let head = 0; head < groupSize; head++) {
-      const unread = logAddExp(tail.lse[head]!, droppedLse[head]!);
+      const unread = logAddExp(tail?.lse[head] ?? Number.NEGATIVE_INFINITY, droppedLse[head]!);
       const exact = out.lse[head]!;
-      if (unread > Number.NEGATIVE_INFINITY) out.mass[head] = Math.exp(exact - logAddExp(exact, unread));
+      out.mass[head] = unread > Number.NEGATIVE_INFINITY ? Math.exp(exact - logAddExp(exact, unread)) : 1;
     }
-    mergePartials({ partials: [out, rest], groupSize, headDim, out });
+    if (tail !== undefined) mergePartials({ partials: [out, rest], groupSize, headDim, out });
     return numSelected;
+  }
+
+  /**
+   * Audits one step: writes the true share of the attention weight that `attend` with the same query and candidates reads exactly. Its
+   * `out.mass` is the estimate of this. Reads every key, on the reference backend's arithmetic. Same errors as `scores`.
+   * @param input.out f32, length >= groupSize. Collect the pairs in a `MassAudit`.
+   */
+  measureMass(input: {
+    readonly query: Float32Array;
+    readonly candidates: Uint32Array;
+    readonly out: Float32Array;
+  }): void {
+    const { query, candidates, out } = input;
+    const { groupSize, headDim } = this;
+    const selected = this.#selected.subarray(0, this.select({ query, candidates, out: this.#selected }));
+    const positions = this.#positionsRead(selected);
+    measuredMass({ query, keys: this.#keys, positions, headDim, groupSize, out });
+  }
+
+  /** Sinks, selected, window. */
+  #positionsRead(selected: Uint32Array): Uint32Array {
+    const { start, end } = this.region;
+    const positions = this.#positions;
+    let n = 0;
+    for (let position = 0; position < start; position++) positions[n++] = position;
+    for (const position of selected) positions[n++] = position;
+    for (let position = end; position < this.numTokens; position++) positions[n++] = position;
+    return positions.subarray(0, n);
   }
 
   #selectScored(candidates: Uint32Array, out: Uint32Array): number {
@@ -184,7 +224,11 @@ export class TokenRefiner {
     return selectCandidates({ weights: this.#weights, candidates, maxSelected, topP, out });
   }
 
-  #checkCandidates(candidates: Uint32Array, op: string): void {
+  #check(query: Float32Array, candidates: Uint32Array, op: string): void {
+    const { groupSize, headDim } = this;
+    const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
+    checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
+    checkFinite(query, { op, name: 'query' });
     let previous = this.region.start - 1;
     for (const position of candidates) {
       if (position <= previous || position >= this.region.end) {
@@ -196,19 +240,5 @@ export class TokenRefiner {
       }
       previous = position;
     }
-  }
-}
-
-function checkBackend(backend: unknown, native: NativeScorer | undefined): void {
-  if (backend !== 'auto' && backend !== 'native' && backend !== 'reference') {
-    throw new CtkvrError('CTKVR_INVALID_OPTION', `backend must be 'auto', 'native' or 'reference', got '${backend}'`, {
-      fields: { option: 'backend', actual: String(backend) },
-    });
-  }
-  if (backend === 'native' && native === undefined) {
-    throw new CtkvrError(
-      'CTKVR_NATIVE_UNAVAILABLE',
-      "backend 'native' needs native scores: pass native: index.native of a native CentroidIndex, or use backend 'auto'",
-    );
   }
 }

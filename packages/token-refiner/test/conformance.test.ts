@@ -3,7 +3,7 @@ import { TokenRefiner } from '../src/index.js';
 
 describeTokenRefiner(async ({ data, options }) => {
   const { keys, values, headDim, groupSize } = data;
-  const { numSinkTokens, recentWindow, maxSelected } = options;
+  const { numSinkTokens, recentWindow, maxSelected, topP } = options;
   return new TokenRefiner({
     keys,
     values,
@@ -12,6 +12,7 @@ describeTokenRefiner(async ({ data, options }) => {
     numSinkTokens,
     recentWindow,
     maxSelected,
+    topP,
     backend: 'reference',
   });
 });

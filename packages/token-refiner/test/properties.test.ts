@@ -1,7 +1,16 @@
 /** Properties of refinement and merging over generated inputs. Replay a failure with CTKVR_TEST_SEED=<the seed it names>. */
 import { buildCentroidIndex } from '@ctkvr/centroid-index';
 import { resolveSelectorOptions } from '@ctkvr/core';
-import { errorBudget, headScale, integerHeadData, naiveHead, propertyParameters } from '@ctkvr/testkit';
+import {
+  errorBudget,
+  headScale,
+  integerHeadData,
+  naiveHead,
+  naiveScores,
+  naiveSoftmax,
+  propertyParameters,
+  rowsOf,
+} from '@ctkvr/testkit';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -9,6 +18,7 @@ import {
   createAttentionOutput,
   createPartialAttention,
   mergePartials,
+  selectCandidates,
   TokenRefiner,
 } from '../src/index.js';
 
@@ -111,6 +121,67 @@ describe('token refiner properties', () => {
         expect(Float32Array.of(...b.subarray(headDim), ...b.subarray(0, headDim))).toEqual(a);
       }),
       propertyParameters(100),
+    ));
+
+  it('an audited step measures what the naive definition says, and knows the mass exactly where every key is a candidate', () =>
+    fc.assert(
+      fc.property(
+        sizes,
+        fc.integer({ min: 0, max: 20 }),
+        fc.double({ min: 0.05, max: 1, noNaN: true }),
+        (of, maxSelected, topP) => {
+          const data = dataOf(of);
+          const refiner = new TokenRefiner({ ...data, ...of, maxSelected, topP });
+          const { start, end } = refiner.region;
+          const candidates = Uint32Array.from({ length: end - start }, (_, j) => start + j);
+          const query = data.decodes;
+          const chosen = new Uint32Array(candidates.length);
+          const selected = new Set(chosen.subarray(0, refiner.select({ query, candidates, out: chosen })));
+          const measured = new Float32Array(of.groupSize);
+          refiner.measureMass({ query, candidates, out: measured });
+          const out = createAttentionOutput(of.groupSize, headDim);
+          refiner.attend({ query, candidates, out });
+          const budget = errorBudget(headScale({ ...data, queries: query }));
+          groups(query).forEach((q, head) => {
+            const scores = naiveScores(q, rowsOf(data.keys, headDim));
+            const weights = naiveSoftmax(scores);
+            const mass = weights.reduce((sum, x, j) => sum + (j < start || j >= end || selected.has(j) ? x : 0), 0);
+            expect(Math.abs(measured[head]! - mass)).toBeLessThanOrEqual(budget.weight);
+            expect(Math.abs(out.mass[head]! - mass)).toBeLessThanOrEqual(2 * budget.weight);
+          });
+        },
+      ),
+      propertyParameters(100),
+    ));
+
+  it('topP takes the smallest set of the heaviest that reaches it, within the cap', () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 64 }), { minLength: 1, maxLength: 60 }),
+        fc.integer({ min: 0, max: 70 }),
+        fc.double({ min: 0.01, max: 1, noNaN: true }),
+        (quarters, maxSelected, topP) => {
+          // Multiples of 1/4: sums are exact in any order.
+          const weights = Float64Array.from(quarters, (x) => x / 4);
+          const candidates = Uint32Array.from(quarters, (_, i) => 2 * i);
+          const out = new Uint32Array(quarters.length);
+          const count = selectCandidates({ weights, candidates, maxSelected, topP, out });
+          const total = weights.reduce((sum, x) => sum + x, 0);
+          const ranked = Array.from(quarters, (_, i) => i).sort((a, b) => weights[b]! - weights[a]! || a - b);
+          const covered = (n: number) => ranked.slice(0, n).reduce((sum, i) => sum + weights[i]!, 0);
+          const cap = maxSelected === 0 ? quarters.length : Math.min(maxSelected, quarters.length);
+          const expected = ranked.slice(0, count).map((i) => 2 * i);
+          expect(Array.from(out.subarray(0, count))).toEqual(expected.sort((a, b) => a - b));
+          expect(count).toBeGreaterThanOrEqual(1);
+          expect(count).toBeLessThanOrEqual(cap);
+          if (topP === 1) expect(count).toBe(cap);
+          else {
+            expect(count === cap || covered(count) >= topP * total).toBe(true);
+            expect(count === 1 || covered(count - 1) < topP * total).toBe(true);
+          }
+        },
+      ),
+      propertyParameters(200),
     ));
 
   it('selecting more never lowers the estimated mass', () =>

@@ -58,7 +58,7 @@ export async function ask(
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
   await using session = model.createSession({
-    selector: selectorSettings(flags),
+    selector: { ...selectorSettings(flags), massSampling: true },
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
   });
   const meter = new AnswerMeter(groupSizeOf(model));

@@ -98,6 +98,7 @@ function describe(report: FidelityMeasure & { model: string; text: string; token
     'selected',
     'read/token',
     'mass',
+    'mass error',
     'ms/token',
     'linear',
     'retrieval',
@@ -113,6 +114,7 @@ function describe(report: FidelityMeasure & { model: string; text: string; token
     formatCount(s.selectedPerHead),
     formatBytes(s.bytesReadPerToken),
     s.attentionMass.toFixed(4),
+    s.massError.toFixed(4),
     s.msPerToken.toFixed(2),
     s.linearMs.toFixed(2),
     s.retrievalMs.toFixed(2),
@@ -120,5 +122,5 @@ function describe(report: FidelityMeasure & { model: string; text: string; token
     s.indexBuildMs === 0 ? '-' : `${formatBytes(s.indexBytes)}, ${formatDuration(s.indexBuildMs)}`,
   ]);
   const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.steps} steps\n`;
-  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 }

@@ -23,6 +23,8 @@ export interface SelectorMeasure {
   readonly attentionMass: number;
   /** The same as the selector estimates it. */
   readonly estimatedAttentionMass: number;
+  /** Mean over layers, query heads and steps of |estimated - measured mass|; from the same pass as the measured one. */
+  readonly massError: number;
   /** Median wall clock of a decode step. */
   readonly msPerToken: number;
   /** Of that, by the engine's own clock; medians too. Retrieval is choosing what to read, attention is reading it. */
@@ -87,6 +89,7 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
     bytesReadPerToken: Math.round(sum.bytesRead / numSteps),
     attentionMass: significant(audited.measuredMass / (audited.auditedHeads * groupSize), 6),
     estimatedAttentionMass: significant(sum.estimatedMass / (sum.heads * groupSize), 6),
+    massError: significant(audited.massError / (audited.auditedHeads * groupSize)),
     msPerToken: significant(median(times)),
     linearMs: significant(median(timings.map((t) => t.linearMs))),
     retrievalMs: significant(median(timings.map((t) => t.retrievalMs))),
@@ -147,8 +150,10 @@ const zeroCounters: SelectionCounters = {
   selected: 0,
   bytesRead: 0,
   estimatedMass: 0,
-  measuredMass: 0,
   auditedHeads: 0,
+  measuredMass: 0,
+  auditedEstimatedMass: 0,
+  massError: 0,
 };
 
 function addCounters(a: SelectionCounters, b: SelectionCounters): SelectionCounters {

@@ -59,8 +59,9 @@ export async function generateGolden(): Promise<GoldenFile> {
 async function goldenCase({ name, why, seed, data, options }: GoldenInput): Promise<GoldenCase> {
   const { keys, values, queries, headDim, groupSize } = data;
   const index = await buildCentroidIndex({ keys, values, queries, headDim, groupSize, options, backend: 'reference' });
-  const { numSinkTokens, recentWindow, maxSelected } = options;
-  const refiner = new TokenRefiner({ keys, values, headDim, groupSize, numSinkTokens, recentWindow, maxSelected });
+  const { numSinkTokens, recentWindow, maxSelected, topP } = options;
+  const layout = { headDim, groupSize, numSinkTokens, recentWindow };
+  const refiner = new TokenRefiner({ keys, values, ...layout, maxSelected, topP });
   const rowLength = groupSize * headDim;
 
   const centroids = Array.from({ length: index.numCentroids }, (_, centroid) => {

@@ -95,6 +95,8 @@ pub struct SelectionCounters {
     pub estimated_mass: f64,
     pub measured_mass: f64,
     pub audited_heads: u64,
+    pub audited_estimated_mass: f64,
+    pub mass_error: f64,
 }
 
 /// What a step did, beside its outputs.

@@ -78,6 +78,8 @@ struct StepRows {
     repair_budget: usize,
     repairs_before: AtomicUsize,
     repairs: Mutex<Vec<Repair>>,
+    /// The (layer, KV head) that this step audits, of a sequence that samples: `layer * num_kv_heads + kv_head`.
+    sampled_head: Option<usize>,
     /// One per KV head, so that threads need not share.
     counters: Vec<UnsafeCell<SelectionCounters>>,
 }
@@ -283,7 +285,8 @@ impl CpuAttention {
                     Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
                     Stage::Finish => {
                         let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
-                        let audit = step.audit.then_some(&mut scratch.scores[..]);
+                        let audited = step.audit || rows.sampled_head == Some(layer * num_kv_heads + g);
+                        let audit = audited.then_some(&mut scratch.scores[..]);
                         (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
                     }
                 }
@@ -604,6 +607,8 @@ fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters
         estimated_mass: a.estimated_mass + b.estimated_mass,
         measured_mass: a.measured_mass + b.measured_mass,
         audited_heads: a.audited_heads + b.audited_heads,
+        audited_estimated_mass: a.audited_estimated_mass + b.audited_estimated_mass,
+        mass_error: a.mass_error + b.mass_error,
     }
 }
 
@@ -747,7 +752,10 @@ impl AttentionBackend for CpuAttention {
             };
             let repair_budget = repair_budget(sequence.selector.repair_share * sequence.heads.len() as f64, sequence.len);
             let placement = sequence.recent.place(sequence.len, r.num_rows, r.phase == Phase::Decode);
-            let layout = Layout { len, start: region.start, end: region.end, max_selected: sequence.selector.max_selected };
+            let SelectorOptions { max_selected, top_p, mass_sampling, .. } = sequence.selector;
+            let layout = Layout { len, start: region.start, end: region.end, max_selected, top_p };
+            // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
+            let sampled_head = (mass_sampling && !region.is_empty()).then(|| len % sequence.heads.len());
             if r.phase == Phase::Prefill {
                 for kv_head in 0..num_kv_heads {
                     for first_token in (0..r.num_rows).step_by(per_item) {
@@ -767,6 +775,7 @@ impl AttentionBackend for CpuAttention {
                 repair_budget,
                 repairs_before: AtomicUsize::new(0),
                 repairs: Mutex::default(),
+                sampled_head,
                 counters: (0..num_kv_heads).map(|_| UnsafeCell::default()).collect(),
             });
             if r.phase == Phase::Decode {

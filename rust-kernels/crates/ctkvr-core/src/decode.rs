@@ -42,6 +42,8 @@ pub(crate) struct Layout {
     pub(crate) end: usize,
     /// 0 = all candidates are read.
     pub(crate) max_selected: usize,
+    /// Share of the candidates' weight that is enough; 1 = as many as `max_selected` allows.
+    pub(crate) top_p: f64,
 }
 
 /// The work and the memory of one (sequence, KV head) in one step; reused from layer to layer and token to token.
@@ -69,6 +71,8 @@ pub(crate) struct HeadDecode {
     selected_scores: Vec<f32>,
     /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
     dropped: Vec<(f32, f32)>,
+    /// Estimated share of the attention that was read `[group]`.
+    masses: Vec<f32>,
     top_k: TopK,
     /// One for each part of the attend stage.
     partials: Vec<Partial>,
@@ -169,16 +173,18 @@ impl HeadDecode {
         self.selected.clear();
         self.dropped.clear();
         if n > 0 {
-            let all = layout.max_selected == 0 || matches!(self.proposal.candidates, Candidates::All);
-            let keep = if all { n } else { layout.max_selected.min(n) };
-            if keep < n {
+            let all = matches!(self.proposal.candidates, Candidates::All);
+            let most = if all || layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
+            let by_weight = !all && layout.top_p < 1.0;
+            if most < n || by_weight {
                 self.group_weights(kernels);
-                self.top_k.select(&self.group_weights, keep, &mut self.selected);
+                let enough = if by_weight { self.top_k.count_reaching(&self.group_weights, layout.top_p) } else { n };
+                self.top_k.select(&self.group_weights, most.min(enough), &mut self.selected);
             } else {
                 self.selected.extend(0..n as u32);
             }
             self.gather_selected_scores();
-            if self.proposal.has_rest && keep < n {
+            if self.selected.len() < n {
                 self.sum_dropped();
             }
             match self.proposal.candidates {
@@ -275,22 +281,30 @@ impl HeadDecode {
     }
 
     /// Merges the parts and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
-    /// at least `PASS` values, also measures the share of the true attention mass that was read.
+    /// at least `PASS` values, also measures the share of the true attention mass that was read, over all keys.
     pub(crate) fn finish(
         &mut self,
         kernels: &Kernels,
         kv: &HeadKv,
         out: &mut [f32],
         counters: &mut SelectionCounters,
-        audit: Option<&mut [f32]>,
+        mut audit: Option<&mut [f32]>,
     ) {
         let Some(layout) = self.layout else { return };
         self.merge_parts();
-        if let Some(scratch) = audit {
-            self.measure_mass(kernels, kv, layout.len, counters, scratch);
-        }
+        counters.audited_heads += u64::from(audit.is_some());
+        self.masses.clear();
         for h in 0..self.group {
-            counters.estimated_mass += f64::from(self.add_rest(h));
+            // Before the rest joins what was read.
+            let measured = audit.as_deref_mut().map(|scratch| self.measure_mass(kernels, kv, layout.len, h, scratch));
+            let estimated = self.add_rest(h);
+            self.masses.push(estimated);
+            counters.estimated_mass += f64::from(estimated);
+            if let Some(measured) = measured {
+                counters.measured_mass += f64::from(measured);
+                counters.audited_estimated_mass += f64::from(estimated);
+                counters.mass_error += f64::from((estimated - measured).abs());
+            }
         }
         self.partials[0].write(out);
         self.count(layout, counters);
@@ -302,21 +316,19 @@ impl HeadDecode {
         others.iter().for_each(|p| first[0].merge(p));
     }
 
-    /// Adds what was not read, for one head; returns the estimated share of what was. Without a tail to lend its mean value, what was
-    /// scored and dropped counts in the share only.
+    /// Adds what was not read, for one head; returns the estimated share of what was: of all that is known, scores and tail. Without a
+    /// tail to lend its mean value, what was scored and dropped counts in the share only.
     fn add_rest(&mut self, h: usize) -> f32 {
         let total = &mut self.partials[0];
-        if !self.proposal.has_rest {
-            return 1.0;
-        }
         let read = total.lse(h);
+        let (max, sum) = self.dropped.get(h).copied().unwrap_or((f32::NEG_INFINITY, 0.0));
+        let rest = if self.proposal.has_rest { self.proposal.rest_lse[h] } else { f32::NEG_INFINITY };
+        if rest == f32::NEG_INFINITY {
+            // Sinks or window may be empty beside candidates that were all dropped: then nothing was read.
+            return if read == f32::NEG_INFINITY { 0.0 } else { 1.0 / (1.0 + (max - read).exp() * sum) };
+        }
         let d = self.head_dim;
         let value = &self.proposal.rest_value[h * d..(h + 1) * d];
-        let rest = self.proposal.rest_lse[h];
-        let (max, sum) = self.dropped.get(h).copied().unwrap_or((f32::NEG_INFINITY, 0.0));
-        if rest == f32::NEG_INFINITY {
-            return 1.0 / (1.0 + (max - read).exp() * sum);
-        }
         if !self.proposal.rest_is_scored {
             total.add_uniform(h, rest, 1.0, value);
         }
@@ -324,14 +336,11 @@ impl HeadDecode {
         (read - total.lse(h)).exp()
     }
 
-    /// Share of the true attention mass in the merged parts.
-    fn measure_mass(&self, kernels: &Kernels, kv: &HeadKv, len: usize, counters: &mut SelectionCounters, scratch: &mut [f32]) {
+    /// Share of one head's true attention mass in the merged parts.
+    fn measure_mass(&self, kernels: &Kernels, kv: &HeadKv, len: usize, h: usize, scratch: &mut [f32]) -> f32 {
         let d = self.head_dim;
-        for h in 0..self.group {
-            let all = dense_lse(kernels, kv, &self.scaled[h * d..(h + 1) * d], len, scratch);
-            counters.measured_mass += f64::from((self.partials[0].lse(h) - all).exp().min(1.0));
-        }
-        counters.audited_heads += 1;
+        let all = dense_lse(kernels, kv, &self.scaled[h * d..(h + 1) * d], len, scratch);
+        (self.partials[0].lse(h) - all).exp().min(1.0)
     }
 
     fn count(&self, layout: Layout, counters: &mut SelectionCounters) {
@@ -348,6 +357,11 @@ impl HeadDecode {
         counters.selected += self.selected.len() as u64;
         counters.dense_repairs += u64::from(self.repairs);
         counters.bytes_read += (keys_read + values_read) * row_bytes + self.proposal.bytes_read as u64;
+    }
+
+    /// Estimated share of the attention that was read `[group]`; after [`HeadDecode::finish`].
+    pub(crate) fn masses(&self) -> &[f32] {
+        &self.masses
     }
 
     /// log-sum-exp of everything in the output, for one head; after [`HeadDecode::finish`].

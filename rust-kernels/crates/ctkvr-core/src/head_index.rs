@@ -35,6 +35,8 @@ pub struct HeadAttention {
     pub output: Vec<f32>,
     /// log-sum-exp of everything that went into the output `[group]`.
     pub lse: Vec<f32>,
+    /// Estimated share of the attention that was read `[group]`.
+    pub mass: Vec<f32>,
     pub counters: SelectionCounters,
 }
 
@@ -102,6 +104,14 @@ impl HeadIndex {
 
     pub fn num_tokens(&self) -> usize {
         self.num_tokens
+    }
+
+    pub(crate) fn group(&self) -> usize {
+        self.group
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
     }
 
     pub fn num_centroids(&self) -> usize {
@@ -182,18 +192,21 @@ impl HeadIndex {
 
     /// The whole attention of a query at the end of the sequence.
     pub fn attend(&self, query: &[f32]) -> Result<HeadAttention> {
-        let mut head = self.decode(query)?;
+        Ok(self.finish(self.decode(query)?))
+    }
+
+    /// The rest of a step after its selection.
+    pub(crate) fn finish(&self, mut head: HeadDecode) -> HeadAttention {
         // SAFETY: the only part, on one thread.
         unsafe { head.attend(self.kernels, &self.kv, Part::WHOLE, &mut AttendScratch::new(self.group)) };
-        let (mut output, mut counters) = (vec![0.0; query.len()], SelectionCounters::default());
+        let (mut output, mut counters) = (vec![0.0; self.group * self.head_dim], SelectionCounters::default());
         head.finish(self.kernels, &self.kv, &mut output, &mut counters, None);
         let lse = (0..self.group).map(|h| head.lse(h)).collect();
-        Ok(HeadAttention { output, lse, counters })
+        HeadAttention { output, lse, mass: head.masses().to_vec(), counters }
     }
 
     /// A decode step up to the selection.
     fn decode(&self, query: &[f32]) -> Result<HeadDecode> {
-        self.check_query(query)?;
         if self.num_tokens == 0 {
             return Err(Error::InvalidOption { option: "keys", expected: "at least one token".into(), actual: "none".into() });
         }
@@ -202,9 +215,15 @@ impl HeadIndex {
             start: self.region.start,
             end: self.region.end,
             max_selected: self.options.max_selected,
+            top_p: self.options.top_p,
         };
+        self.decode_with(query, layout, (!self.region.is_empty()).then_some(&self.ctkvr as &dyn HeadSelector))
+    }
+
+    /// A decode step up to the selection, by another selector.
+    pub(crate) fn decode_with(&self, query: &[f32], layout: Layout, selector: Option<&dyn HeadSelector>) -> Result<HeadDecode> {
+        self.check_query(query)?;
         let mut head = HeadDecode::default();
-        let selector = (!self.region.is_empty()).then_some(&self.ctkvr as &dyn HeadSelector);
         head.propose(self.kernels, query, self.group, layout, selector, false);
         // SAFETY: the only part, on one thread.
         unsafe { head.score(self.kernels, &self.kv, Part::WHOLE) };
@@ -231,11 +250,11 @@ impl HeadIndex {
     }
 }
 
-fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<()> {
+pub(crate) fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<()> {
     if actual == expected { Ok(()) } else { Err(Error::ShapeMismatch { op: "headIndex", what, expected, actual }) }
 }
 
-fn check_finite(what: &'static str, data: &[f32]) -> Result<()> {
+pub(crate) fn check_finite(what: &'static str, data: &[f32]) -> Result<()> {
     match data.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(index) => Err(Error::NonFinite { op: "headIndex", what, index }),

@@ -9,6 +9,7 @@ mod cpu_attention;
 mod decode;
 mod decode_schedule;
 mod error;
+mod given_candidates;
 mod head_index;
 mod kernels;
 mod key_overlap;
@@ -40,6 +41,7 @@ pub use backend::{
 };
 pub use cpu_attention::CpuAttention;
 pub use error::{Error, Result};
+pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{HeadAttention, HeadIndex, HeadInput};
 pub use kernels::{Kernels, MAX_HEAD_DIM, PAGE_SIZE};
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};

@@ -36,12 +36,16 @@ pub struct SelectorOptions {
     pub num_probes: usize,
     /// 0 = all candidates.
     pub max_selected: usize,
+    /// Share of the candidates' weight that is enough, above 0; 1 = all of it, up to `max_selected`.
+    pub top_p: f64,
     pub tail: bool,
     /// Share of the (layer, KV head) pairs for which every key is scored, 0 to 1.
     pub exact_share: f64,
     /// Share of the heads' decode steps that may be dense because no centroid is similar to the query, 0 to 1; 0 = none.
     pub repair_share: f64,
     pub dense_below: usize,
+    /// Whether each decode step audits one (layer, KV head), in turn.
+    pub mass_sampling: bool,
 }
 
 impl SelectorOptions {
@@ -57,10 +61,12 @@ impl SelectorOptions {
             list_len: 0,
             num_probes: 4,
             max_selected: 512,
+            top_p: 1.0,
             tail: true,
             exact_share: 0.0,
             repair_share: 0.0,
             dense_below: 0,
+            mass_sampling: false,
         }
     }
 
@@ -76,7 +82,9 @@ impl SelectorOptions {
         let build = |o: &Self| Self {
             repair_share: 0.0,
             max_selected: if chosen_late { 0 } else { o.max_selected },
+            top_p: 1.0,
             dense_below: 0,
+            mass_sampling: false,
             ..o.clone()
         };
         build(self) == build(other)
@@ -99,6 +107,10 @@ impl SelectorOptions {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::InvalidOption { option, expected: "from 0 to 1".into(), actual: share.to_string() });
             }
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            let (expected, actual) = ("above 0 and at most 1".into(), self.top_p.to_string());
+            return Err(Error::InvalidOption { option: "topP", expected, actual });
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 #[derive(Default)]
 pub(crate) struct TopK {
     histogram: Vec<u32>,
+    /// Sum of each bin.
+    sums: Vec<f64>,
     /// (bits of the score, index) of the scores that share the threshold's bin.
     edge: Vec<(u32, u32)>,
 }
@@ -14,6 +16,41 @@ const BIN_SHIFT: u32 = 20;
 const NUM_BINS: usize = 512;
 
 impl TopK {
+    /// Smallest number of the largest `scores` whose sum reaches `share` of all, at least 1: for share in (0, 1] and scores as
+    /// [`TopK::select`] takes them, not empty. Only the bin in which the share is reached is sorted.
+    pub(crate) fn count_reaching(&mut self, scores: &[f32], share: f64) -> usize {
+        let bin = bins_of(scores);
+        self.histogram.clear();
+        self.histogram.resize(NUM_BINS, 0);
+        self.sums.clear();
+        self.sums.resize(NUM_BINS, 0.0);
+        for s in scores {
+            self.histogram[bin(*s)] += 1;
+            self.sums[bin(*s)] += f64::from(*s);
+        }
+        let wanted = share * self.sums.iter().sum::<f64>();
+        let (mut count, mut covered) = (0, 0.0);
+        for (b, (&len, &sum)) in self.histogram.iter().zip(&self.sums).enumerate() {
+            if len > 0 && covered + sum >= wanted {
+                self.edge.clear();
+                self.edge.extend(scores.iter().filter(|s| bin(**s) == b).map(|s| (key(*s), 0)));
+                self.edge.sort_unstable_by_key(|&(bits, _)| std::cmp::Reverse(bits));
+                for (bits, _) in &self.edge {
+                    covered += f64::from(f32::from_bits(*bits));
+                    count += 1;
+                    if covered >= wanted {
+                        return count;
+                    }
+                }
+                // Another order of addition may fall short of the bin's sum by rounding: the next bin decides.
+            } else {
+                count += len as usize;
+                covered += sum;
+            }
+        }
+        scores.len()
+    }
+
     /// Writes the indexes of the k largest `scores` to `out` (cleared first), ascending. Scores are finite and >= 0: their bit
     /// patterns order as they do, so one histogram finds the bin of the k-th and only that bin is sorted.
     pub(crate) fn select(&mut self, scores: &[f32], k: usize, out: &mut Vec<u32>) {
@@ -26,8 +63,7 @@ impl TopK {
             return;
         }
         debug_assert!(scores.iter().all(|s| *s >= 0.0 && s.is_finite()));
-        let largest = scores.iter().fold(0, |largest: u32, s| largest.max(key(*s))) >> BIN_SHIFT;
-        let bin = |s: f32| ((largest - (key(s) >> BIN_SHIFT)) as usize).min(NUM_BINS - 1);
+        let bin = bins_of(scores);
         self.histogram.clear();
         self.histogram.resize(NUM_BINS, 0);
         let histogram = &mut self.histogram[..NUM_BINS];
@@ -54,6 +90,12 @@ impl TopK {
         debug_assert_eq!(len, k);
         out.truncate(k);
     }
+}
+
+/// Which bin a score lies in: 0 holds the largest.
+fn bins_of(scores: &[f32]) -> impl Fn(f32) -> usize {
+    let largest = scores.iter().fold(0, |largest: u32, s| largest.max(key(*s))) >> BIN_SHIFT;
+    move |s| ((largest - (key(s) >> BIN_SHIFT)) as usize).min(NUM_BINS - 1)
 }
 
 /// Orders as the score does; -0.0 counts as 0.
@@ -83,6 +125,39 @@ mod tests {
             let mut out = vec![7];
             TopK::default().select(&scores, k, &mut out);
             prop_assert_eq!(out, plain(&scores, k));
+        }
+    }
+
+    /// By the definition: descending, added up until the share is there.
+    fn plain_count(scores: &[f32], share: f64) -> usize {
+        let mut descending: Vec<f64> = scores.iter().map(|s| f64::from(*s)).collect();
+        descending.sort_by(|a, b| b.total_cmp(a));
+        let wanted = share * descending.iter().sum::<f64>();
+        let mut covered = 0.0;
+        let reached = descending.iter().position(|s| {
+            covered += s;
+            covered >= wanted
+        });
+        reached.map_or(scores.len(), |i| i + 1)
+    }
+
+    proptest! {
+        /// Multiples of 2^-10 add up exactly in any order.
+        #[test]
+        fn reaches_the_share_with_the_fewest(
+            steps in prop::collection::vec(prop_oneof![Just(0u32), Just(3), 0u32..1024, 0u32..8], 1..600),
+            share in prop_oneof![Just(0.5), Just(1.0), 0.001f64..1.0],
+        ) {
+            let scores: Vec<f32> = steps.iter().map(|s| *s as f32 / 1024.0).collect();
+            prop_assert_eq!(TopK::default().count_reaching(&scores, share), plain_count(&scores, share));
+        }
+    }
+
+    #[test]
+    fn the_share_is_reached_exactly_or_by_one_more() {
+        let mut top_k = TopK::default();
+        for (share, count) in [(0.75, 2), (0.76, 3), (1e-9, 1), (0.99, 4)] {
+            assert_eq!(top_k.count_reaching(&[0.125, 0.5, 0.25, 0.125], share), count, "{share}");
         }
     }
 

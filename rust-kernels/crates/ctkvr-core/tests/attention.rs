@@ -147,9 +147,8 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         num_probes: 3,
         max_selected: 32,
         tail: true,
-        exact_share: 0.0,
-        repair_share: 0.0,
         dense_below: 0,
+        ..SelectorOptions::full()
     }
 }
 
@@ -287,6 +286,65 @@ fn exact_heads_score_every_key() {
         // Everything was scored: the estimate is off by f32 rounding of 1,000 weights alone.
         assert!((estimate - mass).abs() < 1e-4, "{estimate} for {mass}");
     }
+}
+
+/// A sequence that samples audits one (layer, KV head) a step, in turn; together they are what an audit of every head says.
+#[test]
+fn a_sampled_audit_covers_every_head_in_turn() {
+    let text = Text::new(11, 1100);
+    let num_heads = SHAPE.num_layers * SHAPE.num_kv_heads;
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let selector = SelectorOptions { mass_sampling: true, ..options(SelectorKind::Ctkvr) };
+    let id = prefilled(&attention, 2, &text, &[1024], selector);
+    let (_, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], false).expect("a dense decode");
+    assert_eq!(counters[0].expect("decode counts").audited_heads, 0, "before an index there is nothing to estimate");
+    attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+    let fork = attention.fork_sequence(id).expect("forked");
+    let (_, counters) = step(&attention, 2, &[(fork, &text, 1025..1026, Phase::Decode)], true).expect("audited decode");
+    let all = counters[0].expect("decode counts");
+    assert_eq!((all.audited_heads, all.audited_estimated_mass), (num_heads as u64, all.estimated_mass));
+    let mut sampled = 0.0;
+    for position in 1025..1025 + num_heads {
+        let (_, counters) = step(&attention, 2, &[(id, &text, position..position + 1, Phase::Decode)], false).expect("decode");
+        let c = counters[0].expect("decode counts");
+        assert_eq!(c.audited_heads, 1);
+        let largest = SHAPE.group_size() as f64;
+        assert!(c.measured_mass > 0.0 && c.measured_mass <= largest && c.audited_estimated_mass <= c.estimated_mass);
+        let difference = (c.audited_estimated_mass - c.measured_mass).abs();
+        assert!(c.mass_error >= difference - 1e-6, "{} below the difference of the sums, {difference}", c.mass_error);
+        sampled += c.mass_error;
+    }
+    assert!(all.mass_error < 0.1 * (num_heads * SHAPE.group_size()) as f64, "audit of all: {}", all.mass_error);
+    assert!(sampled < 0.1 * (num_heads * SHAPE.group_size()) as f64, "sampled: {sampled}");
+}
+
+/// Fewer values where few candidates carry the weight, never more than `max_selected`, and the same index serves every share.
+#[test]
+fn top_p_selects_by_weight() {
+    let text = Text::new(12, 1100);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = prefilled(&attention, 2, &text, &[1024], options(SelectorKind::ExactTopK));
+    attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+    let decoded = |top_p: f64, max_selected: usize| {
+        let fork = attention.fork_sequence(id).expect("forked");
+        let selector = SelectorOptions { top_p, max_selected, ..options(SelectorKind::ExactTopK) };
+        attention.set_selector(fork, selector).expect("set");
+        assert_eq!(attention.indexed_range(fork), Ok((4, 992)), "the index serves every share");
+        let (_, counters) = step(&attention, 2, &[(fork, &text, 1024..1025, Phase::Decode)], true).expect("decode");
+        counters[0].expect("decode counts")
+    };
+    let shares: Vec<_> = [0.2, 0.5, 0.9, 1.0].iter().map(|&p| decoded(p, 0)).collect();
+    for pair in shares.windows(2) {
+        assert!(pair[0].selected < pair[1].selected && pair[0].measured_mass < pair[1].measured_mass);
+    }
+    assert_eq!(shares[3].selected, shares[3].candidates);
+    for c in &shares {
+        assert!(c.mass_error < 1e-4 * (c.heads as usize * SHAPE.group_size()) as f64, "the oracle knows: {}", c.mass_error);
+    }
+    let capped = decoded(0.9, 32);
+    assert!(capped.selected <= 32 * capped.heads && capped.selected > 0);
+    let nothing = SelectorOptions { top_p: 0.0, ..options(SelectorKind::ExactTopK) };
+    assert!(attention.set_selector(id, nothing).is_err());
 }
 
 #[test]

@@ -43,9 +43,8 @@ fn options(v: &Value) -> SelectorOptions {
         num_probes: integer(&v["numProbes"]),
         max_selected: integer(&v["maxSelected"]),
         tail: v["tail"].as_bool().expect("a flag"),
-        exact_share: 0.0,
-        repair_share: 0.0,
-        dense_below: 0,
+        top_p: v["topP"].as_f64().expect("a number"),
+        ..SelectorOptions::full()
     }
 }
 

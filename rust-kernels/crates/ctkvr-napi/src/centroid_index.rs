@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{HeadIndex, HeadInput, SelectorOptions};
+use ctkvr_core::{GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, SelectorOptions};
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint32Array};
 use napi::{Env, Task};
 use napi_derive::napi;
@@ -108,12 +108,28 @@ impl NativeCentroidIndex {
     /// The whole decode attention of a query.
     #[napi(catch_unwind)]
     pub fn attend(&self, query: &[f32]) -> napi::Result<JsHeadAttention> {
-        let attention = self.index()?.attend(query).map_err(core_error)?;
-        Ok(JsHeadAttention {
-            output: Float32Array::new(attention.output),
-            lse: Float32Array::new(attention.lse),
-            counters: attention.counters.into(),
-        })
+        self.index()?.attend(query).map(JsHeadAttention::from).map_err(core_error)
+    }
+
+    /// Selection among given candidates.
+    #[napi(catch_unwind)]
+    pub fn select_among(&self, query: &[f32], candidates: &[u32], rules: JsRefineRules) -> napi::Result<Uint32Array> {
+        let given = rules.over(candidates, None);
+        self.index()?.select_among(query, &given).map(Uint32Array::new).map_err(core_error)
+    }
+
+    /// Attention over given candidates, with the tail that stands for the other keys.
+    #[napi(catch_unwind)]
+    pub fn attend_among(
+        &self,
+        query: &[f32],
+        candidates: &[u32],
+        rules: JsRefineRules,
+        tail: Option<JsGivenTail>,
+    ) -> napi::Result<JsHeadAttention> {
+        let tail = tail.as_ref().map(|t| GivenTail { lse: &t.lse, value: &t.value });
+        let given = rules.over(candidates, tail);
+        self.index()?.attend_among(query, &given).map(JsHeadAttention::from).map_err(core_error)
     }
 
     /// Frees the index. Idempotent.
@@ -162,7 +178,50 @@ pub struct JsSelection {
 pub struct JsHeadAttention {
     pub output: Float32Array,
     pub lse: Float32Array,
+    pub mass: Float32Array,
     pub counters: JsSelectionCounters,
+}
+
+impl From<HeadAttention> for JsHeadAttention {
+    fn from(attention: HeadAttention) -> Self {
+        Self {
+            output: Float32Array::new(attention.output),
+            lse: Float32Array::new(attention.lse),
+            mass: Float32Array::new(attention.mass),
+            counters: attention.counters.into(),
+        }
+    }
+}
+
+/// Where given candidates may lie, and how many of them are read: `NativeRefineRules` of packages/native/src/binding.ts.
+#[napi(object, object_to_js = false)]
+pub struct JsRefineRules {
+    pub num_tokens: u32,
+    pub start: u32,
+    pub end: u32,
+    pub max_selected: u32,
+    pub top_p: f64,
+}
+
+impl JsRefineRules {
+    fn over<'a>(&self, candidates: &'a [u32], tail: Option<GivenTail<'a>>) -> GivenCandidates<'a> {
+        GivenCandidates {
+            candidates,
+            num_tokens: self.num_tokens as usize,
+            start: self.start as usize,
+            end: self.end as usize,
+            max_selected: self.max_selected as usize,
+            top_p: self.top_p,
+            tail,
+        }
+    }
+}
+
+/// A tail at the query at hand.
+#[napi(object, object_to_js = false)]
+pub struct JsGivenTail {
+    pub lse: Float32Array,
+    pub value: Float32Array,
 }
 
 /// A build on a worker thread.

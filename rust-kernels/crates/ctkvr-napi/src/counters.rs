@@ -18,6 +18,8 @@ pub struct JsSelectionCounters {
     pub estimated_mass: f64,
     pub measured_mass: f64,
     pub audited_heads: f64,
+    pub audited_estimated_mass: f64,
+    pub mass_error: f64,
 }
 
 impl From<SelectionCounters> for JsSelectionCounters {
@@ -35,6 +37,8 @@ impl From<SelectionCounters> for JsSelectionCounters {
             estimated_mass: counters.estimated_mass,
             measured_mass: counters.measured_mass,
             audited_heads: counters.audited_heads as f64,
+            audited_estimated_mass: counters.audited_estimated_mass,
+            mass_error: counters.mass_error,
         }
     }
 }

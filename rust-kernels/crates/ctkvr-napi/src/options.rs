@@ -18,10 +18,12 @@ pub struct JsSelectorOptions {
     pub list_length: u32,
     pub num_probes: u32,
     pub max_selected: u32,
+    pub top_p: f64,
     pub tail: bool,
     pub exact_share: f64,
     pub repair_share: f64,
     pub dense_below: u32,
+    pub mass_sampling: bool,
 }
 
 impl TryFrom<JsSelectorOptions> for SelectorOptions {
@@ -47,10 +49,12 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             list_len: options.list_length as usize,
             num_probes: options.num_probes as usize,
             max_selected: options.max_selected as usize,
+            top_p: options.top_p,
             tail: options.tail,
             exact_share: options.exact_share,
             repair_share: options.repair_share,
             dense_below: options.dense_below as usize,
+            mass_sampling: options.mass_sampling,
         })
     }
 }
