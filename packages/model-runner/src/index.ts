@@ -1,4 +1,5 @@
 export type { ChatMessage } from './chat-template.js';
+export { commonPrefixLength, documentTurn } from './document-turn.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
 export { estimateMemory, type MemoryEstimate, type MemoryEstimateInput } from './memory-estimate.js';
 export { Model } from './model.js';
@@ -12,6 +13,8 @@ export type {
   IndexedFile,
   ListedModel,
   ModelSource,
+  NpmText,
+  NpmTextOptions,
   ResolveModelOptions,
   ZipExtraction,
 } from './model-files/index.js';
@@ -28,6 +31,7 @@ export {
   listModels,
   mobyDickFile,
   modelCatalogue,
+  npmTextFile,
   parseHubFile,
   readMobyDick,
   resolveModelFile,
@@ -40,6 +44,7 @@ export { Session } from './session.js';
 export type {
   ForcedOptions,
   ForcedStep,
+  ForcedTokens,
   GenerateEvent,
   GenerateFinish,
   GenerateOptions,

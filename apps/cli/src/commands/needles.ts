@@ -1,8 +1,8 @@
 /** `ctkvr needles`: whether a selector finds what dense attention finds, counted over many hidden facts. */
+import { type Contender, contenderNames, parseContender } from '@ctkvr/evaluation';
 import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
-import { type FidelityContender, fidelitySelectors, parseContender } from '../fidelity/fidelity-selectors.js';
 import { formatBytes, formatCount, formatTable } from '../format.js';
 import { measureNeedles, type NeedleReport, type NeedleTrial } from '../needles/measure-needles.js';
 import { openModel } from '../open-model.js';
@@ -15,7 +15,7 @@ interface NeedlesFlags extends ModelOptions {
   readonly tokens: number;
   readonly trials: number;
   readonly seed: number;
-  readonly selectors: FidelityContender[];
+  readonly selectors: Contender[];
   readonly json: boolean;
 }
 
@@ -30,7 +30,7 @@ export function needlesCommand(run: RunAction): Command {
     .option('--trials <count>', 'prompts, each with another number at another depth', integer(1), 20)
     .option('--seed <number>', 'numbers and depths are drawn from it', integer(0, 0xffff_ffff), 1)
     .addOption(
-      new Option('--selectors <list>', `of ${fidelitySelectors.join(', ')}, with settings as in fidelity`)
+      new Option('--selectors <list>', `of ${contenderNames.join(', ')}, with settings as in fidelity`)
         .argParser(listOf(parseContender))
         .default([parseContender('ctkvr')], 'ctkvr'),
     )

@@ -1,8 +1,7 @@
 /** The demo: one fact hidden in some 7,000 tokens, asked for three times over one prefill. */
+import { denseReference, measureSelector, type SelectorMeasure } from '@ctkvr/evaluation';
 import type { Model, PrefillProgress, SelectorChoice, Session } from '@ctkvr/model-runner';
 import type { AnswerStatistics } from '../answer-statistics.js';
-import { denseReference } from '../fidelity/dense-reference.js';
-import { measureSelector, type SelectorMeasure } from '../fidelity/measure-selector.js';
 import { drawNeedle } from '../needles/draw-needle.js';
 import { greedyAnswer, MAX_ANSWER_TOKENS } from '../needles/greedy-answer.js';
 import { namesNumber } from '../needles/lighthouse.js';

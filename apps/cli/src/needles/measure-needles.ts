@@ -1,7 +1,6 @@
 /** How often a selector's answer names a hidden number that dense attention's answer names. */
+import { type Contender, significant } from '@ctkvr/evaluation';
 import type { Model, PrefillProgress } from '@ctkvr/model-runner';
-import type { FidelityContender } from '../fidelity/fidelity-selectors.js';
-import { significant } from '../format.js';
 import { drawNeedle } from './draw-needle.js';
 import { greedyAnswer, MAX_ANSWER_TOKENS } from './greedy-answer.js';
 import { namesNumber } from './lighthouse.js';
@@ -40,7 +39,7 @@ export interface NeedleReport {
   }[];
 }
 
-const dense: FidelityContender = { label: 'full', choice: { selector: 'full', denseBelow: 0 } };
+const dense: Contender = { label: 'full', choice: { selector: 'full', denseBelow: 0 } };
 
 /** Runs trial after trial; number and depth of each are drawn from `seed` and the trial's index alone. */
 export async function measureNeedles(input: {
@@ -49,7 +48,7 @@ export async function measureNeedles(input: {
   readonly numTokens: number;
   readonly numTrials: number;
   readonly seed: number;
-  readonly contenders: readonly FidelityContender[];
+  readonly contenders: readonly Contender[];
   readonly signal: AbortSignal;
   readonly onPrefill: (trial: number, progress: PrefillProgress) => void;
   readonly onTrial: (trial: NeedleTrial) => void | Promise<void>;
@@ -83,7 +82,7 @@ async function runTrial(
   task: NeedleTask,
   input: {
     readonly model: Model;
-    readonly contenders: readonly FidelityContender[];
+    readonly contenders: readonly Contender[];
     readonly signal: AbortSignal;
     readonly onProgress: (progress: PrefillProgress) => void;
   },
@@ -95,7 +94,7 @@ async function runTrial(
     selector: { selector: 'full' },
   });
   await base.prefill(tokens, { buildIndex: false, signal, onProgress });
-  const ask = async ({ label, choice }: FidelityContender): Promise<NeedleAnswer> => {
+  const ask = async ({ label, choice }: Contender): Promise<NeedleAnswer> => {
     const { text, statistics } = await greedyAnswer({ model, base, choice, signal });
     const { keysReadPerHead, bytesReadPerToken } = statistics;
     return { selector: label, found: namesNumber(text, task.number), text, keysReadPerHead, bytesReadPerToken };

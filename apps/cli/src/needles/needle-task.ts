@@ -1,6 +1,6 @@
 /** A prompt with one fact hidden in a long text, and the question that asks for it. */
+import { type FittedPrompt, fitPrompt } from '@ctkvr/evaluation';
 import type { Model } from '@ctkvr/model-runner';
-import { type FittedPrompt, fitPrompt } from '../fidelity/fit-prompt.js';
 import { hideFact } from './hide-fact.js';
 import { lighthouseFact, QUESTION } from './lighthouse.js';
 
