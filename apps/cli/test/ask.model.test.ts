@@ -3,7 +3,7 @@ import { copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { drawNeedle } from '../src/needles/draw-needle.js';
-import { lighthouseFact, QUESTION } from '../src/needles/lighthouse.js';
+import { lighthouseFact, lighthouseQuestion } from '../src/needles/lighthouse.js';
 import { ctkvr, startCtkvr } from './run-ctkvr.js';
 import { temporaryFolder } from './temporary-folder.js';
 
@@ -12,7 +12,7 @@ if (!model) process.stderr.write('apps/cli model tests skipped: CTKVR_TEST_MODEL
 const text = `${'The sea was calm and the ship sailed on under a clear sky. '.repeat(40)}
 ${lighthouseFact(482915)}
 ${'Gulls followed the ship and the crew sang. '.repeat(40)}`;
-const question = QUESTION;
+const question = lighthouseQuestion();
 
 describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   it('ask answers on stdout and puts one line of statistics on stderr', async () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { formatBytes, formatCount, formatDuration, formatTable } from '../src/format.js';
-import { drawNeedle } from '../src/needles/draw-needle.js';
-import { hideFact } from '../src/needles/hide-fact.js';
-import { namesNumber } from '../src/needles/lighthouse.js';
+import { drawNeedle, drawNeedles } from '../src/needles/draw-needle.js';
+import { hideFacts } from '../src/needles/hide-facts.js';
+import { lighthouseFact, lighthousePlaces, lighthouseQuestion, namesNumber } from '../src/needles/lighthouse.js';
 import { prefillState, renderProgress } from '../src/progress-line.js';
 
 describe('format', () => {
@@ -41,10 +41,21 @@ describe('progress', () => {
 describe('a hidden fact', () => {
   it('hides the fact between two paragraphs, near the asked depth', () => {
     const text = ['one', 'two', 'three', 'four'].join('\n\n');
-    const hidden = hideFact(text, 'FACT', 0.5);
+    const hidden = hideFacts(text, [{ fact: 'FACT', depth: 0.5 }]);
     expect(hidden.text).toBe('one\n\ntwo\n\nFACT\n\nthree\n\nfour');
-    expect(hidden.text.slice(hidden.at, hidden.at + 4)).toBe('FACT');
-    expect(hideFact('only one', 'FACT', 0.5).text).toBe('only one\n\nFACT');
+    expect(hidden.text.slice(hidden.at[0], hidden.at[0]! + 4)).toBe('FACT');
+    expect(hideFacts('only one', [{ fact: 'FACT', depth: 0.5 }]).text).toBe('only one\n\nFACT');
+  });
+
+  it('hides several, in whatever order they come, two at one boundary too', () => {
+    const facts = [
+      { fact: 'LATE', depth: 0.9 },
+      { fact: 'EARLY', depth: 0.1 },
+      { fact: 'LATER', depth: 0.95 },
+    ];
+    const { text, at } = hideFacts('one\n\ntwo\n\nthree', facts);
+    expect(text).toBe('one\n\nEARLY\n\ntwo\n\nthree\n\nLATE\n\nLATER');
+    for (const [i, { fact }] of facts.entries()) expect(text.slice(at[i]).startsWith(fact)).toBe(true);
   });
 
   it('draws number and depth from the seed, another pair for each trial', () => {
@@ -56,6 +67,22 @@ describe('a hidden fact', () => {
       expect(depth).toBeGreaterThanOrEqual(0.2);
       expect(depth).toBeLessThan(0.8);
     }
+  });
+
+  it('draws several for one prompt: one in each part of the text, places and numbers apart', () => {
+    const drawn = drawNeedles(7, 0, 20);
+    expect(drawNeedles(7, 0, 20)).toEqual(drawn);
+    expect(drawNeedles(7, 1, 20)).not.toEqual(drawn);
+    expect(drawn.map(({ depth }) => Math.floor(depth * 20))).toEqual(Array.from({ length: 20 }, (_, i) => i));
+    expect(new Set(drawn.map(({ place }) => place)).size).toBe(20);
+    expect(new Set(drawn.map(({ number }) => number)).size).toBe(20);
+    expect(new Set(lighthousePlaces).size).toBe(lighthousePlaces.length);
+  });
+
+  it('says in fact and question whose number it is', () => {
+    expect(lighthouseFact(123456)).toContain('number of the lighthouse is 123456');
+    expect(lighthouseFact(123456, 'Dunsay')).toContain('number of the Dunsay lighthouse is 123456');
+    expect(lighthouseQuestion('Dunsay')).toBe('What is the special magic number of the Dunsay lighthouse?');
   });
 
   it('recognises the number in an answer', () => {

@@ -1,5 +1,5 @@
 export type { Contender, ContenderName } from './contender.js';
-export { contenderNames, parseContender, withMaxSelected } from './contender.js';
+export { contenderNames, numCentroidsOf, parseContender, withMaxSelected } from './contender.js';
 export type { DenseReference } from './dense-reference.js';
 export { denseReference } from './dense-reference.js';
 export type { FittedPrompt } from './fit-prompt.js';
