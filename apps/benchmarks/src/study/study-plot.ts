@@ -20,6 +20,7 @@ export interface PlotKind {
 
 export const plotKinds: readonly PlotKind[] = [
   { id: 'keys', title: 'KL against keys read', axis: 'keys read a head', x: (row) => row.keysReadPerHead },
+  { id: 'values', title: 'KL against values read', axis: 'values read a head', x: (row) => row.valuesReadPerHead },
   { id: 'bytes', title: 'KL against bytes read', axis: 'MB read a token', x: (row) => row.bytesReadPerToken / 1e6 },
 ];
 
@@ -57,13 +58,18 @@ export function plotSituation(situation: StudySituation, kind: PlotKind): string
       title: { text: `${kind.title}: ${situation.name}`, left: 'center', textStyle: { color: INK, fontSize: 15 } },
       legend: { type: 'plain', orient: 'vertical', right: 8, top: 40, textStyle: { color: INK } },
       grid: { left: 80, right: 210, top: 48, bottom: 60 },
-      xAxis: { ...axis, name: kind.axis, nameGap: 32, ...bounds(families.flatMap(({ rows }) => rows.map(kind.x))) },
+      xAxis: {
+        ...axis,
+        name: kind.axis,
+        nameGap: 32,
+        logBase: 2,
+        axisLabel: { color: INK, formatter: count },
+      },
       yAxis: {
         ...axis,
         name: 'mean KL to dense attention, nats',
         nameGap: 56,
         axisLabel: { color: INK, formatter: (value: number) => value.toExponential(0) },
-        ...bounds(families.flatMap(({ rows }) => rows.map((row) => row.meanKl))),
       },
       series: families.map(({ name, rows }, index) => ({
         type: 'line' as const,
@@ -72,7 +78,7 @@ export function plotSituation(situation: StudySituation, kind: PlotKind): string
         symbol: marks[index % marks.length]!,
         symbolSize: 9,
         color: colours[index % colours.length]!,
-        lineStyle: { width: 2, type: dashes[Math.floor(index / colours.length) % dashes.length]! },
+        lineStyle: { width: 2, type: dashes[Math.floor(index / marks.length) % dashes.length]! },
       })),
     });
     return chart.renderToSVGString().replace(/(<svg[^>]*>)/, `$1${style}`);
@@ -81,8 +87,6 @@ export function plotSituation(situation: StudySituation, kind: PlotKind): string
   }
 }
 
-/** From half a step below the least to half a step above the largest; a logarithmic axis would go from power to power of ten. */
-function bounds(values: readonly number[]): { readonly min?: number; readonly max?: number } {
-  if (values.length === 0) return {};
-  return { min: Math.min(...values) / 1.3, max: Math.max(...values) * 1.3 };
+function count(value: number): string {
+  return value.toLocaleString('en-US');
 }

@@ -2,6 +2,9 @@
 import { plotFile, plotKinds } from './study-plot.js';
 import type { StudyResult, StudyRow, StudySituation } from './study-result.js';
 
+/** Title and cell. */
+type Column = readonly [string, (row: StudyRow) => string];
+
 export function studyPage(result: StudyResult): string {
   const { machine, model, commit } = result;
   const intro = [
@@ -15,15 +18,12 @@ export function studyPage(result: StudyResult): string {
 
 function section(situation: StudySituation): string[] {
   const inTurns = situation.rows.some((row) => row.meanKlBuiltAnew !== null);
-  const columns: readonly [string, (row: StudyRow) => string][] = [
+  const builtAnew: Column = ['x built anew', (row) => ratio(row.meanKl, row.meanKlBuiltAnew ?? undefined)];
+  const columns: readonly Column[] = [
     ['selector', (row) => `\`${row.selector}\``],
     ['mean KL', (row) => figure(row.meanKl)],
     ['x oracle', (row) => ratio(row.meanKl, oracleOf(row, situation.rows)?.meanKl)],
-    ...(inTurns
-      ? [['x built anew', (row: StudyRow) => ratio(row.meanKl, row.meanKlBuiltAnew ?? undefined)] as const].map(
-          ([title, cell]): [string, (row: StudyRow) => string] => [title, cell],
-        )
-      : []),
+    ...(inTurns ? [builtAnew] : []),
     ['same next token', (row) => `${(row.top1Agreement * 100).toFixed(1)} %`],
     ['keys read a head', (row) => count(row.keysReadPerHead)],
     ['values', (row) => count(row.valuesReadPerHead)],
