@@ -1,6 +1,6 @@
 /**
- * A selector's session on the tokens of the dense reference, both a step at a time. The session decodes as it does for users: its policy
- * brings the index up to date between the steps.
+ * A selector's session on the tokens of the dense reference, both a step at a time. The session decodes as it does for users: its index
+ * grows in the engine's steps, or is brought up to date between them.
  */
 import { CtkvrError, type SelectionCounters, type StepTimings } from '@ctkvr/core';
 import type { Session } from '@ctkvr/model-runner';
@@ -13,7 +13,7 @@ export interface FollowedStep {
   readonly dense: Float32Array | null;
   readonly counters: SelectionCounters;
   readonly timings: StepTimings;
-  /** Wall clock of the step, work on the index before it not included. */
+  /** Wall clock of the step, work on the index not included. */
   readonly ms: number;
   /** Wall clock of that work; null when the index stayed as it was. */
   readonly indexUpdateMs: number | null;
@@ -49,8 +49,11 @@ export async function* followReference(input: {
         dense: dense ?? null,
         counters,
         timings,
-        ms: msPerToken,
-        indexUpdateMs: session.native.indexedRange[1] === indexedBefore ? null : Math.max(0, elapsedMs - msPerToken),
+        ms: msPerToken - timings.indexMs,
+        indexUpdateMs:
+          session.native.indexedRange[1] === indexedBefore
+            ? null
+            : Math.max(0, elapsedMs - msPerToken) + timings.indexMs,
       };
     }
   } finally {

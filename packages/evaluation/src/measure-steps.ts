@@ -37,7 +37,7 @@ export interface StepsMeasure {
   readonly attentionMs: number;
   /** What these two are made of, means over the steps. */
   readonly stages: StageTimes | null;
-  /** Times that the index changed between two steps, and what that took in all. */
+  /** Times that the index grew or was set anew, and what that took in all. */
   readonly indexUpdates: number;
   readonly indexUpdateMs: number;
 }

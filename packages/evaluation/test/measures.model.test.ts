@@ -43,7 +43,7 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
       contenders: contenders(
         'full',
         'streaming:recentWindow=64',
-        'ctkvr:recentWindow=64:numCentroids=128:listLength=64',
+        'ctkvr:recentWindow=64:numCentroids=128:appendSize=32',
       ),
       indexBeforeQuestion: false,
       signal,
@@ -52,11 +52,12 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
     expect(full).toMatchObject({ denseStepShare: 1, indexUpdates: 0, indexBuildMs: 0 });
     expect(full!.meanKl).toBeLessThan(1e-6);
     expect(full!.attentionMass).toBeGreaterThan(0.999);
-    // The region follows the window every 32 tokens; a build of lists is not due before 1,024.
+    // The region follows the window every 32 tokens, and so does an index that grows by as many.
     expect(streaming!.indexUpdates).toBeGreaterThanOrEqual(2);
     expect(streaming!.keysReadPerHead).toBeLessThan(16 + 64 + 33);
     expect(streaming!.klByStep.series).toHaveLength(80);
-    expect(ctkvr).toMatchObject({ indexUpdates: 0, denseStepShare: 0 });
+    expect(ctkvr!.indexUpdates).toBeGreaterThanOrEqual(1);
+    expect(ctkvr!.denseStepShare).toBe(0);
     expect(ctkvr!.meanKl).toBeLessThan(streaming!.meanKl);
     expect(ctkvr!.attentionMassError).toBeLessThan(0.1);
   });

@@ -13,6 +13,7 @@ const settings: Record<string, readonly (string | number | boolean)[]> = {
   listLength: [256, 512, 1024, 2048],
   numProbes: [1, 2, 8, 16],
   maxSelected: [128, 256, 1024, 0],
+  centroidsPerList: [2, 4],
   exactShare: [0, 0.04, 0.16],
   tail: [false],
 };
