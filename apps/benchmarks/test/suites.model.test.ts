@@ -47,7 +47,7 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {
     const out = await mkdtemp(join(tmpdir(), 'ctkvr-study-'));
     try {
-      const settings = ['--tokens', '700', '--steps', '4', '--texts', 'code,dialogue'];
+      const settings = ['--tokens', '500', '--steps', '3', '--texts', 'code,dialogue'];
       const contenders = ['ctkvr:recentWindow=64', 'streaming:recentWindow=64'];
       const args = ['study', ...settings, '--contenders', contenders.join(','), '--out', out, '--model', modelPath!];
       await promisify(execFile)(process.execPath, [bin, ...args]);
