@@ -23,6 +23,7 @@ const row = (selector: string, meanKl: number, more: Partial<StudyRow> = {}): St
   valuesReadPerHead: 528,
   bytesReadPerToken: 5_250_000,
   denseStepShare: 0,
+  denseRepairShare: 0,
   attentionMass: 0.97,
   estimatedAttentionMass: 0.96,
   attentionMassError: 0.01,

@@ -23,6 +23,8 @@ export interface StepsMeasure {
   readonly bytesReadPerToken: number;
   /** Share of the steps that read every key of every head. */
   readonly denseStepShare: number;
+  /** Share of all heads' steps that read everything because no centroid was similar to the query. */
+  readonly denseRepairShare: number;
   /** Measured share of the attention weight that fell on what was read, 0 to 1; from a pass of its own. */
   readonly attentionMass: number;
   /** The same as the selector estimates it. */
@@ -97,6 +99,7 @@ export async function measureSteps(input: {
     valuesReadPerHead: significant(sum.valuesRead / sum.heads),
     bytesReadPerToken: Math.round(sum.bytesRead / numSteps),
     denseStepShare: significant(denseSteps / numSteps),
+    denseRepairShare: significant(sum.denseRepairs / sum.heads),
     attentionMass: significant(audited.measuredMass / (audited.auditedHeads * groupSize), 6),
     estimatedAttentionMass: significant(sum.estimatedMass / (sum.heads * groupSize), 6),
     attentionMassError: significant(massError / numSteps),
@@ -138,6 +141,7 @@ const zeroCounters: SelectionCounters = {
   estimatedMass: 0,
   measuredMass: 0,
   auditedHeads: 0,
+  denseRepairs: 0,
 };
 
 function addCounters(a: SelectionCounters, b: SelectionCounters): SelectionCounters {

@@ -50,16 +50,17 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
 
 function describeEnds(selectors: readonly ({ readonly selector: string } & StepsMeasure)[]): string {
   const { endSteps } = selectors[0]!.klByStep;
-  const head = ['selector', `KL, first ${endSteps}`, `last ${endSteps}`, 'ratio', 'dense steps', 'index updates'];
+  const head = ['selector', `KL, first ${endSteps}`, `last ${endSteps}`, 'ratio', 'dense steps', 'repairs', 'index updates'];
   const rows = selectors.map(({ selector, klByStep: { first, last }, ...s }) => [
     selector,
     first.toPrecision(3),
     last.toPrecision(3),
     ratio(last, first),
     `${(s.denseStepShare * 100).toFixed(1)} %`,
+    `${(s.denseRepairShare * 100).toFixed(1)} %`,
     s.indexUpdates === 0 ? '-' : `${s.indexUpdates}, ${formatDuration(s.indexUpdateMs)}`,
   ]);
-  return formatTable([head, ...rows], [1, 2, 3, 4, 5]);
+  return formatTable([head, ...rows], [1, 2, 3, 4, 5, 6]);
 }
 
 export function describeTurns(report: TurnsMeasure & ReportHead): string {
