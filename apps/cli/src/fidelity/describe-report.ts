@@ -50,7 +50,15 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
 
 function describeEnds(selectors: readonly ({ readonly selector: string } & StepsMeasure)[]): string {
   const { endSteps } = selectors[0]!.klByStep;
-  const head = ['selector', `KL, first ${endSteps}`, `last ${endSteps}`, 'ratio', 'dense steps', 'repairs', 'index updates'];
+  const head = [
+    'selector',
+    `KL, first ${endSteps}`,
+    `last ${endSteps}`,
+    'ratio',
+    'dense steps',
+    'repairs',
+    'index updates',
+  ];
   const rows = selectors.map(({ selector, klByStep: { first, last }, ...s }) => [
     selector,
     first.toPrecision(3),
