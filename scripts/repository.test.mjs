@@ -17,6 +17,7 @@ const level = /** @type {Record<string, number>} */ ({
   native: 2,
   scheduler: 3,
   'model-runner': 4,
+  evaluation: 5,
   server: 5,
   benchmarks: 6,
   cli: 7,

@@ -2,11 +2,14 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { hashFile } from '@ctkvr/model-runner';
-import { Command, InvalidArgumentError } from 'commander';
+import { Argument, Command } from 'commander';
 import { resolveBenchModel } from './evaluation-models.js';
+import { type EvaluationText, evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
 import { currentCommit, describeMachine } from './machine.js';
+import { positiveInteger } from './parse-options.js';
 import { formatResult } from './print-result.js';
 import { shapes } from './shapes.js';
+import { studyCommand } from './study/study-command.js';
 import { decodeSuite } from './suites/decode.js';
 import { prefillSuite } from './suites/prefill.js';
 import { type BenchResult, toRows } from './suites/result.js';
@@ -33,6 +36,16 @@ export function benchCommand(): Command {
     .option('--json', 'print { name, path }', false)
     .action(async (name: string, { json }: { json: boolean }) => {
       const file = await resolveBenchModel(name);
+      console.log(json ? JSON.stringify({ name, path: file }) : file);
+    });
+  program.addCommand(studyCommand());
+  program
+    .command('text')
+    .description('fetch a text for evaluation and print where it lies')
+    .addArgument(new Argument('<name>', 'which').choices(evaluationTexts))
+    .option('--json', 'print { name, path }', false)
+    .action(async (name: EvaluationText, { json }: { json: boolean }) => {
+      const file = await evaluationTextFile(name);
       console.log(json ? JSON.stringify({ name, path: file }) : file);
     });
   return program;
@@ -106,10 +119,4 @@ async function runSuite(
     rows: toRows(rows, machine.memory.bandwidthGBps),
     peerTrials,
   };
-}
-
-function positiveInteger(value: string): number {
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('it must be a whole number above 0');
-  return number;
 }

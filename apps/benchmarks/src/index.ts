@@ -1,8 +1,11 @@
 export { benchCommand } from './command.js';
 export type { BenchModelOptions } from './evaluation-models.js';
 export { resolveBenchModel } from './evaluation-models.js';
+export type { EvaluationText } from './evaluation-texts.js';
+export { evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
 export type { Machine } from './machine.js';
 export { currentCommit, describeMachine } from './machine.js';
 export type { BenchShape, ShapeName } from './shapes.js';
 export { shapes } from './shapes.js';
+export type { StudyResult, StudyRow, StudySituation } from './study/study-result.js';
 export type { BenchResult, BenchRow, PeerTrial } from './suites/result.js';

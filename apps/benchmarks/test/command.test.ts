@@ -19,6 +19,11 @@ test.each([
   ['a shape and a model', ['decode', '--shape', 'smollm2-8k', '--model', 'x.gguf'], /exclude each other/],
   ['a context of nothing', ['decode', '--context', '0'], /whole number above 0/],
   ['a fraction', ['prefill', '--rounds', '1.5'], /whole number above 0/],
+  ['a study without a folder', ['study'], /--out <folder>/],
+  ['an unknown situation', ['study', '--out', 'x', '--texts', 'poem'], /poem is none of prose, manual, code, dialogue/],
+  ['an unknown selector', ['study', '--out', 'x', '--contenders', 'best'], /"best" is none of full/],
+  ['a list and a preset', ['study', '--out', 'x', '--contenders', 'ctkvr', '--preset', 'selectors'], /cannot be used/],
+  ['an unknown text', ['text', 'poem'], /Allowed choices are prose, manual, code/],
   ['an unknown suite', ['speed'], /unknown command/],
 ])('%s is refused before anything runs', async (_name, args, message) => {
   expect((await run(...args)).message).toMatch(message);

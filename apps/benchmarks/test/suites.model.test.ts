@@ -4,10 +4,13 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BenchResult } from '../src/index.js';
+import type { BenchResult, StudyResult } from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -39,6 +42,30 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     expect(full!.meanKlToFull).toBeNull();
     expect(result.machine.usableThreads).toBeGreaterThan(0);
     expect(result.model.sha256).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {
+    const out = await mkdtemp(join(tmpdir(), 'ctkvr-study-'));
+    try {
+      const settings = ['--tokens', '500', '--steps', '3', '--texts', 'code,dialogue'];
+      const contenders = ['ctkvr:recentWindow=64', 'streaming:recentWindow=64'];
+      const args = ['study', ...settings, '--contenders', contenders.join(','), '--out', out, '--model', modelPath!];
+      await promisify(execFile)(process.execPath, [bin, ...args]);
+      const { situations } = JSON.parse(await readFile(join(out, 'study.json'), 'utf8')) as StudyResult;
+      expect(situations.map(({ name }) => name)).toEqual([
+        'code',
+        ...[1, 2, 3].map((turn) => `dialogue, turn ${turn}`),
+      ]);
+      for (const { rows } of situations) {
+        expect(rows.map(({ selector }) => selector)).toEqual(contenders);
+        for (const row of rows) expect(row.meanKl).toBeGreaterThan(0);
+        expect(rows[0]!.attentionMass).toBeGreaterThan(rows[1]!.attentionMass);
+      }
+      expect(situations[3]!.rows[0]!.meanKlBuiltAnew).toBeGreaterThan(0);
+      expect(await readFile(join(out, 'kl-bytes-dialogue-turn-3.svg'), 'utf8')).toContain('</svg>');
+    } finally {
+      await rm(out, { recursive: true });
+    }
   });
 
   test('prefill: time to the first token with and without the index', { timeout: 240_000 }, async () => {

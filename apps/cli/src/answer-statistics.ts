@@ -1,6 +1,7 @@
 /** What an answer cost, gathered token by token: the statistics line of `ask` and `chat`, and their JSON. */
 import type { SelectionCounters } from '@ctkvr/core';
-import { formatBytes, formatCount, formatDuration, significant } from './format.js';
+import { significant } from '@ctkvr/evaluation';
+import { formatBytes, formatCount, formatDuration } from './format.js';
 
 export interface AnswerStatistics {
   readonly promptTokens: number;

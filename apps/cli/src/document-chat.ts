@@ -2,8 +2,16 @@
  * A conversation about one document in one session. Each turn renders the whole conversation and keeps what the session already holds of it:
  * the document is read once, before the first question is known.
  */
-import type { ChatMessage, GenerateEvent, GenerateOptions, Model, PrefillOptions, Session } from '@ctkvr/model-runner';
-import { commonPrefixLength, documentTurn } from './prompt.js';
+import {
+  type ChatMessage,
+  commonPrefixLength,
+  documentTurn,
+  type GenerateEvent,
+  type GenerateOptions,
+  type Model,
+  type PrefillOptions,
+  type Session,
+} from '@ctkvr/model-runner';
 
 type TurnOptions = Pick<PrefillOptions, 'signal' | 'onProgress'>;
 

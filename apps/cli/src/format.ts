@@ -36,8 +36,3 @@ export function formatTable(rows: readonly (readonly string[])[], right: readonl
   );
   return `${lines.join('\n')}\n`;
 }
-
-/** Rounds for JSON: what is measured has no more than `digits` significant ones. */
-export function significant(value: number, digits = 4): number {
-  return Number.isFinite(value) ? Number(value.toPrecision(digits)) : value;
-}

@@ -1,9 +1,9 @@
 /** The commands on a real model: set CTKVR_TEST_MODEL to SmolLM2-135M-Instruct (a path or a catalogue name). */
-import { copyFile, open } from 'node:fs/promises';
+import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { drawNeedle } from '../src/needles/draw-needle.js';
-import { lighthouseFact, QUESTION } from '../src/needles/lighthouse.js';
+import { drawNeedle, drawNeedles } from '../src/needles/draw-needle.js';
+import { lighthouseFact, lighthouseQuestion } from '../src/needles/lighthouse.js';
 import { ctkvr, startCtkvr } from './run-ctkvr.js';
 import { temporaryFolder } from './temporary-folder.js';
 
@@ -12,7 +12,7 @@ if (!model) process.stderr.write('apps/cli model tests skipped: CTKVR_TEST_MODEL
 const text = `${'The sea was calm and the ship sailed on under a clear sky. '.repeat(40)}
 ${lighthouseFact(482915)}
 ${'Gulls followed the ship and the crew sang. '.repeat(40)}`;
-const question = QUESTION;
+const question = lighthouseQuestion();
 
 describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   it('ask answers on stdout and puts one line of statistics on stderr', async () => {
@@ -72,6 +72,42 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
     const [ctkvrCount, streamingCount] = selectors;
     expect(ctkvrCount).toMatchObject({ selector: 'ctkvr', share: ctkvrCount.found / foundByDense });
     expect(streamingCount.keysReadPerHead).toBeLessThan(ctkvrCount.keysReadPerHead);
+  });
+
+  it('needles hides several numbers in one prompt, and asks for each after the index was built', async () => {
+    const args = ['needles', '--text', '-', '--model', model!, '--tokens', '600', '--trials', '2', '--needles', '2'];
+    const more = ['--selectors', 'full', '--index-before-question', '--seed', '5', '--json'];
+    const { code, stdout } = await ctkvr([...args, ...more], {
+      input: 'The sea was calm and the ship sailed on under a clear sky.\n\n'.repeat(80),
+    });
+    expect(code).toBe(0);
+    const { trials, foundByDense, selectors } = JSON.parse(stdout);
+    expect(trials.map(({ place, number }: { place: string; number: number }) => ({ place, number }))).toEqual(
+      drawNeedles(5, 0, 2).map(({ place, number }) => ({ place, number })),
+    );
+    const places = trials.map(({ factAt }: { factAt: number }) => factAt);
+    expect([...places].sort((a, b) => a - b)).toEqual(places);
+    expect(selectors[0]).toMatchObject({ selector: 'full', found: foundByDense });
+  });
+
+  it('fidelity --turns asks one question after another', async () => {
+    const turns = join(await temporaryFolder(), 'turns.json');
+    await writeFile(turns, JSON.stringify([{ question: 'What is entry 3?' }, { question: 'And entry 9?' }]));
+    const input = Array.from({ length: 100 }, (_, i) => `Entry ${i}: the value is ${(i * 7919) % 1000}.`).join('\n');
+    const args = ['fidelity', '--model', model!, '--text', '-', '--tokens', '500', '--steps', '4', '--turns', turns];
+    const { code, stdout } = await ctkvr([...args, '--selectors', 'streaming:recentWindow=64', '--json'], { input });
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report.turns.map((turn: { question: string }) => turn.question)).toEqual([
+      'What is entry 3?',
+      'And entry 9?',
+    ]);
+    for (const { selectors } of report.turns) {
+      expect(selectors[0]).toMatchObject({
+        inTurn: { meanKl: expect.any(Number) },
+        atEnd: { meanKl: expect.any(Number) },
+      });
+    }
   });
 
   it('a prompt beyond the context is refused with the numbers', async () => {

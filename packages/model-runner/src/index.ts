@@ -1,4 +1,5 @@
 export type { ChatMessage } from './chat-template.js';
+export { commonPrefixLength, documentTurn } from './document-turn.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
 export {
   type AttentionSizes,
@@ -17,6 +18,8 @@ export type {
   IndexedFile,
   ListedModel,
   ModelSource,
+  NpmText,
+  NpmTextOptions,
   ResolveModelOptions,
   ZipExtraction,
 } from './model-files/index.js';
@@ -33,6 +36,7 @@ export {
   listModels,
   mobyDickFile,
   modelCatalogue,
+  npmTextFile,
   parseHubFile,
   readMobyDick,
   resolveModelFile,
@@ -45,6 +49,7 @@ export { Session } from './session.js';
 export type {
   ForcedOptions,
   ForcedStep,
+  ForcedTokens,
   GenerateEvent,
   GenerateFinish,
   GenerateOptions,

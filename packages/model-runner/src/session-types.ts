@@ -95,8 +95,13 @@ export interface GenerateFinish {
   readonly totalMs: number;
 }
 
+/** Token ids, or what chooses the next one from the distribution it would be drawn from (f32 [vocabSize]). */
+export type ForcedTokens = ArrayLike<number> | ((logits: Float32Array) => number);
+
 export interface ForcedOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Tokens to choose, when a function chooses them. Default: what the context has room for. */
+  readonly numTokens?: number | undefined;
   readonly audit?: boolean | undefined;
 }
 

@@ -16,6 +16,7 @@ import type { SessionHost } from './session-host.js';
 import type {
   ForcedOptions,
   ForcedStep,
+  ForcedTokens,
   GenerateEvent,
   GenerateFinish,
   GenerateOptions,
@@ -119,20 +120,25 @@ export class Session {
   }
 
   /**
-   * Puts given tokens behind the session's end one by one, and tells before each what the model would have said: for measurements.
+   * Puts tokens behind the session's end one by one, and tells before each what the model would have said: for measurements. The tokens are
+   * given, or chosen from what the model would have said by a function, `numTokens` times.
    * @throws {CtkvrError} as `generate`.
    */
-  async *force(tokens: ArrayLike<number>, options: ForcedOptions = {}): AsyncGenerator<ForcedStep, void, undefined> {
+  async *force(tokens: ForcedTokens, options: ForcedOptions = {}): AsyncGenerator<ForcedStep, void, undefined> {
     const operation = this.#begin('force', options.signal);
     try {
-      this.#checkRoom({ added: tokens.length, maxNew: 0 });
+      const [given, choose] = typeof tokens === 'function' ? [null, tokens] : [Array.from(tokens), null];
+      const numTokens = given?.length ?? this.#maxTokens(options.numTokens);
+      this.#checkRoom({ added: numTokens, maxNew: 0 });
       this.#requireToken();
-      for (const tokenId of Array.from(tokens)) {
+      for (let i = 0; i < numTokens; i++) {
         const decoded = await this.#sequence.decode(operation, { output: 'logits', audit: options.audit });
         const { result, statistics } = decoded;
+        const { logits } = result;
+        if (logits === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no logits');
+        const tokenId = given === null ? choose!(logits) : given[i]!;
         this.#sequence.push([tokenId]);
-        if (result.logits === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no logits');
-        yield { tokenId, logits: result.logits, statistics };
+        yield { tokenId, logits, statistics };
       }
     } finally {
       this.#end(operation);

@@ -139,6 +139,22 @@ describeWithModel('session', (model) => {
     expect(forced.tokens).toEqual(session.tokens);
   });
 
+  it('forces what a function chooses from the distributions', async () => {
+    await using session = model().createSession({ selector: { selector: 'full' } });
+    await session.prefill(capital);
+    await using chosen = session.fork();
+    const second: number[] = [];
+    const runnerUp = (logits: Float32Array) => argmax(logits.with(argmax(logits), Number.NEGATIVE_INFINITY));
+    for await (const { tokenId, logits } of chosen.force(runnerUp, { numTokens: 3 })) {
+      expect(tokenId).toBe(runnerUp(logits));
+      second.push(tokenId);
+    }
+    expect([...chosen.tokens]).toEqual([...session.tokens, ...second]);
+    expect(second).toHaveLength(3);
+    const tooMany = chosen.force(runnerUp, { numTokens: 1e6 });
+    await expect(tooMany.next()).rejects.toMatchObject({ code: 'CTKVR_CONTEXT_EXCEEDED' });
+  });
+
   it('builds an index over a long prompt, reads less with it, and finds what was said far back', {
     timeout: 240_000,
   }, async () => {

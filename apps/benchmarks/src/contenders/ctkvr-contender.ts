@@ -2,9 +2,9 @@
  * Ours behind the contender interface. One session is prefilled and kept, its index built; each turn decodes on a fork of it, so that no
  * turn sees what another one decoded.
  */
+import { argmax, klDivergence } from '@ctkvr/evaluation';
 import { loadModel, type Model, type Session } from '@ctkvr/model-runner';
 import { loadBinding } from '@ctkvr/native';
-import { argmax, klDivergence } from '../kl-divergence.js';
 import { sampleStatistics } from '../sample-statistics.js';
 import type {
   ContenderSettings,

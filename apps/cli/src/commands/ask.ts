@@ -1,4 +1,5 @@
 /** `ctkvr ask`: reads documents, answers one question, says what that cost. */
+import { documentTurn } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
 import type { CommandContext, RunAction } from '../command-context.js';
@@ -15,7 +16,6 @@ import {
   selectorSettings,
 } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
-import { documentTurn } from '../prompt.js';
 import { readDocuments } from '../read-document.js';
 
 export interface AskFlags extends ModelOptions, SelectorFlags, SamplingFlags {

@@ -4,11 +4,10 @@ import { DEFAULT_MODEL, readMobyDick } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { type CommandContext, type RunAction, SilentExit } from '../command-context.js';
 import { note, print, printJson } from '../console-io.js';
-import { askThrice, type DemoAnswer, makeTask, readTask } from '../demo/run-demo.js';
+import { askThrice, type DemoAnswer, type DemoTask, makeTask, readTask } from '../demo/run-demo.js';
 import { exitCodes } from '../exit-codes.js';
 import { formatCount, formatDuration, formatTable } from '../format.js';
 import { lighthouseFact } from '../needles/lighthouse.js';
-import type { NeedleTask } from '../needles/needle-task.js';
 import { openModel } from '../open-model.js';
 import { integer } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
@@ -53,7 +52,7 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   if (flags.json) {
     await printJson(io, {
       model: DEFAULT_MODEL,
-      tokens: task.prompt.tokens.length,
+      tokens: task.tokens.length,
       seed,
       factAt: task.factAt,
       number: task.number,
@@ -72,9 +71,9 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   throw new SilentExit(exitCodes.failure);
 
   /** Hides the number of one draw and asks for it; without an answer from dense attention the others are not asked. */
-  async function show(draw: number): Promise<{ task: NeedleTask; prefillMs: number; answers: DemoAnswer[] }> {
+  async function show(draw: number): Promise<{ task: DemoTask; prefillMs: number; answers: DemoAnswer[] }> {
     const task = await makeTask({ model, book, seed, draw });
-    const numTokens = task.prompt.tokens.length;
+    const numTokens = task.tokens.length;
     await say(
       `${model.info.name ?? DEFAULT_MODEL} reads the beginning of Moby Dick, ${formatCount(numTokens)} tokens, on ${model.numThreads} threads.\n` +
         `Hidden at token ${formatCount(task.factAt)} (${Math.round((task.factAt / numTokens) * 100)} % of the way): "${lighthouseFact(task.number)}"\n\n`,

@@ -1,17 +1,21 @@
 /** `ctkvr fidelity`: how far each selector's next-token distributions are from dense attention, at what it reads and costs. */
 
+import { CtkvrError } from '@ctkvr/core';
+import {
+  type Contender,
+  contenderNames,
+  fitPrompt,
+  measureFidelity,
+  measureTurns,
+  parseContender,
+  withMaxSelected,
+} from '@ctkvr/evaluation';
+import type { PrefillProgress } from '@ctkvr/model-runner';
 import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
-import {
-  type FidelityContender,
-  fidelitySelectors,
-  parseContender,
-  withMaxSelected,
-} from '../fidelity/fidelity-selectors.js';
-import { fitPrompt } from '../fidelity/fit-prompt.js';
-import { type FidelityMeasure, measureFidelity } from '../fidelity/measure-fidelity.js';
-import { formatBytes, formatCount, formatDuration, formatTable } from '../format.js';
+import { describeFidelity, describeTurns } from '../fidelity/describe-report.js';
+import { readQuestions } from '../fidelity/read-questions.js';
 import { openModel } from '../open-model.js';
 import { addModelOptions, integer, listOf, type ModelOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
@@ -22,8 +26,9 @@ interface FidelityFlags extends ModelOptions {
   readonly tokens: number;
   readonly question: string;
   readonly indexBeforeQuestion: boolean;
+  readonly turns?: string;
   readonly steps: number;
-  readonly selectors: FidelityContender[];
+  readonly selectors: Contender[];
   readonly maxSelected?: number;
   readonly json: boolean;
 }
@@ -39,19 +44,25 @@ export function fidelityCommand(run: RunAction): Command {
     .requiredOption('--text <file>', 'UTF-8 text, or - for standard input; its beginning is used')
     .option('--tokens <count>', 'tokens of the whole prompt, chat template and question included', integer(16), 7000)
     .option('--question <text>', 'asked after the text', DEFAULT_QUESTION)
+    .addOption(
+      new Option(
+        '--turns <file>',
+        'JSON, [{ "question": "…" }, …]: asked one after another, answers in between',
+      ).conflicts(['question', 'indexBeforeQuestion']),
+    )
     .option('--index-before-question', 'build the index before the question is read', false)
-    .option('--steps <count>', 'decode steps to compare', integer(1), 64)
+    .option('--steps <count>', 'decode steps to compare (with --turns, of each answer)', integer(1), 64)
     .addOption(
       new Option(
         '--selectors <list>',
-        `of ${fidelitySelectors.join(', ')}; each may carry settings, as ctkvr:numProbes=8:listLength=2048`,
+        `of ${contenderNames.join(', ')}; each may carry settings, as ctkvr:numProbes=8:listLength=2048`,
       )
         .argParser(listOf(parseContender))
-        .default(fidelitySelectors.map(parseContender), 'each once'),
+        .default(contenderNames.map(parseContender), 'each once'),
     )
     .option(
       '--max-selected <count>',
-      'values read per KV head and token by exactTopK and ctkvr (default: 512, ctkvr-paper 1024)',
+      'values read per KV head and token by selectors that choose by score (default: 512, ctkvr-paper 1024)',
       integer(0),
     )
     .option('--json', 'print the report as JSON', false)
@@ -59,68 +70,44 @@ export function fidelityCommand(run: RunAction): Command {
 }
 
 async function fidelity(flags: FidelityFlags, { io, signal }: CommandContext): Promise<void> {
-  const text = await readDocuments([flags.text], { stdin: io.stdin, signal });
+  if (flags.text === '-' && flags.turns === '-') throw twiceStandardInput();
+  const source = { stdin: io.stdin, signal };
+  const text = await readDocuments([flags.text], source);
+  const questions = flags.turns === undefined ? [flags.question] : await readQuestions(flags.turns, source);
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
-  const prompt = await fitPrompt({ model, text, question: flags.question, numTokens: flags.tokens });
-  const measure = await measureFidelity({
+  const prompt = await fitPrompt({ model, text, question: questions[0]!, numTokens: flags.tokens });
+  const input = {
     model,
     prompt,
     numSteps: flags.steps,
     contenders: flags.selectors.map((contender) => withMaxSelected(contender, flags.maxSelected)),
-    indexBeforeQuestion: flags.indexBeforeQuestion,
     signal,
-    onPrefill: (state) => progress.show(prefillState(state)),
-    onStep: (what, step, of) =>
+    onPrefill: (state: PrefillProgress) => progress.show(prefillState(state)),
+    onStep: (what: string, step: number, of: number) =>
       progress.show({ label: `decoding with ${what}`, fraction: step / of, detail: `${step} of ${of} steps` }),
-  }).finally(() => progress.clear());
-  const report = {
+  };
+  const head = {
     model: flags.model,
     text: flags.text,
     tokens: prompt.tokens.length,
     steps: flags.steps,
-    question: flags.question,
-    indexBeforeQuestion: flags.indexBeforeQuestion,
     numThreads: model.numThreads,
-    ...measure,
   };
-  if (flags.json) await printJson(io, report);
-  else await print(io, describe(report));
+  if (flags.turns === undefined) {
+    const { question, indexBeforeQuestion } = flags;
+    const measure = await measureFidelity({ ...input, indexBeforeQuestion }).finally(() => progress.clear());
+    const report = { ...head, question, indexBeforeQuestion, ...measure };
+    await (flags.json ? printJson(io, report) : print(io, describeFidelity(report)));
+  } else {
+    const measure = await measureTurns({ ...input, questions }).finally(() => progress.clear());
+    const report = { ...head, ...measure };
+    await (flags.json ? printJson(io, report) : print(io, describeTurns(report)));
+  }
 }
 
-function describe(report: FidelityMeasure & { model: string; text: string; tokens: number; steps: number }): string {
-  const head = [
-    'selector',
-    'mean KL',
-    'max KL',
-    'top-1',
-    'candidates',
-    'selected',
-    'read/token',
-    'mass',
-    'mass error',
-    'ms/token',
-    'linear',
-    'retrieval',
-    'attention',
-    'index',
-  ];
-  const rows = report.selectors.map((s) => [
-    s.selector,
-    s.meanKl.toPrecision(3),
-    s.maxKl.toPrecision(3),
-    `${(s.top1Agreement * 100).toFixed(1)} %`,
-    formatCount(s.candidatesPerHead),
-    formatCount(s.selectedPerHead),
-    formatBytes(s.bytesReadPerToken),
-    s.attentionMass.toFixed(4),
-    s.massError.toFixed(4),
-    s.msPerToken.toFixed(2),
-    s.linearMs.toFixed(2),
-    s.retrievalMs.toFixed(2),
-    s.attentionMs.toFixed(2),
-    s.indexBuildMs === 0 ? '-' : `${formatBytes(s.indexBytes)}, ${formatDuration(s.indexBuildMs)}`,
-  ]);
-  const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.steps} steps\n`;
-  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+function twiceStandardInput(): CtkvrError {
+  return new CtkvrError('CTKVR_INVALID_OPTION', '--text and --turns cannot both be standard input: name a file', {
+    fields: { option: 'turns' },
+  });
 }

@@ -1,9 +1,10 @@
 /** `ctkvr needles`: whether a selector finds what dense attention finds, counted over many hidden facts. */
+import { type Contender, contenderNames, parseContender } from '@ctkvr/evaluation';
 import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
-import { type FidelityContender, fidelitySelectors, parseContender } from '../fidelity/fidelity-selectors.js';
 import { formatBytes, formatCount, formatTable } from '../format.js';
+import { lighthousePlaces } from '../needles/lighthouse.js';
 import { measureNeedles, type NeedleReport, type NeedleTrial } from '../needles/measure-needles.js';
 import { openModel } from '../open-model.js';
 import { addModelOptions, integer, listOf, type ModelOptions } from '../parse-options.js';
@@ -14,8 +15,10 @@ interface NeedlesFlags extends ModelOptions {
   readonly text: string;
   readonly tokens: number;
   readonly trials: number;
+  readonly needles: number;
+  readonly indexBeforeQuestion: boolean;
   readonly seed: number;
-  readonly selectors: FidelityContender[];
+  readonly selectors: Contender[];
   readonly json: boolean;
 }
 
@@ -27,10 +30,17 @@ export function needlesCommand(run: RunAction): Command {
   return command
     .requiredOption('--text <file>', 'UTF-8 text, or - for standard input; its beginning is used')
     .option('--tokens <count>', 'tokens of each prompt', integer(16), 7000)
-    .option('--trials <count>', 'prompts, each with another number at another depth', integer(1), 20)
+    .option('--trials <count>', 'numbers asked for, each at another depth', integer(1), 20)
+    .option(
+      '--needles <count>',
+      'numbers hidden in one prompt, each asked for on a fork of it: fewer prompts to read',
+      integer(1, lighthousePlaces.length),
+      1,
+    )
+    .option('--index-before-question', 'build the index before the question is read, once a prompt', false)
     .option('--seed <number>', 'numbers and depths are drawn from it', integer(0, 0xffff_ffff), 1)
     .addOption(
-      new Option('--selectors <list>', `of ${fidelitySelectors.join(', ')}, with settings as in fidelity`)
+      new Option('--selectors <list>', `of ${contenderNames.join(', ')}, with settings as in fidelity`)
         .argParser(listOf(parseContender))
         .default([parseContender('ctkvr')], 'ctkvr'),
     )
@@ -42,42 +52,49 @@ async function needles(flags: NeedlesFlags, { io, signal }: CommandContext): Pro
   const text = await readDocuments([flags.text], { stdin: io.stdin, signal });
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
-  const { tokens: numTokens, trials: numTrials, seed, selectors: contenders } = flags;
+  const { tokens: numTokens, trials: numTrials, needles: needlesPerPrompt, indexBeforeQuestion, seed } = flags;
+  const numPrompts = Math.ceil(numTrials / needlesPerPrompt);
   const report = await measureNeedles({
     model,
     text,
     numTokens,
     numTrials,
+    needlesPerPrompt,
+    indexBeforeQuestion,
     seed,
-    contenders,
+    contenders: flags.selectors,
     signal,
-    onPrefill: (trial, state) => {
+    onPrefill: (prompt, state) => {
       const { label, ...rest } = prefillState(state);
-      progress.show({ label: `trial ${trial + 1} of ${numTrials}: ${label}`, ...rest });
+      progress.show({ label: `prompt ${prompt + 1} of ${numPrompts}: ${label}`, ...rest });
     },
     onTrial: async (trial) => {
       progress.clear();
       if (!flags.json) await print(io, describeTrial(trial));
     },
   }).finally(() => progress.clear());
-  if (flags.json) await printJson(io, { model: flags.model, text: flags.text, tokens: numTokens, seed, ...report });
+  const head = { model: flags.model, text: flags.text, tokens: numTokens, needlesPerPrompt, indexBeforeQuestion, seed };
+  if (flags.json) await printJson(io, { ...head, ...report });
   else await print(io, describeReport(report));
 }
 
-function describeTrial({ number, factAt, tokens, dense, answers }: NeedleTrial): string {
+function describeTrial({ place, number, factAt, tokens, dense, answers }: NeedleTrial): string {
   const outcomes = [dense, ...answers].map(({ selector, found, text }) =>
     found ? `${selector} found it` : `${selector} said ${JSON.stringify(text)}`,
   );
-  return `${number} at token ${formatCount(factAt)} of ${formatCount(tokens)}: ${outcomes.join('; ')}\n`;
+  return `${number}${place === null ? '' : ` of ${place}`} at token ${formatCount(factAt)} of ${formatCount(tokens)}: ${outcomes.join('; ')}\n`;
 }
 
 function describeReport({ trials, foundByDense, selectors }: NeedleReport): string {
   const rows = selectors.map((s) => [
     s.selector,
     `${s.found} of ${foundByDense}`,
+    s.share === null ? '-' : `${(s.share * 100).toFixed(1)} %`,
     s.keysReadPerHead === null ? '-' : formatCount(s.keysReadPerHead),
     s.bytesReadPerToken === null ? '-' : formatBytes(s.bytesReadPerToken),
   ]);
   const title = `\nDense attention found ${foundByDense} of ${trials.length}; of these:\n`;
-  return title + formatTable([['selector', 'found', 'keys read per head', 'read/token'], ...rows], [1, 2, 3]);
+  return (
+    title + formatTable([['selector', 'found', 'share', 'keys read per head', 'read/token'], ...rows], [1, 2, 3, 4])
+  );
 }

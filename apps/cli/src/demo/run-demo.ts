@@ -1,12 +1,11 @@
 /** The demo: one fact hidden in some 7,000 tokens, asked for three times over one prefill. */
+import { denseReference, measureSelector, type SelectorMeasure } from '@ctkvr/evaluation';
 import type { Model, PrefillProgress, SelectorChoice, Session } from '@ctkvr/model-runner';
 import type { AnswerStatistics } from '../answer-statistics.js';
-import { denseReference } from '../fidelity/dense-reference.js';
-import { measureSelector, type SelectorMeasure } from '../fidelity/measure-selector.js';
 import { drawNeedle } from '../needles/draw-needle.js';
 import { greedyAnswer, MAX_ANSWER_TOKENS } from '../needles/greedy-answer.js';
 import { namesNumber } from '../needles/lighthouse.js';
-import { type NeedleTask, needleTask } from '../needles/needle-task.js';
+import { needlePrompt } from '../needles/needle-prompt.js';
 
 /** With the answer it stays within the 8,192 tokens of the default model. */
 const PROMPT_TOKENS = 7000;
@@ -36,33 +35,48 @@ export interface DemoAnswer {
   readonly measure: SelectorMeasure;
 }
 
+export interface DemoTask {
+  readonly number: number;
+  /** Token of the text at which the fact begins. */
+  readonly factAt: number;
+  /** The whole prompt. */
+  readonly tokens: Int32Array;
+}
+
 /** Draws a number and a depth from `seed`, others for each `draw`, and returns the prompt. */
 export async function makeTask(input: {
   readonly model: Model;
   readonly book: string;
   readonly seed: number;
   readonly draw: number;
-}): Promise<NeedleTask> {
+}): Promise<DemoTask> {
   const { model, book, seed, draw } = input;
-  return await needleTask({ model, text: book, numTokens: PROMPT_TOKENS, ...drawNeedle(seed, draw) });
+  const prompt = await needlePrompt({
+    model,
+    text: book,
+    numTokens: PROMPT_TOKENS,
+    needles: [drawNeedle(seed, draw)],
+  });
+  const { number, factAt, question } = prompt.needles[0]!;
+  return { number, factAt, tokens: Int32Array.from([...prompt.document, ...question]) };
 }
 
 /** Reads the prompt once. The caller closes the session. */
 export async function readTask(
   model: Model,
-  task: NeedleTask,
+  task: DemoTask,
   options: { readonly signal: AbortSignal; readonly onProgress: (progress: PrefillProgress) => void },
 ): Promise<{ readonly session: Session; readonly prefillMs: number }> {
-  const contextLength = task.prompt.tokens.length + Math.max(MAX_ANSWER_TOKENS, COMPARED_STEPS);
+  const contextLength = task.tokens.length + Math.max(MAX_ANSWER_TOKENS, COMPARED_STEPS);
   const session = model.createSession({ contextLength, selector: { selector: 'full' } });
-  const { prefillMs } = await session.prefill(task.prompt.tokens, { ...options, buildIndex: false });
+  const { prefillMs } = await session.prefill(task.tokens, { ...options, buildIndex: false });
   return { session, prefillMs };
 }
 
 /** Asks with each selector in turn, from the same state. */
 export async function* askThrice(input: {
   readonly model: Model;
-  readonly task: NeedleTask;
+  readonly task: DemoTask;
   readonly base: Session;
   readonly prefillMs: number;
   readonly signal: AbortSignal;

@@ -8,19 +8,26 @@ export const MAX_ANSWER_TOKENS = 40;
 export async function greedyAnswer(input: {
   readonly model: Model;
   readonly base: Session;
-  readonly choice: SelectorChoice;
+  /** The index is built anew for it. Without it, the selector and the index of `base` serve. */
+  readonly choice?: SelectorChoice;
+  /** Read first, without a new index. */
+  readonly question?: Int32Array;
   readonly signal: AbortSignal;
 }): Promise<{ readonly text: string; readonly statistics: AnswerStatistics }> {
-  const { model, base, choice, signal } = input;
+  const { model, base, choice, question, signal } = input;
   await using session = base.fork();
-  session.setSelector(choice);
   const meter = new AnswerMeter(model.info.numQueryHeads / model.info.numKvHeads);
-  await session.buildIndex({ signal });
+  if (choice) {
+    session.setSelector(choice);
+    await session.buildIndex({ signal });
+  }
+  if (question) await session.prefill(question, { buildIndex: false, signal });
+  const numPromptTokens = session.length;
   let text = '';
   const options = { maxTokens: MAX_ANSWER_TOKENS, sampling: { temperature: 0 }, signal };
   for await (const event of session.generate(options)) {
     meter.token(event.statistics.counters);
     text += event.text;
   }
-  return { text: text.trim(), statistics: meter.statistics(base.length) };
+  return { text: text.trim(), statistics: meter.statistics(numPromptTokens) };
 }

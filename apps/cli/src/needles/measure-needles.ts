@@ -1,13 +1,14 @@
 /** How often a selector's answer names a hidden number that dense attention's answer names. */
-import type { Model, PrefillProgress } from '@ctkvr/model-runner';
-import type { FidelityContender } from '../fidelity/fidelity-selectors.js';
-import { significant } from '../format.js';
-import { drawNeedle } from './draw-needle.js';
+import { type Contender, numCentroidsOf, significant } from '@ctkvr/evaluation';
+import type { Model, PrefillProgress, Session } from '@ctkvr/model-runner';
+import { drawNeedle, drawNeedles } from './draw-needle.js';
 import { greedyAnswer, MAX_ANSWER_TOKENS } from './greedy-answer.js';
 import { namesNumber } from './lighthouse.js';
-import { type NeedleTask, needleTask } from './needle-task.js';
+import { type HiddenNeedle, type NeedlePrompt, needlePrompt } from './needle-prompt.js';
 
 export interface NeedleTrial {
+  /** Whose number it is; null when the prompt has one only. */
+  readonly place: string | null;
   readonly number: number;
   /** Token at which the fact begins, of how many. */
   readonly factAt: number;
@@ -40,27 +41,36 @@ export interface NeedleReport {
   }[];
 }
 
-const dense: FidelityContender = { label: 'full', choice: { selector: 'full', denseBelow: 0 } };
-
-/** Runs trial after trial; number and depth of each are drawn from `seed` and the trial's index alone. */
-export async function measureNeedles(input: {
+export interface NeedlesInput {
   readonly model: Model;
   readonly text: string;
   readonly numTokens: number;
   readonly numTrials: number;
+  /** Numbers hidden in each prompt; the last may have fewer. */
+  readonly needlesPerPrompt: number;
+  /** Build each index over the document alone, once a prompt; the questions are read afterwards. */
+  readonly indexBeforeQuestion: boolean;
   readonly seed: number;
-  readonly contenders: readonly FidelityContender[];
+  readonly contenders: readonly Contender[];
   readonly signal: AbortSignal;
-  readonly onPrefill: (trial: number, progress: PrefillProgress) => void;
+  readonly onPrefill: (prompt: number, progress: PrefillProgress) => void;
   readonly onTrial: (trial: NeedleTrial) => void | Promise<void>;
-}): Promise<NeedleReport> {
-  const { model, text, numTokens, numTrials, seed, contenders } = input;
+}
+
+const dense: Contender = { label: 'full', choice: { selector: 'full', denseBelow: 0 } };
+
+/** Runs trial after trial, those of a prompt over one prefill. Numbers and depths are drawn from the seed and the prompt's index alone. */
+export async function measureNeedles(input: NeedlesInput): Promise<NeedleReport> {
+  const { model, text, numTokens, numTrials, needlesPerPrompt, seed, contenders } = input;
   const trials: NeedleTrial[] = [];
-  for (let i = 0; i < numTrials; i++) {
-    const task = await needleTask({ model, text, numTokens, ...drawNeedle(seed, i) });
-    const trial = await runTrial(task, { ...input, onProgress: (progress) => input.onPrefill(i, progress) });
-    trials.push(trial);
-    await input.onTrial(trial);
+  for (let i = 0; trials.length < numTrials; i++) {
+    const count = Math.min(needlesPerPrompt, numTrials - trials.length);
+    const needles = needlesPerPrompt === 1 ? [drawNeedle(seed, i)] : drawNeedles(seed, i, count);
+    const prompt = await needlePrompt({ model, text, numTokens, needles });
+    for await (const trial of promptTrials(prompt, i, input)) {
+      trials.push(trial);
+      await input.onTrial(trial);
+    }
   }
   const solved = trials.filter((trial) => trial.dense.found);
   const mean = (values: readonly (number | null)[]) =>
@@ -79,29 +89,58 @@ export async function measureNeedles(input: {
   return { trials, foundByDense: solved.length, selectors };
 }
 
-async function runTrial(
-  task: NeedleTask,
-  input: {
-    readonly model: Model;
-    readonly contenders: readonly FidelityContender[];
-    readonly signal: AbortSignal;
-    readonly onProgress: (progress: PrefillProgress) => void;
-  },
-): Promise<NeedleTrial> {
-  const { model, contenders, signal, onProgress } = input;
-  const { tokens } = task.prompt;
+/** Reads the document once; each question is read on a fork. */
+async function* promptTrials(
+  { document, needles }: NeedlePrompt,
+  index: number,
+  input: NeedlesInput,
+): AsyncGenerator<NeedleTrial, void, undefined> {
+  const { model, contenders, indexBeforeQuestion, signal } = input;
+  const numQuestionTokens = Math.max(...needles.map(({ question }) => question.length));
   await using base = model.createSession({
-    contextLength: tokens.length + MAX_ANSWER_TOKENS,
-    selector: { selector: 'full' },
+    contextLength: document.length + numQuestionTokens + MAX_ANSWER_TOKENS,
+    selector: { selector: 'full', numCentroids: numCentroidsOf(contenders) },
   });
-  await base.prefill(tokens, { buildIndex: false, signal, onProgress });
-  const ask = async ({ label, choice }: FidelityContender): Promise<NeedleAnswer> => {
-    const { text, statistics } = await greedyAnswer({ model, base, choice, signal });
+  const onProgress = (progress: PrefillProgress) => input.onPrefill(index, progress);
+  await base.prefill(document, { buildIndex: false, signal, onProgress });
+  const indexed: Session[] = [];
+  try {
+    for (const { choice } of indexBeforeQuestion ? contenders : []) {
+      const session = base.fork();
+      indexed.push(session);
+      session.setSelector(choice);
+      await session.buildIndex({ signal });
+    }
+    for (const needle of needles) yield await askAll({ base, indexed, needle }, input);
+  } finally {
+    await Promise.all(indexed.map((session) => session.close()));
+  }
+}
+
+/** Asks for one number: dense attention first, the others only when it finds it. */
+async function askAll(
+  prompt: {
+    readonly base: Session;
+    /** Per contender, when indexes are built before the question: the document with its index. */
+    readonly indexed: readonly Session[];
+    readonly needle: HiddenNeedle;
+  },
+  { model, contenders, signal }: NeedlesInput,
+): Promise<NeedleTrial> {
+  const { base, indexed, needle } = prompt;
+  const { number, place, factAt, question } = needle;
+  await using asked = base.fork();
+  await asked.prefill(question, { buildIndex: false, signal });
+  const ask = async ({ label, choice }: Contender, early?: Session): Promise<NeedleAnswer> => {
+    const from = early ? { base: early, question } : { base: asked, choice };
+    const { text, statistics } = await greedyAnswer({ model, ...from, signal });
     const { keysReadPerHead, bytesReadPerToken } = statistics;
-    return { selector: label, found: namesNumber(text, task.number), text, keysReadPerHead, bytesReadPerToken };
+    return { selector: label, found: namesNumber(text, number), text, keysReadPerHead, bytesReadPerToken };
   };
   const reference = await ask(dense);
   const answers: NeedleAnswer[] = [];
-  for (const contender of reference.found ? contenders : []) answers.push(await ask(contender));
-  return { number: task.number, factAt: task.factAt, tokens: tokens.length, dense: reference, answers };
+  for (const [i, contender] of (reference.found ? contenders : []).entries()) {
+    answers.push(await ask(contender, indexed[i]));
+  }
+  return { place, number, factAt, tokens: asked.length, dense: reference, answers };
 }

@@ -13,6 +13,8 @@ export { listModels } from './list-models.js';
 export { mobyDickFile, readMobyDick } from './moby-dick.js';
 export type { CatalogueModel, ModelSource } from './model-catalogue.js';
 export { DEFAULT_MODEL, findCatalogueModel, modelCatalogue } from './model-catalogue.js';
+export type { NpmText, NpmTextOptions } from './npm-text.js';
+export { npmTextFile } from './npm-text.js';
 export type { IndexedFile } from './package-index.js';
 export { findIndexedFile } from './package-index.js';
 export type { ResolveModelOptions } from './resolve-model-file.js';

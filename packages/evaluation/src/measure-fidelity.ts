@@ -1,16 +1,16 @@
-/** The whole measurement behind `ctkvr fidelity`: one prefill, one dense decode, then every selector on the same tokens. */
+/** One prefill, one dense decode, then every selector on the same tokens. */
 import type { Model, PrefillProgress } from '@ctkvr/model-runner';
-import { significant } from '../format.js';
+import { type Contender, numCentroidsOf } from './contender.js';
 import { denseReference } from './dense-reference.js';
-import type { FidelityContender } from './fidelity-selectors.js';
 import type { FittedPrompt } from './fit-prompt.js';
 import { measureSelector, type SelectorMeasure } from './measure-selector.js';
+import { significant } from './significant.js';
 
 export interface FidelityInput {
   readonly model: Model;
   readonly prompt: FittedPrompt;
   readonly numSteps: number;
-  readonly contenders: readonly FidelityContender[];
+  readonly contenders: readonly Contender[];
   /** Build each index over the document alone; the question is read afterwards. */
   readonly indexBeforeQuestion: boolean;
   readonly signal: AbortSignal;
@@ -27,31 +27,25 @@ export interface FidelityMeasure {
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED. */
 export async function measureFidelity(input: FidelityInput): Promise<FidelityMeasure> {
-  const { model, prompt, numSteps, signal, onStep } = input;
+  const { model, prompt, numSteps, contenders, signal, onStep } = input;
   const split = input.indexBeforeQuestion ? prompt.numDocumentTokens : prompt.tokens.length;
   const question = prompt.tokens.subarray(split);
   await using base = model.createSession({
     contextLength: prompt.tokens.length + numSteps,
-    selector: { selector: 'full', denseBelow: 0 },
+    selector: { selector: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
   });
   const { prefillMs } = await base.prefill(prompt.tokens.subarray(0, split), {
     signal,
     onProgress: input.onPrefill,
     buildIndex: false,
   });
-  const reference = await (async () => {
-    await using asked = base.fork();
-    if (question.length > 0) await asked.prefill(question, { signal, buildIndex: false });
-    return await denseReference({
-      model,
-      base: asked,
-      numSteps,
-      signal,
-      onStep: (step) => onStep?.('dense', step, numSteps),
-    });
-  })();
+  // Stays open: a long reference decodes on it again for each selector.
+  await using asked = base.fork();
+  if (question.length > 0) await asked.prefill(question, { signal, buildIndex: false });
+  const onDenseStep = (step: number) => onStep?.('dense', step, numSteps);
+  const reference = await denseReference({ model, base: asked, numSteps, signal, onStep: onDenseStep });
   const selectors: ({ selector: string } & SelectorMeasure)[] = [];
-  for (const { label, choice } of input.contenders) {
+  for (const { label, choice } of contenders) {
     const measure = await measureSelector({
       model,
       base,

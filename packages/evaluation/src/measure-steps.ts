@@ -1,16 +1,18 @@
-/** One selector against the dense reference, from the same prefilled state, with the same tokens forced. */
+/** What a selector's session says and reads on the tokens of the dense reference. */
 import type { SelectionCounters, StageTimes, StepTimings } from '@ctkvr/core';
-import type { Model, SelectorChoice, Session } from '@ctkvr/model-runner';
-import { significant } from '../format.js';
-import { type DecodeStep, decodeSteps } from './decode-steps.js';
+import type { Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
+import { followReference } from './follow-reference.js';
+import { type KlByStep, klByStep } from './kl-by-step.js';
 import { argmax, klDivergence } from './kl-divergence.js';
 import { median } from './median.js';
+import { significant } from './significant.js';
 
-export interface SelectorMeasure {
+export interface StepsMeasure {
   /** Over the steps, nats: KL(dense || selector) of the next-token distributions. */
   readonly meanKl: number;
   readonly maxKl: number;
+  readonly klByStep: KlByStep;
   /** Share of the steps whose likeliest token is the dense one. */
   readonly top1Agreement: number;
   /** Means over layers, KV heads and steps. */
@@ -19,6 +21,10 @@ export interface SelectorMeasure {
   readonly keysReadPerHead: number;
   readonly valuesReadPerHead: number;
   readonly bytesReadPerToken: number;
+  /** Share of the steps that read every key of every head. */
+  readonly denseStepShare: number;
+  /** Share of all heads' steps that read everything because no centroid was similar to the query. */
+  readonly denseRepairShare: number;
   /** Measured share of the attention weight that fell on what was read, 0 to 1; from a pass of its own. */
   readonly attentionMass: number;
   /** The same as the selector estimates it. */
@@ -33,60 +39,64 @@ export interface SelectorMeasure {
   readonly attentionMs: number;
   /** What these two are made of, means over the steps. */
   readonly stages: StageTimes | null;
-  /** 0 for selectors without an index. */
-  readonly indexBuildMs: number;
-  /** The recent queries from which centroids are made count, also where no index is built from them. */
-  readonly indexBytes: number;
+  /** Times that the index grew or was set anew, and what that took in all. */
+  readonly indexUpdates: number;
+  readonly indexUpdateMs: number;
 }
 
-export interface MeasureInput {
-  readonly model: Model;
-  /** Holds the prompt, or the part of it before `question`; left as it is. */
-  readonly base: Session;
-  /** Tokens of the prompt that are read after the index was built; empty when `base` holds all. */
-  readonly question: Int32Array;
-  readonly selector: SelectorChoice;
+/**
+ * Decodes twice: once on a fork, audited (which reads all keys), once on `session`, timed. Afterwards `session` holds the reference's tokens.
+ * @param input.groupSize query heads per KV head.
+ * @throws {CtkvrError} what `session.force` throws.
+ */
+export async function measureSteps(input: {
+  readonly session: Session;
   readonly reference: DenseReference;
+  readonly groupSize: number;
   readonly signal: AbortSignal;
-  readonly onStep?: (step: number, numSteps: number) => void;
-}
-
-/** Decodes twice: once timed, once audited (which reads all keys). */
-export async function measureSelector(input: MeasureInput): Promise<SelectorMeasure> {
-  const { reference, model } = input;
-  const numSteps = reference.logits.length;
+  readonly onStep?: ((step: number, numSteps: number) => void) | undefined;
+}): Promise<StepsMeasure> {
+  const { session, reference, groupSize, signal, onStep } = input;
+  const numSteps = reference.tokens.length;
+  let step = 0;
+  let audited = zeroCounters;
+  {
+    await using fork = session.fork();
+    for await (const { counters } of followReference({ session: fork, reference, audit: true, signal })) {
+      audited = addCounters(audited, counters);
+      onStep?.(++step, 2 * numSteps);
+    }
+  }
   let sum = zeroCounters;
-  let totalKl = 0;
-  let maxKl = 0;
+  const kls: number[] = [];
   let agreements = 0;
+  let denseSteps = 0;
   const times: number[] = [];
   const timings: StepTimings[] = [];
-  const index = await forced(input, false, (step, { logits, counters, timings: stepTimings, ms }) => {
-    const dense = reference.logits[step]!;
-    const kl = klDivergence(dense, logits);
-    totalKl += kl;
-    maxKl = Math.max(maxKl, kl);
+  const updates: number[] = [];
+  for await (const followed of followReference({ session, reference, audit: false, signal })) {
+    const [dense, logits] = [followed.dense!, followed.logits!];
+    kls.push(klDivergence(dense, logits));
     if (argmax(dense) === argmax(logits)) agreements++;
-    sum = addCounters(sum, counters);
-    times.push(ms);
-    timings.push(stepTimings);
-    input.onStep?.(step + 1, 2 * numSteps);
-  });
-  let audited = zeroCounters;
-  await forced(input, true, (step, { counters }) => {
-    audited = addCounters(audited, counters);
-    input.onStep?.(numSteps + step + 1, 2 * numSteps);
-  });
-  const groupSize = model.info.numQueryHeads / model.info.numKvHeads;
+    if (followed.counters.keysRead >= followed.counters.keysTotal) denseSteps++;
+    sum = addCounters(sum, followed.counters);
+    times.push(followed.ms);
+    timings.push(followed.timings);
+    if (followed.indexUpdateMs !== null) updates.push(followed.indexUpdateMs);
+    onStep?.(++step, 2 * numSteps);
+  }
   return {
-    meanKl: significant(totalKl / numSteps),
-    maxKl: significant(maxKl),
+    meanKl: significant(total(kls) / numSteps),
+    maxKl: significant(Math.max(...kls)),
+    klByStep: klByStep(kls),
     top1Agreement: significant(agreements / numSteps),
     candidatesPerHead: significant(sum.candidates / sum.heads),
     selectedPerHead: significant(sum.selected / sum.heads),
     keysReadPerHead: significant(sum.keysRead / sum.heads),
     valuesReadPerHead: significant(sum.valuesRead / sum.heads),
     bytesReadPerToken: Math.round(sum.bytesRead / numSteps),
+    denseStepShare: significant(denseSteps / numSteps),
+    denseRepairShare: significant(sum.denseRepairs / sum.heads),
     attentionMass: significant(audited.measuredMass / (audited.auditedHeads * groupSize), 6),
     estimatedAttentionMass: significant(sum.estimatedMass / (sum.heads * groupSize), 6),
     massError: significant(audited.massError / (audited.auditedHeads * groupSize)),
@@ -95,37 +105,13 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
     retrievalMs: significant(median(timings.map((t) => t.retrievalMs))),
     attentionMs: significant(median(timings.map((t) => t.attentionMs))),
     stages: meanStages(timings),
-    indexBuildMs: significant(index.buildMs),
-    indexBytes: index.indexBytes,
+    indexUpdates: updates.length,
+    indexUpdateMs: significant(total(updates)),
   };
 }
 
-/** Forces the reference's tokens on a fork; returns what building its index took. */
-async function forced(
-  { model, base, question, selector, reference, signal }: MeasureInput,
-  audit: boolean,
-  onStep: (step: number, decoded: DecodeStep) => void,
-): Promise<{ readonly buildMs: number; readonly indexBytes: number }> {
-  await using session = base.fork();
-  session.setSelector(selector);
-  const bytesBefore = session.memory.indexBytes;
-  const built = await session.buildIndex({ signal });
-  const { indexBytes } = session.memory;
-  const index = { buildMs: indexBytes > bytesBefore ? built.buildMs : 0, indexBytes };
-  if (question.length > 0) await session.prefill(question, { buildIndex: false, signal });
-  const next = (_logits: Float32Array, step: number) => reference.tokens[step]!;
-  let step = 0;
-  for await (const decoded of decodeSteps({
-    model,
-    session,
-    numSteps: reference.logits.length,
-    next,
-    audit,
-    signal,
-  })) {
-    onStep(step++, decoded);
-  }
-  return index;
+function total(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }
 
 /** null when the engine does not say. */
@@ -154,6 +140,7 @@ const zeroCounters: SelectionCounters = {
   measuredMass: 0,
   auditedEstimatedMass: 0,
   massError: 0,
+  denseRepairs: 0,
 };
 
 function addCounters(a: SelectionCounters, b: SelectionCounters): SelectionCounters {

@@ -1,7 +1,6 @@
 /** A chat prompt of a document and a question that is as long as asked, by cutting the document's end. */
 import { CtkvrError } from '@ctkvr/core';
-import type { Model } from '@ctkvr/model-runner';
-import { commonPrefixLength, documentTurn } from '../prompt.js';
+import { commonPrefixLength, documentTurn, type Model } from '@ctkvr/model-runner';
 
 /** No usual text has more characters a token than this; what lies beyond need not be tokenized. */
 const MAX_CHARACTERS_PER_TOKEN = 24;

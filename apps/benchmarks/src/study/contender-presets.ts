@@ -1,0 +1,41 @@
+/** Lists of contenders that are compared again and again, by name. Only selectors that exist are in them. */
+import { contenderNames } from '@ctkvr/evaluation';
+
+const valuesSelected = [256, 512, 1024];
+
+/** Selectors that choose by score: each at several numbers of values. */
+const choosing = ['exactTopK', 'ctkvr', 'ctkvr-paper', 'quest', 'magicpig', 'keyClusters'];
+/** Selectors that keep a fixed set: each at as many positions as the others select values, beside a window of the usual length. */
+const keeping = valuesSelected.map((count) => `streaming:recentWindow=${256 + count}`);
+
+const settings: Record<string, readonly (string | number | boolean)[]> = {
+  numCentroids: [128, 256, 1024],
+  listLength: [256, 512, 1024, 2048],
+  numProbes: [1, 2, 8, 16],
+  maxSelected: [128, 256, 1024, 0],
+  centroidsPerList: [2, 4],
+  exactShare: [0, 0.04, 0.16],
+  tail: [false],
+};
+
+const presets = {
+  selectors: [
+    ...[...choosing, 'snapkv'].flatMap((name) => valuesSelected.map((count) => `${name}:maxSelected=${count}`)),
+    ...keeping,
+  ],
+  /** One setting of ctkvr changed at a time. */
+  'ctkvr-settings': [
+    'ctkvr',
+    ...Object.entries(settings).flatMap(([option, values]) => values.map((value) => `ctkvr:${option}=${value}`)),
+  ],
+} as const satisfies Record<string, readonly string[]>;
+
+export type ContenderPreset = keyof typeof presets;
+
+export const contenderPresets = Object.keys(presets) as readonly ContenderPreset[];
+
+/** Returns the contenders of a list, as `parseContender` takes them. */
+export function contendersOf(preset: ContenderPreset): readonly string[] {
+  const known: readonly string[] = contenderNames;
+  return presets[preset].filter((label) => known.includes(label.split(':')[0]!));
+}

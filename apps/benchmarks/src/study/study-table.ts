@@ -1,0 +1,72 @@
+/** A study as a Markdown page: a table and two plots for each situation. */
+import { plotFile, plotKinds } from './study-plot.js';
+import type { StudyResult, StudyRow, StudySituation } from './study-result.js';
+
+/** Title and cell. */
+type Column = readonly [string, (row: StudyRow) => string];
+
+export function studyPage(result: StudyResult): string {
+  const { machine, model, commit } = result;
+  const intro = [
+    `# ${model.name}: ${count(result.tokens)} tokens, ${result.steps} steps`,
+    '',
+    `${machine.cpu}, ${machine.usableThreads} threads, ${machine.isa}${commit === null ? '' : `, commit ${commit}`}, ${result.date.slice(0, 10)}. ` +
+      'KL is that of the next-token distributions, dense attention to selector, in nats, a mean over the steps; keys read are a mean over layers and KV heads.',
+  ];
+  return `${[...intro, ...result.situations.flatMap(section)].join('\n')}\n`;
+}
+
+function section(situation: StudySituation): string[] {
+  const inTurns = situation.rows.some((row) => row.meanKlBuiltAnew !== null);
+  const builtAnew: Column = ['x built anew', (row) => ratio(row.meanKl, row.meanKlBuiltAnew ?? undefined)];
+  const columns: readonly Column[] = [
+    ['selector', (row) => `\`${row.selector}\``],
+    ['mean KL', (row) => figure(row.meanKl)],
+    ['x oracle', (row) => ratio(row.meanKl, oracleOf(row, situation.rows)?.meanKl)],
+    ...(inTurns ? [builtAnew] : []),
+    ['same next token', (row) => `${(row.top1Agreement * 100).toFixed(1)} %`],
+    ['keys read a head', (row) => count(row.keysReadPerHead)],
+    ['values', (row) => count(row.valuesReadPerHead)],
+    ['MB read a token', (row) => (row.bytesReadPerToken / 1e6).toFixed(2)],
+    ['mass', (row) => row.attentionMass.toFixed(4)],
+    ['estimated', (row) => row.estimatedAttentionMass.toFixed(4)],
+    [
+      'index, % of KV',
+      (row) => (row.indexBuildMs === 0 ? '-' : ((row.indexBytes / situation.kvBytes) * 100).toFixed(1)),
+    ],
+    ['build ms', (row) => (row.indexBuildMs === 0 ? '-' : count(row.indexBuildMs))],
+    ['ms a token', (row) => row.msPerToken.toFixed(1)],
+  ];
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [
+    '',
+    `## ${situation.name}`,
+    '',
+    `"${situation.question}" after ${count(situation.tokens)} tokens, of which the document was read in ${count(situation.prefillMs / 1000)} s.`,
+    '',
+    line(columns.map(([title]) => title)),
+    line(columns.map((_, column) => (column === 0 ? '---' : '---:'))),
+    ...situation.rows.map((row) => line(columns.map(([, cell]) => cell(row)))),
+    '',
+    ...plotKinds.map((kind) => `![${kind.title}, ${situation.name}](${plotFile(situation, kind)})`),
+  ];
+}
+
+/** The exact top k at the same number of values, if it was measured. */
+function oracleOf(row: StudyRow, rows: readonly StudyRow[]): StudyRow | undefined {
+  const values = /maxSelected=\d+/.exec(row.selector)?.[0];
+  const label = values === undefined ? 'exactTopK' : `exactTopK:${values}`;
+  return rows.find(({ selector }) => selector === label);
+}
+
+function ratio(value: number, to: number | undefined): string {
+  return to === undefined || to === 0 ? '-' : (value / to).toFixed(2);
+}
+
+function figure(value: number): string {
+  return value === 0 ? '0' : value.toExponential(2);
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}

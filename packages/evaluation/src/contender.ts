@@ -1,0 +1,63 @@
+/**
+ * The selectors of a comparison: names of the report, each alone or with settings of its own, as `ctkvr:numProbes=8:listLength=2048`, so that
+ * one prefill can serve a whole study.
+ */
+import { resolveSelectorOptions, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
+import type { SelectorChoice } from '@ctkvr/model-runner';
+
+/** The selectors, and CTkvr with the settings of its paper. */
+export const contenderNames = [...selectorNames, 'ctkvr-paper'] as const;
+export type ContenderName = (typeof contenderNames)[number];
+
+export interface Contender {
+  /** As it was written: what the report calls it. */
+  readonly label: string;
+  readonly choice: SelectorChoice;
+}
+
+/** Every one is measured at any length: a dense fallback for short texts would only measure itself. */
+const denseBelow = 0;
+
+/**
+ * Parses `name` or `name:option=value:option=value`.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION for an option or a value that a selector does not have.
+ * @throws {RangeError} for a name that is none of `contenderNames`, or an option without a value.
+ */
+export function parseContender(text: string): Contender {
+  const [name, ...settings] = text.split(':');
+  const base = choiceOf(name ?? '');
+  const given: Record<string, unknown> = {};
+  for (const setting of settings) {
+    const [option, value] = setting.split('=');
+    if (!option || value === undefined) throw new RangeError(`"${setting}" is not option=value`);
+    given[option] = parsedValue(value);
+  }
+  const choice = { ...base, ...(given as Partial<SelectorOptions>) };
+  resolveSelectorOptions(choice);
+  return { label: text, choice };
+}
+
+/** `maxSelected` replaces the values read per head of a contender that chooses by score and does not set its own. */
+export function withMaxSelected(contender: Contender, maxSelected: number | undefined): Contender {
+  const { selector } = resolveSelectorOptions(contender.choice);
+  if (maxSelected === undefined || selector === 'full' || selector === 'streaming') return contender;
+  if (contender.label.includes('maxSelected=')) return contender;
+  return { ...contender, choice: { ...contender.choice, maxSelected } };
+}
+
+/** Centroids for which the state that all contenders start from must hold queries: those of the contender that wants most. */
+export function numCentroidsOf(contenders: readonly Contender[]): number {
+  return Math.max(1, ...contenders.map(({ choice }) => resolveSelectorOptions(choice).numCentroids));
+}
+
+function choiceOf(name: string): SelectorChoice {
+  if (name === 'ctkvr-paper') return { preset: 'paper', denseBelow };
+  if (selectorNames.includes(name as SelectorName)) return { selector: name as SelectorName, denseBelow };
+  throw new RangeError(`"${name}" is none of ${contenderNames.join(', ')}`);
+}
+
+/** A truth value or a number where the text is one; the options' own check refuses what they do not take. */
+function parsedValue(text: string): unknown {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return text === '' || Number.isNaN(Number(text)) ? text : Number(text);
+}

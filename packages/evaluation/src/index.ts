@@ -1,0 +1,16 @@
+export type { Contender, ContenderName } from './contender.js';
+export { contenderNames, numCentroidsOf, parseContender, withMaxSelected } from './contender.js';
+export type { DenseReference } from './dense-reference.js';
+export { denseReference } from './dense-reference.js';
+export type { FittedPrompt } from './fit-prompt.js';
+export { fitPrompt } from './fit-prompt.js';
+export type { KlByStep } from './kl-by-step.js';
+export { argmax, klDivergence } from './kl-divergence.js';
+export type { FidelityInput, FidelityMeasure } from './measure-fidelity.js';
+export { measureFidelity } from './measure-fidelity.js';
+export type { MeasureInput, SelectorMeasure } from './measure-selector.js';
+export { measureSelector } from './measure-selector.js';
+export type { StepsMeasure } from './measure-steps.js';
+export type { TurnMeasure, TurnsInput, TurnsMeasure } from './measure-turns.js';
+export { measureTurns } from './measure-turns.js';
+export { significant } from './significant.js';
