@@ -30,6 +30,7 @@ function section(situation: StudySituation): string[] {
     ['MB read a token', (row) => (row.bytesReadPerToken / 1e6).toFixed(2)],
     ['mass', (row) => row.attentionMass.toFixed(4)],
     ['estimated', (row) => row.estimatedAttentionMass.toFixed(4)],
+    ['error', (row) => row.massError.toFixed(4)],
     [
       'index, % of KV',
       (row) => (row.indexBuildMs === 0 ? '-' : ((row.indexBytes / situation.kvBytes) * 100).toFixed(1)),

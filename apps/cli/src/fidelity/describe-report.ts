@@ -22,6 +22,7 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
     'selected',
     'read/token',
     'mass',
+    'mass error',
     'ms/token',
     'linear',
     'retrieval',
@@ -37,6 +38,7 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
     formatCount(s.selectedPerHead),
     formatBytes(s.bytesReadPerToken),
     s.attentionMass.toFixed(4),
+    s.massError.toFixed(4),
     s.msPerToken.toFixed(2),
     s.linearMs.toFixed(2),
     s.retrievalMs.toFixed(2),
@@ -45,7 +47,7 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
   ]);
   const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.steps} steps\n`;
   const ends = report.steps < MIN_STEPS_FOR_ENDS ? '' : `\n${describeEnds(report.selectors)}`;
-  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]) + ends;
+  return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) + ends;
 }
 
 function describeEnds(selectors: readonly ({ readonly selector: string } & StepsMeasure)[]): string {

@@ -273,7 +273,7 @@ impl<'a> Pass<'a> {
                 (self.kernels.add_scaled)(row, self.n, 1.0 / self.sums[r], self.scores.as_mut_ptr());
             }
         }
-        self.top_k.select(&self.scores, list_len, &mut self.selected);
+        self.top_k.select(self.kernels, &self.scores, list_len, &mut self.selected);
         for r in l * group..(l + 1) * group {
             let row = &mut self.weights[r * self.stride..r * self.stride + self.n];
             self.selected.iter().for_each(|&p| row[p as usize] = 0.0);

@@ -179,7 +179,7 @@ impl HeadDecode {
             if most < n || by_weight {
                 self.group_weights(kernels);
                 let enough = if by_weight { self.top_k.count_reaching(&self.group_weights, layout.top_p) } else { n };
-                self.top_k.select(&self.group_weights, most.min(enough), &mut self.selected);
+                self.top_k.select(kernels, &self.group_weights, most.min(enough), &mut self.selected);
             } else {
                 self.selected.extend(0..n as u32);
             }
@@ -229,8 +229,7 @@ impl HeadDecode {
     fn sum_dropped(&mut self) {
         let n = self.num_candidates;
         for (weights, &(max, sum)) in self.weights.chunks_exact(n).zip(&self.totals) {
-            let selected: f32 = self.selected.iter().map(|&i| weights[i as usize]).sum();
-            self.dropped.push((max, (sum - selected).max(0.0)));
+            self.dropped.push((max, (sum - sum_of(weights, &self.selected)).max(0.0)));
         }
     }
 
@@ -368,6 +367,16 @@ impl HeadDecode {
     pub(crate) fn lse(&self, h: usize) -> f32 {
         self.partials[0].lse(h)
     }
+}
+
+/// Sum of some values, in eight running sums: one would wait for itself.
+fn sum_of(values: &[f32], indexes: &[u32]) -> f32 {
+    let mut sums = [0f32; 8];
+    let (chunks, rest) = indexes.as_chunks::<8>();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, &i)| *sum += values[i as usize]);
+    }
+    rest.iter().map(|&i| values[i as usize]).chain(sums).sum()
 }
 
 /// One thread's memory for [`HeadDecode::attend`].

@@ -97,7 +97,7 @@ impl HeadSelector for Quest {
         let scratch = &mut out.quest;
         self.bounds(query, scratch);
         let keep = if self.max_pages == 0 { self.num_pages } else { self.max_pages.min(self.num_pages) };
-        scratch.top_k.select(&scratch.bounds, keep, &mut scratch.pages);
+        scratch.top_k.select(query.kernels, &scratch.bounds, keep, &mut scratch.pages);
         for &page in &scratch.pages {
             let first = page as usize * QUEST_PAGE;
             let positions = first..(first + QUEST_PAGE).min(self.len);

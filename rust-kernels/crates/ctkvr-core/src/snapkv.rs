@@ -63,7 +63,7 @@ impl SnapKv {
             .collect();
         let keep = if options.max_selected == 0 { pooled.len() } else { options.max_selected.min(pooled.len()) };
         let mut positions = Vec::new();
-        TopK::default().select(&pooled, keep, &mut positions);
+        TopK::default().select(kernels, &pooled, keep, &mut positions);
         positions.iter_mut().for_each(|p| *p += region.start as u32);
         positions.shrink_to_fit();
         Self { positions }

@@ -1,10 +1,12 @@
 //! The k largest of many non-negative scores, ties to the smaller index, in ascending index order.
 
+use crate::kernels::Kernels;
+
 /// Reused memory of [`TopK::select`]; grows to the largest input and is never freed in between.
 #[derive(Default)]
 pub(crate) struct TopK {
     histogram: Vec<u32>,
-    /// Sum of each bin.
+    /// Sum of each bin, for [`TopK::count_reaching`].
     sums: Vec<f64>,
     /// (bits of the score, index) of the scores that share the threshold's bin.
     edge: Vec<(u32, u32)>,
@@ -51,44 +53,53 @@ impl TopK {
         scores.len()
     }
 
-    /// Writes the indexes of the k largest `scores` to `out` (cleared first), ascending. Scores are finite and >= 0: their bit
-    /// patterns order as they do, so one histogram finds the bin of the k-th and only that bin is sorted.
-    pub(crate) fn select(&mut self, scores: &[f32], k: usize, out: &mut Vec<u32>) {
+    /// Writes the indexes of the k largest `scores` to `out` (cleared first), ascending. Scores are finite and >= 0: their bit patterns
+    /// order as they do, so that halving the range of patterns finds the k-th largest in 31 passes at most.
+    pub(crate) fn select(&mut self, kernels: &Kernels, scores: &[f32], k: usize, out: &mut Vec<u32>) {
+        let n = scores.len();
         out.clear();
-        if k >= scores.len() {
-            out.extend(0..scores.len() as u32);
+        if k >= n {
+            out.extend(0..n as u32);
             return;
         }
         if k == 0 {
             return;
         }
         debug_assert!(scores.iter().all(|s| *s >= 0.0 && s.is_finite()));
-        let bin = bins_of(scores);
-        self.histogram.clear();
-        self.histogram.resize(NUM_BINS, 0);
-        let histogram = &mut self.histogram[..NUM_BINS];
-        scores.iter().for_each(|s| histogram[bin(*s)] += 1);
-        let mut above = 0;
-        let mut threshold = 0;
-        while above + (histogram[threshold] as usize) < k {
-            above += histogram[threshold] as usize;
-            threshold += 1;
+        // SAFETY: the scores are n values.
+        let count = |bits: u32| unsafe { (kernels.count_ge)(scores.as_ptr(), n, f32::from_bits(bits)) };
+        // SAFETY: as above.
+        let largest = key(unsafe { (kernels.max)(scores.as_ptr(), n) });
+        // At least k scores reach `low`, fewer reach `high`.
+        let (mut low, mut high, mut reached) = (0, largest + 1, n);
+        while reached > k && high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let count = count(middle);
+            if count >= k {
+                (low, reached) = (middle, count);
+            } else {
+                high = middle;
+            }
         }
-        self.edge.clear();
-        self.edge.extend(scores.iter().enumerate().filter(|(_, s)| bin(**s) == threshold).map(|(i, s)| (key(*s), i as u32)));
-        // Of the threshold's bin keep the k - above best; the last one kept is the bound.
-        let last = k - above - 1;
-        let (_, bound, _) = self.edge.select_nth_unstable_by(last, |a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        let (bits, index) = *bound;
-        // Every index is written, and stays if it is wanted: no branch that could be guessed wrong.
-        out.resize(k + 1, 0);
-        let mut len = 0;
-        for (i, s) in scores.iter().enumerate() {
-            out[len] = i as u32;
-            len += usize::from(key(*s) > bits || (key(*s) == bits && i as u32 <= index));
+        let threshold = f32::from_bits(low);
+        out.reserve(reached + 64);
+        // SAFETY: `reached` scores are written, and 64 more fit.
+        unsafe {
+            let len = (kernels.select_ge)(scores.as_ptr(), n, threshold, out.as_mut_ptr());
+            debug_assert_eq!(len, reached);
+            out.set_len(len);
         }
-        debug_assert_eq!(len, k);
-        out.truncate(k);
+        if reached > k {
+            // Ties at the threshold: the first of them stay.
+            let mut surplus = reached - k;
+            for i in (0..reached).rev() {
+                if surplus > 0 && scores[out[i] as usize] == threshold {
+                    out[i] = u32::MAX;
+                    surplus -= 1;
+                }
+            }
+            out.retain(|&i| i != u32::MAX);
+        }
     }
 }
 
@@ -123,8 +134,10 @@ mod tests {
             k in 0usize..700,
         ) {
             let mut out = vec![7];
-            TopK::default().select(&scores, k, &mut out);
-            prop_assert_eq!(out, plain(&scores, k));
+            for kernels in Kernels::available() {
+                TopK::default().select(kernels, &scores, k, &mut out);
+                prop_assert_eq!(&out, &plain(&scores, k), "{}", kernels.name);
+            }
         }
     }
 
@@ -164,7 +177,9 @@ mod tests {
     #[test]
     fn ties_go_to_the_smaller_index() {
         let mut out = Vec::new();
-        TopK::default().select(&[1.0, 2.0, 1.0, 2.0, 1.0], 3, &mut out);
-        assert_eq!(out, [0, 1, 3]);
+        for kernels in Kernels::available() {
+            TopK::default().select(kernels, &[1.0, 2.0, 1.0, 2.0, 1.0], 3, &mut out);
+            assert_eq!(out, [0, 1, 3]);
+        }
     }
 }

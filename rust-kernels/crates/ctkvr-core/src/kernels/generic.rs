@@ -275,20 +275,71 @@ pub(super) unsafe fn marked<S: Simd>(marks: *const u8, n: usize, start: u32, out
     let mut i = 0;
     while i < n {
         // SAFETY: marks hold n bytes; out has room for 64 beyond what was found.
-        unsafe {
-            let mut word = S::high_bits(marks.add(i));
-            let count = word.count_ones() as usize;
-            let mut k = 0;
-            // Eight at a time, some of them too many: the number of rounds is easier to foresee than the number of marks.
-            while k < count {
-                for j in 0..8 {
-                    *out.add(len + k + j) = start + i as u32 + word.trailing_zeros();
-                    word &= word.wrapping_sub(1);
-                }
-                k += 8;
-            }
-            len += count;
+        unsafe { len += write_bits(S::high_bits(marks.add(i)), start + i as u32, out.add(len)) };
+        i += 64;
+    }
+    len
+}
+
+/// Writes `start` plus the place of every set bit, ascending; returns how many. `out` has room for 64.
+#[inline(always)]
+unsafe fn write_bits(mut word: u64, start: u32, out: *mut u32) -> usize {
+    let count = word.count_ones() as usize;
+    let mut k = 0;
+    // Eight at a time, some of them too many: the number of rounds is easier to foresee than the number of bits.
+    while k < count {
+        for j in 0..8 {
+            // SAFETY: k + j is below 64.
+            unsafe { *out.add(k + j) = start + word.trailing_zeros() };
+            word &= word.wrapping_sub(1);
         }
+        k += 8;
+    }
+    count
+}
+
+/// Bit j = whether `x[j] >= threshold`, of `count` values, at most 64.
+#[inline(always)]
+unsafe fn ge_bits<S: Simd>(x: *const f32, count: usize, threshold: f32) -> u64 {
+    let mut bits = 0u64;
+    // SAFETY: x holds count values; a last vector that is not whole is loaded with the lanes that exist.
+    unsafe {
+        let t = S::splat(threshold);
+        let whole = count - count % S::LANES;
+        let mut j = 0;
+        while j < whole {
+            bits |= u64::from(S::ge_mask(S::load(x.add(j)), t)) << j;
+            j += S::LANES;
+        }
+        if j < count {
+            let rest = S::ge_mask(load_first::<S>(x.add(j), count - j), t);
+            bits |= (u64::from(rest) & ((1 << (count - j)) - 1)) << j;
+        }
+    }
+    bits
+}
+
+/// See [`super::Kernels::count_ge`].
+#[inline(always)]
+pub(super) unsafe fn count_ge<S: Simd>(x: *const f32, n: usize, threshold: f32) -> usize {
+    let mut count = 0;
+    let mut i = 0;
+    while i < n {
+        // SAFETY: x holds n values.
+        count += unsafe { ge_bits::<S>(x.add(i), 64.min(n - i), threshold) }.count_ones() as usize;
+        i += 64;
+    }
+    count
+}
+
+/// See [`super::Kernels::select_ge`].
+#[inline(always)]
+pub(super) unsafe fn select_ge<S: Simd>(x: *const f32, n: usize, threshold: f32, out: *mut u32) -> usize {
+    let mut len = 0;
+    let mut i = 0;
+    while i < n {
+        // SAFETY: x holds n values; out has room for 64 beyond what was found.
+        unsafe { len += write_bits(ge_bits::<S>(x.add(i), 64.min(n - i), threshold), i as u32, out.add(len)) };
         i += 64;
     }
     len

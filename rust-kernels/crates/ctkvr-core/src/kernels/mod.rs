@@ -52,6 +52,10 @@ pub struct Kernels {
     /// Writes `start` + i for every i whose `marks[i]` is 255 (others are 0), ascending, and returns how many. `marks` u8 `[n]`, n a
     /// multiple of 64; `out` has room for them and 64 more.
     pub marked: unsafe fn(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize,
+    /// How many of n values are at least `threshold`.
+    pub count_ge: unsafe fn(x: *const f32, n: usize, threshold: f32) -> usize,
+    /// Writes the indexes of the values that are at least `threshold`, ascending, and returns how many; `out` has room for them and 64 more.
+    pub select_ge: unsafe fn(x: *const f32, n: usize, threshold: f32, out: *mut u32) -> usize,
     /// Asks for the cache lines of `bytes` bytes.
     pub prefetch: unsafe fn(p: *const u8, bytes: usize),
     /// f16 to f32, n values, n a multiple of `lanes`.
@@ -111,6 +115,18 @@ macro_rules! kernel_table {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn count_ge(x: *const f32, n: usize, threshold: f32) -> usize {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::count_ge::<$simd>(x, n, threshold) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn select_ge(x: *const f32, n: usize, threshold: f32, out: *mut u32) -> usize {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::select_ge::<$simd>(x, n, threshold, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn marked(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::marked::<$simd>(marks, n, start, out) }
@@ -151,6 +167,8 @@ macro_rules! kernel_table {
             scale: $module::scale,
             score_codes: $module::score_codes,
             marked: $module::marked,
+            count_ge: $module::count_ge,
+            select_ge: $module::select_ge,
             prefetch: $module::prefetch,
             widen: $module::widen,
             narrow: $module::narrow,

@@ -33,6 +33,8 @@ pub(super) trait Simd: Copy {
     unsafe fn max_lane(v: Self::V) -> f32;
     /// `LANES` dot products of one f32 vector `q` `[d]` with `LANES` rows `block` `[LANES, d]`; `d` is a multiple of `LANES`.
     unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> Self::V;
+    /// Bit i = whether lane i of a is at least lane i of b.
+    unsafe fn ge_mask(a: Self::V, b: Self::V) -> u32;
     /// Asks for the cache line at `p`.
     unsafe fn prefetch(p: *const u8);
     /// Bit i = highest bit of byte i, of 64 bytes.
@@ -147,6 +149,10 @@ impl Simd for Scalar {
         (0..d).map(|i| unsafe { *q.add(i) * *block.add(i) }).sum()
     }
     #[inline(always)]
+    unsafe fn ge_mask(a: f32, b: f32) -> u32 {
+        u32::from(a >= b)
+    }
+    #[inline(always)]
     unsafe fn prefetch(_p: *const u8) {}
 }
 
@@ -258,6 +264,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn ge_mask(a: __m256, b: __m256) -> u32 {
+            unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a, b)) as u32 }
+        }
+        #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
@@ -364,6 +374,10 @@ mod x86 {
                 let q3 = quad(pair(a[12], a[13]), pair(a[14], a[15]));
                 across(across(q0, q1), across(q2, q3))
             }
+        }
+        #[inline(always)]
+        unsafe fn ge_mask(a: __m512, b: __m512) -> u32 {
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b)) }
         }
         #[inline(always)]
         unsafe fn prefetch(p: *const u8) {
@@ -481,6 +495,11 @@ mod arm {
                 }
                 vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]))
             }
+        }
+        #[inline(always)]
+        unsafe fn ge_mask(a: float32x4_t, b: float32x4_t) -> u32 {
+            const LANE_BITS: [u32; 4] = [1, 2, 4, 8];
+            unsafe { vaddvq_u32(vandq_u32(vcgeq_f32(a, b), vld1q_u32(LANE_BITS.as_ptr()))) }
         }
         #[inline(always)]
         unsafe fn prefetch(_p: *const u8) {}
