@@ -576,7 +576,7 @@ fn rivals_that_read_everything_equal_dense() {
             continue;
         }
         for kind in RIVALS {
-            for len in [4 + 32 + 2, 4 + 32 + 15, 4 + 32 + 17, 590] {
+            for len in [4 + 32 + 1, 4 + 32 + 15, 4 + 32 + 17, 590] {
                 let selector = drawing_all(SelectorOptions { max_selected: 0, ..options(kind) });
                 let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
                 let id = prefilled(&attention, 2, &text, &[len], selector);
