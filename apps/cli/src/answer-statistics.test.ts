@@ -10,6 +10,7 @@ const step: SelectionCounters = {
   centroidsProbed: 16,
   candidates: 60,
   selected: 40,
+  denseRepairs: 0,
   bytesRead: 5000,
   estimatedMass: 7.2,
   auditedHeads: 0,

@@ -20,6 +20,9 @@ describe('resolveSelectorOptions', () => {
       repairShare: 0.015,
       denseBelow: 4096,
       massSampling: false,
+      hashBits: 10,
+      hashTables: 150,
+      denseLayers: true,
     });
   });
   it('lets fields override the preset, and undefined override nothing', () => {
@@ -61,6 +64,9 @@ describe('resolveSelectorOptions', () => {
     ['topP', 1.01],
     ['topP', Number.NaN],
     ['topP', '0.9'],
+    ['hashBits', 16],
+    ['hashTables', 0],
+    ['denseLayers', 2],
     ['exactShare', 1.5],
     ['exactShare', Number.NaN],
     ['selector', 'best'],

@@ -4,8 +4,21 @@
  */
 import { CtkvrError } from './errors.js';
 
-/** full = dense; exactTopK = the oracle; streaming = sinks + window; ctkvr = centroid then token indexing. */
-export const selectorNames = ['full', 'exactTopK', 'streaming', 'ctkvr'] as const;
+/**
+ * full = dense; exactTopK = the oracle; streaming = sinks + window; ctkvr = centroid then token indexing. The rivals, from their papers
+ * (docs/design/selectors.md): snapkv = positions that the prompt's last queries attend to; quest = pages whose keys' ranges promise most;
+ * magicpig = a sample by locality-sensitive hashing; keyClusters = clusters of keys, the best read and the next estimated, as in RetroInfer.
+ */
+export const selectorNames = [
+  'full',
+  'exactTopK',
+  'streaming',
+  'snapkv',
+  'quest',
+  'magicpig',
+  'keyClusters',
+  'ctkvr',
+] as const;
 export type SelectorName = (typeof selectorNames)[number];
 
 /** balanced = the default; paper = last-C centroids, one probe, no tail; exact = everything is read (must equal `full`). */
@@ -29,7 +42,10 @@ export interface SelectorOptions {
   readonly listLength: number;
   /** Centroids visited per decode step. Default 4. */
   readonly numProbes: number;
-  /** Candidates whose values are read, per KV head; 0 = all of them. Default 512. */
+  /**
+   * Candidates whose values are read, per KV head; 0 = all of them. Default 512. snapkv, quest and keyClusters score no others; quest reads
+   * whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample is as large as its hashes make it.
+   */
   readonly maxSelected: number;
   /**
    * Share of the candidates' weight, summed over the group, that the selection must reach: the heaviest until it is reached, at most
@@ -55,6 +71,15 @@ export interface SelectorOptions {
    * known while answers are written: one head in all reads all of its keys. Default false.
    */
   readonly massSampling: boolean;
+  /** magicpig: hash functions joined in one table, 1 to 15: more, and fewer keys share a bucket. Default 10. */
+  readonly hashBits: number;
+  /** magicpig: hash tables, 1 to 1500: more, and more keys share two of them with a query. Default 150. */
+  readonly hashTables: number;
+  /**
+   * Whether the layers that a selector's authors leave dense are: quest the first two, magicpig every 16th from the first, the others none.
+   * Default true.
+   */
+  readonly denseLayers: boolean;
 }
 
 const balanced: SelectorOptions = {
@@ -73,6 +98,9 @@ const balanced: SelectorOptions = {
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,
+  hashBits: 10,
+  hashTables: 150,
+  denseLayers: true,
 };
 
 /** Stands for "no bound": lists and selections as long as the indexed region. */
@@ -127,14 +155,14 @@ export function resolveSelectorOptions(
   if (!selectorNames.includes(resolved.selector)) {
     throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
   }
-  for (const [field, min] of integerFields) checkInteger(field, resolved[field], min);
+  for (const [field, min, max = UNBOUNDED] of integerFields) checkInteger(field, resolved[field], { min, max });
   for (const field of ['exactShare', 'repairShare'] as const) {
     const share = resolved[field];
     if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }
   const { topP } = resolved;
   if (typeof topP !== 'number' || !(topP > 0 && topP <= 1)) throw invalid('topP', 'above 0 and at most 1', topP);
-  for (const field of ['tail', 'massSampling'] as const) {
+  for (const field of ['tail', 'massSampling', 'denseLayers'] as const) {
     if (typeof resolved[field] !== 'boolean') throw invalid(field, 'true or false', resolved[field]);
   }
   return resolved;
@@ -150,11 +178,13 @@ const integerFields = [
   ['numProbes', 1],
   ['maxSelected', 0],
   ['denseBelow', 0],
+  ['hashBits', 1, 15],
+  ['hashTables', 1, 1500],
 ] as const;
 
-function checkInteger(field: string, value: unknown, min: number): void {
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > UNBOUNDED) {
-    throw invalid(field, `an integer from ${min} to ${UNBOUNDED}`, value);
+function checkInteger(field: string, value: unknown, { min, max }: { min: number; max: number }): void {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
+    throw invalid(field, `an integer from ${min} to ${max}`, value);
   }
 }
 

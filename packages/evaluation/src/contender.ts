@@ -37,10 +37,13 @@ export function parseContender(text: string): Contender {
   return { label: text, choice };
 }
 
-/** `maxSelected` replaces the values read per head of a contender that chooses by score and does not set its own. */
+/** They read by place, or as much as their hashes draw. */
+const withoutBudget: readonly SelectorName[] = ['full', 'streaming', 'magicpig'];
+
+/** `maxSelected` replaces the values read per head of a contender that has such a budget and does not set its own. */
 export function withMaxSelected(contender: Contender, maxSelected: number | undefined): Contender {
   const { selector } = resolveSelectorOptions(contender.choice);
-  if (maxSelected === undefined || selector === 'full' || selector === 'streaming') return contender;
+  if (maxSelected === undefined || withoutBudget.includes(selector)) return contender;
   if (contender.label.includes('maxSelected=')) return contender;
   return { ...contender, choice: { ...contender.choice, maxSelected } };
 }

@@ -72,13 +72,9 @@ describe('a contender', () => {
 
   it('takes the common limit of values unless it has its own or reads by place', () => {
     const limit = (text: string) => withMaxSelected(parseContender(text), 256).choice.maxSelected;
-    expect(['ctkvr', 'exactTopK', 'ctkvr:maxSelected=64', 'streaming', 'full'].map(limit)).toEqual([
-      256,
-      256,
-      64,
-      undefined,
-      undefined,
-    ]);
+    const limited = ['ctkvr', 'exactTopK', 'snapkv', 'quest', 'keyClusters', 'ctkvr:maxSelected=64'];
+    expect(limited.map(limit)).toEqual([256, 256, 256, 256, 256, 64]);
+    expect(['streaming', 'full', 'magicpig'].map(limit)).toEqual([undefined, undefined, undefined]);
   });
 
   it('says for how many centroids a common state must hold queries', () => {

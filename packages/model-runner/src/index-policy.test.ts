@@ -1,4 +1,4 @@
-import { resolveSelectorOptions } from '@ctkvr/core';
+import { resolveSelectorOptions, type SelectorName } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
 import { missesQueries, shouldBuildAfterPrefill, shouldBuildBeforeDecode } from './index-policy.js';
 
@@ -41,13 +41,23 @@ describe('when an index is built', () => {
     expect(shouldBuildBeforeDecode({ ...state(5032, 4744), selector: streaming })).toBe(false);
   });
 
+  it.each(['snapkv', 'quest', 'magicpig', 'keyClusters'] as const)('is rare for %s, which does not grow', (name) => {
+    const rival = resolveSelectorOptions({ selector: name, denseBelow: 1000 });
+    expect(shouldBuildAfterPrefill({ ...state(5002, 4744), selector: rival }, 2)).toBe(false);
+    expect(shouldBuildAfterPrefill({ ...state(5040, 4744), selector: rival }, 40)).toBe(true);
+    expect(shouldBuildBeforeDecode({ ...state(6024, 4744), selector: rival })).toBe(false);
+    expect(shouldBuildBeforeDecode({ ...state(6025, 4744), selector: rival })).toBe(true);
+  });
+
   it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {
     expect(missesQueries(state(5000, 0, 255))).toBe(true);
     expect(missesQueries(state(5000, 0, 256))).toBe(false);
     expect(missesQueries(state(5000, 4744, 0)), 'an index is there').toBe(false);
     const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
     expect(missesQueries({ ...state(1500, 0, 750), selector: many })).toBe(false);
-    const exactTopK = resolveSelectorOptions({ selector: 'exactTopK' });
-    expect(missesQueries({ ...state(5000), selector: exactTopK })).toBe(false);
+    const misses = (name: SelectorName, numHeld: number) =>
+      missesQueries({ ...state(5000, 0, numHeld), selector: resolveSelectorOptions({ selector: name }) });
+    expect([misses('snapkv', 15), misses('snapkv', 16)]).toEqual([true, false]);
+    for (const name of ['exactTopK', 'quest', 'magicpig', 'keyClusters'] as const) expect(misses(name, 0)).toBe(false);
   });
 });

@@ -7,11 +7,17 @@
 import { indexedRegion, type SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 
-/** A prefill of fewer tokens than this does not add to ctkvr's index at once: the next growth takes their queries. */
+/** A prefill of fewer tokens than this does not add to an index of keys at once: ctkvr's next growth takes their queries. */
 export const MIN_PREFILL_FOR_BUILD = 8;
 
-/** Generated tokens beyond the recent window after which the region of selectors without centroids is set anew: that costs next to nothing. */
+/** Generated tokens beyond the recent window after which a rival's index of keys is built again: reading them exactly begins to cost. */
+export const MAX_UNINDEXED_TOKENS = 1024;
+
+/** The same for selectors whose index is only the region: a build costs next to nothing. */
 export const MAX_UNINDEXED_TOKENS_OF_REGION = 32;
+
+/** The prompt's last queries that snapkv looks at (arXiv 2404.14469). */
+const SNAPKV_QUERIES = 32;
 
 export interface IndexState {
   readonly sequence: Pick<NativeSequence, 'length' | 'indexedRange' | 'numRecentQueries'>;
@@ -31,22 +37,29 @@ export function shouldBuildAfterPrefill(state: IndexState, numTokens: number): b
 
 /** Whether to build before the next decode step: there is no index yet, or one that does not grow by itself has fallen behind. */
 export function shouldBuildBeforeDecode(state: IndexState): boolean {
-  const isBehind = !scansKeys(state) && unindexed(state) > MAX_UNINDEXED_TOKENS_OF_REGION;
-  return needsIndex(state) && (hasNone(state) || isBehind);
+  const growsByItself = state.selector.selector === 'ctkvr';
+  const maxUnindexed = scansKeys(state) ? MAX_UNINDEXED_TOKENS : MAX_UNINDEXED_TOKENS_OF_REGION;
+  return needsIndex(state) && (hasNone(state) || (!growsByItself && unindexed(state) > maxUnindexed));
+}
+
+/** How many of the last queries a build looks at: ctkvr's centroids, what snapkv observes; the others' indexes are of keys alone. */
+export function queriesWanted({ selector, sequence }: IndexState): number {
+  const held = Math.min(selector.numCentroids, sequence.length);
+  if (selector.selector === 'ctkvr') return held;
+  return selector.selector === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
 }
 
 /**
- * Whether a first build would have too few centroids: fewer queries are held than half of what the selector wants. So it is after a
- * truncation beyond what the index remembers (a short one leaves enough) and after a cancelled prefill.
+ * Whether a first build would have too few queries: fewer are held than half of what the selector wants. So it is after a truncation
+ * beyond what the index remembers (a short one leaves enough) and after a cancelled prefill.
  */
 export function missesQueries(state: IndexState): boolean {
-  const { sequence, selector } = state;
-  const wanted = Math.min(selector.numCentroids, sequence.length);
-  return needsIndex(state) && scansKeys(state) && hasNone(state) && sequence.numRecentQueries < wanted / 2;
+  return needsIndex(state) && hasNone(state) && state.sequence.numRecentQueries < queriesWanted(state) / 2;
 }
 
-function scansKeys({ selector }: IndexState): boolean {
-  return selector.selector === 'ctkvr';
+/** Whether a build looks at every key; that of `streaming` and `exactTopK` only fixes the region. */
+function scansKeys({ selector: { selector } }: IndexState): boolean {
+  return selector !== 'streaming' && selector !== 'exactTopK';
 }
 
 function hasNone({ sequence }: IndexState): boolean {

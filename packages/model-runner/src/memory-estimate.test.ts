@@ -1,4 +1,4 @@
-import { resolveSelectorOptions } from '@ctkvr/core';
+import { resolveSelectorOptions, type SelectorName } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
 import { checkMemory, estimateMemory } from './memory-estimate.js';
 
@@ -18,6 +18,22 @@ describe('estimateMemory', () => {
     expect(ctkvr.kvBytes).toBe(full.kvBytes);
     // lists of 1024 gaps alone, per layer, KV head and centroid
     expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 512 * 1024);
+  });
+
+  it('counts what each of the rivals keeps', () => {
+    const bytes = (name: SelectorName) => {
+      const rival = resolveSelectorOptions({ selector: name });
+      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 512 * 7 * 64 * 2;
+    };
+    expect(bytes('streaming')).toBe(0);
+    expect(bytes('exactTopK')).toBe(0);
+    // 16,000 positions are indexed, per layer and KV head: 512 positions as u32
+    expect(bytes('snapkv')).toBe(24 * 2 * 512 * 4);
+    // 1,000 pages' largest and smallest values, f16, in stored pages of 256 rows
+    expect(bytes('quest')).toBe(24 * 2 * 1024 * 64 * 2 * 2);
+    // 150 tables of all positions alone
+    expect(bytes('magicpig')).toBeGreaterThan(24 * 2 * 150 * 16_000 * 4);
+    expect(bytes('keyClusters')).toBeGreaterThan(24 * 2 * (1000 * 64 * 4 + 16_000 * 4));
   });
 
   it('keeps recent queries only below denseBelow, and lists no longer than the indexed region', () => {

@@ -1,6 +1,7 @@
 /**
  * What a session will need at most, so that a context that memory cannot hold is refused before anything is allocated. Keys and values
- * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids and tails).
+ * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids and tails;
+ * docs/design/selectors.md for the others).
  */
 import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
@@ -33,9 +34,10 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const groupSize = info.numQueryHeads / info.numKvHeads;
   // The recent queries from which centroids are made, f16: kept from the first token on, whatever the selector (it may change).
   const recentBytes = numHeads * Math.min(selector.numCentroids, contextLength) * groupSize * info.headDim * 2;
-  if (selector.selector !== 'ctkvr' || contextLength < selector.denseBelow) return recentBytes;
+  if (contextLength < selector.denseBelow) return recentBytes;
   const region = indexedRegion(contextLength, selector);
   const numKeys = region.end - region.start;
+  if (selector.selector !== 'ctkvr') return recentBytes + numHeads * rivalHeadBytes(info, numKeys, selector);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
   const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
   // Per query head: the centroid, its tail's key and value (8 bits a number), and five f32 of scales, thresholds and log-sum-exp.
@@ -43,6 +45,28 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const pooledBytes = info.headDim + 4;
   const perCentroid = listBytes + groupSize * queryHeadBytes + pooledBytes;
   return recentBytes + numHeads * Math.min(selector.numCentroids, contextLength) * perCentroid;
+}
+
+/** One KV head's index of a selector other than ctkvr; dense layers, which have none, are counted too. */
+function rivalHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
+  // Keys and values f16 in pages of 256 rows, as the KV store has them: summaries of 16 keys each.
+  const summaryBytes = Math.ceil(numKeys / 16 / 256) * 256 * 2 * headDim * 2;
+  switch (selector.selector) {
+    case 'snapkv':
+      return 4 * (selector.maxSelected === 0 ? numKeys : Math.min(selector.maxSelected, numKeys));
+    case 'quest':
+      return summaryBytes;
+    case 'magicpig':
+      // A position in every table, where each bucket begins, the mean key, each key's length.
+      return 4 * (selector.hashTables * (numKeys + 2 ** selector.hashBits + 1) + headDim + numKeys);
+    case 'keyClusters':
+      // Every position, and where each cluster begins; several segments may have a cluster more each.
+      return (
+        summaryBytes + 256 * 2 * headDim * 2 + 4 * (numKeys + Math.ceil(numKeys / 16) + Math.ceil(numKeys / 8192) + 1)
+      );
+    default:
+      return 0;
+  }
 }
 
 /**

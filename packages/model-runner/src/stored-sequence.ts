@@ -5,7 +5,7 @@
 import type { SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import type { RequestResult, StepComposer, StepOutput } from '@ctkvr/scheduler';
-import { missesQueries, shouldBuildBeforeDecode } from './index-policy.js';
+import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
 import type { Operation } from './operation.js';
 import type { IndexReport, TokenStatistics } from './session-types.js';
 
@@ -99,11 +99,12 @@ export class StoredSequence {
     return { result, statistics: { msPerToken: performance.now() - startedAt, counters, timings, numSequences } };
   }
 
-  /** Builds the index over what is stored, or brings it up to date. Runs the last tokens again first, if too few of their queries are held to be centroids. */
+  /** Builds the index over what is stored, or brings it up to date. Runs the last tokens again first, if too few of their queries are held. */
   async buildIndex(operation: Operation): Promise<IndexReport> {
     const { length } = this.native;
-    if (missesQueries({ sequence: this.native, selector: this.#selector })) {
-      this.#truncateNative(Math.max(0, length - this.#selector.numCentroids));
+    const state = { sequence: this.native, selector: this.#selector };
+    if (missesQueries(state)) {
+      this.#truncateNative(length - queriesWanted(state));
       await this.#append(operation, this.#ids.slice(this.native.length, length), { output: 'none' });
     }
     const work = this.#composer.runExclusive(() => this.native.buildIndex(), { signal: operation.signal });

@@ -62,7 +62,7 @@ export function fidelityCommand(run: RunAction): Command {
     )
     .option(
       '--max-selected <count>',
-      'values read per KV head and token by selectors that choose by score (default: 512, ctkvr-paper 1024)',
+      'values read per KV head and token beside sinks and window, by those that have such a budget (default: 512, ctkvr-paper 1024)',
       integer(0),
     )
     .option('--json', 'print the report as JSON', false)

@@ -17,9 +17,11 @@ use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::decode_schedule::{DecodeSchedule, Stage};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
+use crate::key_clusters::KeyClusters;
+use crate::magicpig::MagicPig;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
-use crate::quest::{QUEST_DENSE_LAYERS, Quest};
+use crate::quest::Quest;
 use crate::recent_queries::Placement;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
 use crate::sequence::{HeadState, Sequence, SequenceIndex};
@@ -265,23 +267,24 @@ impl CpuAttention {
             let offset = rows.first_row * num_q_heads * d + g * group * d;
             let cell = step.decodes[item.head].get();
             let part = Part { index: item.part, count: num_parts };
+            let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
+            let state = index.map(|index| &index.heads[layer * num_kv_heads + g]);
+            let selector = state.map(|s| s.selector.as_ref());
             // SAFETY: an item is ready only when its head's earlier stages are done; `score` and `attend` items share the head and
             // write their own parts, the others have it to themselves. io holds the row.
             unsafe {
                 match item.stage {
                     Stage::Propose => {
                         let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
-                        let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
-                        let state = index.map(|index| &index.heads[layer * num_kv_heads + g]);
                         let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
                         let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.repair_budget;
-                        (*cell).propose(kernels, query, group, layout, state.map(|s| s.selector.as_ref()), may_repair);
+                        (*cell).propose(kernels, query, group, layout, selector, may_repair);
                         if let Some(query) = (*cell).repairs() {
                             lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                         }
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
-                    Stage::Select => (*cell).select(kernels, num_parts),
+                    Stage::Select => (*cell).select(kernels, num_parts, selector),
                     Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
                     Stage::Finish => {
                         let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
@@ -520,18 +523,26 @@ impl CpuAttention {
         let (options, kv) = (&sequence.selector, &sequence.heads[i]);
         let layer = i / self.shape.num_kv_heads;
         let queries = || self.recent_queries(sequence, i, 0..sequence.len);
+        let keys = kv.keys(region.start, region.len());
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if options.is_dense_layer(layer) {
+            return Ok(Box::new(Everything));
+        }
         match options.kind {
             SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
             SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
-            SelectorKind::Quest if layer < QUEST_DENSE_LAYERS => Ok(Box::new(Everything)),
-            SelectorKind::Quest => {
-                let keys = kv.keys(region.start, region.len());
-                Ok(Box::new(Quest::build(self.kernels, &keys, region.start, options)?))
+            SelectorKind::Quest => Ok(Box::new(Quest::build(self.kernels, &keys, region.start)?)),
+            SelectorKind::MagicPig => Ok(Box::new(MagicPig::build(self.kernels, &keys, region.start, options, cancel)?)),
+            SelectorKind::KeyClusters => {
+                let values = kv.values(region.start, region.len());
+                Ok(Box::new(KeyClusters::build(self.kernels, &keys, &values, region.start, cancel)?))
             }
             SelectorKind::SnapKv => {
                 let keys = kv.keys(0, sequence.len);
                 let input = SnapKvInput { keys, region, queries: &queries(), group: self.shape.group_size() };
-                Ok(Box::new(SnapKv::build(self.kernels, &input, options)))
+                Ok(Box::new(SnapKv::build(self.kernels, &input, options)?))
             }
             SelectorKind::Ctkvr => {
                 let queries = queries();

@@ -9,7 +9,7 @@ use crate::backend::SelectionCounters;
 use crate::kernels::{Kernels, Rows};
 use crate::kv::HeadKv;
 use crate::partial::Partial;
-use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
 use crate::top_k::TopK;
 
 /// Keys whose scores one pass of attention holds at most.
@@ -73,6 +73,8 @@ pub(crate) struct HeadDecode {
     dropped: Vec<(f32, f32)>,
     /// Estimated share of the attention that was read `[group]`.
     masses: Vec<f32>,
+    /// Of a random choice: log-sum-exp of the drawn scores, and of what they stand for `[group]`; else empty.
+    drawn: Vec<(f32, f32)>,
     top_k: TopK,
     /// One for each part of the attend stage.
     partials: Vec<Partial>,
@@ -115,6 +117,7 @@ impl HeadDecode {
         self.scaled.clear();
         self.scaled.extend(query.iter().map(|x| x * scale));
         self.proposal.num_probed = 0;
+        self.proposal.reads_all = false;
         self.proposal.bytes_read = 0;
         self.proposal.has_rest = false;
         self.proposal.rest_is_scored = false;
@@ -122,7 +125,8 @@ impl HeadDecode {
         self.proposal.union_time = Duration::ZERO;
         self.proposal.candidates = Candidates::None;
         if let Some(selector) = selector {
-            selector.propose(&Query { query: &self.query, scaled: &self.scaled, kernels }, &mut self.proposal);
+            let (query, scaled) = (&self.query[..], &self.scaled[..]);
+            selector.propose(&Query { query, scaled, max_selected: layout.max_selected, kernels }, &mut self.proposal);
         }
         self.repairs = may_repair && self.proposal.is_strange;
         if self.repairs {
@@ -166,14 +170,16 @@ impl HeadDecode {
         }
     }
 
-    /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention.
-    pub(crate) fn select(&mut self, kernels: &Kernels, num_parts: usize) {
+    /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention. `selector`: the one that proposed
+    /// them.
+    pub(crate) fn select(&mut self, kernels: &'static Kernels, num_parts: usize, selector: Option<&dyn HeadSelector>) {
         let Some(layout) = self.layout else { return };
         let n = self.num_candidates;
         self.selected.clear();
         self.dropped.clear();
+        self.drawn.clear();
         if n > 0 {
-            let all = matches!(self.proposal.candidates, Candidates::All);
+            let all = self.proposal.reads_all || matches!(self.proposal.candidates, Candidates::All);
             let most = if all || layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
             let by_weight = !all && layout.top_p < 1.0;
             if most < n || by_weight {
@@ -184,6 +190,9 @@ impl HeadDecode {
                 self.selected.extend(0..n as u32);
             }
             self.gather_selected_scores();
+            if let Some(selector) = selector.filter(|_| self.selected.len() == n) {
+                self.reweigh(kernels, selector, layout.max_selected);
+            }
             if self.selected.len() < n {
                 self.sum_dropped();
             }
@@ -222,6 +231,19 @@ impl HeadDecode {
             self.selected_scores.extend(self.selected.iter().map(|&i| scores[i as usize]));
         }
         debug_assert_eq!(self.selected_scores.len(), keep * self.group);
+    }
+
+    /// Lets a selector that drew its candidates at random turn their scores into an estimate; all of them are selected.
+    fn reweigh(&mut self, kernels: &'static Kernels, selector: &dyn HeadSelector, max_selected: usize) {
+        let query = Query { query: &self.query, scaled: &self.scaled, max_selected, kernels };
+        if !selector.reweigh(&query, &self.proposal, &mut self.selected_scores) {
+            return;
+        }
+        let n = self.num_candidates;
+        for (exact, estimate) in self.scores.chunks_exact(n).zip(self.selected_scores.chunks_exact(n)) {
+            let drawn = || exact.iter().zip(estimate).filter(|(_, e)| **e > UNDRAWN);
+            self.drawn.push((lse(drawn().map(|(x, _)| *x)), lse(drawn().map(|(_, e)| *e))));
+        }
     }
 
     /// Weight of what was scored but not selected: all minus selected. The difference is good to rounding of the whole, which is
@@ -318,13 +340,14 @@ impl HeadDecode {
     /// Adds what was not read, for one head; returns the estimated share of what was: of all that is known, scores and tail. Without a
     /// tail to lend its mean value, what was scored and dropped counts in the share only.
     fn add_rest(&mut self, h: usize) -> f32 {
+        let read = self.read_lse(h);
         let total = &mut self.partials[0];
-        let read = total.lse(h);
         let (max, sum) = self.dropped.get(h).copied().unwrap_or((f32::NEG_INFINITY, 0.0));
         let rest = if self.proposal.has_rest { self.proposal.rest_lse[h] } else { f32::NEG_INFINITY };
         if rest == f32::NEG_INFINITY {
             // Sinks or window may be empty beside candidates that were all dropped: then nothing was read.
-            return if read == f32::NEG_INFINITY { 0.0 } else { 1.0 / (1.0 + (max - read).exp() * sum) };
+            let drawn = if read == f32::NEG_INFINITY { 0.0 } else { (read - total.lse(h)).exp() };
+            return if drawn == 0.0 { 0.0 } else { drawn / (1.0 + (max - read).exp() * sum) };
         }
         let d = self.head_dim;
         let value = &self.proposal.rest_value[h * d..(h + 1) * d];
@@ -335,11 +358,18 @@ impl HeadDecode {
         (read - total.lse(h)).exp()
     }
 
-    /// Share of one head's true attention mass in the merged parts.
+    /// log-sum-exp of what was read, for one head: of the merged parts, less what drawn positions stand for beside themselves.
+    fn read_lse(&self, h: usize) -> f32 {
+        let total = self.partials[0].lse(h);
+        let Some(&(exact, estimate)) = self.drawn.get(h) else { return total };
+        total + (1.0 - (estimate - total).exp() + (exact - total).exp()).max(f32::MIN_POSITIVE).ln()
+    }
+
+    /// Share of one head's true attention mass that was read.
     fn measure_mass(&self, kernels: &Kernels, kv: &HeadKv, len: usize, h: usize, scratch: &mut [f32]) -> f32 {
         let d = self.head_dim;
         let all = dense_lse(kernels, kv, &self.scaled[h * d..(h + 1) * d], len, scratch);
-        (self.partials[0].lse(h) - all).exp().min(1.0)
+        (self.read_lse(h) - all).exp().min(1.0)
     }
 
     fn count(&self, layout: Layout, counters: &mut SelectionCounters) {
@@ -403,6 +433,12 @@ impl AttendScratch {
 fn overlap(mine: &Range<usize>, offset: usize, range: Range<usize>) -> Range<usize> {
     let clamp = |x: usize| x.clamp(offset, offset + range.len()) - offset + range.start;
     clamp(mine.start)..clamp(mine.end)
+}
+
+/// log of the sum of e^score; -infinity for none.
+fn lse(scores: impl Iterator<Item = f32> + Clone) -> f32 {
+    let max = scores.clone().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY { max } else { max + scores.map(|s| (s - max).exp()).sum::<f32>().ln() }
 }
 
 /// log-sum-exp over all keys, for one head.

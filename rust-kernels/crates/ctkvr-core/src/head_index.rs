@@ -227,7 +227,7 @@ impl HeadIndex {
         head.propose(self.kernels, query, self.group, layout, selector, false);
         // SAFETY: the only part, on one thread.
         unsafe { head.score(self.kernels, &self.kv, Part::WHOLE) };
-        head.select(self.kernels, 1);
+        head.select(self.kernels, 1, selector);
         Ok(head)
     }
 

@@ -12,8 +12,10 @@ mod error;
 mod given_candidates;
 mod head_index;
 mod kernels;
+mod key_clusters;
 mod key_overlap;
 mod kv;
+mod magicpig;
 mod options;
 mod panels;
 mod partial;
@@ -30,8 +32,11 @@ mod selector;
 mod sequence;
 mod slab;
 mod snapkv;
+mod spherical_k_means;
 mod stage_clock;
 mod team;
+#[cfg(test)]
+mod test_rows;
 mod top_k;
 mod volatility;
 

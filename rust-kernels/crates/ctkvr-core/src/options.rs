@@ -2,6 +2,8 @@
 //! arrive resolved and are only checked.
 
 use crate::error::{Error, Result};
+use crate::magicpig::{MAGICPIG_DENSE_EVERY, MAX_HASH_BITS, MAX_HASH_TABLES};
+use crate::quest::QUEST_DENSE_LAYERS;
 
 /// How decode chooses keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,10 @@ pub enum SelectorKind {
     SnapKv,
     /// Pages whose keys' ranges promise most (arXiv 2406.10774).
     Quest,
+    /// A sample of the keys by locality-sensitive hashing, each weighted by how likely it was to be drawn (arXiv 2410.16179).
+    MagicPig,
+    /// The clusters of keys whose centres score best, the next ones estimated by their centres (arXiv 2505.02922).
+    KeyClusters,
     /// Centroid then token indexing (arXiv 2512.15550) with tail compensation.
     Ctkvr,
 }
@@ -46,6 +52,11 @@ pub struct SelectorOptions {
     pub dense_below: usize,
     /// Whether each decode step audits one (layer, KV head), in turn.
     pub mass_sampling: bool,
+    /// Hash functions joined in one table of [`SelectorKind::MagicPig`], and its tables.
+    pub hash_bits: usize,
+    pub hash_tables: usize,
+    /// Whether the layers that a selector's authors leave dense are: [`SelectorOptions::is_dense_layer`].
+    pub dense_layers: bool,
 }
 
 impl SelectorOptions {
@@ -67,6 +78,9 @@ impl SelectorOptions {
             repair_share: 0.0,
             dense_below: 0,
             mass_sampling: false,
+            hash_bits: 10,
+            hash_tables: 150,
+            dense_layers: true,
         }
     }
 
@@ -78,7 +92,7 @@ impl SelectorOptions {
 
     /// Whether an index built with these settings serves `other`: what is chosen at decode may differ.
     pub fn same_build(&self, other: &Self) -> bool {
-        let chosen_late = matches!(self.kind, SelectorKind::Ctkvr | SelectorKind::ExactTopK);
+        let chosen_late = self.kind != SelectorKind::SnapKv;
         let build = |o: &Self| Self {
             repair_share: 0.0,
             max_selected: if chosen_late { 0 } else { o.max_selected },
@@ -88,6 +102,16 @@ impl SelectorOptions {
             ..o.clone()
         };
         build(self) == build(other)
+    }
+
+    /// Whether every key of this layer is read, because the selector's authors found that it must be.
+    pub(crate) fn is_dense_layer(&self, layer: usize) -> bool {
+        self.dense_layers
+            && match self.kind {
+                SelectorKind::Quest => layer < QUEST_DENSE_LAYERS,
+                SelectorKind::MagicPig => layer.is_multiple_of(MAGICPIG_DENSE_EVERY),
+                _ => false,
+            }
     }
 
     /// Refuses values no selector can work with.
@@ -101,6 +125,13 @@ impl SelectorOptions {
         ] {
             if value == 0 {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });
+            }
+        }
+        for (option, value, most) in
+            [("hashBits", self.hash_bits, MAX_HASH_BITS), ("hashTables", self.hash_tables, MAX_HASH_TABLES)]
+        {
+            if !(1..=most).contains(&value) {
+                return Err(Error::InvalidOption { option, expected: format!("from 1 to {most}"), actual: value.to_string() });
             }
         }
         for (option, share) in [("exactShare", self.exact_share), ("repairShare", self.repair_share)] {

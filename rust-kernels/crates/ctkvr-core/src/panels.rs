@@ -15,6 +15,18 @@ pub(crate) fn widen_rows(kernels: &Kernels, rows: &Rows, first: usize, count: us
     }
 }
 
+/// Mean of the rows, f32 `[head_dim]`.
+pub(crate) fn mean_row(kernels: &Kernels, rows: &Rows) -> Vec<f32> {
+    let (d, len) = (rows.head_dim(), rows.len());
+    let mut sum = vec![0f64; d];
+    let mut row = vec![0.0; d];
+    for i in 0..len {
+        widen_rows(kernels, rows, i, 1, &mut row);
+        sum.iter_mut().zip(&row).for_each(|(s, x)| *s += f64::from(*x));
+    }
+    sum.iter().map(|s| (s / len.max(1) as f64) as f32).collect()
+}
+
 /// Transposes `rows` `[count, d]` into `panel` `[d, BLOCK]`; columns from `count` on become 0.
 pub(crate) fn transpose(rows: &[f32], count: usize, d: usize, panel: &mut [f32]) {
     const TILE: usize = 16;

@@ -9,6 +9,8 @@ use crate::block_builder::BlockInput;
 use crate::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::error::Result;
 use crate::kernels::Kernels;
+use crate::key_clusters::ClusterScratch;
+use crate::magicpig::SampleScratch;
 use crate::options::SelectorOptions;
 use crate::quest::QuestScratch;
 use crate::sequence::HeadState;
@@ -32,6 +34,8 @@ pub(crate) struct Proposal {
     pub(crate) candidates: Candidates,
     /// Ascending, for [`Candidates::Listed`].
     pub(crate) positions: Vec<u32>,
+    /// Whether every candidate is read: the selector has kept to its own budget.
+    pub(crate) reads_all: bool,
     pub(crate) num_probed: usize,
     /// Bytes of index read.
     pub(crate) bytes_read: usize,
@@ -48,6 +52,8 @@ pub(crate) struct Proposal {
     probes: Vec<(f32, u32)>,
     scratch: ProbeScratch,
     pub(crate) quest: QuestScratch,
+    pub(crate) sample: SampleScratch,
+    pub(crate) clusters: ClusterScratch,
 }
 
 /// One KV head's query group at one decode step.
@@ -56,13 +62,23 @@ pub(crate) struct Query<'a> {
     pub(crate) query: &'a [f32],
     /// The same times 1/sqrt(head_dim).
     pub(crate) scaled: &'a [f32],
+    /// Positions to be read beside sinks and window; 0 = all.
+    pub(crate) max_selected: usize,
     pub(crate) kernels: &'static Kernels,
 }
+
+/// Score of a position that counts for another head of the group only: its weight is 0, and it stays a number where nothing was drawn.
+pub(crate) const UNDRAWN: f32 = -1e30;
 
 /// A selector of one (layer, KV head).
 pub(crate) trait HeadSelector: Send + Sync {
     /// Chooses what to score. `out` keeps its memory between calls.
     fn propose(&self, query: &Query, out: &mut Proposal);
+    /// For a choice drawn at random: turns the exact scores of [`Proposal::positions`], f32 `[group, n]`, into those of an estimate of
+    /// the whole region, [`UNDRAWN`] where a head did not draw the position. False: the scores stand.
+    fn reweigh(&self, _query: &Query, _proposal: &Proposal, _scores: &mut [f32]) -> bool {
+        false
+    }
     /// How much its choice will miss, to compare heads by; 0 for one that does not choose.
     fn volatility(&self) -> f32 {
         0.0

@@ -148,6 +148,7 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         max_selected: 32,
         tail: true,
         dense_below: 0,
+        dense_layers: false,
         ..SelectorOptions::full()
     }
 }
@@ -557,4 +558,180 @@ fn old_blocks_are_dropped() {
     assert!(attention.indexed_range(cut).expect("a range").1 > 1600);
     attention.truncate(id, 700).expect("truncated");
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
+}
+
+const RIVALS: [SelectorKind; 4] = [SelectorKind::SnapKv, SelectorKind::Quest, SelectorKind::MagicPig, SelectorKind::KeyClusters];
+
+/// Hashes of one bit in many tables: every key that is not opposite to the query is drawn, with a probability of nearly 1.
+fn drawing_all(selector: SelectorOptions) -> SelectorOptions {
+    SelectorOptions { hash_bits: 1, hash_tables: 300, ..selector }
+}
+
+/// With no limit, each rival reads the whole region: regions of one key, less and more than a page or cluster, and many of them.
+#[test]
+fn rivals_that_read_everything_equal_dense() {
+    let text = Text::new(11, 600);
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        for kind in RIVALS {
+            for len in [4 + 32 + 1, 4 + 32 + 15, 4 + 32 + 17, 590] {
+                let selector = drawing_all(SelectorOptions { max_selected: 0, ..options(kind) });
+                let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
+                let id = prefilled(&attention, 2, &text, &[len], selector);
+                attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+                assert_eq!(attention.indexed_range(id), Ok((4, len - 32)));
+                for position in len..len + 2 {
+                    let rows = [(id, &text, position..position + 1, Phase::Decode)];
+                    let (out, counters) = step(&attention, 2, &rows, true).expect("decode");
+                    let c = counters[0].expect("decode counts");
+                    let what = format!("{} {kind:?} of {len}", kernels.name);
+                    if kind == SelectorKind::MagicPig {
+                        // Centred, two keys are opposite to each other and one of them may be to the query.
+                        assert!(c.selected * 20 >= c.heads * (len as u64 - 36) * 19 || len < 60, "{what}: {}", c.selected);
+                        continue;
+                    }
+                    assert_dense(&out, 0, &text, position, &what);
+                    assert_eq!((c.candidates, c.selected), ((len as u64 - 36) * c.heads, (len as u64 - 36) * c.heads), "{what}");
+                    assert!(c.measured_mass / (c.heads as f64 * 3.0) > 0.9999, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// A sample of nearly everything gives nearly the dense result. Each weight is e^-ln(w + 1e-4) of the true one with w within 1e-4 of 1 for
+/// keys at 160 degrees to the query or less ((1 - 160/180)^..: 300 tables, (8/9)^299 * 34 = 2e-14); those beyond have the least weights.
+/// So weights are off by 1e-4 each, values are at most 2, and the normalisation doubles it.
+#[test]
+fn a_sample_of_everything_is_nearly_dense() {
+    let text = Text::new(12, 600);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let id = prefilled(&attention, 2, &text, &[590], drawing_all(options(SelectorKind::MagicPig)));
+    attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+    let (out, counters) = step(&attention, 2, &[(id, &text, 590..591, Phase::Decode)], true).expect("decode");
+    for (layer, out) in out.iter().enumerate() {
+        for (i, (a, b)) in out.iter().zip(dense(&text, layer, 590)).enumerate() {
+            assert!((f64::from(*a) - b).abs() <= BUDGET + 2.0 * 2.0 * 1e-4, "layer {layer} value {i}: {a} for {b}");
+        }
+    }
+    let c = counters[0].expect("decode counts");
+    let (mass, estimate) = (c.measured_mass / (c.heads as f64 * 3.0), c.estimated_mass / (c.heads as f64 * 3.0));
+    assert!(mass > 0.999 && (mass - estimate).abs() < 1e-3, "mass {mass}, estimated {estimate}");
+}
+
+#[test]
+fn rivals_keep_their_budget_and_count_what_they_read() {
+    let text = Text::new(13, 1100);
+    let region = 1024 - 32 - 4u64;
+    let row = 2 * SHAPE.head_dim as u64;
+    for kernels in Kernels::available() {
+        if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
+            continue;
+        }
+        let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
+        let decoded = |selector: SelectorOptions| {
+            let id = prefilled(&attention, 2, &text, &[512, 512], selector);
+            let empty = attention.memory(id).expect("open").index_bytes;
+            let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
+            assert_eq!(report.indexed_tokens as u64, region);
+            let (_, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
+            (counters[0].expect("decode counts"), report.index_bytes - empty)
+        };
+        let (streaming, none) = decoded(options(SelectorKind::Streaming));
+        assert_eq!(none, 0);
+        for kind in RIVALS {
+            let (c, index_bytes) = decoded(SelectorOptions { hash_bits: 6, hash_tables: 40, ..options(kind) });
+            let what = format!("{} {kind:?}: {c:?}", kernels.name);
+            assert!(index_bytes > 0, "{what}");
+            assert_eq!(c.candidates, c.selected, "{what}");
+            assert!(c.selected > 0 && (kind == SelectorKind::MagicPig || c.selected <= 32 * c.heads), "{what}");
+            assert_eq!(c.keys_read, streaming.keys_read + c.candidates, "{what}");
+            assert_eq!(c.values_read, streaming.values_read + c.selected, "{what}");
+            // What is read of the index, at least: positions, summaries of every page, the chosen buckets, every cluster's mean key.
+            let least = match kind {
+                SelectorKind::SnapKv => c.selected * 4,
+                SelectorKind::Quest => c.heads * region.div_ceil(16) * 2 * row,
+                SelectorKind::MagicPig => c.candidates * 4 * 2,
+                _ => c.heads * 8 * row + c.selected * 4,
+            };
+            let index_read = c.bytes_read - (c.keys_read + c.values_read) * row;
+            assert!(index_read >= least, "{what}: {index_read} of {least}");
+            if kind == SelectorKind::Quest || kind == SelectorKind::SnapKv {
+                assert_eq!(index_read, least, "{what}");
+            }
+            assert!(c.measured_mass >= streaming.measured_mass, "{what}");
+            let (mass, estimate) = (c.measured_mass / (c.heads as f64 * 3.0), c.estimated_mass / (c.heads as f64 * 3.0));
+            match kind {
+                // An estimate of everything: off by its sample's variance.
+                SelectorKind::MagicPig => assert!((estimate - mass).abs() < 0.1, "{what}"),
+                // Of what it knows of: the clusters that are neither read nor estimated are not counted.
+                SelectorKind::KeyClusters => assert!(estimate < 1.0 && estimate > mass - 0.1, "{what}"),
+                _ => assert!((estimate - 1.0).abs() < 1e-9, "{what}"),
+            }
+        }
+        // Layers that the authors leave dense: both of Quest's, the first of MagicPIG's.
+        let per_layer = SHAPE.num_kv_heads as u64 * region;
+        let (quest, none) = decoded(SelectorOptions { dense_layers: true, ..options(SelectorKind::Quest) });
+        assert_eq!((quest.selected, none), (2 * per_layer, 0));
+        let sparse = SelectorOptions { hash_bits: 6, hash_tables: 40, ..options(SelectorKind::MagicPig) };
+        let (pig, _) = decoded(SelectorOptions { dense_layers: true, ..sparse });
+        assert!(pig.selected > per_layer && pig.selected < 2 * per_layer, "{pig:?}");
+    }
+}
+
+/// What is built stays with forks, goes with what is truncated, and is made anew for another selector.
+#[test]
+fn rivals_fork_truncate_and_give_way() {
+    let (a, b) = (Text::new(14, 500), Text::new(15, 500));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let go = AtomicBool::new(false);
+    for kind in RIVALS {
+        // More queries are held than SnapKV looks at: what a rollback overwrites is not missed.
+        let selector = SelectorOptions { hash_bits: 4, hash_tables: 30, num_centroids: 150, append_size: 256, ..options(kind) };
+        let decode = |id: SequenceId, text: &Text, position: usize| {
+            let (out, counters) = step(&attention, 2, &[(id, text, position..position + 1, Phase::Decode)], false).expect("decode");
+            attention.truncate(id, position).expect("truncated");
+            (out, counters[0].expect("decode counts"))
+        };
+        let id = prefilled(&attention, 2, &a, &[300], selector.clone());
+        attention.build_index(id, 2, &go).expect("built");
+        let before = decode(id, &a, 300);
+        let fork = attention.fork_sequence(id).expect("forked");
+        assert_eq!(decode(fork, &a, 300), before, "{kind:?}: a fork reads the same");
+        step(&attention, 2, &[(fork, &b, 300..400, Phase::Prefill)], false).expect("the fork goes its own way");
+        attention.build_index(fork, 2, &go).expect("built");
+        assert_eq!(attention.indexed_range(fork), Ok((4, 368)));
+        assert_eq!(decode(id, &a, 300), before, "{kind:?}: the original after the fork built anew");
+        step(&attention, 2, &[(id, &b, 300..350, Phase::Prefill)], false).expect("a turn that will be undone");
+        attention.truncate(id, 300).expect("truncated");
+        assert_eq!(decode(id, &a, 300), before, "{kind:?}: after a rollback");
+        // What is chosen at decode may change; what was chosen at the build may not.
+        let wider = SelectorOptions { max_selected: 64, ..selector.clone() };
+        attention.set_selector(id, wider.clone()).expect("set");
+        let built = attention.indexed_range(id).expect("open").1 > 0;
+        assert_eq!(built, kind != SelectorKind::SnapKv, "{kind:?}");
+        attention.build_index(id, 2, &go).expect("built");
+        let fresh = prefilled(&attention, 2, &a, &[300], wider);
+        attention.build_index(fresh, 2, &go).expect("built");
+        assert_eq!(decode(id, &a, 300), decode(fresh, &a, 300), "{kind:?}: another budget");
+        attention.set_selector(id, SelectorOptions { kind: SelectorKind::Streaming, ..selector.clone() }).expect("set");
+        assert_eq!(attention.indexed_range(id), Ok((0, 0)), "{kind:?}");
+        attention.set_selector(id, selector).expect("set");
+        attention.build_index(id, 2, &go).expect("built");
+        assert_eq!(decode(id, &a, 300), before, "{kind:?}: back again");
+        attention.truncate(id, 200).expect("truncated");
+        assert_eq!(attention.indexed_range(id), Ok((0, 0)), "{kind:?}: the index covered what is gone");
+        assert_eq!(attention.build_index(id, 1, &AtomicBool::new(true)).err(), Some(Error::Cancelled), "{kind:?}");
+    }
+}
+
+#[test]
+fn hash_settings_are_refused_with_their_bounds() {
+    let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
+    let refused = |selector: SelectorOptions| attention.create_sequence(10, selector).err().map(|e| e.to_string());
+    let pig = options(SelectorKind::MagicPig);
+    assert_eq!(refused(SelectorOptions { hash_bits: 16, ..pig.clone() }), Some("hashBits must be from 1 to 15, got 16".to_owned()));
+    assert_eq!(refused(SelectorOptions { hash_tables: 0, ..pig }), Some("hashTables must be from 1 to 1500, got 0".to_owned()));
 }

@@ -24,6 +24,9 @@ pub struct JsSelectorOptions {
     pub repair_share: f64,
     pub dense_below: u32,
     pub mass_sampling: bool,
+    pub hash_bits: u32,
+    pub hash_tables: u32,
+    pub dense_layers: bool,
 }
 
 impl TryFrom<JsSelectorOptions> for SelectorOptions {
@@ -36,8 +39,13 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             "streaming" => SelectorKind::Streaming,
             "snapkv" => SelectorKind::SnapKv,
             "quest" => SelectorKind::Quest,
+            "magicpig" => SelectorKind::MagicPig,
+            "keyClusters" => SelectorKind::KeyClusters,
             "ctkvr" => SelectorKind::Ctkvr,
-            other => return Err(invalid_option("selector", "full, exactTopK, streaming, snapkv, quest or ctkvr", other)),
+            other => {
+                let expected = "full, exactTopK, streaming, snapkv, quest, magicpig, keyClusters or ctkvr";
+                return Err(invalid_option("selector", expected, other));
+            }
         };
         Ok(Self {
             kind,
@@ -55,6 +63,9 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             repair_share: options.repair_share,
             dense_below: options.dense_below as usize,
             mass_sampling: options.mass_sampling,
+            hash_bits: options.hash_bits as usize,
+            hash_tables: options.hash_tables as usize,
+            dense_layers: options.dense_layers,
         })
     }
 }
