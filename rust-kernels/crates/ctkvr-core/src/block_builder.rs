@@ -200,14 +200,11 @@ impl<'a> Pass<'a> {
         let rows = queries.len() / self.d;
         let count = rows / self.group;
         let num_lists = CentroidBlock::num_lists_of(count, per_list);
-        let mut next = num_lists;
         self.places.clear();
         self.places.resize(count, usize::MAX);
         (0..num_lists).for_each(|l| self.places[CentroidBlock::middle(l, per_list, count)] = l);
-        for place in self.places.iter_mut().filter(|p| **p == usize::MAX) {
-            *place = next;
-            next += 1;
-        }
+        let others = self.places.iter_mut().filter(|p| **p == usize::MAX);
+        others.zip(num_lists..).for_each(|(place, next)| *place = next);
         self.queries.resize(queries.len(), 0.0);
         let row_len = self.group * self.d;
         for (query, place) in queries.chunks_exact(row_len).zip(&self.places) {
