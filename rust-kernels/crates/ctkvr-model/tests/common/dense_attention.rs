@@ -150,6 +150,14 @@ impl AttentionBackend for DenseAttention {
         self.with(sequence, |_| (0, 0))
     }
 
+    fn num_recent_queries(&self, _: SequenceId) -> ctkvr_core::Result<usize> {
+        Ok(0)
+    }
+
+    fn grow_index(&self, _: SequenceId, _: usize, _: &AtomicBool) -> ctkvr_core::Result<()> {
+        Ok(())
+    }
+
     fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory> {
         self.with(sequence, |sequence| SequenceMemory { kv_bytes: sequence.len, index_bytes: 0 })
     }
