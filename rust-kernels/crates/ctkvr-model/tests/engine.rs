@@ -218,6 +218,12 @@ fn cancelling_stops_between_layers() {
         fn indexed_range(&self, sequence: SequenceId) -> ctkvr_core::Result<(usize, usize)> {
             self.inner.indexed_range(sequence)
         }
+        fn num_recent_queries(&self, sequence: ctkvr_core::SequenceId) -> ctkvr_core::Result<usize> {
+            self.inner.num_recent_queries(sequence)
+        }
+        fn grow_index(&self, sequence: ctkvr_core::SequenceId, num_threads: usize, cancel: &AtomicBool) -> ctkvr_core::Result<()> {
+            self.inner.grow_index(sequence, num_threads, cancel)
+        }
         fn memory(&self, sequence: SequenceId) -> ctkvr_core::Result<ctkvr_core::SequenceMemory> {
             self.inner.memory(sequence)
         }
