@@ -16,8 +16,9 @@ describe('estimateMemory', () => {
     expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 512 * 7 * 64 * 2 });
     const ctkvr = estimateMemory({ info, contextLength: 16_000, selector });
     expect(ctkvr.kvBytes).toBe(full.kvBytes);
-    // lists of 1024 gaps alone, per layer, KV head and centroid
-    expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 512 * 1024);
+    // lists of 1024 gaps alone, per layer, KV head and list, twice as many as at first
+    const numLists = 512 / selector.centroidsPerList;
+    expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1024);
   });
 
   it('counts what each of the rivals keeps', () => {
@@ -42,7 +43,7 @@ describe('estimateMemory', () => {
     expect(recentBytes).toBe(24 * 2 * 512 * 7 * 64 * 2);
     const unbounded = resolveSelectorOptions({ preset: 'exact' });
     const { indexBytes } = estimateMemory({ info, contextLength: 1000, selector: unbounded });
-    expect(indexBytes).toBeLessThan(24 * 2 * 8 * (1000 * 2 + 7 * 64 * 6));
+    expect(indexBytes).toBeLessThan(24 * 2 * 8 * 2 * (1000 * 2 + 7 * 64 * 6));
   });
 });
 

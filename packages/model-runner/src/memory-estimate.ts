@@ -17,6 +17,9 @@ export interface MemoryEstimate {
   readonly indexBytes: number;
 }
 
+/** While tokens are generated, an index holds up to so many times the centroids it began with (ctkvr-core, centroid_index.rs). */
+const MAX_GROWTH = 2;
+
 export interface MemoryEstimateInput {
   readonly info: AttentionSizes;
   /** Tokens of the full context. */
@@ -38,13 +41,15 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const region = indexedRegion(contextLength, selector);
   const numKeys = region.end - region.start;
   if (selector.selector !== 'ctkvr') return recentBytes + numHeads * rivalHeadBytes(info, numKeys, selector);
+  const numCentroids = Math.min(selector.numCentroids, contextLength);
+  const numLists = Math.ceil(numCentroids / selector.centroidsPerList);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
   const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
-  // Per query head: the centroid, its tail's key and value (8 bits a number), and five f32 of scales, thresholds and log-sum-exp.
-  const queryHeadBytes = 3 * info.headDim + 5 * 4;
-  const pooledBytes = info.headDim + 4;
-  const perCentroid = listBytes + groupSize * queryHeadBytes + pooledBytes;
-  return recentBytes + numHeads * Math.min(selector.numCentroids, contextLength) * perCentroid;
+  // Per query head: the tail's key and value, 8 bits a number, their scales and the log-sum-exp, f32.
+  const tailBytes = groupSize * (2 * info.headDim + 3 * 4);
+  // The heads of a centroid and their pooled vector.
+  const vectorBytes = (groupSize + 1) * (info.headDim + 4);
+  return recentBytes + numHeads * MAX_GROWTH * (numLists * (listBytes + tailBytes) + numCentroids * vectorBytes);
 }
 
 /** One KV head's index of a selector other than ctkvr; dense layers, which have none, are counted too. */
