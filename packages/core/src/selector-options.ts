@@ -34,7 +34,7 @@ export interface SelectorOptions {
   readonly recentWindow: number;
   /** Centroids per KV head: the last queries of the prefill. Default 512. */
   readonly numCentroids: number;
-  /** Neighbouring centroids that share one posting list and one tail. Default 1. */
+  /** Neighbouring centroids that share one posting list and one tail: half the index for little error. Default 2. */
   readonly centroidsPerList: number;
   /** Generated tokens after which a head's index grows by their queries, and over their keys. Default 256. */
   readonly appendSize: number;
@@ -87,7 +87,7 @@ const balanced: SelectorOptions = {
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 512,
-  centroidsPerList: 1,
+  centroidsPerList: 2,
   appendSize: 256,
   listLength: 0,
   numProbes: 4,
@@ -111,6 +111,7 @@ const presets: Record<PresetName, SelectorOptions> = {
   paper: {
     ...balanced,
     numCentroids: 256,
+    centroidsPerList: 1,
     listLength: 1024,
     numProbes: 1,
     maxSelected: 1024,
@@ -121,6 +122,7 @@ const presets: Record<PresetName, SelectorOptions> = {
   exact: {
     ...balanced,
     numCentroids: 8,
+    centroidsPerList: 1,
     listLength: UNBOUNDED,
     numProbes: 8,
     maxSelected: 0,
