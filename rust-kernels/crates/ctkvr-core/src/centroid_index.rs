@@ -58,7 +58,35 @@ impl CentroidIndex {
         let mut meter = VolatilityMeter::new(kernels, meter.always, num_first, meter.num_probes, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
         let (volatility, similarity_floor) = (meter.volatility(), meter.similarity_floor());
-        Ok(Self { blocks: vec![Arc::new(block)], active_from: 0, num_first, known_from: 0, volatility, similarity_floor })
+        Ok(Self {
+            blocks: vec![Arc::new(block)],
+            active_from: 0,
+            num_first,
+            known_from: 0,
+            volatility,
+            similarity_floor,
+        })
+    }
+
+    /// An index of blocks that were stored, oldest first, at least one; see the fields.
+    pub(crate) fn from_blocks(
+        blocks: Vec<Arc<CentroidBlock>>,
+        (num_first, known_from): (usize, usize),
+        (volatility, similarity_floor): (f32, f32),
+    ) -> Self {
+        let mut index = Self { blocks, active_from: 0, num_first, known_from, volatility, similarity_floor };
+        index.active_from = index.newest_within(index.blocks.len(), ACTIVE_HALVES);
+        index
+    }
+
+    /// All blocks held, oldest first, also those that only a cut brings back.
+    pub(crate) fn blocks(&self) -> &[Arc<CentroidBlock>] {
+        &self.blocks
+    }
+
+    /// Centroids of the first block, and the number of tokens that a cut must leave.
+    pub(crate) fn bounds(&self) -> (usize, usize) {
+        (self.num_first, self.known_from)
     }
 
     /// This index with one more block, and without the oldest ones where they would be too many.
@@ -87,7 +115,7 @@ impl CentroidIndex {
     }
 
     /// The blocks that probes look at, oldest first.
-    fn active(&self) -> &[Arc<CentroidBlock>] {
+    pub(crate) fn active(&self) -> &[Arc<CentroidBlock>] {
         &self.blocks[self.active_from..]
     }
 

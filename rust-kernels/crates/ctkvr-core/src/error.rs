@@ -21,6 +21,9 @@ pub enum Error {
     /// No sequence of this id.
     #[error("no sequence has the id {0}")]
     UnknownSequence(u64),
+    /// An index image that is damaged, of another kind, or written by a newer version.
+    #[error("index image: {field} must be {expected}, got {actual}. Write the image anew")]
+    BadIndexImage { field: &'static str, expected: String, actual: String },
     /// Cancelled between two work items.
     #[error("cancelled")]
     Cancelled,

@@ -1,18 +1,27 @@
 //! One KV head on plain arrays, without a model: the index, its stages one by one, and the whole decode attention. For users whose
 //! keys and queries come from another runtime, and for tests of each stage.
 
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod growth;
+pub(crate) mod kept_queries;
+
+pub use growth::AppendInput;
+use kept_queries::KeptQueries;
+
 use crate::backend::SelectionCounters;
-use crate::block_builder::BlockInput;
-use crate::centroid_block::CentroidBlock;
-use crate::centroid_index::{CentroidIndex, MeterInput, ProbeScratch};
+use crate::centroid_index::ProbeScratch;
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::error::{Error, Result};
+use crate::index_image::{IndexImage, decode_image, encode_image};
 use crate::kernels::Kernels;
 use crate::kv::HeadKv;
-use crate::options::SelectorOptions;
+use crate::options::{CentroidChoice, SelectorOptions};
 use crate::selector::{Ctkvr, HeadSelector};
+use crate::spread_queries::spread_queries;
 
 /// Plain arrays of one KV head.
 pub struct HeadInput<'a> {
@@ -20,7 +29,8 @@ pub struct HeadInput<'a> {
     pub keys: &'a [f32],
     /// f32 `[num_tokens, head_dim]`; stored as f16.
     pub values: &'a [f32],
-    /// f32 `[num_centroids, group, head_dim]`, after rotary embedding, oldest first.
+    /// f32 `[any, group, head_dim]`, after rotary embedding, oldest first; at most `options.num_centroids` become centroids, see
+    /// `options.centroids`.
     pub queries: &'a [f32],
     pub head_dim: usize,
     pub group: usize,
@@ -40,6 +50,24 @@ pub struct HeadAttention {
     pub counters: SelectionCounters,
 }
 
+/// What [`HeadIndex::load`] needs besides the image: the keys and values that the index is of, as `HeadInput` has them.
+pub struct ImageInput<'a> {
+    pub image: &'a [u8],
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
+    pub isa: &'a str,
+}
+
+/// A block that probes look at; see `centroid_block.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Where its lists and tails end.
+    pub end: usize,
+    /// Tokens stored when it was made.
+    pub made_at: usize,
+    pub num_centroids: usize,
+}
+
 /// One KV head with its index.
 pub struct HeadIndex {
     kernels: &'static Kernels,
@@ -48,10 +76,11 @@ pub struct HeadIndex {
     head_dim: usize,
     group: usize,
     options: SelectorOptions,
-    /// Indexed positions; when there are none, everything is attended.
-    region: std::ops::Range<usize>,
-    ctkvr: Ctkvr,
-    queries: Vec<f32>,
+    /// `None` when a cut went back further than is known.
+    ctkvr: Option<Arc<Ctkvr>>,
+    /// Tokens stored at the first build and at the end of each turn since, ascending; empty without an index.
+    built_at: Vec<usize>,
+    kept: Arc<KeptQueries>,
 }
 
 impl HeadIndex {
@@ -63,107 +92,189 @@ impl HeadIndex {
         if group == 0 {
             return Err(Error::InvalidOption { option: "groupSize", expected: "at least 1".into(), actual: "0".into() });
         }
-        let num_tokens = input.keys.len() / d;
-        let num_centroids = input.queries.len() / (group * d);
-        check_len("keys", input.keys.len(), num_tokens * d)?;
-        check_len("values", input.values.len(), num_tokens * d)?;
-        check_len("queries", input.queries.len(), num_centroids.max(1) * group * d)?;
-        for (what, data) in [("keys", input.keys), ("values", input.values), ("queries", input.queries)] {
-            check_finite(what, data)?;
-        }
-        let mut kv = HeadKv::new(d);
-        kv.reserve(0, num_tokens)?;
-        for position in 0..num_tokens {
-            // SAFETY: reserved above; nobody else has the pages.
-            unsafe {
-                let (key, value) = kv.slot(position);
-                (kernels.narrow)(input.keys[position * d..].as_ptr(), d, key);
-                (kernels.narrow)(input.values[position * d..].as_ptr(), d, value);
+        let num_queries = input.queries.len() / (group * d);
+        check_len("queries", input.queries.len(), num_queries.max(1) * group * d)?;
+        check_finite("queries", input.queries)?;
+        let mut head = Self {
+            kernels,
+            kv: HeadKv::new(d),
+            num_tokens: 0,
+            head_dim: d,
+            group,
+            options: options.clone(),
+            ctkvr: None,
+            built_at: Vec::new(),
+            kept: Arc::new(KeptQueries::new(group * d)),
+        };
+        head.store_first(input.keys, input.values)?;
+        let queries = head.centroid_queries(input.queries);
+        head.ctkvr = Some(Arc::new(head.first_block(&queries, cancel)?));
+        head.built_at.push(head.num_tokens);
+        Ok(head)
+    }
+
+    /// The queries that become the first block's centroids.
+    fn centroid_queries<'a>(&self, queries: &'a [f32]) -> Cow<'a, [f32]> {
+        let (row_len, count) = (self.row_len(), self.options.num_centroids);
+        match self.options.centroids {
+            CentroidChoice::Last => queries[queries.len().saturating_sub(count.saturating_mul(row_len))..].into(),
+            CentroidChoice::Spread => {
+                let chosen = spread_queries(queries, self.group, self.head_dim, count);
+                chosen.into_iter().flat_map(|i| &queries[i * row_len..(i + 1) * row_len]).copied().collect()
             }
         }
-        let start = options.num_sink_tokens.min(num_tokens);
-        let region = start..num_tokens.saturating_sub(options.recent_window).max(start);
-        let build = BlockInput {
-            keys: kv.keys(region.start, region.len()),
-            values: kv.values(region.start, region.len()),
-            start: region.start,
-            made_at: num_tokens,
-            grown_at: num_tokens,
-            queries: input.queries,
-            group,
-            list_len: options.posting_list_len(region.len()),
-            per_list: options.centroids_per_list,
-            tail: options.tail,
+    }
+
+    /// Takes up an index that [`HeadIndex::save`] wrote, of these keys and values.
+    pub fn load(input: &ImageInput) -> Result<Self> {
+        let image = decode_image(input.image)?;
+        let kernels = Kernels::named(input.isa, image.head_dim)?;
+        check_len("keys", input.keys.len(), image.num_tokens * image.head_dim)?;
+        let mut head = Self {
+            kernels,
+            kv: HeadKv::new(image.head_dim),
+            num_tokens: 0,
+            head_dim: image.head_dim,
+            group: image.group,
+            ctkvr: image.index.map(|index| Arc::new(Ctkvr::new(index, &image.options))),
+            options: image.options,
+            built_at: image.built_at,
+            kept: Arc::new(image.kept),
         };
-        let always = [kv.keys(0, region.start), kv.keys(region.end, num_tokens - region.end)];
-        let index = CentroidIndex::build(kernels, &build, MeterInput { always, num_probes: options.num_probes }, cancel)?;
-        let ctkvr = Ctkvr::new(index, options);
-        let options = options.clone();
-        Ok(Self { kernels, kv, num_tokens, head_dim: d, group, options, region, ctkvr, queries: input.queries.to_vec() })
+        head.store_first(input.keys, input.values)?;
+        Ok(head)
+    }
+
+    /// The index and what it needs to go on as it would, without keys and values: see `index_image.rs`.
+    pub fn save(&self) -> Vec<u8> {
+        encode_image(&IndexImage {
+            num_tokens: self.num_tokens,
+            head_dim: self.head_dim,
+            group: self.group,
+            options: self.options.clone(),
+            index: self.ctkvr.as_ref().map(|ctkvr| ctkvr.index.clone()),
+            built_at: self.built_at.clone(),
+            kept: KeptQueries::clone(&self.kept),
+        })
+    }
+
+    /// Checks and stores the first tokens.
+    fn store_first(&mut self, keys: &[f32], values: &[f32]) -> Result<()> {
+        let num_tokens = keys.len() / self.head_dim;
+        check_len("keys", keys.len(), num_tokens * self.head_dim)?;
+        check_len("values", values.len(), keys.len())?;
+        check_finite("keys", keys)?;
+        check_finite("values", values)?;
+        self.kv.reserve(0, num_tokens)?;
+        self.store(0, keys, values);
+        self.num_tokens = num_tokens;
+        Ok(())
+    }
+
+    /// Writes rows to positions from `first` on, which were reserved.
+    fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) {
+        let d = self.head_dim;
+        for (i, (from_key, from_value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
+            // SAFETY: reserved by the caller; nobody else has the pages; a row holds d values.
+            unsafe {
+                let (key, value) = self.kv.slot(first + i);
+                (self.kernels.narrow)(from_key.as_ptr(), d, key);
+                (self.kernels.narrow)(from_value.as_ptr(), d, value);
+            }
+        }
+    }
+
+    /// Values of one token's queries.
+    fn row_len(&self) -> usize {
+        self.group * self.head_dim
+    }
+
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    pub fn options(&self) -> &SelectorOptions {
+        &self.options
     }
 
     pub fn num_tokens(&self) -> usize {
         self.num_tokens
     }
 
-    pub(crate) fn group(&self) -> usize {
-        self.group
-    }
-
-    pub(crate) fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
+    /// Centroids that probes look at.
     pub fn num_centroids(&self) -> usize {
-        self.queries.len() / (self.group * self.head_dim)
+        self.ctkvr.as_ref().map_or(0, |ctkvr| ctkvr.index.num_centroids())
+    }
+
+    /// Indexed positions; what lies outside is always attended. Empty without an index: then everything is.
+    pub fn region(&self) -> Range<usize> {
+        let start = self.options.num_sink_tokens.min(self.num_tokens);
+        self.ctkvr.as_ref().map_or(start..start, |ctkvr| ctkvr.index.start()..ctkvr.index.end())
+    }
+
+    /// The blocks that probes look at, oldest first: centroid ids count through them.
+    pub fn blocks(&self) -> Vec<BlockInfo> {
+        let info = |b: &Arc<crate::centroid_block::CentroidBlock>| BlockInfo {
+            end: b.end,
+            made_at: b.made_at,
+            num_centroids: b.num_centroids(),
+        };
+        self.ctkvr.as_ref().map_or(Vec::new(), |ctkvr| ctkvr.index.active().iter().map(info).collect())
     }
 
     /// How much decode queries will miss that the tail cannot stand for, as the build measured it: 0 to 1. See `volatility.rs`.
     pub fn volatility(&self) -> f32 {
-        self.ctkvr.index.volatility()
+        self.ctkvr.as_ref().map_or(0.0, |ctkvr| ctkvr.index.volatility())
     }
 
-    /// Bytes of the index, keys and values apart.
-    pub fn bytes(&self) -> usize {
-        self.ctkvr.bytes()
+    /// Nearest similarity below which a query is unlike what the build's queries found; -1 when the build could not tell.
+    pub fn similarity_floor(&self) -> f32 {
+        self.ctkvr.as_ref().map_or(-1.0, |ctkvr| ctkvr.index.similarity_floor())
     }
 
     /// Positions of centroid c's list, ascending.
     pub fn list(&self, c: usize) -> Result<Vec<u32>> {
-        self.check_centroid(c)?;
-        Ok(self.ctkvr.index.list(c))
+        Ok(self.ctkvr_of(c)?.index.list(c))
     }
 
-    /// Centroid c's tail at its own query: log-sum-exp `[group]`, mean value and key `[group, head_dim]`. Empty: -infinity, zeros.
+    /// Centroid c's tail: the log-sum-exp at query 0 along the mean key `[group]`, mean value and key `[group, head_dim]`. Empty:
+    /// -infinity, zeros.
     pub fn tail(&self, c: usize) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
-        self.check_centroid(c)?;
-        let (d, n) = (self.head_dim, self.group * self.head_dim);
-        let Some((mut lse, value, key)) = self.ctkvr.index.stored_tail(c) else {
-            return Ok((vec![f32::NEG_INFINITY; self.group], vec![0.0; n], vec![0.0; n]));
-        };
-        let per_list = self.options.centroids_per_list;
-        let middle = CentroidBlock::middle(c / per_list, per_list, self.num_centroids());
-        let query = self.scaled(&self.queries[middle * n..(middle + 1) * n]);
-        for (h, lse) in lse.iter_mut().enumerate() {
-            *lse += query[h * d..(h + 1) * d].iter().zip(&key[h * d..]).map(|(a, b)| a * b).sum::<f32>();
-        }
-        Ok((lse, value, key))
+        let n = self.row_len();
+        let stored = self.ctkvr_of(c)?.index.stored_tail(c);
+        Ok(stored.unwrap_or_else(|| (vec![f32::NEG_INFINITY; self.group], vec![0.0; n], vec![0.0; n])))
+    }
+
+    /// Centroid c's tail seen from a query (f32 `[group, head_dim]`): log-sum-exp `[group]` and mean value `[group, head_dim]`.
+    pub fn tail_at(&self, c: usize, query: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        self.check_query(query)?;
+        let (mut lse, mut value) = (vec![f32::NEG_INFINITY; self.group], vec![0.0; query.len()]);
+        self.ctkvr_of(c)?.index.tail(self.kernels, c, &self.scaled(query), &mut lse, &mut value);
+        Ok((lse, value))
     }
 
     /// The nearest centroids, best first, with their similarities. `query` f32 `[group, head_dim]`.
     pub fn probe(&self, query: &[f32]) -> Result<Vec<(f32, u32)>> {
         self.check_query(query)?;
         let mut out = Vec::new();
-        self.ctkvr.index.probe(self.kernels, query, self.options.num_probes, &mut ProbeScratch::default(), &mut out);
+        if let Some(ctkvr) = &self.ctkvr {
+            ctkvr.index.probe(self.kernels, query, self.options.num_probes, &mut ProbeScratch::default(), &mut out);
+        }
         Ok(out)
     }
 
-    /// Ascending union of the lists of `centroids`.
+    /// Ascending union of the lists of `centroids` and of the positions that came after the first one's block.
     pub fn candidates(&self, centroids: &[u32]) -> Result<Vec<u32>> {
-        centroids.iter().try_for_each(|&c| self.check_centroid(c as usize))?;
+        centroids.iter().try_for_each(|&c| self.ctkvr_of(c as usize).map(|_| ()))?;
         let probes: Vec<(f32, u32)> = centroids.iter().map(|&c| (0.0, c)).collect();
         let mut out = Vec::new();
-        self.ctkvr.index.union(self.kernels, &probes, &mut ProbeScratch::default(), &mut out);
+        if let Some(ctkvr) = &self.ctkvr {
+            ctkvr.index.union(self.kernels, &probes, &mut ProbeScratch::default(), &mut out);
+        }
         Ok(out)
     }
 
@@ -210,14 +321,16 @@ impl HeadIndex {
         if self.num_tokens == 0 {
             return Err(Error::InvalidOption { option: "keys", expected: "at least one token".into(), actual: "none".into() });
         }
+        let region = self.region();
         let layout = Layout {
             len: self.num_tokens,
-            start: self.region.start,
-            end: self.region.end,
+            start: region.start,
+            end: region.end,
             max_selected: self.options.max_selected,
             top_p: self.options.top_p,
         };
-        self.decode_with(query, layout, (!self.region.is_empty()).then_some(&self.ctkvr as &dyn HeadSelector))
+        let selector = self.ctkvr.as_deref().filter(|_| !region.is_empty()).map(|ctkvr| ctkvr as &dyn HeadSelector);
+        self.decode_with(query, layout, selector)
     }
 
     /// A decode step up to the selection, by another selector.
@@ -241,12 +354,11 @@ impl HeadIndex {
         check_finite("query", query)
     }
 
-    fn check_centroid(&self, c: usize) -> Result<()> {
-        if c < self.num_centroids() {
-            return Ok(());
-        }
+    /// The index, which has a centroid c.
+    fn ctkvr_of(&self, c: usize) -> Result<&Ctkvr> {
         let expected = format!("below {}", self.num_centroids());
-        Err(Error::InvalidOption { option: "centroid", expected, actual: c.to_string() })
+        let refused = Error::InvalidOption { option: "centroid", expected, actual: c.to_string() };
+        self.ctkvr.as_deref().filter(|ctkvr| c < ctkvr.index.num_centroids()).ok_or(refused)
     }
 }
 

@@ -26,6 +26,15 @@ pub enum SelectorKind {
     Ctkvr,
 }
 
+/// Which of more queries than are wanted become the centroids of one head's index. The engine always takes the last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CentroidChoice {
+    /// The last ones (the paper).
+    Last,
+    /// Half the last ones, half of the earlier ones that lie farthest from those chosen before.
+    Spread,
+}
+
 /// Settings of one sequence's selector. Field meanings: packages/core/src/selector-options.ts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SelectorOptions {
@@ -33,6 +42,7 @@ pub struct SelectorOptions {
     pub num_sink_tokens: usize,
     pub recent_window: usize,
     pub num_centroids: usize,
+    pub centroids: CentroidChoice,
     /// Neighbouring centroids that share a list and a tail.
     pub centroids_per_list: usize,
     /// Generated tokens after which an index grows.
@@ -67,6 +77,7 @@ impl SelectorOptions {
             num_sink_tokens: 16,
             recent_window: 256,
             num_centroids: 512,
+            centroids: CentroidChoice::Last,
             centroids_per_list: 1,
             append_size: 256,
             list_len: 0,

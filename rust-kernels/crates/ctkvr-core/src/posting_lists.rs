@@ -17,6 +17,26 @@ impl Default for PostingLists {
 }
 
 impl PostingLists {
+    /// Lists as [`PostingLists::parts`] gave them; `None` when they are not lists of positions below `num_positions`.
+    pub(crate) fn from_parts(bytes: Vec<u8>, offsets: Vec<u32>, num_positions: usize) -> Option<Self> {
+        let bounded = offsets.first() == Some(&0) && offsets.last().map(|&o| o as usize) == Some(bytes.len());
+        if !bounded || !offsets.is_sorted() {
+            return None;
+        }
+        let lists = Self { bytes, offsets };
+        let fits = |c: usize| {
+            let list = lists.encoded(c);
+            let end: usize = list.iter().map(|&gap| if gap == 0 { 255 } else { usize::from(gap) }).sum();
+            end <= num_positions && list.last() != Some(&0)
+        };
+        (0..lists.len()).all(fits).then_some(lists)
+    }
+
+    /// All lists' bytes, and where each begins (and the last ends).
+    pub(crate) fn parts(&self) -> (&[u8], &[u32]) {
+        (&self.bytes, &self.offsets)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.offsets.len() - 1
     }

@@ -4,8 +4,8 @@
 use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CpuAttention, Error, Kernels, LayerAttention, LayerIo, Phase, SelectionCounters,
-    SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
+    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, LayerAttention, LayerIo, Phase,
+    SelectionCounters, SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
 };
 use half::f16;
 
@@ -141,6 +141,7 @@ fn options(kind: SelectorKind) -> SelectorOptions {
         num_sink_tokens: 4,
         recent_window: 32,
         num_centroids: 24,
+        centroids: CentroidChoice::Last,
         centroids_per_list: 1,
         append_size: 48,
         list_len: 64,

@@ -28,6 +28,8 @@ pub enum Error {
     ContextExceeded { max_tokens: usize, length: usize, added: usize },
     #[error("{what} needs {needed} bytes, {available} are available. Use a shorter context or a smaller model")]
     OutOfMemory { what: String, needed: u64, available: u64 },
+    #[error("index image: {field} must be {expected}, got {actual}. Write the image anew")]
+    BadIndexImage { field: &'static str, expected: String, actual: String },
     /// One step or index build runs at a time.
     #[error("{operation}: the engine runs another step or index build; wait for it to end or cancel it")]
     Busy { operation: &'static str },
@@ -67,6 +69,7 @@ impl Error {
             Self::InvalidOption { .. } => "CTKVR_INVALID_OPTION",
             Self::ContextExceeded { .. } => "CTKVR_CONTEXT_EXCEEDED",
             Self::OutOfMemory { .. } => "CTKVR_OUT_OF_MEMORY",
+            Self::BadIndexImage { .. } => "CTKVR_BAD_INDEX_IMAGE",
             Self::Busy { .. } => "CTKVR_BUSY",
             Self::UnknownSequence(_) => "CTKVR_CLOSED",
             Self::Cancelled => "CTKVR_ABORTED",
@@ -96,6 +99,9 @@ impl Error {
                 ("neededBytes", FieldValue::Number(*needed as f64)),
                 ("availableBytes", FieldValue::Number(*available as f64)),
             ],
+            Self::BadIndexImage { field, expected, actual } => {
+                vec![("field", text(field)), ("expected", text(expected)), ("actual", text(actual))]
+            }
             Self::Busy { operation } => vec![("operation", text(operation))],
             Self::UnknownSequence(id) => vec![("sequence", FieldValue::Number(*id as f64))],
             Self::Cancelled => vec![],
@@ -120,6 +126,7 @@ impl From<ctkvr_core::Error> for Error {
             Core::InvalidOption { option, expected, actual } => Self::InvalidOption { option: option.into(), expected, actual },
             Core::ContextExceeded { max_tokens, needed } => Self::ContextExceeded { max_tokens, length: 0, added: needed },
             Core::OutOfMemory { what, needed, available } => Self::OutOfMemory { what: what.into(), needed, available },
+            Core::BadIndexImage { field, expected, actual } => Self::BadIndexImage { field, expected, actual },
             Core::UnknownSequence(id) => Self::UnknownSequence(id),
             Core::Cancelled => Self::Cancelled,
             other => Self::Internal { what: other.to_string() },

@@ -1,27 +1,63 @@
-//! One KV head's index on plain arrays, for users without a model.
+//! One KV head's index on plain arrays, for users without a model. One thing at a time: what changes the index runs on a worker thread,
+//! and a call meanwhile is refused.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, SelectorOptions};
-use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint32Array};
+use ctkvr_core::{
+    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, ImageInput, Phase, SelectorOptions,
+};
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint32Array};
 use napi::{Env, Task};
 use napi_derive::napi;
 
 use crate::counters::JsSelectionCounters;
-use crate::error::{caught, closed, core_error};
+use crate::error::{busy_index, caught, closed, core_error, invalid_option};
 use crate::options::JsSelectorOptions;
+
+/// An index and whether a change of it has been asked for that has not ended.
+struct Shared {
+    index: Mutex<HeadIndex>,
+    changing: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HeadIndex> {
+        // A change that panicked has said so; the index is whole, for a change replaces what it has when it is done.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// `NativeCentroidIndex` of packages/native/src/binding.ts.
 #[napi(js_name = "CentroidIndex")]
 pub struct NativeCentroidIndex {
     /// `None` after close.
-    index: Option<Arc<HeadIndex>>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl NativeCentroidIndex {
-    fn index(&self) -> napi::Result<&HeadIndex> {
-        self.index.as_deref().ok_or_else(|| closed("index"))
+    fn of(index: HeadIndex) -> Self {
+        Self { shared: Some(Arc::new(Shared { index: Mutex::new(index), changing: AtomicBool::new(false) })) }
+    }
+
+    fn shared(&self) -> napi::Result<&Arc<Shared>> {
+        self.shared.as_ref().ok_or_else(|| closed("index"))
+    }
+
+    fn index(&self) -> napi::Result<MutexGuard<'_, HeadIndex>> {
+        let shared = self.shared()?;
+        if shared.changing.load(Ordering::Acquire) {
+            return Err(busy_index());
+        }
+        Ok(shared.lock())
+    }
+
+    fn change(&self, change: Change) -> napi::Result<AsyncTask<ChangeTask>> {
+        let shared = self.shared()?;
+        if shared.changing.swap(true, Ordering::AcqRel) {
+            return Err(busy_index());
+        }
+        Ok(AsyncTask::new(ChangeTask { shared: Arc::clone(shared), change }))
     }
 }
 
@@ -29,17 +65,63 @@ impl NativeCentroidIndex {
 impl NativeCentroidIndex {
     /// Builds the index on a worker thread. The arrays are read there without a copy: do not change them before it resolves.
     #[napi(catch_unwind)]
-    pub fn build(input: JsBuildInput) -> napi::Result<AsyncTask<Build>> {
-        let options = input.options.try_into()?;
-        Ok(AsyncTask::new(Build {
+    pub fn build(input: JsBuildInput) -> napi::Result<AsyncTask<Make>> {
+        Ok(AsyncTask::new(Make::Build {
             keys: input.keys,
             values: input.values,
             queries: input.queries,
             head_dim: input.head_dim as usize,
             group: input.group_size as usize,
-            options,
+            options: input.options.try_into()?,
             isa: input.isa,
         }))
+    }
+
+    /// Takes up a saved index on a worker thread, which reads the arrays there without a copy.
+    #[napi(catch_unwind)]
+    pub fn load(input: JsLoadInput) -> AsyncTask<Make> {
+        AsyncTask::new(Make::Load { image: input.image, keys: input.keys, values: input.values, isa: input.isa })
+    }
+
+    /// Stores more tokens on a worker thread.
+    #[napi(catch_unwind)]
+    pub fn append(&self, input: JsAppendInput) -> napi::Result<AsyncTask<ChangeTask>> {
+        let phase = match input.phase.as_str() {
+            "prefill" => Phase::Prefill,
+            "decode" => Phase::Decode,
+            other => return Err(invalid_option("phase", "prefill or decode", other)),
+        };
+        self.change(Change::Append { keys: input.keys, values: input.values, queries: input.queries, phase })
+    }
+
+    /// Ends a turn on a worker thread.
+    #[napi(catch_unwind)]
+    pub fn extend(&self) -> napi::Result<AsyncTask<ChangeTask>> {
+        self.change(Change::Extend)
+    }
+
+    /// Makes a query a centroid on a worker thread.
+    #[napi(catch_unwind)]
+    pub fn insert(&self, query: Float32Array) -> napi::Result<AsyncTask<ChangeTask>> {
+        self.change(Change::Insert(query))
+    }
+
+    /// Drops positions from `length` on.
+    #[napi(catch_unwind)]
+    pub fn truncate(&self, length: u32) -> napi::Result<()> {
+        self.index()?.truncate(length as usize).map_err(core_error)
+    }
+
+    /// A second index with what this one holds.
+    #[napi(catch_unwind)]
+    pub fn fork(&self) -> napi::Result<NativeCentroidIndex> {
+        Ok(Self::of(self.index()?.fork()))
+    }
+
+    /// The index as an image, written on a worker thread.
+    #[napi(catch_unwind)]
+    pub fn save(&self) -> napi::Result<AsyncTask<Save>> {
+        Ok(AsyncTask::new(Save { index: self.index()?.fork() }))
     }
 
     /// Tokens stored.
@@ -48,13 +130,43 @@ impl NativeCentroidIndex {
         Ok(self.index()?.num_tokens() as u32)
     }
 
-    /// Centroids.
+    /// Length of a head's vector.
+    #[napi(getter, catch_unwind)]
+    pub fn head_dim(&self) -> napi::Result<u32> {
+        Ok(self.index()?.head_dim() as u32)
+    }
+
+    /// Query heads of the KV head.
+    #[napi(getter, catch_unwind)]
+    pub fn group_size(&self) -> napi::Result<u32> {
+        Ok(self.index()?.group() as u32)
+    }
+
+    /// Centroids that probes look at.
     #[napi(getter, catch_unwind)]
     pub fn num_centroids(&self) -> napi::Result<u32> {
         Ok(self.index()?.num_centroids() as u32)
     }
 
-    /// Bytes of the index without keys and values.
+    /// Indexed positions, [start, end).
+    #[napi(getter, catch_unwind)]
+    pub fn region(&self) -> napi::Result<Vec<u32>> {
+        let region = self.index()?.region();
+        Ok(vec![region.start as u32, region.end as u32])
+    }
+
+    /// The blocks that probes look at, oldest first.
+    #[napi(getter, catch_unwind)]
+    pub fn blocks(&self) -> napi::Result<Vec<JsBlockInfo>> {
+        let blocks = self.index()?.blocks().into_iter().map(|b| JsBlockInfo {
+            end: b.end as u32,
+            made_at: b.made_at as u32,
+            num_centroids: b.num_centroids as u32,
+        });
+        Ok(blocks.collect())
+    }
+
+    /// Bytes of the index and of the queries kept for it, without keys and values.
     #[napi(getter, catch_unwind)]
     pub fn index_bytes(&self) -> napi::Result<f64> {
         Ok(self.index()?.bytes() as f64)
@@ -66,6 +178,12 @@ impl NativeCentroidIndex {
         Ok(f64::from(self.index()?.volatility()))
     }
 
+    /// Nearest similarity below which a query is unlike those of the build.
+    #[napi(getter, catch_unwind)]
+    pub fn similarity_floor(&self) -> napi::Result<f64> {
+        Ok(f64::from(self.index()?.similarity_floor()))
+    }
+
     /// Positions of a centroid's list, ascending.
     #[napi(catch_unwind)]
     pub fn list(&self, centroid: u32) -> napi::Result<Uint32Array> {
@@ -75,14 +193,22 @@ impl NativeCentroidIndex {
     /// A centroid's tail.
     #[napi(catch_unwind)]
     pub fn tail(&self, centroid: u32) -> napi::Result<JsTail> {
-        let (lse, value, key) = self.index()?.tail(centroid as usize).map_err(core_error)?;
-        Ok(JsTail { lse: Float32Array::new(lse), value: Float32Array::new(value), key: Float32Array::new(key) })
+        let (base, value, key) = self.index()?.tail(centroid as usize).map_err(core_error)?;
+        Ok(JsTail { base: Float32Array::new(base), value: Float32Array::new(value), key: Float32Array::new(key) })
+    }
+
+    /// A centroid's tail seen from a query.
+    #[napi(catch_unwind)]
+    pub fn tail_at(&self, centroid: u32, query: &[f32]) -> napi::Result<JsTailAt> {
+        let (lse, value) = self.index()?.tail_at(centroid as usize, query).map_err(core_error)?;
+        Ok(JsTailAt { lse: Float32Array::new(lse), value: Float32Array::new(value) })
     }
 
     /// The nearest centroids, best first.
     #[napi(catch_unwind)]
     pub fn probe(&self, query: &[f32]) -> napi::Result<JsProbes> {
-        let (similarities, centroids): (Vec<f32>, Vec<u32>) = self.index()?.probe(query).map_err(core_error)?.into_iter().unzip();
+        let probes = self.index()?.probe(query).map_err(core_error)?;
+        let (similarities, centroids): (Vec<f32>, Vec<u32>) = probes.into_iter().unzip();
         Ok(JsProbes { centroids: Uint32Array::new(centroids), similarities: Float32Array::new(similarities) })
     }
 
@@ -135,7 +261,7 @@ impl NativeCentroidIndex {
     /// Frees the index. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&mut self) {
-        self.index = None;
+        self.shared = None;
     }
 }
 
@@ -151,12 +277,45 @@ pub struct JsBuildInput {
     pub isa: String,
 }
 
-/// A centroid's tail at its own query.
+/// Input of `load`.
+#[napi(object, object_to_js = false)]
+pub struct JsLoadInput {
+    pub image: Uint8Array,
+    pub keys: Float32Array,
+    pub values: Float32Array,
+    pub isa: String,
+}
+
+/// Input of `append`.
+#[napi(object, object_to_js = false)]
+pub struct JsAppendInput {
+    pub keys: Float32Array,
+    pub values: Float32Array,
+    pub queries: Float32Array,
+    pub phase: String,
+}
+
+/// A centroid's tail as stored.
 #[napi(object, object_from_js = false)]
 pub struct JsTail {
-    pub lse: Float32Array,
+    pub base: Float32Array,
     pub value: Float32Array,
     pub key: Float32Array,
+}
+
+/// A centroid's tail at a query.
+#[napi(object, object_from_js = false)]
+pub struct JsTailAt {
+    pub lse: Float32Array,
+    pub value: Float32Array,
+}
+
+/// A block.
+#[napi(object, object_from_js = false)]
+pub struct JsBlockInfo {
+    pub end: u32,
+    pub made_at: u32,
+    pub num_centroids: u32,
 }
 
 /// Result of `probe`.
@@ -224,35 +383,99 @@ pub struct JsGivenTail {
     pub value: Float32Array,
 }
 
-/// A build on a worker thread.
-pub struct Build {
-    keys: Float32Array,
-    values: Float32Array,
-    queries: Float32Array,
-    head_dim: usize,
-    group: usize,
-    options: SelectorOptions,
-    isa: String,
+/// Makes an index on a worker thread.
+pub enum Make {
+    Build {
+        keys: Float32Array,
+        values: Float32Array,
+        queries: Float32Array,
+        head_dim: usize,
+        group: usize,
+        options: SelectorOptions,
+        isa: String,
+    },
+    Load {
+        image: Uint8Array,
+        keys: Float32Array,
+        values: Float32Array,
+        isa: String,
+    },
 }
 
-impl Task for Build {
+impl Task for Make {
     type Output = HeadIndex;
     type JsValue = NativeCentroidIndex;
 
     fn compute(&mut self) -> napi::Result<HeadIndex> {
-        let input = HeadInput {
-            keys: &self.keys,
-            values: &self.values,
-            queries: &self.queries,
-            head_dim: self.head_dim,
-            group: self.group,
-            options: &self.options,
-            isa: &self.isa,
-        };
-        caught(|| HeadIndex::build(&input, &AtomicBool::new(false)).map_err(core_error))
+        caught(|| match self {
+            Self::Build { keys, values, queries, head_dim, group, options, isa } => {
+                let input = HeadInput { keys, values, queries, head_dim: *head_dim, group: *group, options, isa };
+                HeadIndex::build(&input, &AtomicBool::new(false)).map_err(core_error)
+            }
+            Self::Load { image, keys, values, isa } => {
+                HeadIndex::load(&ImageInput { image, keys, values, isa }).map_err(core_error)
+            }
+        })
     }
 
     fn resolve(&mut self, _env: Env, index: HeadIndex) -> napi::Result<NativeCentroidIndex> {
-        Ok(NativeCentroidIndex { index: Some(Arc::new(index)) })
+        Ok(NativeCentroidIndex::of(index))
+    }
+}
+
+/// What can happen to an index.
+pub enum Change {
+    Append { keys: Float32Array, values: Float32Array, queries: Float32Array, phase: Phase },
+    Extend,
+    Insert(Float32Array),
+}
+
+/// A change on a worker thread.
+pub struct ChangeTask {
+    shared: Arc<Shared>,
+    change: Change,
+}
+
+impl Task for ChangeTask {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> napi::Result<()> {
+        let go = AtomicBool::new(false);
+        let outcome = caught(|| {
+            let mut index = self.shared.lock();
+            let outcome = match &self.change {
+                Change::Append { keys, values, queries, phase } => {
+                    index.append(&AppendInput { keys, values, queries, phase: *phase }, &go)
+                }
+                Change::Extend => index.extend(&go),
+                Change::Insert(query) => index.insert(query, &go),
+            };
+            outcome.map_err(core_error)
+        });
+        self.shared.changing.store(false, Ordering::Release);
+        outcome
+    }
+
+    fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes an image on a worker thread.
+pub struct Save {
+    index: HeadIndex,
+}
+
+impl Task for Save {
+    type Output = Vec<u8>;
+    type JsValue = Uint8Array;
+
+    fn compute(&mut self) -> napi::Result<Vec<u8>> {
+        caught(|| Ok(self.index.save()))
+    }
+
+    fn resolve(&mut self, _env: Env, image: Vec<u8>) -> napi::Result<Uint8Array> {
+        Ok(Uint8Array::new(image))
     }
 }

@@ -67,6 +67,11 @@ pub fn busy(operation: &str) -> napi::Error {
     )
 }
 
+/// Refused because the index is being changed.
+pub fn busy_index() -> napi::Error {
+    js_error("CTKVR_BUSY", "the index is being changed; wait for that to end, or use a fork made before", Map::new())
+}
+
 /// A bug of ours.
 pub fn internal(what: impl ToString) -> napi::Error {
     js_error("CTKVR_INTERNAL", format!("internal error: {}", what.to_string()), Map::new())

@@ -1,6 +1,6 @@
 //! Settings as they come from JavaScript, resolved and checked there; the Rust side checks again what could hurt it.
 
-use ctkvr_core::{SelectorKind, SelectorOptions};
+use ctkvr_core::{CentroidChoice, SelectorKind, SelectorOptions};
 use ctkvr_model::SamplerOptions;
 use napi_derive::napi;
 
@@ -13,6 +13,7 @@ pub struct JsSelectorOptions {
     pub num_sink_tokens: u32,
     pub recent_window: u32,
     pub num_centroids: u32,
+    pub centroids: String,
     pub centroids_per_list: u32,
     pub append_size: u32,
     pub list_length: u32,
@@ -52,6 +53,11 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             num_sink_tokens: options.num_sink_tokens as usize,
             recent_window: options.recent_window as usize,
             num_centroids: options.num_centroids as usize,
+            centroids: match options.centroids.as_str() {
+                "last" => CentroidChoice::Last,
+                "spread" => CentroidChoice::Spread,
+                other => return Err(invalid_option("centroids", "last or spread", other)),
+            },
             centroids_per_list: options.centroids_per_list as usize,
             append_size: options.append_size as usize,
             list_len: options.list_length as usize,
