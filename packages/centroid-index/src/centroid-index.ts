@@ -1,33 +1,39 @@
 /**
  * What an index over one layer's one KV head offers, whichever backend holds it: which keys past queries attended to, found again by
- * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550) with a tail per centroid for what its list leaves out.
+ * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550) with a tail for what lists leave out, grown in blocks.
  */
 import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
+import type { Phase } from './growth.js';
 import type { NativeIndex } from './native-seam.js';
 
 export interface CentroidIndex {
   readonly backend: 'reference' | 'native';
+  /** Tokens whose keys and values are stored. */
   readonly numTokens: number;
   readonly headDim: number;
   /** Query heads that share this KV head. */
   readonly groupSize: number;
-  /** Centroids held; ids are 0 (oldest query) to numCentroids - 1 (newest). */
+  /** Centroids that probes look at; ids are 0 (oldest) to numCentroids - 1 (newest), and change when old blocks fall out. */
   readonly numCentroids: number;
   /** The settings it was built with, complete. */
   readonly options: SelectorOptions;
-  /** Positions that lists may hold; what lies outside is always attended. */
+  /** Indexed positions; what lies outside is always attended. Empty without an index: then everything is. */
   readonly region: IndexedRegion;
-  /** Centroids a probe returns: min(options.numProbes, numCentroids). */
+  /** The blocks that probes look at, oldest first: centroid ids count through them. None when a cut left no index. */
+  readonly blocks: readonly BlockInfo[];
+  /** Most centroids a probe returns: options.numProbes, or all lists where there are fewer. */
   readonly numProbed: number;
-  /** Most candidates one probe's lists can unite to: size output buffers with it. */
+  /** Most candidates one probe can give: size output buffers with it. */
   readonly maxCandidates: number;
-  /** Bytes of lists, centroid vectors and tails. */
+  /** Bytes of lists, centroid vectors, tails and the queries kept for growth; keys and values apart. */
   readonly sizeBytes: number;
   /**
    * How much of what queries like the last ones attend to their lists would miss, as the build measured it (see volatility.ts): 0 to 1.
    * Where it is high, score every key instead, or ask for more.
    */
   readonly volatility: number;
+  /** Nearest similarity below which a query is unlike what the build's own queries found: a reason to `insert` it. -1: no reason ever. */
+  readonly similarityFloor: number;
   /** The native object behind, which also has scores, select and attend; null for the reference. */
   readonly native: NativeIndex | null;
 
@@ -38,7 +44,7 @@ export interface CentroidIndex {
   tail(centroid: number): CentroidTail;
 
   /**
-   * Writes the nearest centroids, best first (ties: smaller id), and returns how many (numProbed).
+   * Writes the nearest centroids of different lists, best first (ties: smaller id), and returns how many: at most numProbed.
    * @param input.query f32 [groupSize, headDim], rotated at its position.
    * @param input.centroids u32, length >= numProbed, written. @param input.similarities f32, length >= numProbed, written.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE.
@@ -50,14 +56,15 @@ export interface CentroidIndex {
   }): number;
 
   /**
-   * Writes the ascending union of lists without repeats and returns its length.
-   * @param input.centroids ids; any number, repeats allowed. @param input.out u32, room for the union.
+   * Writes the ascending union, without repeats, of the centroids' lists and of the indexed positions that came after the first one's
+   * block, and returns its length.
+   * @param input.centroids ids as a probe gives them, the nearest first; any number, repeats allowed. @param input.out u32, room for it.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH when out is too short, CTKVR_INVALID_OPTION for an unknown id.
    */
   candidates(input: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number;
 
   /**
-   * Writes what the keys outside a centroid's list amount to for a query: to first order in the query,
+   * Writes what the keys of a centroid's block that are not in its list amount to for a query: to first order in the query,
    * lse = base + scale q.keyTail; -Infinity (and zeros as value) when the list covers the region.
    * @param input.query f32 [groupSize, headDim]. @param input.lse f32 [groupSize], written.
    * @param input.value f32 [groupSize, headDim], written: softmax-weighted mean value of those keys.
@@ -70,14 +77,71 @@ export interface CentroidIndex {
     readonly value: Float32Array;
   }): void;
 
+  /**
+   * Stores the tokens that follow; how they are cut into calls makes no difference. Of generated tokens (phase decode) every fourth query
+   * is kept, and the index grows by a block every `options.appendSize` of them; of a prompt's (prefill) all are kept until `extend`.
+   * Until it resolves, every other call is CTKVR_BUSY. When it rejects, nothing has changed.
+   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_ABORTED.
+   */
+  append(input: AppendInput): Promise<void>;
+
+  /**
+   * Ends a turn: the queries kept since the last block, at most the last `options.numCentroids`, become centroids over all that is stored.
+   * Where a cut left no index, they make a new one. Busy as `append`. @throws {CtkvrError} CTKVR_ABORTED.
+   */
+  extend(input?: { readonly signal?: AbortSignal }): Promise<void>;
+
+  /**
+   * Repairs the index for a query that it serves badly: an exact scan makes it a centroid with a list and a tail of its own.
+   * Busy as `append`. @param query f32 [groupSize, headDim].
+   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION where a cut left no index.
+   */
+  insert(query: Float32Array): Promise<void>;
+
+  /**
+   * Drops positions >= length, as if they had never been appended. Old blocks are forgotten in time (docs/design/retrieval.md): a cut that
+   * would need one leaves no index, `blocks` is empty then. @throws {CtkvrError} CTKVR_INVALID_OPTION.
+   */
+  truncate(length: number): void;
+
+  /** Returns a second index with the same content; what is common is shared, and neither sees what the other does later. */
+  fork(): CentroidIndex;
+
+  /**
+   * Returns the index as an image for `loadCentroidIndex`, without keys and values: versioned, checksummed, the same for every backend
+   * that holds the same codes. Busy as `append` in the reference.
+   */
+  save(): Promise<Uint8Array>;
+
   /** Frees what is held; idempotent. Anything else after it throws CTKVR_CLOSED. */
   close(): void;
 }
 
-/** The keys that a centroid's list leaves out, as its own query saw them. */
+export interface AppendInput {
+  /** f32 [any, headDim], rotated. */
+  readonly keys: Float32Array;
+  /** f32 [same, headDim]. */
+  readonly values: Float32Array;
+  /** f32 [same, groupSize, headDim], rotated. */
+  readonly queries: Float32Array;
+  readonly phase: Phase;
+  /** Stops a reference append. */
+  readonly signal?: AbortSignal;
+}
+
+/** Centroids made at one time. */
+export interface BlockInfo {
+  /** Where its lists and tails end. */
+  readonly end: number;
+  /** Tokens stored when it was made. */
+  readonly madeAt: number;
+  readonly numCentroids: number;
+}
+
+/** The keys of a block that a list leaves out, as the query of the list's middle centroid saw them. */
 export interface CentroidTail {
-  /** f32 [groupSize]: log of the sum over those keys of exp(scale q.k); -Infinity when there are none. */
-  readonly lse: Float32Array;
+  /** f32 [groupSize]: lse - scale q.key at that query q, where lse is the log of the sum over those keys of exp(scale q.k); -Infinity when there are none. */
+  readonly base: Float32Array;
   /** f32 [groupSize, headDim]: their softmax-weighted mean value, dequantised. */
   readonly value: Float32Array;
   /** f32 [groupSize, headDim]: their softmax-weighted mean key, dequantised: the gradient of lse, over scale. */

@@ -1,4 +1,9 @@
 export { buildCentroidIndex } from './build-centroid-index.js';
-export type { BuildCentroidIndexInput } from './build-input.js';
-export type { CentroidIndex, CentroidTail } from './centroid-index.js';
+export type { BackendChoice, BuildCentroidIndexInput } from './build-input.js';
+export type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+export type { Phase } from './growth.js';
+export type { LoadCentroidIndexInput } from './load-centroid-index.js';
+export { loadCentroidIndex } from './load-centroid-index.js';
 export type { NativeIndex, NativeIndexBinding, NativeRefineRules } from './native-seam.js';
+export type { SpreadQueriesInput } from './spread-queries.js';
+export { spreadQueries } from './spread-queries.js';

@@ -1,4 +1,4 @@
-/** The same index held by the native binary: translates its calls and keeps what the native tail needs to answer for a new query. */
+/** The same index held by the native binary: checks arguments, translates calls. */
 import {
   CtkvrError,
   checkCapacity,
@@ -6,51 +6,65 @@ import {
   checkInteger,
   checkLength,
   type IndexedRegion,
-  postingListLength,
   type SelectorOptions,
 } from '@ctkvr/core';
-import type { ResolvedBuildInput } from './build-input.js';
-import type { CentroidIndex, CentroidTail } from './centroid-index.js';
+import type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+import { checkPhase } from './growth.js';
+import { throwIfAborted } from './in-slices.js';
 import type { NativeIndex } from './native-seam.js';
+import { probeBounds } from './probe-bounds.js';
+import { checkAppended } from './row-checks.js';
 
 export class NativeCentroidIndex implements CentroidIndex {
   readonly backend = 'native';
   readonly native: NativeIndex;
-  readonly numTokens: number;
+  readonly options: SelectorOptions;
   readonly headDim: number;
   readonly groupSize: number;
-  readonly numCentroids: number;
-  readonly options: SelectorOptions;
-  readonly region: IndexedRegion;
-  readonly numProbed: number;
-  readonly maxCandidates: number;
-  readonly #scale: number;
-  /** f32 [numCentroids, groupSize, headDim]: native tails are stated at their own centroid's query. */
-  readonly #queries: Float32Array;
   #closed = false;
 
-  constructor(native: NativeIndex, input: ResolvedBuildInput) {
+  constructor(native: NativeIndex, options: SelectorOptions) {
     this.native = native;
-    this.numTokens = input.numTokens;
-    this.headDim = input.headDim;
-    this.groupSize = input.groupSize;
-    this.numCentroids = native.numCentroids;
-    this.options = input.options;
-    this.region = input.region;
-    this.numProbed = Math.min(input.options.numProbes, native.numCentroids);
-    const numKeys = input.region.end - input.region.start;
-    this.maxCandidates = Math.min(numKeys, this.numProbed * postingListLength(input.options, numKeys));
-    this.#scale = input.scale;
-    this.#queries = input.queries.slice();
+    this.options = options;
+    this.headDim = native.headDim;
+    this.groupSize = native.groupSize;
   }
 
-  /** Bytes inside the native index; the centroid queries kept here for `tailAt` come on top. */
+  get numTokens(): number {
+    return this.#open().numTokens;
+  }
+
+  get numCentroids(): number {
+    return this.#open().numCentroids;
+  }
+
+  get region(): IndexedRegion {
+    const [start, end] = this.#open().region;
+    return { start: start!, end: end! };
+  }
+
+  get blocks(): readonly BlockInfo[] {
+    return this.#open().blocks;
+  }
+
+  get numProbed(): number {
+    return probeBounds(this).numProbed;
+  }
+
+  get maxCandidates(): number {
+    return probeBounds(this).maxCandidates;
+  }
+
   get sizeBytes(): number {
-    return this.native.indexBytes;
+    return this.#open().indexBytes;
   }
 
   get volatility(): number {
-    return this.native.volatility;
+    return this.#open().volatility;
+  }
+
+  get similarityFloor(): number {
+    return this.#open().similarityFloor;
   }
 
   list(centroid: number): Uint32Array {
@@ -70,8 +84,9 @@ export class NativeCentroidIndex implements CentroidIndex {
   }): number {
     const op = 'CentroidIndex.probe';
     this.#checkQuery(input.query, op);
-    checkCapacity(input.centroids.length, this.numProbed, { op, name: 'centroids' });
-    checkCapacity(input.similarities.length, this.numProbed, { op, name: 'similarities' });
+    const { numProbed } = this;
+    checkCapacity(input.centroids.length, numProbed, { op, name: 'centroids' });
+    checkCapacity(input.similarities.length, numProbed, { op, name: 'similarities' });
     const found = this.native.probe(input.query);
     input.centroids.set(found.centroids);
     input.similarities.set(found.similarities);
@@ -80,7 +95,7 @@ export class NativeCentroidIndex implements CentroidIndex {
 
   candidates({ centroids, out }: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
     for (const centroid of centroids) this.#checkCentroid(centroid, 'candidates');
-    const union = this.native.candidates(centroids);
+    const union = this.#open().candidates(centroids);
     checkCapacity(out.length, union.length, { op: 'CentroidIndex.candidates', name: 'out' });
     out.set(union);
     return union.length;
@@ -92,22 +107,46 @@ export class NativeCentroidIndex implements CentroidIndex {
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void {
-    const { centroid, query } = input;
-    const { groupSize, headDim } = this;
     const op = 'CentroidIndex.tailAt';
-    this.#checkCentroid(centroid, 'tailAt');
-    this.#checkQuery(query, op);
-    checkCapacity(input.lse.length, groupSize, { op, name: 'lse' });
-    checkCapacity(input.value.length, groupSize * headDim, { op, name: 'value' });
-    const tail = this.native.tail(centroid);
+    this.#checkCentroid(input.centroid, 'tailAt');
+    this.#checkQuery(input.query, op);
+    checkCapacity(input.lse.length, this.groupSize, { op, name: 'lse' });
+    checkCapacity(input.value.length, this.groupSize * this.headDim, { op, name: 'value' });
+    const tail = this.native.tailAt(input.centroid, input.query);
+    input.lse.set(tail.lse);
     input.value.set(tail.value);
-    for (let head = 0; head < groupSize; head++) {
-      let slope = 0;
-      for (let d = head * headDim; d < (head + 1) * headDim; d++) {
-        slope += (query[d]! - this.#queries[centroid * groupSize * headDim + d]!) * tail.key[d]!;
-      }
-      input.lse[head] = tail.lse[head]! + this.#scale * slope;
-    }
+  }
+
+  async append({ keys, values, queries, phase, signal }: AppendInput): Promise<void> {
+    const op = 'CentroidIndex.append';
+    const { headDim, groupSize } = this;
+    checkAppended({ op, keys, values, queries, headDim, groupSize });
+    checkPhase(phase, op);
+    throwIfAborted(op, signal);
+    await this.#open().append({ keys, values, queries, phase });
+  }
+
+  async extend({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    throwIfAborted('CentroidIndex.extend', signal);
+    await this.#open().extend();
+  }
+
+  async insert(query: Float32Array): Promise<void> {
+    this.#checkQuery(query, 'CentroidIndex.insert');
+    await this.#open().insert(query);
+  }
+
+  truncate(length: number): void {
+    checkInteger(length, { op: 'CentroidIndex.truncate', name: 'length', min: 0, max: this.numTokens });
+    this.native.truncate(length);
+  }
+
+  fork(): CentroidIndex {
+    return new NativeCentroidIndex(this.#open().fork(), this.options);
+  }
+
+  async save(): Promise<Uint8Array> {
+    return this.#open().save();
   }
 
   close(): void {
@@ -116,19 +155,20 @@ export class NativeCentroidIndex implements CentroidIndex {
   }
 
   #checkCentroid(centroid: number, method: string): void {
-    this.#checkOpen();
-    checkInteger(centroid, { op: `CentroidIndex.${method}`, name: 'centroid', min: 0, max: this.numCentroids - 1 });
+    const max = this.#open().numCentroids - 1;
+    checkInteger(centroid, { op: `CentroidIndex.${method}`, name: 'centroid', min: 0, max });
   }
 
   #checkQuery(query: Float32Array, op: string): void {
-    this.#checkOpen();
+    this.#open();
     const { groupSize, headDim } = this;
     const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
     checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
     checkFinite(query, { op, name: 'query' });
   }
 
-  #checkOpen(): void {
+  #open(): NativeIndex {
     if (this.#closed) throw new CtkvrError('CTKVR_CLOSED', 'this CentroidIndex was closed; build another one');
+    return this.native;
   }
 }

@@ -16,17 +16,29 @@ export interface NativeIndexBinding {
       readonly options: SelectorOptions;
       readonly isa: string;
     }): Promise<NativeIndex>;
+    load(input: {
+      readonly image: Uint8Array;
+      readonly keys: Float32Array;
+      readonly values: Float32Array;
+      readonly isa: string;
+    }): Promise<NativeIndex>;
   };
 }
 
 /** One built index. Keys and values inside are f16. */
 export interface NativeIndex {
   readonly numTokens: number;
+  readonly headDim: number;
+  readonly groupSize: number;
   readonly numCentroids: number;
+  readonly region: readonly number[];
+  readonly blocks: readonly { readonly end: number; readonly madeAt: number; readonly numCentroids: number }[];
   readonly indexBytes: number;
   readonly volatility: number;
+  readonly similarityFloor: number;
   list(centroid: number): Uint32Array;
-  tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  tail(centroid: number): { readonly base: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  tailAt(centroid: number, query: Float32Array): { readonly lse: Float32Array; readonly value: Float32Array };
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
   candidates(centroids: Uint32Array): Uint32Array;
   /** These three are what @ctkvr/token-refiner takes. */
@@ -43,6 +55,17 @@ export interface NativeIndex {
     readonly mass: Float32Array;
     readonly counters: { readonly selected: number };
   };
+  append(input: {
+    readonly keys: Float32Array;
+    readonly values: Float32Array;
+    readonly queries: Float32Array;
+    readonly phase: string;
+  }): Promise<void>;
+  extend(): Promise<void>;
+  insert(query: Float32Array): Promise<void>;
+  truncate(length: number): void;
+  fork(): NativeIndex;
+  save(): Promise<Uint8Array>;
   close(): void;
 }
 

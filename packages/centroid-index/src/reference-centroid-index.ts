@@ -6,145 +6,146 @@ import {
   checkInteger,
   checkLength,
   type IndexedRegion,
+  indexedRegion,
   postingListLength,
   type SelectorOptions,
 } from '@ctkvr/core';
-import { centroidBuilder } from './build-centroid.js';
+import { BlockRow } from './block-row.js';
+import { type BlockInput, buildBlock } from './build-block.js';
 import type { ResolvedBuildInput } from './build-input.js';
-import type { CentroidIndex, CentroidTail } from './centroid-index.js';
-import { highestScores } from './highest-scores.js';
-import { Int8Rows } from './int8-rows.js';
-import { unitVectors } from './unit-vectors.js';
+import type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+import { encodeIndexImage } from './encode-index-image.js';
+import { checkPhase, keepsQuery, nextGrowth, type Phase } from './growth.js';
+import { inSlices } from './in-slices.js';
+import type { IndexImage } from './index-image.js';
+import { KeptQueries } from './kept-queries.js';
+import { nearestCentroids } from './nearest-centroids.js';
+import { PagedRows } from './paged-rows.js';
+import { probeBounds } from './probe-bounds.js';
+import { checkAppended } from './row-checks.js';
+import { pickSpreadQueries } from './spread-queries.js';
 import { measureVolatility } from './volatility.js';
 
-/** The coarse step of a probe keeps this many times numProbes centroids for the fine step. */
-const coarseFactor = 8;
+/** What can change: an operation makes another one, and the index takes it when all went well. */
+type State = Pick<IndexImage, 'numTokens' | 'row' | 'builtAt' | 'kept'>;
 
 export class ReferenceCentroidIndex implements CentroidIndex {
   readonly backend = 'reference';
   readonly native = null;
-  readonly numTokens: number;
   readonly headDim: number;
   readonly groupSize: number;
-  readonly numCentroids: number;
   readonly options: SelectorOptions;
-  readonly region: IndexedRegion;
-  readonly numProbed: number;
-  readonly maxCandidates: number;
-  readonly #scale: number;
-  #volatility = 0;
-  #lists: Uint32Array[] = [];
-  /** [numCentroids, headDim] */
-  readonly #pooled: Int8Rows;
-  /** [numCentroids * groupSize, headDim] each */
-  readonly #unit: Int8Rows;
-  readonly #valueTails: Int8Rows;
-  readonly #keyTails: Int8Rows;
-  /** f32 [numCentroids, groupSize] */
-  readonly #lseTails: Float32Array;
-  /** f32 [numCentroids, groupSize]: lseTail - scale q.keyTail, so that no copy of q is kept. */
-  readonly #bases: Float32Array;
-  // Scratch of probe and candidates, so that a call allocates little.
-  readonly #queryUnit: Float32Array;
-  readonly #queryPooled: Float32Array;
-  readonly #coarse: Float64Array;
-  readonly #marks: Uint8Array;
+  readonly #keys: PagedRows;
+  readonly #values: PagedRows;
+  #state: State;
+  #busy = false;
   #closed = false;
 
-  /** An index with room for all centroids; each is filled by `addCentroid` from `centroidBuilder`. */
-  constructor(input: ResolvedBuildInput) {
-    const { numTokens, headDim, groupSize, numCentroids, options, region, scale } = input;
-    this.numTokens = numTokens;
-    this.headDim = headDim;
-    this.groupSize = groupSize;
-    this.numCentroids = numCentroids;
-    this.options = options;
-    this.region = region;
-    this.numProbed = Math.min(options.numProbes, numCentroids);
-    const numKeys = region.end - region.start;
-    this.maxCandidates = Math.min(numKeys, this.numProbed * postingListLength(options, numKeys));
-    this.#scale = scale;
-    const rows = numCentroids * groupSize;
-    this.#pooled = new Int8Rows(numCentroids, headDim);
-    this.#unit = new Int8Rows(rows, headDim);
-    const tailRows = options.tail ? rows : 0;
-    this.#valueTails = new Int8Rows(tailRows, headDim);
-    this.#keyTails = new Int8Rows(tailRows, headDim);
-    this.#lseTails = new Float32Array(tailRows);
-    this.#bases = new Float32Array(tailRows);
-    this.#queryUnit = new Float32Array(groupSize * headDim);
-    this.#queryPooled = new Float32Array(headDim);
-    this.#coarse = new Float64Array(numCentroids);
-    this.#marks = new Uint8Array(numKeys);
+  private constructor(
+    shape: { readonly headDim: number; readonly groupSize: number; readonly options: SelectorOptions },
+    rows: { readonly keys: PagedRows; readonly values: PagedRows },
+    state: State,
+  ) {
+    this.headDim = shape.headDim;
+    this.groupSize = shape.groupSize;
+    this.options = shape.options;
+    this.#keys = rows.keys;
+    this.#values = rows.values;
+    this.#state = state;
   }
 
-  /** Builds centroids one by one, then measures the volatility; between two yields lie O(numTokens * groupSize * headDim). */
+  /** Builds list after list, then measures the volatility; between two yields lies the work of one. */
   static *build(input: ResolvedBuildInput): Generator<void, ReferenceCentroidIndex> {
-    const index = new ReferenceCentroidIndex(input);
-    const buildCentroid = centroidBuilder(input);
-    for (let centroid = 0; centroid < input.numCentroids; centroid++) {
-      index.#add(centroid, input, buildCentroid(centroid));
-      yield;
+    const { headDim, groupSize, options } = input;
+    const rows = storedRows(input, headDim);
+    const numTokens = rows.keys.length;
+    const state: State = { numTokens, row: null, builtAt: [], kept: KeptQueries.none(groupSize * headDim) };
+    const index = new ReferenceCentroidIndex(input, rows, state);
+    const rowLength = groupSize * headDim;
+    const numQueries = input.queries.length / rowLength;
+    const queries = input.queries.slice(Math.max(0, numQueries - options.numCentroids) * rowLength);
+    if (options.centroids === 'spread') {
+      const chosen = yield* pickSpreadQueries({ ...input, count: options.numCentroids });
+      chosen.forEach((from, c) => {
+        queries.set(input.queries.subarray(from * rowLength, (from + 1) * rowLength), c * rowLength);
+      });
     }
-    const out = new Uint32Array(index.maxCandidates);
-    const candidatesAmong = (query: Float32Array, numCentroids: number) => {
-      const centroids = Uint32Array.from(index.#nearest(query, numCentroids), ({ centroid }) => centroid);
-      return out.subarray(0, index.candidates({ centroids, out }));
-    };
-    index.#volatility = yield* measureVolatility({ input, candidatesAmong });
+    index.#state = { ...state, row: yield* index.#firstRow(state, queries), builtAt: [numTokens] };
     return index;
   }
 
-  get volatility(): number {
-    return this.#volatility;
+  /** The index of an image, over these keys and values. */
+  static load(
+    image: IndexImage,
+    { keys, values }: { readonly keys: Float32Array; readonly values: Float32Array },
+  ): ReferenceCentroidIndex {
+    const { numTokens, row, builtAt, kept } = image;
+    return new ReferenceCentroidIndex(image, storedRows({ keys, values }, image.headDim), {
+      numTokens,
+      row,
+      builtAt,
+      kept,
+    });
   }
 
-  #add(centroid: number, { queries }: ResolvedBuildInput, built: ReturnType<ReturnType<typeof centroidBuilder>>): void {
-    const { headDim, groupSize } = this;
-    this.#lists.push(built.list);
-    const rowLength = groupSize * headDim;
-    const query = queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);
-    unitVectors({ query, headDim, unit: this.#queryUnit, pooled: this.#queryPooled });
-    this.#pooled.store(centroid, this.#queryPooled);
-    for (let head = 0; head < groupSize; head++) {
-      const row = centroid * groupSize + head;
-      const slice = (vectors: Float32Array) => vectors.subarray(head * headDim, (head + 1) * headDim);
-      this.#unit.store(row, slice(this.#queryUnit));
-      if (!this.options.tail) continue;
-      this.#valueTails.store(row, slice(built.valueTail));
-      this.#keyTails.store(row, slice(built.keyTail));
-      this.#lseTails[row] = built.lseTail[head]!;
-      this.#bases[row] = built.lseTail[head]! - this.#scale * this.#keyTails.dot(row, slice(query));
-    }
+  get numTokens(): number {
+    return this.#open().numTokens;
+  }
+
+  get numCentroids(): number {
+    return this.#open().row?.numCentroids ?? 0;
+  }
+
+  get region(): IndexedRegion {
+    const { row, numTokens } = this.#open();
+    const start = Math.min(this.options.numSinkTokens, numTokens);
+    return row?.region ?? { start, end: start };
+  }
+
+  get blocks(): readonly BlockInfo[] {
+    const active = this.#open().row?.active ?? [];
+    return active.map(({ end, madeAt, numCentroids }) => ({ end, madeAt, numCentroids }));
+  }
+
+  get numProbed(): number {
+    return probeBounds(this).numProbed;
+  }
+
+  get maxCandidates(): number {
+    return probeBounds(this).maxCandidates;
   }
 
   get sizeBytes(): number {
-    const vectors = [this.#pooled, this.#unit, this.#valueTails, this.#keyTails];
-    const lists = this.#lists.reduce((sum, list) => sum + list.byteLength, 0);
-    return (
-      lists +
-      vectors.reduce((sum, rows) => sum + rows.sizeBytes, 0) +
-      this.#lseTails.byteLength +
-      this.#bases.byteLength
-    );
+    const { row, kept } = this.#open();
+    return (row?.sizeBytes ?? 0) + kept.sizeBytes;
+  }
+
+  get volatility(): number {
+    return this.#open().row?.volatility ?? 0;
+  }
+
+  get similarityFloor(): number {
+    return this.#open().row?.similarityFloor ?? -1;
   }
 
   list(centroid: number): Uint32Array {
-    return this.#list(centroid, 'list').slice();
+    const { block, list } = this.#locate(centroid, 'list');
+    return block.lists[list]!.slice();
   }
 
   tail(centroid: number): CentroidTail {
-    this.#list(centroid, 'tail');
+    const { block, list } = this.#locate(centroid, 'tail');
     const { groupSize, headDim } = this;
     const value = new Float32Array(groupSize * headDim);
     const key = new Float32Array(groupSize * headDim);
-    const first = centroid * groupSize;
-    if (!this.options.tail) return { lse: new Float32Array(groupSize).fill(Number.NEGATIVE_INFINITY), value, key };
-    for (let head = 0; head < groupSize; head++) {
-      this.#valueTails.load(first + head, value, head * headDim);
-      this.#keyTails.load(first + head, key, head * headDim);
+    const base = new Float32Array(groupSize).fill(Number.NEGATIVE_INFINITY);
+    for (let head = 0; block.tail !== null && head < groupSize; head++) {
+      const row = list * groupSize + head;
+      base[head] = block.tail.base[row]!;
+      block.tail.value.load(row, value, head * headDim);
+      block.tail.key.load(row, key, head * headDim);
     }
-    return { lse: this.#lseTails.slice(first, first + groupSize), value, key };
+    return { base, value, key };
   }
 
   probe(input: {
@@ -155,9 +156,12 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     const { query, centroids, similarities } = input;
     const op = 'CentroidIndex.probe';
     this.#checkQuery(query, op);
-    checkCapacity(centroids.length, this.numProbed, { op, name: 'centroids' });
-    checkCapacity(similarities.length, this.numProbed, { op, name: 'similarities' });
-    const nearest = this.#nearest(query, this.numCentroids);
+    const { numProbed } = this;
+    checkCapacity(centroids.length, numProbed, { op, name: 'centroids' });
+    checkCapacity(similarities.length, numProbed, { op, name: 'similarities' });
+    const { row } = this.#open();
+    if (row === null) return 0;
+    const nearest = nearestCentroids({ blocks: row.active, query, numProbes: this.options.numProbes });
     nearest.forEach(({ centroid, similarity }, i) => {
       centroids[i] = centroid;
       similarities[i] = similarity;
@@ -165,35 +169,17 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return nearest.length;
   }
 
-  /** The numProbed nearest of the first `numCentroids` centroids, best first. */
-  #nearest(query: Float32Array, numCentroids: number): { readonly centroid: number; readonly similarity: number }[] {
-    const { groupSize, headDim } = this;
-    unitVectors({ query, headDim, unit: this.#queryUnit, pooled: this.#queryPooled });
-    const coarse = this.#coarse.subarray(0, numCentroids);
-    for (let c = 0; c < numCentroids; c++) coarse[c] = this.#pooled.dot(c, this.#queryPooled);
-    const near = highestScores(coarse, Math.min(numCentroids, coarseFactor * this.numProbed));
-    const similarity = new Float64Array(near.length);
-    near.forEach((c, i) => {
-      let sum = 0;
-      for (let head = 0; head < groupSize; head++) {
-        sum += this.#unit.dot(c * groupSize + head, this.#queryUnit, head * headDim);
-      }
-      similarity[i] = sum / groupSize;
-    });
-    // `near` ascends, so the smaller place is the smaller id.
-    const best = highestScores(similarity, this.numProbed).sort((a, b) => similarity[b]! - similarity[a]! || a - b);
-    return Array.from(best, (place) => ({ centroid: near[place]!, similarity: similarity[place]! }));
-  }
-
   candidates({ centroids, out }: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
-    const { start } = this.region;
-    this.#marks.fill(0);
-    for (const centroid of centroids) {
-      for (const position of this.#list(centroid, 'candidates')) this.#marks[position - start] = 1;
-    }
+    const { start, end } = this.region;
+    const marks = new Uint8Array(end - start);
+    centroids.forEach((centroid, rank) => {
+      const { block, list } = this.#locate(centroid, 'candidates');
+      for (const position of block.lists[list]!) marks[position - start] = 1;
+      if (rank === 0) marks.fill(1, block.end - start);
+    });
     let count = 0;
-    for (let j = 0; j < this.#marks.length; j++) {
-      if (this.#marks[j] === 0) continue;
+    for (let j = 0; j < marks.length; j++) {
+      if (marks[j] === 0) continue;
       if (count < out.length) out[count] = start + j;
       count++;
     }
@@ -207,42 +193,218 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void {
-    const { centroid, query, lse, value } = input;
+    const { query, lse, value } = input;
+    const { groupSize, headDim } = this;
     const op = 'CentroidIndex.tailAt';
-    this.#list(centroid, 'tailAt');
+    const { block, list } = this.#locate(input.centroid, 'tailAt');
     this.#checkQuery(query, op);
-    checkCapacity(lse.length, this.groupSize, { op, name: 'lse' });
-    checkCapacity(value.length, this.groupSize * this.headDim, { op, name: 'value' });
-    lse.fill(Number.NEGATIVE_INFINITY, 0, this.groupSize);
-    value.fill(0, 0, this.groupSize * this.headDim);
-    if (!this.options.tail) return;
-    for (let head = 0; head < this.groupSize; head++) {
-      const row = centroid * this.groupSize + head;
-      lse[head] = this.#bases[row]! + this.#scale * this.#keyTails.dot(row, query, head * this.headDim);
-      this.#valueTails.load(row, value, head * this.headDim);
+    checkCapacity(lse.length, groupSize, { op, name: 'lse' });
+    checkCapacity(value.length, groupSize * headDim, { op, name: 'value' });
+    lse.fill(Number.NEGATIVE_INFINITY, 0, groupSize);
+    value.fill(0, 0, groupSize * headDim);
+    for (let head = 0; block.tail !== null && head < groupSize; head++) {
+      const row = list * groupSize + head;
+      lse[head] = block.tail.base[row]! + this.#scale * block.tail.key.dot(row, query, head * headDim);
+      block.tail.value.load(row, value, head * headDim);
     }
+  }
+
+  async append(input: AppendInput): Promise<void> {
+    const op = 'CentroidIndex.append';
+    const { headDim, groupSize } = this;
+    this.#open();
+    const numNew = checkAppended({ ...input, op, headDim, groupSize });
+    checkPhase(input.phase, op);
+    await this.#change(this.#append(input, numNew), op, input.signal);
+  }
+
+  async extend({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.#change(this.#extend(this.#open()), 'CentroidIndex.extend', signal);
+  }
+
+  async insert(query: Float32Array): Promise<void> {
+    const op = 'CentroidIndex.insert';
+    this.#checkQuery(query, op);
+    const state = this.#open();
+    if (state.row === null) {
+      const expected = 'called on an index that has blocks (extend makes some)';
+      throw new CtkvrError('CTKVR_INVALID_OPTION', `insert must be ${expected}, got none`, {
+        fields: { option: 'insert', expected, actual: 'none' },
+      });
+    }
+    const grownAt = state.row.newest.grownAt;
+    await this.#change(this.#withBlock(state, state.row, { queries: query.slice(), grownAt }), op, undefined);
+  }
+
+  truncate(length: number): void {
+    const { numTokens, row, builtAt, kept } = this.#open();
+    checkInteger(length, { op: 'CentroidIndex.truncate', name: 'length', min: 0, max: numTokens });
+    if (length === numTokens) return;
+    this.#keys.truncate(length);
+    this.#values.truncate(length);
+    const cut = row?.truncated(length) ?? null;
+    this.#state = {
+      numTokens: length,
+      row: cut,
+      builtAt: cut === null ? [] : builtAt.filter((at) => at <= length),
+      kept: kept.of({ start: 0, end: cut === null ? 0 : length, most: Number.POSITIVE_INFINITY }),
+    };
+  }
+
+  fork(): CentroidIndex {
+    const state = this.#open();
+    return new ReferenceCentroidIndex(this, { keys: this.#keys.fork(), values: this.#values.fork() }, state);
+  }
+
+  async save(): Promise<Uint8Array> {
+    const { headDim, groupSize, options } = this;
+    return encodeIndexImage({ ...this.#open(), headDim, groupSize, options });
   }
 
   close(): void {
     this.#closed = true;
-    this.#lists = [];
+    if (!this.#busy) this.#free();
   }
 
-  #list(centroid: number, method: string): Uint32Array {
-    this.#checkOpen();
-    checkInteger(centroid, { op: `CentroidIndex.${method}`, name: 'centroid', min: 0, max: this.numCentroids - 1 });
-    return this.#lists[centroid]!;
+  #free(): void {
+    this.#keys.truncate(0);
+    this.#values.truncate(0);
+    this.#state = { ...this.#state, row: null, kept: KeptQueries.none(0) };
+  }
+
+  /** Runs work that makes another state, refusing other calls meanwhile. When it fails, keys and state are as before. */
+  async #change(work: Generator<void, State>, op: string, signal: AbortSignal | undefined): Promise<void> {
+    this.#open();
+    this.#busy = true;
+    try {
+      this.#state = await inSlices(work, op, signal);
+    } catch (error) {
+      this.#keys.truncate(this.#state.numTokens);
+      this.#values.truncate(this.#state.numTokens);
+      throw error;
+    } finally {
+      this.#busy = false;
+      if (this.#closed) this.#free();
+    }
+  }
+
+  *#append({ keys, values, queries, phase }: AppendInput, numNew: number): Generator<void, State> {
+    const before = this.#state;
+    this.#keys.append(keys);
+    this.#values.append(values);
+    const first = before.numTokens;
+    const positions = Array.from({ length: numNew }, (_, i) => first + i).filter((p) => keepsQuery(p, phase));
+    let state: State = { ...before, kept: before.kept.with({ positions, queries, first }) };
+    for (let boundary = this.#nextGrowth(state, phase); boundary <= first + numNew; ) {
+      state = yield* this.#grow({ ...state, numTokens: boundary });
+      boundary = this.#nextGrowth(state, phase);
+    }
+    return { ...state, numTokens: first + numNew };
+  }
+
+  #nextGrowth({ builtAt, numTokens }: State, phase: Phase): number {
+    const last = builtAt.at(-1);
+    if (phase === 'prefill' || last === undefined) return Number.POSITIVE_INFINITY;
+    return nextGrowth({ builtAt: last, numTokens, appendSize: this.options.appendSize });
+  }
+
+  /** One more block of the queries kept since the last one; none when there are none. */
+  *#grow(state: State): Generator<void, State> {
+    const { row, numTokens, kept } = state;
+    if (row === null) return state;
+    const most = this.options.numCentroids;
+    const { rows: queries } = kept.of({ start: row.newest.grownAt, end: numTokens, most });
+    return queries.length === 0 ? state : yield* this.#withBlock(state, row, { queries, grownAt: numTokens });
+  }
+
+  *#extend(state: State): Generator<void, State> {
+    let extended = state;
+    if (state.row !== null) {
+      extended = yield* this.#grow(state);
+    } else {
+      const { rows: queries } = state.kept.of({ start: 0, end: state.numTokens, most: this.options.numCentroids });
+      if (queries.length === 0) return state;
+      extended = this.#withoutOldQueries({ ...state, row: yield* this.#firstRow(state, queries) });
+    }
+    const builtAt = [...state.builtAt.filter((at) => at < state.numTokens), state.numTokens];
+    return { ...extended, builtAt };
+  }
+
+  /** The index over what is stored now, from nothing. */
+  *#firstRow(state: State, queries: Float32Array): Generator<void, BlockRow> {
+    const region = indexedRegion(state.numTokens, this.options);
+    const input = this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt: state.numTokens });
+    const block = yield* buildBlock(input);
+    const measured = yield* measureVolatility({ input, block, numProbes: this.options.numProbes });
+    return new BlockRow({ ...measured, blocks: [block], numFirst: block.numCentroids, knownFrom: 0 });
+  }
+
+  *#withBlock(
+    state: State,
+    row: BlockRow,
+    { queries, grownAt }: { readonly queries: Float32Array; readonly grownAt: number },
+  ): Generator<void, State> {
+    const { start } = row.region;
+    const region = { start, end: Math.max(start, state.numTokens - this.options.recentWindow) };
+    const block = yield* buildBlock(this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt }));
+    return this.#withoutOldQueries({ ...state, row: row.extended(block) });
+  }
+
+  #blockInput(of: {
+    readonly numTokens: number;
+    readonly region: IndexedRegion;
+    readonly queries: Float32Array;
+    readonly grownAt: number;
+  }): BlockInput {
+    const { numTokens, region, queries, grownAt } = of;
+    const { headDim, groupSize, options } = this;
+    const listLength = postingListLength(options, region.end - region.start);
+    const { centroidsPerList, tail } = options;
+    const rows = { keys: this.#keys, values: this.#values };
+    const shape = { headDim, groupSize, listLength, centroidsPerList, tail, scale: this.#scale };
+    return { ...rows, ...shape, region, queries, madeAt: numTokens, grownAt };
+  }
+
+  /** Drops the queries that no cut can bring back to their turn. */
+  #withoutOldQueries(state: State): State {
+    const oldest = state.row?.blocks[0]?.grownAt ?? 0;
+    const kept = state.kept.of({ start: oldest, end: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY });
+    return { ...state, kept };
+  }
+
+  get #scale(): number {
+    return 1 / Math.sqrt(this.headDim);
+  }
+
+  #locate(centroid: number, method: string) {
+    const { row } = this.#open();
+    const max = (row?.numCentroids ?? 0) - 1;
+    checkInteger(centroid, { op: `CentroidIndex.${method}`, name: 'centroid', min: 0, max });
+    const { block, place } = row!.locate(centroid);
+    return { block, list: block.listOf(place) };
   }
 
   #checkQuery(query: Float32Array, op: string): void {
-    this.#checkOpen();
+    this.#open();
     const { groupSize, headDim } = this;
     const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
     checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
     checkFinite(query, { op, name: 'query' });
   }
 
-  #checkOpen(): void {
+  #open(): State {
     if (this.#closed) throw new CtkvrError('CTKVR_CLOSED', 'this CentroidIndex was closed; build another one');
+    if (this.#busy) {
+      throw new CtkvrError('CTKVR_BUSY', 'the index is being changed; wait for that to end, or use a fork made before');
+    }
+    return this.#state;
   }
+}
+
+function storedRows(of: { readonly keys: Float32Array; readonly values: Float32Array }, headDim: number) {
+  const keys = new PagedRows(headDim);
+  const values = new PagedRows(headDim);
+  keys.append(of.keys);
+  values.append(of.values);
+  return { keys, values };
 }

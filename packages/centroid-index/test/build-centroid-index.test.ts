@@ -44,13 +44,16 @@ describe('buildCentroidIndex', () => {
   it('tail: false keeps no tails, which makes it smaller', async () => {
     const withTail = await buildCentroidIndex({ ...data, options });
     const without = await buildCentroidIndex({ ...data, options: { ...options, tail: false } });
-    // Value and key rows of 8 codes and an f32 scale, and two f32 a row: 2 * 12 + 8.
-    expect(withTail.sizeBytes - without.sizeBytes).toBe(6 * 2 * (2 * 12 + 8));
-    expect(Array.from(without.tail(0).lse)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+    // Value and key rows of 8 codes and an f32 scale, and one f32 a row: 2 * 12 + 4.
+    expect(withTail.sizeBytes - without.sizeBytes).toBe(6 * 2 * (2 * 12 + 4));
+    expect(Array.from(without.tail(0).base)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
   });
   it('its size is what the README says', async () => {
     const index = await buildCentroidIndex({ ...data, options });
     const [c, r, d, l] = [6, 2, 8, 10];
-    expect(index.sizeBytes).toBe(c * (4 * l + (d + 4) + r * (d + 4) + r * (2 * (d + 4) + 8)));
+    const size = (lists: number) => c * (1 + r) * (d + 4) + lists * (4 * l + r * (2 * (d + 4) + 4));
+    expect(index.sizeBytes).toBe(size(c));
+    const shared = await buildCentroidIndex({ ...data, options: { ...options, centroidsPerList: 4 } });
+    expect(shared.sizeBytes).toBe(size(2));
   });
 });

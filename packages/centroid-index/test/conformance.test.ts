@@ -1,4 +1,7 @@
 import { describeCentroidIndex } from '@ctkvr/testkit';
-import { buildCentroidIndex } from '../src/index.js';
+import { buildCentroidIndex, loadCentroidIndex } from '../src/index.js';
 
-describeCentroidIndex((input) => buildCentroidIndex({ ...input, backend: 'reference' }));
+describeCentroidIndex({
+  build: (input) => buildCentroidIndex({ ...input, backend: 'reference' }),
+  load: (input) => loadCentroidIndex({ ...input, backend: 'reference' }),
+});

@@ -4,8 +4,9 @@ export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
 export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
-export type { PresetName, SelectorName, SelectorOptions } from './selector-options.js';
+export type { CentroidChoice, PresetName, SelectorName, SelectorOptions } from './selector-options.js';
 export {
+  centroidChoices,
   postingListLength,
   presetNames,
   resolveSelectorOptions,

@@ -25,6 +25,10 @@ export type SelectorName = (typeof selectorNames)[number];
 export const presetNames = ['balanced', 'paper', 'exact'] as const;
 export type PresetName = (typeof presetNames)[number];
 
+/** last = the newest queries (the paper); spread = half of them, and half of the earlier ones that lie farthest from those chosen. */
+export const centroidChoices = ['last', 'spread'] as const;
+export type CentroidChoice = (typeof centroidChoices)[number];
+
 /** Settings of a selector. Fields that a selector does not use are ignored by it. */
 export interface SelectorOptions {
   readonly selector: SelectorName;
@@ -34,6 +38,8 @@ export interface SelectorOptions {
   readonly recentWindow: number;
   /** Centroids per KV head: the last queries of the prefill. Default 512. */
   readonly numCentroids: number;
+  /** Which of more queries than `numCentroids` become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
+  readonly centroids: CentroidChoice;
   /** Neighbouring centroids that share one posting list and one tail: half the index for little error. Default 2. */
   readonly centroidsPerList: number;
   /** Generated tokens after which a head's index grows by their queries, and over their keys. Default 256. */
@@ -87,6 +93,7 @@ const balanced: SelectorOptions = {
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 512,
+  centroids: 'last',
   centroidsPerList: 2,
   appendSize: 256,
   listLength: 0,
@@ -156,6 +163,9 @@ export function resolveSelectorOptions(
   const resolved = { ...base, ...withoutUndefined(given) };
   if (!selectorNames.includes(resolved.selector)) {
     throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
+  }
+  if (!centroidChoices.includes(resolved.centroids)) {
+    throw invalid('centroids', `one of ${centroidChoices.join(', ')}`, resolved.centroids);
   }
   for (const [field, min, max = UNBOUNDED] of integerFields) checkInteger(field, resolved[field], { min, max });
   for (const field of ['exactShare', 'repairShare'] as const) {

@@ -173,7 +173,7 @@ export interface NativeStepResult {
 export interface NativeCentroidIndexConstructor {
   /**
    * @param input.keys f32 row-major [numTokens, headDim], rotated. @param input.values f32 [numTokens, headDim].
-   * @param input.queries f32 [numCentroids, groupSize, headDim], rotated: the centroids, oldest first.
+   * @param input.queries f32 [any, groupSize, headDim], rotated, oldest first: `options.centroids` says which become centroids.
    * @param input.isa '' = best.
    */
   build(input: {
@@ -185,21 +185,40 @@ export interface NativeCentroidIndexConstructor {
     readonly options: SelectorOptions;
     readonly isa: string;
   }): Promise<NativeCentroidIndex>;
+  /** Takes up what `save` gave. @param keys f32 [numTokens, headDim], those of the saved index. @param values f32 of the same shape. */
+  load(input: {
+    readonly image: Uint8Array;
+    readonly keys: Float32Array;
+    readonly values: Float32Array;
+    readonly isa: string;
+  }): Promise<NativeCentroidIndex>;
 }
 
+/** While append, extend or insert runs, every other call but close is CTKVR_BUSY. */
 export interface NativeCentroidIndex {
   readonly numTokens: number;
+  readonly headDim: number;
+  readonly groupSize: number;
+  /** Centroids that probes look at. */
   readonly numCentroids: number;
+  /** Indexed positions, [start, end). */
+  readonly region: readonly number[];
+  /** The blocks that probes look at, oldest first: where lists end, tokens stored when it was made, its centroids. */
+  readonly blocks: readonly { readonly end: number; readonly madeAt: number; readonly numCentroids: number }[];
   readonly indexBytes: number;
   /** How much the lists would miss, 0 to 1. */
   readonly volatility: number;
+  /** Nearest similarity below which a query is unlike those of the build; -1: none is. */
+  readonly similarityFloor: number;
   /** Positions of centroid c, ascending. */
   list(centroid: number): Uint32Array;
-  /** lse f32 [groupSize], value and key f32 [groupSize, headDim] (dequantised). */
-  tail(centroid: number): { readonly lse: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  /** base f32 [groupSize]: lse - scale q.key at the query it was made with; value and key f32 [groupSize, headDim] (dequantised). */
+  tail(centroid: number): { readonly base: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  /** The tail seen from a query: lse f32 [groupSize], value f32 [groupSize, headDim]. */
+  tailAt(centroid: number, query: Float32Array): { readonly lse: Float32Array; readonly value: Float32Array };
   /** @param query f32 [groupSize, headDim]. Returns the numProbes nearest centroids, best first, and their similarities. */
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
-  /** Ascending union of the lists of `centroids`. */
+  /** Ascending union of the lists of `centroids`, and of the indexed positions that came after the first one's block. */
   candidates(centroids: Uint32Array): Uint32Array;
   /** Exact scores f32 [groupSize, candidates.length]. */
   scores(query: Float32Array, candidates: Uint32Array): Float32Array;
@@ -225,6 +244,23 @@ export interface NativeCentroidIndex {
     rules: NativeRefineRules,
     tail?: { readonly lse: Float32Array; readonly value: Float32Array },
   ): ReturnType<NativeCentroidIndex['attend']>;
+  /** Stores the tokens that follow, off the JavaScript thread. @param input.queries f32 [new, groupSize, headDim]. @param input.phase 'prefill' or 'decode'. */
+  append(input: {
+    readonly keys: Float32Array;
+    readonly values: Float32Array;
+    readonly queries: Float32Array;
+    readonly phase: string;
+  }): Promise<void>;
+  /** Ends a turn: kept queries become a block, off the JavaScript thread. */
+  extend(): Promise<void>;
+  /** Makes a query, f32 [groupSize, headDim], a centroid by an exact scan off the JavaScript thread. */
+  insert(query: Float32Array): Promise<void>;
+  /** Drops positions >= length. */
+  truncate(length: number): void;
+  /** A second index with the same content, which is shared until one of them changes. */
+  fork(): NativeCentroidIndex;
+  /** The index as bytes (packages/centroid-index/src/index-image.ts), without keys and values. */
+  save(): Promise<Uint8Array>;
   close(): void;
 }
 

@@ -49,6 +49,22 @@ describe('mapThrownErrors', () => {
     expect(call).toThrowError(expect.objectContaining({ code: 'CTKVR_BUSY', message: 'busy' }));
   });
 
+  it('maps static functions that cannot be changed, as a native class has them', async () => {
+    class Fixed {
+      read(): number {
+        throw thrown();
+      }
+    }
+    Object.defineProperty(Fixed, 'make', { value: () => Promise.reject(thrown()) });
+    type Exports = { Fixed: { make(): Promise<Fixed>; prototype: Fixed } };
+    const first = mapThrownErrors({ Fixed }) as unknown as Exports;
+    const again = mapThrownErrors({ Fixed }) as unknown as Exports;
+    for (const { Fixed: changed } of [first, again]) {
+      await expect(changed.make()).rejects.toMatchObject({ code: 'CTKVR_CLOSED', message: 'closed' });
+    }
+    expect(() => new Fixed().read()).toThrowError(expect.objectContaining({ code: 'CTKVR_CLOSED' }));
+  });
+
   it('leaves results, plain values and the identity of classes as they are', () => {
     const box = exports.Box.make();
     expect(box.read()).toBe(7);

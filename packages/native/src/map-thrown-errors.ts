@@ -1,6 +1,7 @@
 /**
- * Makes every function, method and getter of the loaded binary throw `CtkvrError`. Classes keep their identity (their prototypes are
- * changed once, in place), because the binary must recognise its own objects when they come back as arguments.
+ * Makes every function, method and getter of the loaded binary throw `CtkvrError`. Prototypes are changed once, in place, because the binary
+ * must recognise its own objects when they come back as arguments. Static functions of a native class cannot be changed: such a class is
+ * replaced by an object that has them.
  */
 import { mapNativeError } from './errors.js';
 
@@ -28,12 +29,26 @@ function isClass(value: object): value is { prototype: object } {
   return prototype !== undefined && (Object.getOwnPropertyNames(prototype).length > 1 || statics(value).length > 0);
 }
 
-function mapClass(nativeClass: { prototype: object }): object {
-  if (Object.hasOwn(nativeClass, mapped)) return nativeClass;
+function mapClass(nativeClass: { prototype: object; [mapped]?: object }): object {
+  const before = Object.hasOwn(nativeClass, mapped) ? nativeClass[mapped] : undefined;
+  if (before !== undefined) return before;
   mapMembers(nativeClass.prototype, Object.getOwnPropertyNames(nativeClass.prototype));
-  mapMembers(nativeClass, statics(nativeClass));
-  Object.defineProperty(nativeClass, mapped, { value: true });
-  return nativeClass;
+  const result = mapStatics(nativeClass);
+  Object.defineProperty(nativeClass, mapped, { value: result });
+  return result;
+}
+
+/** Returns the class with its static functions changed, or where they cannot be, an object that has them. */
+function mapStatics(nativeClass: { prototype: object }): object {
+  const names = statics(nativeClass);
+  const isFixed = (name: string) => Object.getOwnPropertyDescriptor(nativeClass, name)?.configurable === false;
+  if (!names.some(isFixed)) {
+    mapMembers(nativeClass, names);
+    return nativeClass;
+  }
+  const { prototype, ...members } = Object.getOwnPropertyDescriptors(nativeClass as Record<string, unknown>);
+  const calls = names.map((name) => [name, { value: wrap(members[name]!.value as AnyFunction) }]);
+  return Object.create(null, { prototype: prototype!, ...Object.fromEntries(calls) }) as object;
 }
 
 function statics(value: object): string[] {

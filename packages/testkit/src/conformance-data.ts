@@ -3,6 +3,7 @@ import { resolveSelectorOptions, type SelectorOptions } from '@ctkvr/core';
 import { roundToF16 } from './f16.js';
 import { geometricHeadData } from './geometric-head-data.js';
 import { type HeadData, integerHeadData } from './head-data.js';
+import type { GrowthEvent, GrowthHistory } from './naive-growth.js';
 
 export interface ConformanceCase {
   readonly name: string;
@@ -34,6 +35,20 @@ export function conformanceCases(): ConformanceCase[] {
     make('region of one key', integerHeadData({ seed: 17, numTokens: 21, ...integers })),
     make('lists cover the region', integerHeadData({ seed: 18, numTokens: 90, ...integers }), { listLength: 4096 }),
     make('fewer keys than centroids', integerHeadData({ seed: 19, numTokens: 36, ...integers }), { listLength: 5 }),
+    make('two centroids a list', integerHeadData({ seed: 23, numTokens: 300, ...integers }), { centroidsPerList: 2 }),
+    make('four centroids a list, the last of three', integerHeadData({ seed: 24, numTokens: 190, ...integers }), {
+      centroidsPerList: 4,
+      numCentroids: 23,
+    }),
+    make(
+      'ties in shared lists',
+      integerHeadData({ seed: 25, numTokens: 150, ...integers, distinctKeys: 20, distinctQueries: 7 }),
+      { centroidsPerList: 2 },
+    ),
+    make('spread centroids', integerHeadData({ seed: 26, numTokens: 200, ...integers }), {
+      centroids: 'spread',
+      numCentroids: 11,
+    }),
     make('no tail', integerHeadData({ seed: 20, numTokens: 200, ...integers }), { tail: false }),
     // No share lies within rounding of a sum of the heaviest weights.
     make('top p', integerHeadData({ seed: 23, numTokens: 260, ...integers }), { topP: 0.9, maxSelected: 0 }),
@@ -51,6 +66,50 @@ export function conformanceCases(): ConformanceCase[] {
       'geometric, headDim 128',
       geometricHeadData({ seed: 22, numTokens: 200, headDim: 128, groupSize: 2, ...sizes }),
     ),
+  ];
+}
+
+export interface GrowthCase extends ConformanceCase {
+  /** `data` has a query for every token; the history says how they came. */
+  readonly history: GrowthHistory;
+}
+
+/** Returns fresh histories of an index: growth while decoding, several turns, repairs, blocks that fall out. */
+export function growthCases(): GrowthCase[] {
+  const decode = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'decode' });
+  const prefill = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'prefill' });
+  const few = { numSinkTokens: 4, recentWindow: 16, numCentroids: 24, listLength: 20, numProbes: 3, maxSelected: 24 };
+  const make = (
+    name: string,
+    { builtAt, events }: GrowthHistory,
+    {
+      options = {},
+      geometric = false,
+      seed,
+    }: { options?: Partial<SelectorOptions>; geometric?: boolean; seed: number },
+  ): GrowthCase => {
+    const numTokens = events.reduce((sum, event) => sum + (event.kind === 'append' ? event.count : 0), builtAt);
+    const of = { seed, numTokens, numCentroids: numTokens, numDecodes: 4, headDim: 16, groupSize: 2 };
+    const data = f16(geometric ? geometricHeadData(of) : integerHeadData(of));
+    const complete = resolveSelectorOptions({ denseBelow: 0, appendSize: 20, ...few, ...options });
+    return { name, data, options: complete, history: { builtAt, events } };
+  };
+  const extend: GrowthEvent = { kind: 'extend' };
+  return [
+    make('grown while decoding', { builtAt: 120, events: [decode(45)] }, { seed: 31 }),
+    make('a second turn', { builtAt: 100, events: [decode(13), prefill(9), extend, decode(25)] }, { seed: 32 }),
+    make(
+      'repaired and grown, shared lists',
+      { builtAt: 110, events: [decode(22), { kind: 'insert', decode: 1 }, decode(20)] },
+      { seed: 33, options: { centroidsPerList: 4 } },
+    ),
+    make('old blocks dropped', { builtAt: 90, events: [decode(230)] }, { seed: 34, options: { numCentroids: 10 } }),
+    make(
+      'a long turn',
+      { builtAt: 60, events: [prefill(70), extend] },
+      { seed: 35, geometric: true, options: { centroidsPerList: 2 } },
+    ),
+    make('grown from an empty region', { builtAt: 12, events: [decode(60)] }, { seed: 36, options: { listLength: 4 } }),
   ];
 }
 

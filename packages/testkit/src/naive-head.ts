@@ -1,5 +1,5 @@
 /** The whole algorithm for one KV head by definition (docs: design of CTkvr, sections 2.1 and 2.2), from `naive.ts`. For tests. */
-import { indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
+import { type IndexedRegion, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import {
   dot,
@@ -14,11 +14,28 @@ import {
   rankedIds,
   rowsOf,
 } from './naive.js';
+import { naiveSpread } from './naive-spread.js';
+
+/** Centroids made at one time over positions [start, end). */
+export interface NaiveBlock {
+  readonly start: number;
+  readonly end: number;
+  /** Tokens stored when it was made. */
+  readonly madeAt: number;
+  /** [numCentroids][groupSize][headDim] */
+  readonly queries: readonly (readonly (readonly number[])[])[];
+}
 
 export interface NaiveCentroid {
-  /** [numKeys of the region]: what the list ranks by. */
+  /** [numKeys of the block's region]: what the list ranks by. */
   readonly ranking: readonly number[];
+  /** Shared with the neighbours of `listId`. */
   readonly list: readonly number[];
+  readonly listId: number;
+  /** Where its block's region ends. */
+  readonly blockEnd: number;
+  /** [groupSize][headDim]: the query that the tail is of. */
+  readonly tailQuery: readonly (readonly number[])[];
   /** Per head, before quantisation. */
   readonly tail: readonly {
     readonly lse: number;
@@ -50,6 +67,10 @@ export interface NaiveStep {
 }
 
 export interface NaiveHead {
+  /** Indexed positions. */
+  readonly region: IndexedRegion;
+  /** [numCentroids][groupSize][headDim] */
+  readonly queries: readonly (readonly (readonly number[])[])[];
   readonly centroids: readonly NaiveCentroid[];
   /** Runs one decode step. @param query [groupSize][headDim]. */
   step(query: readonly (readonly number[])[]): NaiveStep;
@@ -57,37 +78,49 @@ export interface NaiveHead {
   dense(query: readonly (readonly number[])[]): { output: number[][]; lse: number[] };
 }
 
-/** Builds and answers by definition; slow, and meant to be. */
-export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
+/**
+ * Builds and answers by definition; slow, and meant to be.
+ * @param blocks what probes look at, oldest first (naive-growth.ts); without it, the one block that a build over all of `data` makes.
+ */
+export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [firstBlock(data, options)]): NaiveHead {
   const { headDim, groupSize } = data;
   const keys = rowsOf(data.keys, headDim);
   const values = rowsOf(data.values, headDim);
-  const queries = groupsOf(data.queries, groupSize, headDim).slice(-options.numCentroids);
-  const region = indexedRegion(keys.length, options);
-  const regionKeys = keys.slice(region.start, region.end);
+  const queries = blocks.flatMap((block) => block.queries);
+  const region = { start: blocks[0]!.start, end: blocks.at(-1)!.end };
   const rows = (of: readonly (readonly number[])[], positions: readonly number[]) => positions.map((p) => of[p]!);
 
-  const centroids = queries.map((group): NaiveCentroid => {
-    const ranking = naiveGroupWeights(group, regionKeys);
-    const list = rankedIds(ranking, postingListLength(options, regionKeys.length))
-      .map((j) => j + region.start)
-      .sort((a, b) => a - b);
-    const inList = new Set(list);
-    const outside = options.tail
-      ? regionKeys.map((_, j) => j + region.start).filter((position) => !inList.has(position))
-      : [];
-    const tail = group.map((query) => {
-      const scores = naiveScores(query, rows(keys, outside));
-      const { mean: value, lse } = naiveAttention(scores, rows(values, outside), headDim);
-      return { lse, value, key: naiveAttention(scores, rows(keys, outside), headDim).mean };
+  const lists = blocks.flatMap((block) => {
+    const blockKeys = keys.slice(block.start, block.end);
+    return chunked(block.queries, options.centroidsPerList).map((members) => {
+      const weights = members.map((group) => naiveGroupWeights(group, blockKeys));
+      const ranking = blockKeys.map((_, j) => weights.reduce((total, of) => total + of[j]!, 0));
+      const list = rankedIds(ranking, postingListLength(options, blockKeys.length))
+        .map((j) => j + block.start)
+        .sort((a, b) => a - b);
+      const inList = new Set(list);
+      const outside = options.tail
+        ? blockKeys.map((_, j) => j + block.start).filter((position) => !inList.has(position))
+        : [];
+      const tailQuery = members[Math.floor(members.length / 2)]!;
+      const tail = tailQuery.map((query) => {
+        const scores = naiveScores(query, rows(keys, outside));
+        const { mean: value, lse } = naiveAttention(scores, rows(values, outside), headDim);
+        return { lse, value, key: naiveAttention(scores, rows(keys, outside), headDim).mean };
+      });
+      return { members, shared: { ranking, list, tailQuery, tail, blockEnd: block.end } };
     });
-    return { ranking, list, tail };
   });
+  const centroids = lists.flatMap(({ members, shared }, listId): NaiveCentroid[] =>
+    members.map(() => ({ ...shared, listId })),
+  );
   const units = queries.map((group) => group.map((query) => naiveInt8(naiveUnit(query))));
   const pooled = queries.map((group) => naiveInt8(naivePooled(group)));
   const sum = (numbers: readonly number[]) => numbers.reduce((total, x) => total + x, 0);
 
   return {
+    region,
+    queries,
     centroids,
     dense(query) {
       const heads = query.map((q) => naiveAttention(naiveScores(q, keys), values, headDim));
@@ -97,11 +130,17 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
       const coarse = pooled.map((vector) => dot(vector, naivePooled(query)));
       const similarity = units.map((unit) => sum(unit.map((u, head) => dot(u, naiveUnit(query[head]!)))) / groupSize);
       const near = rankedIds(coarse, 8 * options.numProbes).sort((a, b) => a - b);
-      const probes = rankedIds(
+      const probes: number[] = [];
+      for (const place of rankedIds(
         near.map((c) => similarity[c]!),
-        options.numProbes,
-      ).map((place) => near[place]!);
-      const candidates = [...new Set(probes.flatMap((c) => centroids[c]!.list))].sort((a, b) => a - b);
+        near.length,
+      )) {
+        const isNew = probes.every((c) => centroids[c]!.listId !== centroids[near[place]!]!.listId);
+        if (isNew && probes.length < options.numProbes) probes.push(near[place]!);
+      }
+      const nearest = centroids[probes[0]!]!;
+      const later = keys.map((_, p) => p).slice(nearest.blockEnd, region.end);
+      const candidates = [...new Set([...probes.flatMap((c) => centroids[c]!.list), ...later])].sort((a, b) => a - b);
       const scores = query.map((q) => naiveScores(q, rows(keys, candidates)));
       const weights = naiveGroupWeights(query, rows(keys, candidates));
       const most = rankedIds(weights, options.maxSelected === 0 ? candidates.length : options.maxSelected);
@@ -113,10 +152,10 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
       const read = keys.map((_, p) => p).filter((p) => p < region.start || p >= region.end || inSelected.has(p));
       const heads = query.map((q, head) => {
         const exact = naiveAttention(naiveScores(q, rows(keys, read)), rows(values, read), headDim);
-        const own = centroids[probes[0]!]!.tail[head]!;
+        const own = nearest.tail[head]!;
         const tailValue = naiveInt8(own.value);
-        // lse at the centroid's query, moved to this one along the stored (8-bit) mean key.
-        const moved = q.map((x, d) => x - queries[probes[0]!]![head]![d]!);
+        // lse at the tail's own query, moved to this one along the stored (8-bit) mean key.
+        const moved = q.map((x, d) => x - nearest.tailQuery[head]![d]!);
         const tailLse = own.lse + dot(moved, naiveInt8(own.key)) / Math.sqrt(headDim);
         const tail = { tailLse, tailValue };
         const dropped = scores[head]!.filter((_, i) => !inSelected.has(candidates[i]!));
@@ -143,4 +182,18 @@ export function naiveHead(data: HeadData, options: SelectorOptions): NaiveHead {
       };
     },
   };
+}
+
+/** The block that a build over all of `data` makes. */
+export function firstBlock(data: HeadData, options: SelectorOptions): NaiveBlock {
+  const { headDim, groupSize, keys } = data;
+  const all = groupsOf(data.queries, groupSize, headDim);
+  const madeAt = keys.length / headDim;
+  const queries =
+    options.centroids === 'spread' ? naiveSpread(all, options.numCentroids) : all.slice(-options.numCentroids);
+  return { ...indexedRegion(madeAt, options), madeAt, queries };
+}
+
+function chunked<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }

@@ -1,26 +1,40 @@
 /** The volatility of a head by definition (packages/centroid-index, volatility.ts), for an index whose probe visits every centroid. */
-import type { IndexedRegion } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
-import { groupsOf, naiveScores, naiveSoftmax, rowsOf } from './naive.js';
+import { dot, naiveInt8, naiveScores, naiveSoftmax, naiveUnit, rowsOf } from './naive.js';
+import type { NaiveHead } from './naive-head.js';
 
-/** `data.queries` holds the centroids and no others; `lists` are theirs. */
+/** Returns volatility and similarity floor. @param head of one block. @param lists of its centroids, as the index in question has them. */
 export function naiveVolatility(
   data: HeadData,
-  { region, lists }: { readonly region: IndexedRegion; readonly lists: readonly (readonly number[])[] },
-): number {
-  const { headDim, groupSize } = data;
+  head: NaiveHead,
+  { lists, centroidsPerList }: { readonly lists: readonly (readonly number[])[]; readonly centroidsPerList: number },
+): { readonly volatility: number; readonly similarityFloor: number } {
+  const { groupSize, headDim } = data;
+  const { region, queries } = head;
   const keys = rowsOf(data.keys, headDim);
-  const centroids = groupsOf(data.queries, groupSize, headDim);
-  // As much older as an eighth of all centroids, at most 64; and older than 28 query rows, which are scored together.
-  const lag = Math.max(Math.min(64, Math.ceil(lists.length / 8)), Math.max(1, Math.floor(28 / groupSize)));
-  const missed = centroids.flatMap((group, c) => {
-    if (c < Math.floor(lists.length / 2) || c < lag || region.start === region.end) return [];
+  // As much older as an eighth of all centroids, at most 64; and older than 28 query rows, in whole lists, which are scored together.
+  const pass = Math.max(1, Math.floor(28 / groupSize / centroidsPerList)) * centroidsPerList;
+  const lag = Math.max(Math.min(64, Math.ceil(queries.length / 8)), pass);
+  const sampled = queries
+    .map((_, c) => c)
+    .filter((c) => c >= Math.floor(queries.length / 2) && c >= lag && region.start < region.end);
+  const missed = sampled.flatMap((c) => {
     const found = new Set(lists.slice(0, c + 1 - lag).flat());
-    return group.map((query) =>
+    return queries[c]!.map((query) =>
       naiveSoftmax(naiveScores(query, keys))
         .filter((_, p) => p >= region.start && p < region.end && !found.has(p))
         .reduce((sum, weight) => sum + weight ** 2, 0),
     );
   });
-  return missed.length === 0 ? 0 : Math.sqrt(missed.reduce((a, b) => a + b) / missed.length);
+  if (missed.length === 0) return { volatility: 0, similarityFloor: -1 };
+  const similarity = (a: number, b: number) =>
+    queries[a]!.reduce((sum, query, h) => sum + dot(naiveUnit(query), naiveInt8(naiveUnit(queries[b]![h]!))), 0) /
+    groupSize;
+  const nearest = sampled.map((c) =>
+    Math.max(...queries.slice(0, c + 1 - lag).map((_, older) => similarity(c, older))),
+  );
+  return {
+    volatility: Math.sqrt(missed.reduce((a, b) => a + b) / missed.length),
+    similarityFloor: Math.min(...nearest),
+  };
 }

@@ -7,7 +7,12 @@
 import { CtkvrError } from '@ctkvr/core';
 import { loadBinding, type NativeBinding, type NativeCentroidIndex } from '@ctkvr/native';
 import { afterAll, describe, expect, it } from 'vitest';
-import { buildCentroidIndex, type NativeIndex, type NativeIndexBinding } from '../../centroid-index/src/index.js';
+import {
+  buildCentroidIndex,
+  loadCentroidIndex,
+  type NativeIndex,
+  type NativeIndexBinding,
+} from '../../centroid-index/src/index.js';
 import { type NativeRefiner, TokenRefiner } from '../../token-refiner/src/index.js';
 import {
   conformanceCases,
@@ -42,7 +47,10 @@ if ('reason' in loaded) {
 } else {
   const { native, isas } = loaded;
   describe.each(isas)('native, %s', (isa) => {
-    describeCentroidIndex((input) => buildCentroidIndex({ ...input, backend: 'native', native, isa }));
+    describeCentroidIndex({
+      build: (input) => buildCentroidIndex({ ...input, backend: 'native', native, isa }),
+      load: (input) => loadCentroidIndex({ ...input, backend: 'native', native, isa }),
+    });
 
     // Refiners do not own their native index; it is freed when the suite is over.
     const opened: { close(): void }[] = [];

@@ -4,6 +4,7 @@ import { resolveSelectorOptions } from '@ctkvr/core';
 import { roundToF16 } from '../../src/f16.js';
 import { geometricHeadData } from '../../src/geometric-head-data.js';
 import { type HeadData, integerHeadData } from '../../src/head-data.js';
+import type { GrowthHistory } from '../../src/naive-growth.js';
 
 export interface GoldenInput {
   readonly name: string;
@@ -11,6 +12,8 @@ export interface GoldenInput {
   readonly seed: number;
   readonly data: HeadData;
   readonly options: SelectorOptions;
+  /** How the tokens came, when not all of them were there at the build. */
+  readonly history?: GrowthHistory;
 }
 
 interface CaseTemplate {
@@ -18,6 +21,7 @@ interface CaseTemplate {
   readonly why: string;
   readonly options: Partial<SelectorOptions>;
   readonly data: (seed: number) => HeadData;
+  readonly history?: GrowthHistory;
 }
 
 const common = { denseBelow: 0, numSinkTokens: 4, recentWindow: 16 };
@@ -78,6 +82,38 @@ const templates: readonly CaseTemplate[] = [
     data: (seed) => integerHeadData({ seed, numTokens: 60, headDim: 16, groupSize: 3, numCentroids: 3, numDecodes: 2 }),
   },
   {
+    name: 'integers-shared-lists',
+    why: 'three neighbouring centroids share a list and a tail, the last list has one',
+    options: { numCentroids: 10, centroidsPerList: 3, listLength: 24, numProbes: 3, maxSelected: 20, tail: true },
+    data: (seed) =>
+      integerHeadData({ seed, numTokens: 110, headDim: 16, groupSize: 2, numCentroids: 10, numDecodes: 3 }),
+  },
+  {
+    name: 'integers-grown',
+    why: 'blocks of decoded tokens, of a turn, and one repair; the first block is no longer probed',
+    options: {
+      numCentroids: 12,
+      centroidsPerList: 2,
+      appendSize: 12,
+      listLength: 10,
+      numProbes: 3,
+      maxSelected: 24,
+      tail: true,
+    },
+    data: (seed) =>
+      integerHeadData({ seed, numTokens: 116, headDim: 16, groupSize: 2, numCentroids: 116, numDecodes: 3 }),
+    history: {
+      builtAt: 64,
+      events: [
+        { kind: 'append', count: 30, phase: 'decode' },
+        { kind: 'insert', decode: 1 },
+        { kind: 'append', count: 7, phase: 'prefill' },
+        { kind: 'extend' },
+        { kind: 'append', count: 15, phase: 'decode' },
+      ],
+    },
+  },
+  {
     name: 'geometric-f16',
     why: 'the geometry of a trained head, f16-rounded, with tail',
     options: { numCentroids: 8, listLength: 18, numProbes: 3, maxSelected: 14, tail: true },
@@ -103,9 +139,10 @@ function f16(data: HeadData): HeadData {
  * swap them are passed over, so that ids can be compared exactly.
  */
 export function goldenInputs(accept: (input: GoldenInput) => boolean): GoldenInput[] {
-  return templates.map(({ name, why, options, data }) => {
+  return templates.map(({ name, why, options, data, history }) => {
     for (let seed = 1; seed <= 5000; seed++) {
-      const input = { name, why, seed, data: data(seed), options: resolveSelectorOptions({ ...common, ...options }) };
+      const resolved = resolveSelectorOptions({ ...common, ...options });
+      const input = { name, why, seed, data: data(seed), options: resolved, ...(history ? { history } : {}) };
       if (accept(input)) return input;
     }
     throw new Error(`no seed up to 5000 makes the ids of golden case ${name} unambiguous`);

@@ -4,14 +4,16 @@
  *
  * The two packages are imported by path: declared as dependencies they would close a cycle, since they test with this package.
  */
-import { type BuildCentroidIndexInput, buildCentroidIndex } from '../../../centroid-index/src/index.js';
+import { type BuildCentroidIndexInput, buildCentroidIndex, loadCentroidIndex } from '../../../centroid-index/src/index.js';
 import { TokenRefiner } from '../../../token-refiner/src/index.js';
+import { buildCase } from '../../src/centroid-index-subject.js';
 import { f16Bits } from '../../src/f16.js';
+import type { GrowthHistory } from '../../src/naive-growth.js';
 import { type GoldenInput, goldenInputs } from './cases.js';
 import { isUnambiguous } from './unambiguous.js';
 
 /** Raised whenever a field changes its meaning. */
-const formatVersion = 1;
+const formatVersion = 2;
 
 export interface GoldenFile {
   readonly formatVersion: number;
@@ -26,12 +28,13 @@ export interface GoldenCase {
   readonly headDim: number;
   readonly groupSize: number;
   readonly options: BuildCentroidIndexInput['options'];
+  readonly history?: GrowthHistory;
   readonly keys: readonly number[];
   readonly values: readonly number[];
   readonly queries: readonly number[];
   readonly centroids: readonly {
     readonly list: readonly number[];
-    readonly tailLse: readonly (number | null)[];
+    readonly tailBase: readonly (number | null)[];
     readonly tailValue: readonly number[];
     readonly tailKey: readonly number[];
   }[];
@@ -56,10 +59,18 @@ export async function generateGolden(): Promise<GoldenFile> {
   return { formatVersion, cases };
 }
 
-async function goldenCase({ name, why, seed, data, options }: GoldenInput): Promise<GoldenCase> {
+async function goldenCase({ name, why, seed, data, options, history }: GoldenInput): Promise<GoldenCase> {
   const { keys, values, queries, headDim, groupSize } = data;
-  const index = await buildCentroidIndex({ keys, values, queries, headDim, groupSize, options, backend: 'reference' });
-  const { numSinkTokens, recentWindow, maxSelected, topP } = options;
+  const index = await buildCase(
+    {
+      build: (input) => buildCentroidIndex({ ...input, backend: 'reference' }),
+      load: (input) => loadCentroidIndex({ ...input, backend: 'reference' }),
+    },
+    { data, options, ...(history ? { history } : {}) },
+  );
+  const { numSinkTokens, maxSelected, topP } = options;
+  // What is not indexed is read always: of an index that grew, more than the window.
+  const recentWindow = history === undefined ? options.recentWindow : keys.length / headDim - index.region.end;
   const layout = { headDim, groupSize, numSinkTokens, recentWindow };
   const refiner = new TokenRefiner({ keys, values, ...layout, maxSelected, topP });
   const rowLength = groupSize * headDim;
@@ -68,16 +79,17 @@ async function goldenCase({ name, why, seed, data, options }: GoldenInput): Prom
     const tail = index.tail(centroid);
     return {
       list: Array.from(index.list(centroid)),
-      tailLse: numbers(tail.lse),
+      tailBase: numbers(tail.base),
       tailValue: options.tail ? finite(tail.value) : [],
       tailKey: options.tail ? finite(tail.key) : [],
     };
   });
   const decodes = Array.from({ length: data.decodes.length / rowLength }, (_, i) => {
     const query = data.decodes.subarray(i * rowLength, (i + 1) * rowLength);
-    const probes = new Uint32Array(index.numProbed);
-    const similarities = new Float32Array(index.numProbed);
-    index.probe({ query, centroids: probes, similarities });
+    const room = { centroids: new Uint32Array(index.numProbed), similarities: new Float32Array(index.numProbed) };
+    const count = index.probe({ query, ...room });
+    const probes = room.centroids.subarray(0, count);
+    const similarities = room.similarities.subarray(0, count);
     const union = new Uint32Array(index.maxCandidates);
     const candidates = union.subarray(0, index.candidates({ centroids: probes, out: union }));
     const scores = new Float32Array(groupSize * candidates.length);
@@ -106,7 +118,8 @@ async function goldenCase({ name, why, seed, data, options }: GoldenInput): Prom
     };
   });
   const inputs = { keys: bits(keys), values: bits(values), queries: bits(queries) };
-  return { name, why, seed, headDim, groupSize, options, ...inputs, centroids, decodes };
+  const grown = history ? { history } : {};
+  return { name, why, seed, headDim, groupSize, options, ...grown, ...inputs, centroids, decodes };
 }
 
 function bits(values: Float32Array): number[] {

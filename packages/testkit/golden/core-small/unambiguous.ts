@@ -1,6 +1,6 @@
 /** Whether rounding could change an id in a case: then it is no use as golden data with exact ids. */
-import { indexedRegion } from '@ctkvr/core';
 import { groupsOf } from '../../src/naive.js';
+import { naiveGrowth } from '../../src/naive-growth.js';
 import { type NaiveHead, naiveHead } from '../../src/naive-head.js';
 import type { GoldenInput } from './cases.js';
 
@@ -11,15 +11,14 @@ const similarityGap = 0.012;
 
 /** Returns whether all lists, probes and selections of the case are separated by more than the gaps, or are true ties. */
 export function isUnambiguous(input: GoldenInput): boolean {
-  const { data, options } = input;
-  const head = naiveHead(data, options);
-  const region = indexedRegion(data.keys.length / data.headDim, options);
-  const regionTokens = region.end - region.start;
+  const { data, options, history } = input;
+  const head = naiveHead(data, options, history && naiveGrowth(data, options, history));
+  const regionTokens = head.region.end - head.region.start;
   if (!head.centroids.every(({ ranking }) => isSeparated(ranking, options.listLength, weightGap, 'relative'))) return false;
   return groupsOf(data.decodes, data.groupSize, data.headDim).every((query) => {
     const step = head.step(query);
     const keep = options.maxSelected === 0 ? regionTokens : options.maxSelected;
-    return probesAreSeparated(step, options.numProbes) && isSeparated(step.weights, keep, weightGap, 'relative');
+    return probesAreSeparated(head, step, options.numProbes) && isSeparated(step.weights, keep, weightGap, 'relative');
   });
 }
 
@@ -34,11 +33,22 @@ function isSeparated(scores: readonly number[], count: number, gap: number, kind
   return difference < 1e-13 || difference > gap;
 }
 
-/** The winners must be clear of the rest and of each other in the fine step, and clear of the cut in the coarse one. */
-function probesAreSeparated(step: ReturnType<NaiveHead['step']>, numProbes: number): boolean {
+/**
+ * The probed lists must be clear of the rest and of each other in the fine step, their centroids of their neighbours in the same list, and
+ * all of them of the cut in the coarse step.
+ */
+function probesAreSeparated(head: NaiveHead, step: ReturnType<NaiveHead['step']>, numProbes: number): boolean {
   const cut = [...step.coarse].sort((a, b) => b - a)[8 * numProbes] ?? Number.NEGATIVE_INFINITY;
   const clearOfCut = step.probes.every((c) => step.coarse[c]! - cut > similarityGap);
-  const counts = Array.from({ length: Math.min(numProbes, step.similarity.length) }, (_, i) => i + 1);
-  const fine = counts.every((count) => isSeparated(step.similarity, count, similarityGap, 'absolute'));
-  return clearOfCut && fine;
+  const lists = new Map<number, number[]>();
+  head.centroids.forEach(({ listId }, c) => {
+    lists.set(listId, [...(lists.get(listId) ?? []), step.similarity[c]!]);
+  });
+  const best = [...lists.values()].map((similarities) => Math.max(...similarities));
+  const counts = Array.from({ length: Math.min(numProbes, best.length) }, (_, i) => i + 1);
+  const fine = counts.every((count) => isSeparated(best, count, similarityGap, 'absolute'));
+  const within = step.probes.every((c) =>
+    isSeparated(lists.get(head.centroids[c]!.listId)!, 1, similarityGap, 'absolute'),
+  );
+  return clearOfCut && fine && within;
 }

@@ -14,7 +14,6 @@ use crate::kernels::MAX_HEAD_DIM;
 use crate::options::{CentroidChoice, SelectorKind, SelectorOptions};
 use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
-use crate::tail_fit::TailFit;
 
 const MAGIC: &[u8; 8] = b"CTKVRIDX";
 /// Raised whenever a field changes its meaning; images of other versions are refused.
@@ -68,11 +67,6 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     out.align();
     out.f32s(rows);
     out.align();
-    if let Some(fit) = index.map(CentroidIndex::tail_fit) {
-        out.f32s(&fit.offset);
-        out.f32s(&fit.slope);
-        out.align();
-    }
     for block in blocks {
         let record = out.bytes.len();
         let (list_bytes, has_tail) = (block.lists.parts().0.len(), usize::from(block.tail.is_some()));
@@ -146,7 +140,6 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     let positions = sections.u32s("keptPositions", num_kept)?;
     check_ascending("keptPositions", &positions, num_tokens)?;
     let rows = sections.f32s("keptQueries", &[num_kept, group, head_dim], f32::is_finite)?;
-    let fit = sections.f32s("tailFit", &[usize::from(num_blocks > 0), 2, group], f32::is_finite)?;
     let records = sections.take("blocks", &[num_blocks, BLOCK_RECORD_BYTES])?;
     let mut blocks: Vec<Arc<CentroidBlock>> = Vec::with_capacity(num_blocks);
     for record in records.chunks_exact(BLOCK_RECORD_BYTES) {
@@ -157,11 +150,8 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     if sections.at != bytes.len() {
         return Err(bad("size", format!("{} bytes", sections.at), bytes.len()));
     }
-    let index = (num_blocks > 0).then(|| {
-        let (offset, slope) = fit.split_at(group);
-        let tail_fit = TailFit { offset: offset.to_vec(), slope: slope.to_vec() };
-        CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor), tail_fit)
-    });
+    let index = (num_blocks > 0)
+        .then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor)));
     if index.is_none() != built_at.is_empty() {
         return Err(bad("numBuilt", "0 without blocks, and only then", num_built));
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{CentroidChoice, HeadIndex, HeadInput, Kernels, SelectorKind, SelectorOptions};
+use ctkvr_core::{AppendInput, CentroidChoice, HeadIndex, HeadInput, Kernels, Phase, SelectorKind, SelectorOptions};
 use half::f16;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn options(v: &Value) -> SelectorOptions {
         num_centroids: integer(&v["numCentroids"]),
         centroids: CentroidChoice::Last,
         centroids_per_list: v["centroidsPerList"].as_u64().map_or(1, |n| n as usize),
-        append_size: 256,
+        append_size: integer(&v["appendSize"]),
         list_len: integer(&v["listLength"]),
         num_probes: integer(&v["numProbes"]),
         max_selected: integer(&v["maxSelected"]),
@@ -54,6 +54,43 @@ fn close(what: &str, actual: &[f32], expected: &[f64], budget: f64) {
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         let equal = f64::from(*a) == *e || (f64::from(*a) - e).abs() <= budget;
         assert!(equal, "{what}[{i}]: {a} for {e}, budget {budget}");
+    }
+}
+
+/// Inputs of a case.
+struct Head<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    queries: &'a [f32],
+    d: usize,
+    group: usize,
+}
+
+impl Head<'_> {
+    /// Builds the case's index and lets its history happen.
+    fn live(&self, case: &Value, options: &SelectorOptions, isa: &str, decodes: &[Vec<f32>]) -> HeadIndex {
+        let (d, row, go) = (self.d, self.group * self.d, AtomicBool::new(false));
+        let history = case.get("history");
+        let built_at = history.map_or(self.keys.len() / d, |h| integer(&h["builtAt"]));
+        let queries = if history.is_some() { &self.queries[..built_at * row] } else { self.queries };
+        let (keys, values) = (&self.keys[..built_at * d], &self.values[..built_at * d]);
+        let input = HeadInput { keys, values, queries, head_dim: d, group: self.group, options, isa };
+        let mut index = HeadIndex::build(&input, &go).expect("built");
+        for event in history.map_or(&[][..], |h| h["events"].as_array().expect("events")) {
+            let outcome = match event["kind"].as_str().expect("a kind") {
+                "extend" => index.extend(&go),
+                "insert" => index.insert(&decodes[integer(&event["decode"])], &go),
+                _ => {
+                    let tokens = index.num_tokens()..index.num_tokens() + integer(&event["count"]);
+                    let rows = |of: &'_ [f32], n: usize| of[tokens.start * n..tokens.end * n].to_vec();
+                    let (keys, values, queries) = (rows(self.keys, d), rows(self.values, d), rows(self.queries, row));
+                    let phase = if event["phase"] == "decode" { Phase::Decode } else { Phase::Prefill };
+                    index.append(&AppendInput { keys: &keys, values: &values, queries: &queries, phase }, &go)
+                }
+            };
+            outcome.expect("done");
+        }
+        index
     }
 }
 
@@ -82,21 +119,21 @@ fn check(case: &Value, d: usize, isa: &str) {
     let name = format!("{} on {isa}", case["name"]);
     let (keys, values, queries) = (halves(&case["keys"]), halves(&case["values"]), halves(&case["queries"]));
     let (group, options) = (integer(&case["groupSize"]), options(&case["options"]));
-    let input = HeadInput { keys: &keys, values: &values, queries: &queries, head_dim: d, group, options: &options, isa };
-    let index = HeadIndex::build(&input, &AtomicBool::new(false)).expect("built");
+    let decode_queries: Vec<Vec<f32>> =
+        case["decodes"].as_array().expect("decodes").iter().map(|decode| halves(&decode["query"])).collect();
+    let head = Head { keys: &keys, values: &values, queries: &queries, d, group };
+    let index = head.live(case, &options, isa, &decode_queries);
     let longest_key = keys.chunks_exact(d).map(norm).fold(0.0, f64::max);
     // How far one flipped code of a key can move a score, and of a value the output.
     let (mut key_step, mut value_step) = (0f64, 0f64);
     for (c, expected) in case["centroids"].as_array().expect("centroids").iter().enumerate() {
         assert_eq!(index.list(c).expect("list"), ids(&expected["list"]), "{name}: list {c}");
         if options.tail {
-            let (_, value, key) = index.tail(c).expect("tail");
-            let (per_list, num_centroids) = (options.centroids_per_list, index.num_centroids());
-            let first = c / per_list * per_list;
-            let own = (first + per_list.min(num_centroids - first) / 2) * group * d;
-            let (lse, _) = index.tail_at(c, &queries[own..own + group * d]).expect("tail");
+            let (base, value, key) = index.tail(c).expect("tail");
             let (expected_value, expected_key) = (numbers(&expected["tailValue"]), numbers(&expected["tailKey"]));
-            close(&format!("{name}: tail lse {c}"), &lse, &numbers(&expected["tailLse"]), 1e-4);
+            let longest_own = queries.chunks_exact(d).map(norm).fold(0.0, f64::max);
+            let base_step = (0..group).map(|h| code_step(&expected_key[h * d..(h + 1) * d])).fold(0.0, f64::max) * longest_own;
+            close(&format!("{name}: tail base {c}"), &base, &numbers(&expected["tailBase"]), 1e-4 + base_step / (d as f64).sqrt());
             for h in 0..group {
                 let row = h * d..(h + 1) * d;
                 let steps = (code_step(&expected_value[row.clone()]), code_step(&expected_key[row.clone()]));

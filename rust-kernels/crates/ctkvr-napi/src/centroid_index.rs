@@ -442,7 +442,7 @@ impl Task for ChangeTask {
 
     fn compute(&mut self) -> napi::Result<()> {
         let go = AtomicBool::new(false);
-        let outcome = caught(|| {
+        caught(|| {
             let mut index = self.shared.lock();
             let outcome = match &self.change {
                 Change::Append { keys, values, queries, phase } => {
@@ -452,12 +452,16 @@ impl Task for ChangeTask {
                 Change::Insert(query) => index.insert(query, &go),
             };
             outcome.map_err(core_error)
-        });
-        self.shared.changing.store(false, Ordering::Release);
-        outcome
+        })
     }
 
     fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
+        Ok(())
+    }
+
+    /// On the JavaScript thread, before whoever waits for the promise goes on.
+    fn finally(self, _env: Env) -> napi::Result<()> {
+        self.shared.changing.store(false, Ordering::Release);
         Ok(())
     }
 }

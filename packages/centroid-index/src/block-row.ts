@@ -1,0 +1,101 @@
+/**
+ * The blocks of an index, oldest first. It grows by one block at a time and is cut by dropping blocks, so that a cut leaves exactly what was
+ * there before. Immutable: forks share it.
+ */
+import type { IndexedRegion } from '@ctkvr/core';
+import type { CentroidBlock } from './centroid-block.js';
+
+/**
+ * Probes look at the newest blocks that together have at most 3/2 as many centroids as the first one had; up to twice as many are held, so
+ * that a cut finds again what probes looked at then.
+ */
+const activeShare = 3 / 2;
+const heldShare = 2;
+
+export class BlockRow {
+  /** All that are held; never empty. */
+  readonly blocks: readonly CentroidBlock[];
+  /** Those that probes look at. */
+  readonly active: readonly CentroidBlock[];
+  /** Centroids of the first block, also when that is gone. */
+  readonly numFirst: number;
+  /** With fewer tokens than this, probes looked at a block that has been dropped since. */
+  readonly knownFrom: number;
+  /** As the first block's build measured them, see volatility.ts. */
+  readonly volatility: number;
+  readonly similarityFloor: number;
+
+  constructor(parts: Pick<BlockRow, 'blocks' | 'numFirst' | 'knownFrom' | 'volatility' | 'similarityFloor'>) {
+    this.blocks = parts.blocks;
+    this.numFirst = parts.numFirst;
+    this.knownFrom = parts.knownFrom;
+    this.volatility = parts.volatility;
+    this.similarityFloor = parts.similarityFloor;
+    this.active = parts.blocks.slice(this.#newestWithin(parts.blocks, activeShare));
+  }
+
+  get newest(): CentroidBlock {
+    return this.blocks[this.blocks.length - 1]!;
+  }
+
+  /** Indexed positions. */
+  get region(): IndexedRegion {
+    return { start: this.newest.start, end: this.newest.end };
+  }
+
+  /** Centroids that probes look at. */
+  get numCentroids(): number {
+    return this.active.reduce((sum, block) => sum + block.numCentroids, 0);
+  }
+
+  get sizeBytes(): number {
+    return this.blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
+  }
+
+  /** The block of a centroid, and its place in there. Ids count from the first centroid that probes look at. */
+  locate(centroid: number): { readonly block: CentroidBlock; readonly place: number } {
+    let place = centroid;
+    const block = this.active.find((candidate) => {
+      if (place < candidate.numCentroids) return true;
+      place -= candidate.numCentroids;
+      return false;
+    });
+    if (block === undefined) throw new RangeError(`centroid ${centroid} of ${this.numCentroids}`);
+    return { block, place };
+  }
+
+  /** With one more block, and without the oldest where they would be too many. */
+  extended(block: CentroidBlock): BlockRow {
+    let blocks = [...this.blocks, block];
+    let { knownFrom } = this;
+    while (this.#newestWithin(blocks, heldShare) > 0) {
+      // The oldest one was looked at until the first block that pushed it out came.
+      const pushedOutBy = blocks.findIndex((_, i) => this.#newestWithin(blocks.slice(0, i + 1), activeShare) > 0);
+      knownFrom = blocks[pushedOutBy]!.madeAt;
+      blocks = blocks.slice(1);
+    }
+    return new BlockRow({ ...this.#measures(), blocks, knownFrom });
+  }
+
+  /** As it was when only `length` tokens were stored; null when that is not known, or there was none. */
+  truncated(length: number): BlockRow | null {
+    const blocks = this.blocks.filter(({ madeAt }) => madeAt <= length);
+    if (blocks.length === 0 || length < this.knownFrom) return null;
+    return new BlockRow({ ...this.#measures(), blocks, knownFrom: this.knownFrom });
+  }
+
+  #measures() {
+    return { numFirst: this.numFirst, volatility: this.volatility, similarityFloor: this.similarityFloor };
+  }
+
+  /** Index of the oldest block such that it and the later ones have at most `share` times numFirst centroids; the last always counts. */
+  #newestWithin(blocks: readonly CentroidBlock[], share: number): number {
+    let first = blocks.length - 1;
+    let total = blocks[first]!.numCentroids;
+    while (first > 0 && total + blocks[first - 1]!.numCentroids <= share * this.numFirst) {
+      first--;
+      total += blocks[first]!.numCentroids;
+    }
+    return first;
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Centroids made at one time over one region: neighbouring ones share a posting list and a tail. A block never changes; an index is a row of
+ * them (block-row.ts), and forks share them.
+ */
+import type { Int8Rows } from './int8-rows.js';
+
+/** What lists leave out, a row per list and query head: row list * groupSize + head. */
+export interface BlockTail {
+  /** f32 [numLists * groupSize]: lse - scale q.key at the query q it was made with; -Infinity where the list leaves nothing out. */
+  readonly base: Float32Array;
+  /** [numLists * groupSize, headDim] each: softmax-weighted means. */
+  readonly value: Int8Rows;
+  readonly key: Int8Rows;
+}
+
+export class CentroidBlock {
+  /** Lists and tails are over positions [start, end). */
+  readonly start: number;
+  readonly end: number;
+  /** Tokens stored when it was made: a shorter sequence has it no more. */
+  readonly madeAt: number;
+  /** Tokens whose queries have had their turn to become centroids. */
+  readonly grownAt: number;
+  readonly groupSize: number;
+  readonly headDim: number;
+  readonly centroidsPerList: number;
+  /** [numCentroids, headDim]: normalised sum of the group's normalised queries. */
+  readonly pooled: Int8Rows;
+  /** [numCentroids * groupSize, headDim]: normalised queries. */
+  readonly unit: Int8Rows;
+  /** Positions of the sequence, ascending; the last list may be of fewer centroids than the others. */
+  readonly lists: readonly Uint32Array[];
+  readonly tail: BlockTail | null;
+
+  constructor(parts: {
+    readonly start: number;
+    readonly end: number;
+    readonly madeAt: number;
+    readonly grownAt: number;
+    readonly groupSize: number;
+    readonly headDim: number;
+    readonly centroidsPerList: number;
+    readonly pooled: Int8Rows;
+    readonly unit: Int8Rows;
+    readonly lists: readonly Uint32Array[];
+    readonly tail: BlockTail | null;
+  }) {
+    this.start = parts.start;
+    this.end = parts.end;
+    this.madeAt = parts.madeAt;
+    this.grownAt = parts.grownAt;
+    this.groupSize = parts.groupSize;
+    this.headDim = parts.headDim;
+    this.centroidsPerList = parts.centroidsPerList;
+    this.pooled = parts.pooled;
+    this.unit = parts.unit;
+    this.lists = parts.lists;
+    this.tail = parts.tail;
+  }
+
+  get numCentroids(): number {
+    return this.pooled.scales.length;
+  }
+
+  get sizeBytes(): number {
+    const lists = this.lists.reduce((sum, list) => sum + list.byteLength, 0);
+    const vectors = this.pooled.sizeBytes + this.unit.sizeBytes;
+    const { tail } = this;
+    return lists + vectors + (tail === null ? 0 : tail.base.byteLength + tail.value.sizeBytes + tail.key.sizeBytes);
+  }
+
+  /** The list, and the tail, of a centroid. */
+  listOf(centroid: number): number {
+    return Math.floor(centroid / this.centroidsPerList);
+  }
+
+  /** Mean over heads of the cosines between a query's unit heads (f32 [groupSize, headDim]) and a centroid's. */
+  similarity(centroid: number, unit: Float32Array): number {
+    let sum = 0;
+    for (let head = 0; head < this.groupSize; head++) {
+      sum += this.unit.dot(centroid * this.groupSize + head, unit, head * this.headDim);
+    }
+    return sum / this.groupSize;
+  }
+}

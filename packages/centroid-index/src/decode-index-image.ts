@@ -1,0 +1,149 @@
+/** Reads an index image, which may be damaged or made up. */
+import { resolveSelectorOptions } from '@ctkvr/core';
+import { BlockRow } from './block-row.js';
+import { CentroidBlock } from './centroid-block.js';
+import { crc32 } from './crc32.js';
+import { badImage, ImageReader } from './image-reader.js';
+import {
+  type ImageShape,
+  type IndexImage,
+  imageCheckedFrom,
+  imageHeaderBytes,
+  imageMagic,
+  imageOptionFields,
+  imageRecordBytes,
+  imageVersion,
+} from './index-image.js';
+import { KeptQueries } from './kept-queries.js';
+import { decodeGaps } from './position-gaps.js';
+
+/** Positions, and `UNBOUNDED` of the options. */
+const maxTokens = 0x7fff_ffff;
+const maxHeadDim = 65_536;
+/** Query heads of a KV head: models have up to 128. */
+const maxGroup = 65_536;
+/** An index holds at most twice the first block's centroids, in blocks of one or more. */
+const maxBlocks = 2 ** 20;
+const maxCentroids = 2 ** 24;
+
+/**
+ * Returns the sizes and options of an image; of the rest only magic, version and length are checked.
+ * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE.
+ */
+export function imageShape(bytes: Uint8Array): ImageShape {
+  const header = openImage(bytes);
+  const headDim = header.size('headDim', 24, 1, maxHeadDim);
+  const groupSize = header.size('groupSize', 28, 1, maxGroup);
+  const numTokens = header.size('numTokens', 32, 0, maxTokens);
+  const numbers = imageOptionFields.map(([field, least], i) => [
+    field,
+    header.size(field, 64 + 4 * i, least, maxTokens),
+  ]);
+  const options = resolveSelectorOptions({
+    ...Object.fromEntries(numbers),
+    tail: header.size('tail', 96, 0, 1) === 1,
+    centroids: header.size('centroids', 100, 0, 1) === 1 ? 'spread' : 'last',
+  });
+  return { numTokens, headDim, groupSize, options };
+}
+
+/** Returns a reader of an image whose magic, version and length are right. */
+function openImage(bytes: Uint8Array): ImageReader {
+  if (bytes.length < imageHeaderBytes) throw badImage('size', `at least ${imageHeaderBytes} bytes`, bytes.length);
+  const found = String.fromCharCode(...bytes.subarray(0, imageMagic.length));
+  if (found !== imageMagic) throw badImage('magic', imageMagic, JSON.stringify(found));
+  const reader = new ImageReader(bytes, imageHeaderBytes);
+  if (reader.u32(8) !== imageVersion) throw badImage('version', imageVersion, reader.u32(8));
+  const total = reader.u32(16) + reader.u32(20) * 2 ** 32;
+  if (total !== bytes.length) throw badImage('size', `${total} bytes`, bytes.length);
+  return reader;
+}
+
+/**
+ * Returns what an image holds; all of it is checked, and nothing is allocated for what is not there.
+ * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE with fields field, expected, actual.
+ */
+export function decodeIndexImage(bytes: Uint8Array): IndexImage {
+  const reader = openImage(bytes);
+  const checksum = crc32(bytes.subarray(imageCheckedFrom));
+  if (checksum !== reader.u32(12)) throw badImage('checksum', hex(reader.u32(12)), hex(checksum));
+  const shape = imageShape(bytes);
+  const { numTokens, headDim, groupSize } = shape;
+  const numBlocks = reader.size('numBlocks', 36, 0, maxBlocks);
+  const numFirst = reader.size('numFirst', 40, Math.min(1, numBlocks), maxCentroids);
+  const knownFrom = reader.size('knownFrom', 44, 0, numTokens);
+  const volatility = reader.f32(48);
+  const similarityFloor = reader.f32(52);
+  if (!(volatility >= 0 && volatility <= 1 && Number.isFinite(similarityFloor))) {
+    throw badImage('volatility', 'numbers from 0 to 1', `${volatility} and ${similarityFloor}`);
+  }
+  const numBuilt = reader.size('numBuilt', 56, 0, numTokens + 1);
+  const numKept = reader.size('numKept', 60, 0, numTokens);
+  reader.expectZeros('header', 104, imageHeaderBytes);
+
+  const builtAt = reader.u32s('builtAt', [numBuilt]);
+  checkAscending('builtAt', builtAt, numTokens + 1);
+  const positions = reader.u32s('keptPositions', [numKept]);
+  checkAscending('keptPositions', positions, numTokens);
+  const keptRows = reader.f32s('keptQueries', [numKept, groupSize, headDim], Number.isFinite);
+  const records = reader.take('blocks', [numBlocks, imageRecordBytes]);
+  const blocks: CentroidBlock[] = [];
+  for (let b = 0; b < numBlocks; b++) {
+    const record = new ImageReader(records.subarray(b * imageRecordBytes, (b + 1) * imageRecordBytes));
+    blocks.push(readBlock({ record, reader, shape, before: blocks[b - 1] ?? null }));
+  }
+  if (reader.at !== bytes.length) throw badImage('size', `${reader.at} bytes`, bytes.length);
+  if ((numBlocks === 0) !== (numBuilt === 0)) throw badImage('numBuilt', '0 without blocks, and only then', numBuilt);
+  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numFirst, knownFrom, volatility, similarityFloor });
+  const kept = new KeptQueries({ positions, rows: keptRows, rowLength: groupSize * headDim });
+  return { ...shape, row, builtAt: Array.from(builtAt), kept };
+}
+
+function readBlock(of: {
+  readonly record: ImageReader;
+  readonly reader: ImageReader;
+  readonly shape: ImageShape;
+  readonly before: CentroidBlock | null;
+}): CentroidBlock {
+  const { record, reader, shape, before } = of;
+  const { groupSize, headDim, numTokens } = shape;
+  const { centroidsPerList } = shape.options;
+  const start = record.size('block start', 0, before?.start ?? 0, before?.start ?? numTokens);
+  const madeAt = record.size('block madeAt', 8, before?.madeAt ?? 0, numTokens);
+  const end = record.size('block end', 4, before?.end ?? start, madeAt);
+  const grownAt = record.size('block grownAt', 12, before?.grownAt ?? 0, madeAt);
+  const numCentroids = record.size('block numCentroids', 16, 1, maxCentroids);
+  const listBytes = record.size('block listBytes', 20, 0, 0xffff_ffff);
+  const hasTail = record.size('block hasTail', 24, 0, 1) === 1;
+  record.expectZeros('block', 28, imageRecordBytes);
+  const pooled = reader.rows('pooled vectors', numCentroids, headDim);
+  const unit = reader.rows('unit queries', numCentroids * groupSize, headDim);
+  const numLists = Math.ceil(numCentroids / centroidsPerList);
+  const offsets = reader.u32s('list offsets', [numLists + 1]);
+  const gaps = reader.take('lists', [listBytes]);
+  const bounded = offsets[0] === 0 && offsets[numLists] === listBytes;
+  const lists = Array.from({ length: numLists }, (_, l) => {
+    const [from, to] = [offsets[l]!, offsets[l + 1]!];
+    const list = bounded && from <= to ? decodeGaps(gaps.subarray(from, to), { start, end }) : null;
+    if (list === null) throw badImage('lists', `ascending positions from ${start} to ${end - 1}`, 'others');
+    return list;
+  });
+  const tail = hasTail
+    ? {
+        base: reader.f32s('tail bases', [numLists, groupSize], (x) => Number.isFinite(x) || x === -Infinity),
+        value: reader.rows('tail values', numLists * groupSize, headDim),
+        key: reader.rows('tail keys', numLists * groupSize, headDim),
+      }
+    : null;
+  const positions = { start, end, madeAt, grownAt };
+  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, unit, lists, tail });
+}
+
+function checkAscending(field: string, values: Uint32Array, end: number): void {
+  const ascends = values.every((value, i) => value < end && (i === 0 || values[i - 1]! < value));
+  if (!ascends) throw badImage(field, `ascending and below ${end}`, 'others');
+}
+
+function hex(value: number): string {
+  return value.toString(16).padStart(8, '0');
+}

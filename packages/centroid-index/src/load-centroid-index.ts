@@ -1,0 +1,40 @@
+/** Takes up a saved index on the backend asked for. */
+import { checkFinite, checkLength } from '@ctkvr/core';
+import type { BackendChoice } from './build-input.js';
+import type { CentroidIndex } from './centroid-index.js';
+import { chooseBackend } from './choose-backend.js';
+import { decodeIndexImage, imageShape } from './decode-index-image.js';
+import { NativeCentroidIndex } from './native-centroid-index.js';
+import { ReferenceCentroidIndex } from './reference-centroid-index.js';
+
+export interface LoadCentroidIndexInput extends BackendChoice {
+  /** What `save` of any backend gave; a view of a mapped file will do. Copied. */
+  readonly image: Uint8Array;
+  /** The keys that the index is of: f32 [numTokens, headDim]. Copied. Nothing tells whether they are the same ones. */
+  readonly keys: Float32Array;
+  /** f32 [numTokens, headDim]. Copied. */
+  readonly values: Float32Array;
+}
+
+/**
+ * Returns the saved index, which answers and goes on as the one that was saved: bit for bit on the same backend and kernels. Its options
+ * are the saved ones; those that do not matter to an index (`selector`, `exactShare`, `denseBelow`) are the defaults.
+ * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE for what is damaged, of another kind or newer (fields: field, expected, actual),
+ * CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE.
+ */
+export async function loadCentroidIndex(input: LoadCentroidIndexInput): Promise<CentroidIndex> {
+  const { image, keys, values, isa = '' } = input;
+  const op = 'loadCentroidIndex';
+  const native = chooseBackend(input);
+  if (native !== null) {
+    const loaded = await native.CentroidIndex.load({ image, keys, values, isa });
+    return new NativeCentroidIndex(loaded, imageShape(image).options);
+  }
+  const decoded = decodeIndexImage(image);
+  const { numTokens, headDim } = decoded;
+  const shape = `[numTokens, headDim] = [${numTokens}, ${headDim}]`;
+  checkLength(keys.length, numTokens * headDim, { op, name: 'keys', shape });
+  checkLength(values.length, numTokens * headDim, { op, name: 'values', shape });
+  for (const [name, numbers] of Object.entries({ keys, values })) checkFinite(numbers, { op, name });
+  return ReferenceCentroidIndex.load(decoded, { keys, values });
+}

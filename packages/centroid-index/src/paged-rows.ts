@@ -1,0 +1,70 @@
+/**
+ * Rows of equal length in pages, so that two continuations of one prefix share what is common: a fork shares all pages, and a page is copied
+ * when one side writes to it.
+ */
+
+/** Rows of one page. */
+const pageRows = 256;
+
+export class PagedRows {
+  readonly rowLength: number;
+  #length = 0;
+  #pages: Float32Array[] = [];
+  /** How many pages from the first on somebody else may hold too. */
+  #numShared = 0;
+
+  constructor(rowLength: number) {
+    this.rowLength = rowLength;
+  }
+
+  /** Rows held. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Adds copies of `rows` (f32 [any, rowLength]) behind the others. */
+  append(rows: Float32Array): void {
+    for (let from = 0; from < rows.length; from += this.rowLength) {
+      const page = Math.floor(this.#length / pageRows);
+      if (page === this.#pages.length) this.#pages.push(new Float32Array(pageRows * this.rowLength));
+      else if (page < this.#numShared) this.#pages[page] = this.#pages[page]!.slice();
+      this.#numShared = Math.min(this.#numShared, page);
+      const row = rows.subarray(from, from + this.rowLength);
+      this.#pages[page]!.set(row, (this.#length % pageRows) * this.rowLength);
+      this.#length++;
+    }
+  }
+
+  /** Drops rows from `length` on. */
+  truncate(length: number): void {
+    this.#length = length;
+    this.#pages.length = Math.ceil(length / pageRows);
+    this.#numShared = Math.min(this.#numShared, this.#pages.length);
+  }
+
+  /** A second one with the same rows. */
+  fork(): PagedRows {
+    const fork = new PagedRows(this.rowLength);
+    fork.#length = this.#length;
+    fork.#pages = this.#pages.slice();
+    fork.#numShared = this.#pages.length;
+    this.#numShared = this.#pages.length;
+    return fork;
+  }
+
+  /** Returns the product of row `row` with rowLength numbers of `vector` from `offset` on. */
+  dot(row: number, vector: Float32Array, offset: number): number {
+    const page = this.#pages[Math.floor(row / pageRows)]!;
+    const start = (row % pageRows) * this.rowLength;
+    let sum = 0;
+    for (let d = 0; d < this.rowLength; d++) sum += vector[offset + d]! * page[start + d]!;
+    return sum;
+  }
+
+  /** Adds `weight` times row `row` to `out`. */
+  addScaled(row: number, weight: number, out: Float64Array): void {
+    const page = this.#pages[Math.floor(row / pageRows)]!;
+    const start = (row % pageRows) * this.rowLength;
+    for (let d = 0; d < this.rowLength; d++) out[d]! += weight * page[start + d]!;
+  }
+}

@@ -1,0 +1,25 @@
+/** How much a probe can return, to size buffers by. */
+import { type IndexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
+import type { BlockInfo } from './centroid-index.js';
+
+export interface ProbeBounds {
+  /** Most centroids a probe returns. */
+  readonly numProbed: number;
+  /** Most candidates that so many centroids' lists, and what came after the first one's block, unite to. */
+  readonly maxCandidates: number;
+}
+
+export function probeBounds(of: {
+  readonly blocks: readonly BlockInfo[];
+  readonly region: IndexedRegion;
+  readonly options: SelectorOptions;
+}): ProbeBounds {
+  const { blocks, region, options } = of;
+  const oldest = blocks[0];
+  if (oldest === undefined) return { numProbed: 0, maxCandidates: 0 };
+  const lists = blocks.reduce((sum, { numCentroids }) => sum + Math.ceil(numCentroids / options.centroidsPerList), 0);
+  const longest = Math.max(...blocks.map(({ end }) => postingListLength(options, end - region.start)));
+  const numProbed = Math.min(options.numProbes, lists);
+  const most = numProbed * longest + (region.end - oldest.end);
+  return { numProbed, maxCandidates: Math.min(region.end - region.start, most) };
+}
