@@ -58,14 +58,7 @@ impl CentroidIndex {
         let mut meter = VolatilityMeter::new(kernels, meter.always, num_first, meter.num_probes, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
         let (volatility, similarity_floor) = (meter.volatility(), meter.similarity_floor());
-        Ok(Self {
-            blocks: vec![Arc::new(block)],
-            active_from: 0,
-            num_first,
-            known_from: 0,
-            volatility,
-            similarity_floor,
-        })
+        Ok(Self { blocks: vec![Arc::new(block)], active_from: 0, num_first, known_from: 0, volatility, similarity_floor })
     }
 
     /// An index of blocks that were stored, oldest first, at least one; see the fields.

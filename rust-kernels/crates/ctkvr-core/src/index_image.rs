@@ -150,8 +150,8 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     if sections.at != bytes.len() {
         return Err(bad("size", format!("{} bytes", sections.at), bytes.len()));
     }
-    let index = (num_blocks > 0)
-        .then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor)));
+    let index =
+        (num_blocks > 0).then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor)));
     if index.is_none() != built_at.is_empty() {
         return Err(bad("numBuilt", "0 without blocks, and only then", num_built));
     }
