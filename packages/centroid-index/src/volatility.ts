@@ -14,6 +14,8 @@ const maxSamples = 128;
 const maxLag = 64;
 /** Query heads that the native build scores together, in whole lists; a query is not looked up among these. */
 const rowsPerPass = 28;
+/** Of these, rows that tails are made of, at least. */
+const tailRowsPerPass = 12;
 
 export interface Volatility {
   /**
@@ -35,7 +37,11 @@ export function* measureVolatility(of: {
   const { block, input, numProbes } = of;
   const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = block;
   const half = Math.floor(numCentroids / 2);
-  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize / centroidsPerList)) * centroidsPerList;
+  const listsPerPass = Math.max(
+    Math.floor(rowsPerPass / groupSize / centroidsPerList),
+    input.tail ? Math.ceil(tailRowsPerPass / groupSize) : 1,
+  );
+  const perPass = listsPerPass * centroidsPerList;
   const lag = Math.max(Math.min(maxLag, Math.ceil(numCentroids / 8)), perPass);
   const stride = Math.max(1, Math.ceil((numCentroids - half) / maxSamples));
   const scores = new Float64Array(input.keys.length);

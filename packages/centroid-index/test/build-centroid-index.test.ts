@@ -3,7 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { buildCentroidIndex } from '../src/index.js';
 
 const data = integerHeadData({ seed: 1, numTokens: 60, headDim: 8, groupSize: 2, numCentroids: 6, numDecodes: 1 });
-const options = { numSinkTokens: 2, recentWindow: 8, numCentroids: 6, listLength: 10, numProbes: 2 };
+const options = {
+  numSinkTokens: 2,
+  recentWindow: 8,
+  numCentroids: 6,
+  centroidsPerList: 1,
+  listLength: 10,
+  numProbes: 2,
+};
 
 describe('buildCentroidIndex', () => {
   it("backend 'auto' without a binary is the reference", async () => {

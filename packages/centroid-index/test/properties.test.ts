@@ -23,7 +23,14 @@ function dataOf({ seed, numTokens, groupSize, numCentroids, distinctKeys }: Sett
 }
 
 function optionsOf({ numSinkTokens, recentWindow, numCentroids, listLength, numProbes }: Settings): SelectorOptions {
-  return resolveSelectorOptions({ numSinkTokens, recentWindow, numCentroids, listLength, numProbes });
+  return resolveSelectorOptions({
+    numSinkTokens,
+    recentWindow,
+    numCentroids,
+    centroidsPerList: 1,
+    listLength,
+    numProbes,
+  });
 }
 
 function listsOf(index: CentroidIndex): number[][] {

@@ -10,7 +10,7 @@ describe('resolveSelectorOptions', () => {
       recentWindow: 256,
       numCentroids: 512,
       centroids: 'last',
-      centroidsPerList: 1,
+      centroidsPerList: 2,
       appendSize: 256,
       listLength: 0,
       numProbes: 4,

@@ -127,7 +127,7 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
           const index = await build({ ...conformance, options: { ...options, numProbes } });
           const lists = oracle.centroids.map((_, c) => Array.from(index.list(c)));
           const { centroidsPerList } = options;
-          const expected = naiveVolatility(data, oracle, { lists, centroidsPerList });
+          const expected = naiveVolatility(data, oracle, { lists, centroidsPerList, tail: options.tail });
           // A missed weight is off by its budget, and so is the root of the mean of their squares.
           expectNear([index.volatility], [expected.volatility], 2 * budget.weight + 1e-6, 'volatility');
           // As of a probe: a code one step off.

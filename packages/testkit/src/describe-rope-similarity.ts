@@ -11,7 +11,7 @@ import type {
 } from '@ctkvr/rope-similarity';
 import { describe, expect } from 'vitest';
 import { type ConformanceOptions, conformanceTests } from './conformance-skip.js';
-import { expectCode, expectNear } from './describe-centroid-index.js';
+import { expectCode, expectNear } from './expectations.js';
 import { geometricHeadData } from './geometric-head-data.js';
 import { integerHeadData } from './head-data.js';
 import { groupsOf, rowsOf } from './naive.js';

@@ -7,13 +7,20 @@ import type { NaiveHead } from './naive-head.js';
 export function naiveVolatility(
   data: HeadData,
   head: NaiveHead,
-  { lists, centroidsPerList }: { readonly lists: readonly (readonly number[])[]; readonly centroidsPerList: number },
+  input: {
+    readonly lists: readonly (readonly number[])[];
+    readonly centroidsPerList: number;
+    readonly tail: boolean;
+  },
 ): { readonly volatility: number; readonly similarityFloor: number } {
   const { groupSize, headDim } = data;
+  const { lists, centroidsPerList, tail } = input;
   const { region, queries } = head;
   const keys = rowsOf(data.keys, headDim);
-  // As much older as an eighth of all centroids, at most 64; and older than 28 query rows, in whole lists, which are scored together.
-  const pass = Math.max(1, Math.floor(28 / groupSize / centroidsPerList)) * centroidsPerList;
+  // As much older as an eighth of all centroids, at most 64; and older than those that are scored together: whole lists of 28 query
+  // rows, or so many that 12 of the rows are ones that tails are made of.
+  const listsPerPass = Math.max(Math.floor(28 / groupSize / centroidsPerList), tail ? Math.ceil(12 / groupSize) : 1);
+  const pass = listsPerPass * centroidsPerList;
   const lag = Math.max(Math.min(64, Math.ceil(queries.length / 8)), pass);
   const sampled = queries
     .map((_, c) => c)
