@@ -17,7 +17,7 @@ describe('resolveSelectorOptions', () => {
       maxSelected: 512,
       topP: 1,
       tail: true,
-      exactShare: 0.08,
+      exactShare: 0.16,
       repairShare: 0.015,
       denseBelow: 4096,
       massSampling: false,

@@ -61,8 +61,8 @@ export interface SelectorOptions {
   /** Whether what is not read is represented by the nearest centroid's tail. Default true. */
   readonly tail: boolean;
   /**
-   * Share of all KV heads, over the layers, whose every key is scored: those in which neighbouring queries want different keys, as the
-   * build measures it. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
+   * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
+   * so would be hurt most by a missed key. 0 to 1, default 0.16. Used by the runner; one head's index alone knows no others.
    */
   readonly exactShare: number;
   /**
@@ -101,7 +101,7 @@ const balanced: SelectorOptions = {
   maxSelected: 512,
   topP: 1,
   tail: true,
-  exactShare: 0.08,
+  exactShare: 0.16,
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,

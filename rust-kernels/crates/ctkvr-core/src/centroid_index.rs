@@ -52,13 +52,16 @@ pub(crate) struct ProbeScratch {
 }
 
 impl CentroidIndex {
-    /// Builds the first block on the calling thread.
-    pub(crate) fn build(kernels: &Kernels, input: &BlockInput, meter: MeterInput, cancel: &AtomicBool) -> Result<Self> {
+    /// Builds the first block on the calling thread. Also returns how sharply the head looks far back
+    /// ([`VolatilityMeter::sharpness`]), which tells heads apart.
+    pub(crate) fn build(kernels: &Kernels, input: &BlockInput, meter: MeterInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
         let num_first = input.queries.len() / (input.group * input.keys.head_dim()).max(1);
         let mut meter = VolatilityMeter::new(kernels, meter.always, num_first, meter.num_probes, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
         let (volatility, similarity_floor) = (meter.volatility(), meter.similarity_floor());
-        Ok(Self { blocks: vec![Arc::new(block)], active_from: 0, num_first, known_from: 0, volatility, similarity_floor })
+        let blocks = vec![Arc::new(block)];
+        let index = Self { blocks, active_from: 0, num_first, known_from: 0, volatility, similarity_floor };
+        Ok((index, meter.sharpness()))
     }
 
     /// An index of blocks that were stored, oldest first, at least one; see the fields.

@@ -419,7 +419,7 @@ impl CpuAttention {
             let num_heads = sequence.heads.len();
             let build = |i: usize| self.build_head(sequence, i, region.clone(), cancel);
             let mut selectors = in_parallel(num_heads, num_threads, build)?;
-            score_all_of_most_volatile(&mut selectors, sequence.selector.exact_share);
+            score_all_of_sharpest(&mut selectors, sequence.selector.exact_share);
             let (start, end, made_at) = (region.start, region.end, sequence.len);
             let state = |selector: Box<dyn HeadSelector>| HeadState { selector: selector.into(), end, made_at, grown_at: made_at };
             let heads = selectors.into_iter().map(state).collect();
@@ -549,8 +549,8 @@ impl CpuAttention {
                 let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
                 let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
                 let meter = MeterInput { always, num_probes: options.num_probes };
-                let index = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
-                Ok(Box::new(Ctkvr::new(index, options)))
+                let (index, sharpness) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
+                Ok(Box::new(Ctkvr::new(index, sharpness, options)))
             }
         }
     }
@@ -586,10 +586,10 @@ fn in_parallel<T: Send>(count: usize, num_threads: usize, work: impl Fn(usize) -
     slots.collect()
 }
 
-/// Makes the `share` of the heads whose selection would miss most score every key (ties: the earlier head).
-fn score_all_of_most_volatile(heads: &mut [Box<dyn HeadSelector>], share: f64) {
-    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].volatility() > 0.0).collect();
-    order.sort_by(|&a, &b| heads[b].volatility().total_cmp(&heads[a].volatility()));
+/// Makes the `share` of the heads that look far back most sharply score every key (ties: the earlier head).
+fn score_all_of_sharpest(heads: &mut [Box<dyn HeadSelector>], share: f64) {
+    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].sharpness() > 0.0).collect();
+    order.sort_by(|&a, &b| heads[b].sharpness().total_cmp(&heads[a].sharpness()));
     order.truncate((share * heads.len() as f64).round() as usize);
     order.iter().for_each(|&i| heads[i].score_all());
 }

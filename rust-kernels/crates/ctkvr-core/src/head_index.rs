@@ -136,7 +136,7 @@ impl HeadIndex {
             num_tokens: 0,
             head_dim: image.head_dim,
             group: image.group,
-            ctkvr: image.index.map(|index| Arc::new(Ctkvr::new(index, &image.options))),
+            ctkvr: image.index.map(|index| Arc::new(Ctkvr::new(index, 0.0, &image.options))),
             options: image.options,
             built_at: image.built_at,
             kept: Arc::new(image.kept),

@@ -79,8 +79,8 @@ pub(crate) trait HeadSelector: Send + Sync {
     fn reweigh(&self, _query: &Query, _proposal: &Proposal, _scores: &mut [f32]) -> bool {
         false
     }
-    /// How much its choice will miss, to compare heads by; 0 for one that does not choose.
-    fn volatility(&self) -> f32 {
+    /// How sharply the head looks far back, so that a missed key would hurt, to compare heads by; 0 for one that does not choose.
+    fn sharpness(&self) -> f32 {
         0.0
     }
     /// From now on every key gets an exact score.
@@ -136,6 +136,7 @@ impl HeadSelector for Everything {
 /// Centroid then token indexing: the union of the nearest centroids' lists, and the nearest one's tail.
 pub(crate) struct Ctkvr {
     pub(crate) index: CentroidIndex,
+    sharpness: f32,
     num_probes: usize,
     tail: bool,
     /// Every key is scored; the index only says what stands for those whose values are not read.
@@ -143,8 +144,8 @@ pub(crate) struct Ctkvr {
 }
 
 impl Ctkvr {
-    pub(crate) fn new(index: CentroidIndex, options: &SelectorOptions) -> Self {
-        Self { index, num_probes: options.num_probes, tail: options.tail, scores_all: false }
+    pub(crate) fn new(index: CentroidIndex, sharpness: f32, options: &SelectorOptions) -> Self {
+        Self { index, sharpness, num_probes: options.num_probes, tail: options.tail, scores_all: false }
     }
 
     /// The lists of the probed centroids, joined.
@@ -181,8 +182,8 @@ impl HeadSelector for Ctkvr {
             self.add_tail(out.probes[0].1 as usize, query, out);
         }
     }
-    fn volatility(&self) -> f32 {
-        self.index.volatility()
+    fn sharpness(&self) -> f32 {
+        self.sharpness
     }
     fn score_all(&mut self) {
         self.scores_all = true;

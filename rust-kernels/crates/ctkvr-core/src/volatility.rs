@@ -22,6 +22,8 @@ pub(crate) struct VolatilityMeter<'a> {
     stride: usize,
     first: usize,
     squares: f64,
+    /// The same of all keys of the region, found or not.
+    far_squares: f64,
     num_rows: usize,
     /// Smallest similarity of a sampled query to its nearest centroid.
     floor: f32,
@@ -62,6 +64,7 @@ impl<'a> VolatilityMeter<'a> {
             stride: (num_centroids - first).div_ceil(MAX_SAMPLES).max(1),
             first,
             squares: 0.0,
+            far_squares: 0.0,
             num_rows: 0,
             floor: f32::INFINITY,
             query: UnitQuery::default(),
@@ -94,10 +97,15 @@ impl<'a> VolatilityMeter<'a> {
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
         for h in 0..block.group {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
-            let missed = weights.iter().zip(&self.found).filter(|(_, found)| !**found);
-            let squares: f64 = missed.map(|(&w, _)| f64::from(w) * f64::from(w)).sum();
+            let square = |w: f32| f64::from(w) * f64::from(w);
+            let (mut all, mut missed) = (0.0, 0.0);
+            for (&w, &found) in weights.iter().zip(&self.found) {
+                all += square(w);
+                missed += if found { 0.0 } else { square(w) };
+            }
             let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
-            self.squares += squares / (total * total);
+            self.squares += missed / (total * total);
+            self.far_squares += all / (total * total);
             self.num_rows += 1;
         }
     }
@@ -131,6 +139,12 @@ impl<'a> VolatilityMeter<'a> {
     /// a missed weight does to the output grows with it, and many small ones are what the tail stands for. 0 to 1.
     pub(crate) fn volatility(&self) -> f32 {
         (self.squares / self.num_rows.max(1) as f64).sqrt() as f32
+    }
+
+    /// The same of all that the queries attended to beyond sinks and window: how sharply the head looks far back, 0 to 1. Which single
+    /// keys it wants may be the same for all sampled queries and others as soon as it copies.
+    pub(crate) fn sharpness(&self) -> f32 {
+        (self.far_squares / self.num_rows.max(1) as f64).sqrt() as f32
     }
 
     /// Smallest similarity of a sampled query to its nearest centroid: a decode query below it is unlike all of them. -1 when no query

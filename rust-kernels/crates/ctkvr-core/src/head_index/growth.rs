@@ -130,7 +130,7 @@ impl HeadIndex {
         self.kv.truncate(len);
         self.built_at.retain(|&at| at <= len);
         let index = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.truncated(len));
-        self.ctkvr = index.map(|index| Arc::new(Ctkvr::new(index, &self.options)));
+        self.ctkvr = index.map(|index| Arc::new(Ctkvr::new(index, 0.0, &self.options)));
         let kept = Arc::make_mut(&mut self.kept);
         kept.truncate(len);
         if self.ctkvr.is_none() {
@@ -162,12 +162,14 @@ impl HeadIndex {
         let end = start + input.keys.len();
         let always = [self.kv.keys(0, start), self.kv.keys(end, self.num_tokens - end)];
         let meter = MeterInput { always, num_probes: self.options.num_probes };
-        Ok(Ctkvr::new(CentroidIndex::build(self.kernels, &input, meter, cancel)?, &self.options))
+        // One head alone has no others to be told apart from.
+        let (index, _) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
+        Ok(Ctkvr::new(index, 0.0, &self.options))
     }
 
     fn with_block(&self, ctkvr: &Ctkvr, queries: &[f32], grown_at: usize, cancel: &AtomicBool) -> Result<Ctkvr> {
         let input = self.block_input(ctkvr.index.start(), queries, grown_at);
-        Ok(Ctkvr::new(ctkvr.index.extended(self.kernels, &input, cancel)?, &self.options))
+        Ok(Ctkvr::new(ctkvr.index.extended(self.kernels, &input, cancel)?, 0.0, &self.options))
     }
 
     /// A block over all that is stored now, from `start` to the recent window.
