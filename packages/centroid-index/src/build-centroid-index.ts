@@ -1,7 +1,7 @@
 /** Builds an index on the backend asked for. */
+import { chooseBackend } from '@ctkvr/core';
 import { type BuildCentroidIndexInput, resolveBuildInput } from './build-input.js';
 import type { CentroidIndex } from './centroid-index.js';
-import { chooseBackend } from './choose-backend.js';
 import { inSlices, throwIfAborted } from './in-slices.js';
 import { NativeCentroidIndex } from './native-centroid-index.js';
 import { ReferenceCentroidIndex } from './reference-centroid-index.js';
@@ -18,6 +18,6 @@ export async function buildCentroidIndex(input: BuildCentroidIndexInput): Promis
   const native = chooseBackend(input);
   const resolved = resolveBuildInput(input);
   throwIfAborted(op, signal);
-  if (native === null) return inSlices(ReferenceCentroidIndex.build(resolved), op, signal);
+  if (native === undefined) return inSlices(ReferenceCentroidIndex.build(resolved), op, signal);
   return new NativeCentroidIndex(await native.CentroidIndex.build({ ...resolved, isa }), resolved.options);
 }

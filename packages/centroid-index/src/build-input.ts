@@ -1,19 +1,22 @@
 /** What an index is built from, and its one check. */
-import { checkFinite, checkInteger, type PresetName, resolveSelectorOptions, type SelectorOptions } from '@ctkvr/core';
+import {
+  type BackendChoice,
+  checkFinite,
+  checkInteger,
+  type PresetName,
+  resolveSelectorOptions,
+  type SelectorOptions,
+} from '@ctkvr/core';
 import type { NativeIndexBinding } from './native-seam.js';
 import { checkRows } from './row-checks.js';
 
 /** Who does the work. */
-export interface BackendChoice {
-  /** 'auto' (default): native when `native` is given, else reference. 'native': CTKVR_NATIVE_UNAVAILABLE without it. */
-  readonly backend?: 'auto' | 'native' | 'reference';
-  /** The native binary, from `loadBinding()` of @ctkvr/native. */
-  readonly native?: NativeIndexBinding;
+export interface IndexBackend extends BackendChoice<NativeIndexBinding> {
   /** Native kernels to use, such as 'scalar'; '' (default) = the best this machine has. */
   readonly isa?: string;
 }
 
-export interface BuildCentroidIndexInput extends BackendChoice {
+export interface BuildCentroidIndexInput extends IndexBackend {
   /** f32 [numTokens, headDim], rotated, position = row. At least one token. Copied. */
   readonly keys: Float32Array;
   /** f32 [numTokens, headDim]. Copied. */

@@ -1,5 +1,5 @@
 export { buildCentroidIndex } from './build-centroid-index.js';
-export type { BackendChoice, BuildCentroidIndexInput } from './build-input.js';
+export type { BuildCentroidIndexInput, IndexBackend } from './build-input.js';
 export type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
 export type { Phase } from './growth.js';
 export type { LoadCentroidIndexInput } from './load-centroid-index.js';

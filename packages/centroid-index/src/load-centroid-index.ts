@@ -1,13 +1,12 @@
 /** Takes up a saved index on the backend asked for. */
-import { checkFinite, checkLength } from '@ctkvr/core';
-import type { BackendChoice } from './build-input.js';
+import { checkFinite, checkLength, chooseBackend } from '@ctkvr/core';
+import type { IndexBackend } from './build-input.js';
 import type { CentroidIndex } from './centroid-index.js';
-import { chooseBackend } from './choose-backend.js';
 import { decodeIndexImage, imageShape } from './decode-index-image.js';
 import { NativeCentroidIndex } from './native-centroid-index.js';
 import { ReferenceCentroidIndex } from './reference-centroid-index.js';
 
-export interface LoadCentroidIndexInput extends BackendChoice {
+export interface LoadCentroidIndexInput extends IndexBackend {
   /** What `save` of any backend gave; a view of a mapped file will do. Copied. */
   readonly image: Uint8Array;
   /** The keys that the index is of: f32 [numTokens, headDim]. Copied. Nothing tells whether they are the same ones. */
@@ -26,7 +25,7 @@ export async function loadCentroidIndex(input: LoadCentroidIndexInput): Promise<
   const { image, keys, values, isa = '' } = input;
   const op = 'loadCentroidIndex';
   const native = chooseBackend(input);
-  if (native !== null) {
+  if (native !== undefined) {
     const loaded = await native.CentroidIndex.load({ image, keys, values, isa });
     return new NativeCentroidIndex(loaded, imageShape(image).options);
   }

@@ -1,5 +1,7 @@
 export type { CheckedArgument } from './checks.js';
 export { checkCapacity, checkFinite, checkInteger, checkLength } from './checks.js';
+export type { BackendChoice } from './choose-backend.js';
+export { chooseBackend } from './choose-backend.js';
 export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
 export type { IndexedRegion } from './indexed-region.js';

@@ -2,12 +2,12 @@
  * How similar rotated queries are to their neighbours, for the group and for each head: the paper's first observation (arXiv 2512.15550),
  * as data that a plot can take.
  */
-import { checkFinite, checkInteger, checkLength } from '@ctkvr/core';
-import { type BackendChoice, chosenNative } from './backend.js';
+import { type BackendChoice, checkFinite, checkInteger, checkLength, chooseBackend } from '@ctkvr/core';
+import type { NativeRopeBinding } from './native-seam.js';
 import { RunningStatistics } from './running-statistics.js';
 import { TimeSlices } from './time-slices.js';
 
-export interface CosineByDistanceInput extends BackendChoice {
+export interface CosineByDistanceInput extends BackendChoice<NativeRopeBinding> {
   /** f32 [numTokens, groupSize, headDim], rotated, finite, at consecutive positions. */
   readonly queries: Float32Array;
   /** Query heads a token has in `queries`: those of one KV head, or all of a layer. */
@@ -54,7 +54,7 @@ export async function cosineByDistance(input: CosineByDistanceInput): Promise<Co
     name: 'queries',
     shape: `[numTokens, groupSize, headDim] = [${numTokens}, ${groupSize}, ${headDim}]`,
   });
-  const native = chosenNative(input);
+  const native = chooseBackend(input);
   const slices = new TimeSlices(op, signal);
   if (native !== undefined) return await native.cosineByDistance({ queries, groupSize, headDim, distances });
 

@@ -1,4 +1,3 @@
-export type { BackendChoice } from './backend.js';
 export type { CosineByDistance, CosineByDistanceInput } from './cosine-by-distance.js';
 export { cosineByDistance } from './cosine-by-distance.js';
 export { groupCosine } from './group-cosine.js';

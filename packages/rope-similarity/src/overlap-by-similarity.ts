@@ -2,13 +2,13 @@
  * Whether similar queries attend to the same keys, for the group and for each head: the paper's second observation (arXiv 2512.15550),
  * one point per pair of queries. `overlapCurve` makes a line of the points.
  */
-import { checkFinite, checkInteger, checkLength } from '@ctkvr/core';
-import { type BackendChoice, chosenNative } from './backend.js';
+import { type BackendChoice, checkFinite, checkInteger, checkLength, chooseBackend } from '@ctkvr/core';
 import { headCosine } from './group-cosine.js';
 import { HighestKeys } from './highest-keys.js';
+import type { NativeRopeBinding } from './native-seam.js';
 import { TimeSlices } from './time-slices.js';
 
-export interface OverlapBySimilarityInput extends BackendChoice {
+export interface OverlapBySimilarityInput extends BackendChoice<NativeRopeBinding> {
   /** f32 [numQueries, groupSize, headDim], rotated, finite. */
   readonly queries: Float32Array;
   /** f32 [numKeys, headDim], rotated, finite: the keys of the one KV head that the group shares. */
@@ -57,7 +57,7 @@ export async function overlapBySimilarity(input: OverlapBySimilarityInput): Prom
   checkLength(pairs.length % 2, 0, { op, name: 'pairs (length modulo 2)', shape: '[numPairs, 2]' });
   for (const query of pairs) checkInteger(query, { op, name: 'pairs', min: 0, max: numQueries - 1 });
   checkInteger(topK, { op, name: 'topK', min: 1, max: numKeys });
-  const native = chosenNative(input);
+  const native = chooseBackend(input);
   const slices = new TimeSlices(op, signal);
   if (native !== undefined) {
     return await native.overlapBySimilarity({ queries, keys, groupSize, headDim, topK, pairs });

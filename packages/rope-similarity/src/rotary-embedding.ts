@@ -2,9 +2,16 @@
  * Rotary position embedding of whole buffers, both pairings, forwards and back. Sines and cosines are taken in f64 from the exact
  * angle, because at position 100,000 an f32 angle is already off by 0.004 radian.
  */
-import { CtkvrError, checkCapacity, checkFinite, checkInteger, checkLength } from '@ctkvr/core';
-import { type BackendChoice, chosenNative } from './backend.js';
-import type { NativeRotaryEmbedding } from './native-seam.js';
+import {
+  type BackendChoice,
+  CtkvrError,
+  checkCapacity,
+  checkFinite,
+  checkInteger,
+  checkLength,
+  chooseBackend,
+} from '@ctkvr/core';
+import type { NativeRopeBinding, NativeRotaryEmbedding } from './native-seam.js';
 import { ropeFrequencies } from './rope-frequencies.js';
 import { type RopeScaling, resolveRopeScaling } from './rope-scaling.js';
 import { TimeSlices } from './time-slices.js';
@@ -15,7 +22,7 @@ import { TimeSlices } from './time-slices.js';
  */
 export type RopePairing = 'half' | 'adjacent';
 
-export interface RopeOptions extends BackendChoice {
+export interface RopeOptions extends BackendChoice<NativeRopeBinding> {
   readonly headDim: number;
   readonly pairing: RopePairing;
   /** Dimensions that turn, from the first on, even; the rest passes unchanged. Default headDim. */
@@ -72,7 +79,7 @@ export class RotaryEmbedding {
     }
     const reference = ropeFrequencies({ rotaryDim, freqBase, scaling });
     const resolved = { headDim, pairing, rotaryDim, freqBase, scaling: resolveRopeScaling(scaling) };
-    this.#native = chosenNative(options)?.RotaryEmbedding.create(resolved);
+    this.#native = chooseBackend(options)?.RotaryEmbedding.create(resolved);
     const { frequencies, magnitude } = this.#native ?? reference;
     this.backend = this.#native === undefined ? 'reference' : 'native';
     this.headDim = headDim;

@@ -1,19 +1,13 @@
 /** The implementations of @ctkvr/rope-similarity: the reference, and the native one where there is a binary. */
-import { CtkvrError } from '@ctkvr/core';
+import { type BackendChoice, CtkvrError } from '@ctkvr/core';
 import { loadBinding, type NativeBinding } from '@ctkvr/native';
-import {
-  type BackendChoice,
-  cosineByDistance,
-  type NativeRopeBinding,
-  overlapBySimilarity,
-  RotaryEmbedding,
-} from '@ctkvr/rope-similarity';
+import { cosineByDistance, type NativeRopeBinding, overlapBySimilarity, RotaryEmbedding } from '@ctkvr/rope-similarity';
 import type { RopeSimilaritySubject } from '../src/index.js';
 
 /** Fails to compile when the binding no longer is what the package takes by structure. */
 export const bindingFits = (binding: NativeBinding): NativeRopeBinding => binding;
 
-function subject(choice: BackendChoice): RopeSimilaritySubject {
+function subject(choice: BackendChoice<NativeRopeBinding>): RopeSimilaritySubject {
   return {
     rope: (options) => new RotaryEmbedding({ ...options, ...choice }),
     cosineByDistance: (input) => cosineByDistance({ ...input, ...choice }),

@@ -1,19 +1,18 @@
 /** Which backend a call runs on. The reference needs nothing; the native one is passed in by whoever has it. */
-import { CtkvrError } from '@ctkvr/core';
-import type { NativeRopeBinding } from './native-seam.js';
+import { CtkvrError } from './errors.js';
 
-export interface BackendChoice {
+export interface BackendChoice<Native> {
   /** 'auto' (default): native when `native` is given, else reference. 'native': CTKVR_NATIVE_UNAVAILABLE without it. */
   readonly backend?: 'auto' | 'native' | 'reference';
   /** The native binary, from `loadBinding()` of @ctkvr/native. */
-  readonly native?: NativeRopeBinding;
+  readonly native?: Native;
 }
 
 /**
  * Returns the native binding to use, or undefined for the reference.
  * @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE.
  */
-export function chosenNative({ backend = 'auto', native }: BackendChoice): NativeRopeBinding | undefined {
+export function chooseBackend<Native>({ backend = 'auto', native }: BackendChoice<Native>): Native | undefined {
   if (!['auto', 'native', 'reference'].includes(backend)) {
     throw new CtkvrError('CTKVR_INVALID_OPTION', `backend must be 'auto', 'native' or 'reference', got '${backend}'`, {
       fields: { option: 'backend', actual: String(backend) },
