@@ -185,7 +185,7 @@ export interface NativeCentroidIndexConstructor {
     readonly options: SelectorOptions;
     readonly isa: string;
   }): Promise<NativeCentroidIndex>;
-  /** Takes up what `save` gave. @param keys f32 [numTokens, headDim], those of the saved index. @param values f32 of the same shape. */
+  /** Takes up what `save` gave: keys and values f32 [numTokens, headDim] are those of the saved index. */
   load(input: {
     readonly image: Uint8Array;
     readonly keys: Float32Array;
