@@ -48,7 +48,8 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     const out = await mkdtemp(join(tmpdir(), 'ctkvr-study-'));
     try {
       const settings = ['--tokens', '500', '--steps', '3', '--texts', 'code,dialogue'];
-      const contenders = ['ctkvr:recentWindow=64', 'streaming:recentWindow=64'];
+      // Lists as long as the text would be exact.
+      const contenders = ['ctkvr:recentWindow=64:listLength=32:exactShare=0', 'streaming:recentWindow=64'];
       const args = ['study', ...settings, '--contenders', contenders.join(','), '--out', out, '--model', modelPath!];
       await promisify(execFile)(process.execPath, [bin, ...args]);
       const { situations } = JSON.parse(await readFile(join(out, 'study.json'), 'utf8')) as StudyResult;

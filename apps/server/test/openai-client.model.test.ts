@@ -106,12 +106,14 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   });
 
   test('four at once run together, each with the answer it gets alone', async () => {
-    const questions = ['France', 'Japan', 'Germany', 'Italy'].map((name) => `What is the capital of ${name}?`);
+    // Answers that the model is sure of: in a batch sums are taken in another order, which may decide between near equals.
+    const questions = ['France', 'Japan', 'Germany', 'England'].map((name) => `What is the capital of ${name}?`);
     const answer = async (question: string) =>
       (await client.chat.completions.create(ask(question))).choices[0]?.message.content;
     const alone = [];
     for (const question of questions) alone.push(await answer(question));
-    for (const [index, capital] of ['Paris', 'Tokyo', 'Berlin'].entries()) expect(alone[index]).toContain(capital);
+    for (const [index, capital] of ['Paris', 'Tokyo', 'Berlin', 'London'].entries())
+      expect(alone[index]).toContain(capital);
 
     const watching = new AbortController();
     const mostRunning = (async () => {
