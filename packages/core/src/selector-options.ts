@@ -40,7 +40,7 @@ export interface SelectorOptions {
   readonly numCentroids: number;
   /** Which of more queries than `numCentroids` become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
   readonly centroids: CentroidChoice;
-  /** Neighbouring centroids that share one posting list and one tail: half the index for little error. Default 2. */
+  /** Neighbouring centroids that share one posting list: half the lists for little error. Default 2. */
   readonly centroidsPerList: number;
   /** Generated tokens after which a head's index grows by their queries, and over their keys. Default 256. */
   readonly appendSize: number;
@@ -58,8 +58,12 @@ export interface SelectorOptions {
    * `maxSelected`. Above 0; 1 (the default) = off.
    */
   readonly topP: number;
-  /** Whether what is not read is represented by the nearest centroid's tail. Default true. */
+  /** Whether what is not read is represented by clusters of keys: each counts with its mean key and mean value. Default true. */
   readonly tail: boolean;
+  /** Positions of one of the tail's clusters, on average: fewer, and the tail is closer, larger and slower. Default 32. */
+  readonly clusterSize: number;
+  /** Clusters that weigh most in the tail, whose positions become candidates too: what no past query looked at is found there. Default 16. */
+  readonly clusterProbes: number;
   /**
    * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
    * so would be hurt most by a missed key. 0 to 1, default 0.16. Used by the runner; one head's index alone knows no others.
@@ -101,6 +105,8 @@ const balanced: SelectorOptions = {
   maxSelected: 512,
   topP: 1,
   tail: true,
+  clusterSize: 32,
+  clusterProbes: 16,
   exactShare: 0.16,
   repairShare: 0.015,
   denseBelow: 4096,
@@ -189,6 +195,8 @@ const integerFields = [
   ['listLength', 0],
   ['numProbes', 1],
   ['maxSelected', 0],
+  ['clusterSize', 1],
+  ['clusterProbes', 0],
   ['denseBelow', 0],
   ['hashBits', 1, 15],
   ['hashTables', 1, 1500],

@@ -1,6 +1,5 @@
-//! Centroids made at one time over one region of one KV head (design 2.1; paper section 3): queries as centroids, for each some
-//! neighbouring ones a posting list of their best positions, and a constant-size summary, the tail, of everything else. A block never
-//! changes; an index is a row of blocks (centroid_index.rs).
+//! Centroids made at one time over one region of one KV head (design 2.1; paper section 3): queries as centroids, and for each some
+//! neighbouring ones a posting list of their best positions. A block never changes; an index is a row of blocks (centroid_index.rs).
 
 use crate::kernels::Kernels;
 use crate::posting_lists::PostingLists;
@@ -13,7 +12,7 @@ const COARSE_PER_PROBE: usize = 8;
 /// Immutable; shared by forks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CentroidBlock {
-    /// Lists and tails are over positions `start..end`.
+    /// Lists are over positions `start..end`.
     pub(crate) start: usize,
     pub(crate) end: usize,
     /// Tokens stored when it was made: a sequence cut shorter than that has it no more.
@@ -22,24 +21,13 @@ pub(crate) struct CentroidBlock {
     pub(crate) grown_at: usize,
     pub(crate) group: usize,
     pub(crate) head_dim: usize,
-    /// Neighbouring centroids that share a list and a tail; the last list may have fewer.
+    /// Neighbouring centroids that share a list; the last list may have fewer.
     pub(crate) per_list: usize,
     /// `[num_centroids, head_dim]`: normalised sum of the group's normalised queries.
     pub(crate) pooled: QuantisedRows,
     /// `[num_centroids * group, head_dim]`: normalised queries.
     pub(crate) unit: QuantisedRows,
     pub(crate) lists: PostingLists,
-    pub(crate) tail: Option<Tail>,
-}
-
-/// What is not in a list, per query head, seen from the query of the list's middle centroid: row `list * group + h`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tail {
-    /// log-sum-exp minus scale * query . key: so that lse at another query is base + scale * query . key (first order, design 2.2.5).
-    pub(crate) base: Vec<f32>,
-    /// Softmax-weighted mean value and key.
-    pub(crate) value: QuantisedRows,
-    pub(crate) key: QuantisedRows,
 }
 
 /// A query as probes compare it: normalised heads `[group, head_dim]` and their normalised sum `[head_dim]`.
@@ -69,21 +57,14 @@ impl CentroidBlock {
         num_centroids.div_ceil(per_list)
     }
 
-    /// The list, and the tail, of a centroid.
+    /// The list of a centroid.
     pub(crate) fn list_of(&self, centroid: usize) -> usize {
         centroid / self.per_list
     }
 
-    /// The centroid whose query list l's tail was made with.
-    pub(crate) fn middle(list: usize, per_list: usize, num_centroids: usize) -> usize {
-        let first = list * per_list;
-        first + (per_list.min(num_centroids - first)) / 2
-    }
-
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        let tail = self.tail.as_ref().map_or(0, |t| t.base.len() * size_of::<f32>() + t.value.bytes() + t.key.bytes());
-        self.pooled.bytes() + self.unit.bytes() + self.lists.bytes() + tail
+        self.pooled.bytes() + self.unit.bytes() + self.lists.bytes()
     }
 
     /// Adds (similarity of pooled vectors, `first_id` + centroid) of the first `num_centroids` centroids to `out`. `similarities` is
@@ -137,42 +118,17 @@ impl CentroidBlock {
         unsafe { (kernels.prefetch)(self.unit.codes(c * self.group).as_ptr().cast(), self.group * self.head_dim) };
     }
 
-    /// Asks for list l, and for its tail if `tail`.
-    pub(crate) fn prefetch_list(&self, kernels: &Kernels, list: usize, tail: bool) {
-        let row = list * self.group;
+    /// Asks for list l.
+    pub(crate) fn prefetch_list(&self, kernels: &Kernels, list: usize) {
+        let encoded = self.lists.encoded(list);
         // SAFETY: the bytes are the block's own.
-        unsafe {
-            if list < self.lists.len() {
-                let encoded = self.lists.encoded(list);
-                (kernels.prefetch)(encoded.as_ptr(), encoded.len());
-            }
-            if let Some(tails) = self.tail.as_ref().filter(|_| tail) {
-                for rows in [&tails.key, &tails.value] {
-                    (kernels.prefetch)(rows.codes(row).as_ptr().cast(), self.group * self.head_dim);
-                }
-            }
-        }
+        unsafe { (kernels.prefetch)(encoded.as_ptr(), encoded.len()) };
     }
 
-    /// What list l leaves out, seen from `query_scaled` (f32 `[group, head_dim]`, times 1/sqrt(head_dim)): writes log-sum-exp
-    /// `[group]` and mean value `[group, head_dim]`. Returns the bytes read; nothing is written without tails.
-    pub(crate) fn tail(&self, kernels: &Kernels, list: usize, query_scaled: &[f32], lse: &mut [f32], value: &mut [f32]) -> usize {
-        let Some(tail) = &self.tail else { return 0 };
-        let d = self.head_dim;
-        for h in 0..self.group {
-            let row = list * self.group + h;
-            let mut dot = 0.0;
-            // SAFETY: one row of d codes against one query head of d values.
-            unsafe {
-                let q = query_scaled[h * d..(h + 1) * d].as_ptr();
-                (kernels.score_codes)(q, tail.key.codes(row).as_ptr(), 1, d, &mut dot);
-            }
-            lse[h] = tail.base[row] + dot * tail.key.scales[row];
-            for (out, x) in value[h * d..(h + 1) * d].iter_mut().zip(tail.value.row(row)) {
-                *out = x;
-            }
-        }
-        self.group * 2 * (d + 6)
+    /// Without its centroids: what it covers is still told.
+    pub(crate) fn bare(&self) -> Self {
+        let nothing = QuantisedRows::zeros(0, self.head_dim);
+        Self { pooled: nothing.clone(), unit: nothing, lists: PostingLists::default(), ..*self }
     }
 }
 
@@ -191,7 +147,8 @@ pub(crate) fn pool(unit: &mut [f32], pooled: &mut [f32]) {
     normalise(pooled);
 }
 
-fn normalise(x: &mut [f32]) {
+/// To length 1; a zero vector stays.
+pub(crate) fn normalise(x: &mut [f32]) {
     let norm = x.iter().map(|v| v * v).sum::<f32>().sqrt();
     if norm > 0.0 {
         x.iter_mut().for_each(|v| *v /= norm);

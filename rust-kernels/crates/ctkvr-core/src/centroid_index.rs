@@ -10,6 +10,7 @@ use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
 use crate::ranked::Ranked;
+use crate::tail::{Tail, TailScratch};
 use crate::volatility::VolatilityMeter;
 
 /// What stands at a position that is a candidate.
@@ -25,6 +26,8 @@ pub(crate) struct MeterInput<'a> {
     pub(crate) always: [Rows<'a>; 2],
     /// Centroids that a decode step will visit.
     pub(crate) num_probes: usize,
+    /// Clusters of the tail that it will visit.
+    pub(crate) cluster_probes: usize,
 }
 
 /// One KV head's index.
@@ -40,6 +43,7 @@ pub(crate) struct CentroidIndex {
     known_from: usize,
     volatility: f32,
     similarity_floor: f32,
+    tail: Option<Tail>,
 }
 
 /// Reused memory of a probe.
@@ -56,12 +60,19 @@ impl CentroidIndex {
     /// ([`VolatilityMeter::sharpness`]), which tells heads apart.
     pub(crate) fn build(kernels: &Kernels, input: &BlockInput, meter: MeterInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
         let num_first = input.queries.len() / (input.group * input.keys.head_dim()).max(1);
-        let mut meter = VolatilityMeter::new(kernels, meter.always, num_first, meter.num_probes, input.centroids_per_pass());
+        let rows = (&input.keys, &input.values);
+        let (place, shape) = ((input.start, input.made_at), (input.group, input.cluster_size));
+        let tail = || Tail::build(kernels, rows, place, shape, cancel);
+        let mut tail = input.tail.then(tail).transpose()?;
+        let mut meter = VolatilityMeter::new(kernels, meter, tail.as_ref(), num_first, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
-        let (volatility, similarity_floor) = (meter.volatility(), meter.similarity_floor());
+        let (volatility, similarity_floor, sharpness) = (meter.volatility(), meter.similarity_floor(), meter.sharpness());
+        let corrections = meter.corrections(input.group);
+        if let Some(tail) = &mut tail {
+            tail.correct(corrections);
+        }
         let blocks = vec![Arc::new(block)];
-        let index = Self { blocks, active_from: 0, num_first, known_from: 0, volatility, similarity_floor };
-        Ok((index, meter.sharpness()))
+        Ok((Self { blocks, active_from: 0, num_first, known_from: 0, volatility, similarity_floor, tail }, sharpness))
     }
 
     /// An index of blocks that were stored, oldest first, at least one; see the fields.
@@ -69,8 +80,9 @@ impl CentroidIndex {
         blocks: Vec<Arc<CentroidBlock>>,
         (num_first, known_from): (usize, usize),
         (volatility, similarity_floor): (f32, f32),
+        tail: Option<Tail>,
     ) -> Self {
-        let mut index = Self { blocks, active_from: 0, num_first, known_from, volatility, similarity_floor };
+        let mut index = Self { blocks, active_from: 0, num_first, known_from, volatility, similarity_floor, tail };
         index.active_from = index.newest_within(index.blocks.len(), ACTIVE_HALVES);
         index
     }
@@ -88,7 +100,14 @@ impl CentroidIndex {
     /// This index with one more block, and without the oldest ones where they would be too many.
     pub(crate) fn extended(&self, kernels: &Kernels, input: &BlockInput, cancel: &AtomicBool) -> Result<Self> {
         let mut grown = self.clone();
-        grown.blocks.push(Arc::new(build_block(kernels, input, None, cancel)?));
+        let block = if self.is_bare() { input.bare_block() } else { build_block(kernels, input, None, cancel)? };
+        let new = block.end - self.end();
+        if let Some(tail) = &self.tail {
+            let first = input.keys.len() - new;
+            let rows = (&input.keys.part(first, new), &input.values.part(first, new));
+            grown.tail = Some(tail.extended(kernels, rows, (self.end(), input.made_at), cancel)?);
+        }
+        grown.blocks.push(Arc::new(block));
         while grown.newest_within(grown.blocks.len(), HELD_HALVES) > 0 {
             let last_use = (1..grown.blocks.len()).find(|&r| grown.newest_within(r + 1, ACTIVE_HALVES) > 0);
             grown.known_from = last_use.map_or(input.made_at, |r| grown.blocks[r].made_at);
@@ -123,6 +142,7 @@ impl CentroidIndex {
         }
         let mut cut = Self { blocks: self.blocks[..keep].to_vec(), ..self.clone() };
         cut.active_from = cut.newest_within(keep, ACTIVE_HALVES);
+        cut.tail = self.tail.as_ref().map(|tail| tail.truncated(len));
         Some(cut)
     }
 
@@ -170,16 +190,28 @@ impl CentroidIndex {
         self.newest().group
     }
 
-    /// Bytes held (shared blocks are counted in full).
-    pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|b| b.bytes()).sum()
+    /// Values of one token's queries.
+    pub(crate) fn row_len(&self) -> usize {
+        self.newest().group * self.newest().head_dim
     }
 
-    /// Drops what only lists need: from now on the index only says what stands for the keys whose values are not read.
-    pub(crate) fn drop_lists(&mut self) {
-        for block in self.blocks.iter_mut().filter(|b| b.lists.len() > 0) {
-            Arc::make_mut(block).lists = Default::default();
-        }
+    /// Bytes held (shared blocks are counted in full).
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|b| b.bytes()).sum::<usize>() + self.tail.as_ref().map_or(0, Tail::bytes)
+    }
+
+    /// Drops the centroids: from now on the index only says what stands for the keys whose values are not read.
+    pub(crate) fn drop_centroids(&mut self) {
+        self.blocks.iter_mut().for_each(|block| *block = Arc::new(block.bare()));
+    }
+
+    fn is_bare(&self) -> bool {
+        self.newest().num_centroids() == 0
+    }
+
+    /// What stands for positions that are not read.
+    pub(crate) fn tail(&self) -> Option<&Tail> {
+        self.tail.as_ref()
     }
 
     /// The block of a centroid, and its place in there. Ids count from the first centroid that probes look at.
@@ -242,7 +274,7 @@ impl CentroidIndex {
                 std::ptr::eq(block, other_block) && block.list_of(place) == block.list_of(other_place)
             });
             if !repeated {
-                block.prefetch_list(kernels, block.list_of(place), out.is_empty());
+                block.prefetch_list(kernels, block.list_of(place));
                 out.push((near.score(), near.id()));
             }
         }
@@ -267,29 +299,39 @@ impl CentroidIndex {
                 most += self.end() - block.end;
             }
         }
-        out.clear();
-        out.reserve(bytes + most);
-        // SAFETY: marks are whole words; a list has no more positions than bytes, and 64 more fit.
-        unsafe {
-            let len = (kernels.marked)(marks.as_ptr(), marks.len(), start as u32, out.as_mut_ptr());
-            out.set_len(len);
-        }
+        list_marked(kernels, marks, start, bytes + most, out);
         bytes
     }
 
-    /// What centroid c's list leaves out of its block's region, see [`CentroidBlock::tail`].
-    pub(crate) fn tail(&self, kernels: &Kernels, c: usize, query_scaled: &[f32], lse: &mut [f32], value: &mut [f32]) -> usize {
-        let (block, place) = self.locate(c);
-        block.tail(kernels, block.list_of(place), query_scaled, lse, value)
+    /// Adds the positions of the `count` heaviest clusters of the tail to what [`CentroidIndex::union`] wrote to `scratch` and `out`, for a
+    /// query f32 `[group, head_dim]`, times 1/sqrt(head_dim). `weighed` then says what all others add. Returns the bytes read.
+    pub(crate) fn add_clusters(
+        &self,
+        kernels: &Kernels,
+        scaled: &[f32],
+        count: usize,
+        (scratch, weighed): (&mut ProbeScratch, &mut TailScratch),
+        out: &mut Vec<u32>,
+    ) -> usize {
+        let Some(tail) = &self.tail else { return 0 };
+        let mut bytes = tail.weigh(kernels, scaled, out, weighed);
+        if count > 0 {
+            let (start, marks) = (self.start(), &mut scratch.marks);
+            let taken = tail.take_heaviest(count, weighed, |p| marks[p - start] = MARK);
+            list_marked(kernels, marks, start, out.len() + taken / size_of::<u32>() + 64, out);
+            bytes += taken;
+        }
+        bytes
     }
+}
 
-    /// Stored tail of centroid c: base `[group]`, mean value and mean key `[group, head_dim]`, or `None`.
-    pub(crate) fn stored_tail(&self, c: usize) -> Option<(Vec<f32>, Vec<f32>, Vec<f32>)> {
-        let (block, place) = self.locate(c);
-        let tail = block.tail.as_ref()?;
-        let list = block.list_of(place);
-        let rows = list * block.group..(list + 1) * block.group;
-        let all = |of: &crate::quantised::QuantisedRows| rows.clone().flat_map(|row| of.row(row)).collect();
-        Some((tail.base[rows.clone()].to_vec(), all(&tail.value), all(&tail.key)))
+/// Writes the positions of all marks, at most `most` - 64, ascending; the first mark is that of `start`.
+fn list_marked(kernels: &Kernels, marks: &[u8], start: usize, most: usize, out: &mut Vec<u32>) {
+    out.clear();
+    out.reserve(most);
+    // SAFETY: marks are whole words, and there is room for 64 more positions than are marked.
+    unsafe {
+        let len = (kernels.marked)(marks.as_ptr(), marks.len(), start as u32, out.as_mut_ptr());
+        out.set_len(len);
     }
 }

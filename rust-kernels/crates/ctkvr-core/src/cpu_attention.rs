@@ -510,6 +510,7 @@ impl CpuAttention {
             list_len: options.posting_list_len(region.len()),
             per_list: options.centroids_per_list,
             tail: options.tail,
+            cluster_size: options.cluster_size,
         }
     }
 
@@ -548,7 +549,7 @@ impl CpuAttention {
                 let queries = queries();
                 let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
                 let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
-                let meter = MeterInput { always, num_probes: options.num_probes };
+                let meter = MeterInput { always, num_probes: options.num_probes, cluster_probes: options.cluster_probes };
                 let (index, sharpness) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
                 Ok(Box::new(Ctkvr::new(index, sharpness, options)))
             }

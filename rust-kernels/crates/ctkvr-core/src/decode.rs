@@ -195,6 +195,7 @@ impl HeadDecode {
             }
             if self.selected.len() < n {
                 self.sum_dropped();
+                self.average_dropped(kernels, selector);
             }
             match self.proposal.candidates {
                 Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
@@ -253,6 +254,15 @@ impl HeadDecode {
         for (weights, &(max, sum)) in self.weights.chunks_exact(n).zip(&self.totals) {
             self.dropped.push((max, (sum - sum_of(weights, &self.selected)).max(0.0)));
         }
+    }
+
+    /// Mean value of what was scored but not selected, where every key is scored.
+    fn average_dropped(&mut self, kernels: &Kernels, selector: Option<&dyn HeadSelector>) {
+        let Some(selector) = selector.filter(|_| self.proposal.has_rest && self.proposal.rest_is_scored) else { return };
+        for weights in self.weights.chunks_exact_mut(self.num_candidates) {
+            self.selected.iter().for_each(|&i| weights[i as usize] = 0.0);
+        }
+        selector.mean_of_dropped(kernels, &self.weights, &mut self.proposal);
     }
 
     /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
@@ -343,7 +353,11 @@ impl HeadDecode {
         let read = self.read_lse(h);
         let total = &mut self.partials[0];
         let (max, sum) = self.dropped.get(h).copied().unwrap_or((f32::NEG_INFINITY, 0.0));
-        let rest = if self.proposal.has_rest { self.proposal.rest_lse[h] } else { f32::NEG_INFINITY };
+        let rest = match self.proposal.has_rest {
+            true if self.proposal.rest_is_scored => max,
+            true => self.proposal.rest_lse[h],
+            false => f32::NEG_INFINITY,
+        };
         if rest == f32::NEG_INFINITY {
             // Sinks or window may be empty beside candidates that were all dropped: then nothing was read.
             let drawn = if read == f32::NEG_INFINITY { 0.0 } else { (read - total.lse(h)).exp() };

@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use half::f16;
+
 mod growth;
 pub(crate) mod kept_queries;
 
@@ -16,12 +18,15 @@ use crate::backend::SelectionCounters;
 use crate::centroid_index::ProbeScratch;
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::error::{Error, Result};
+use crate::f16_rows::F16Rows;
 use crate::index_image::{IndexImage, decode_image, encode_image};
 use crate::kernels::Kernels;
 use crate::kv::HeadKv;
 use crate::options::{CentroidChoice, SelectorOptions};
 use crate::selector::{Ctkvr, HeadSelector};
 use crate::spread_queries::spread_queries;
+use crate::tail::TailScratch;
+use crate::tail_segment::TailSegment;
 
 /// Plain arrays of one KV head.
 pub struct HeadInput<'a> {
@@ -66,6 +71,26 @@ pub struct BlockInfo {
     /// Tokens stored when it was made.
     pub made_at: usize,
     pub num_centroids: usize,
+}
+
+/// What stands for positions that are not read; see `tail.rs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailInfo {
+    /// By how much each query head's log-sum-exp is raised `[group]`.
+    pub corrections: Vec<f32>,
+    pub segments: Vec<TailSegmentInfo>,
+}
+
+/// Clusters of one stretch of positions; see `tail_segment.rs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailSegmentInfo {
+    pub start: usize,
+    pub made_at: usize,
+    /// The cluster of each position.
+    pub cluster_of: Vec<u16>,
+    /// Mean keys and mean values, f32 `[num_clusters, head_dim]`.
+    pub keys: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 /// One KV head with its index.
@@ -241,20 +266,51 @@ impl HeadIndex {
         Ok(self.ctkvr_of(c)?.index.list(c))
     }
 
-    /// Centroid c's tail: the log-sum-exp at query 0 along the mean key `[group]`, mean value and key `[group, head_dim]`. Empty:
-    /// -infinity, zeros.
-    pub fn tail(&self, c: usize) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
-        let n = self.row_len();
-        let stored = self.ctkvr_of(c)?.index.stored_tail(c);
-        Ok(stored.unwrap_or_else(|| (vec![f32::NEG_INFINITY; self.group], vec![0.0; n], vec![0.0; n])))
+    /// What stands for the indexed positions that are not read; `None` without an index, or when its options say no tail.
+    pub fn tail(&self) -> Option<TailInfo> {
+        let tail = self.ctkvr.as_ref()?.index.tail()?;
+        let widen = |rows: &F16Rows| rows.values().iter().map(|&x| f16::from_bits(x).to_f32()).collect();
+        let info = |s: &Arc<TailSegment>| TailSegmentInfo {
+            start: s.start,
+            made_at: s.made_at,
+            cluster_of: s.cluster_of.clone(),
+            keys: widen(s.keys()),
+            values: widen(s.values()),
+        };
+        Some(TailInfo { corrections: tail.corrections().to_vec(), segments: tail.segments().iter().map(info).collect() })
     }
 
-    /// Centroid c's tail seen from a query (f32 `[group, head_dim]`): log-sum-exp `[group]` and mean value `[group, head_dim]`.
-    pub fn tail_at(&self, c: usize, query: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// The tail of all indexed positions but `taken` (ascending), seen from a query (f32 `[group, head_dim]`): log-sum-exp `[group]`, mean
+    /// value `[group, head_dim]`. -infinity and zeros where nothing is left, or without a tail.
+    pub fn tail_at(&self, query: &[f32], taken: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         self.check_query(query)?;
-        let (mut lse, mut value) = (vec![f32::NEG_INFINITY; self.group], vec![0.0; query.len()]);
-        self.ctkvr_of(c)?.index.tail(self.kernels, c, &self.scaled(query), &mut lse, &mut value);
+        self.check_candidates(taken)?;
+        let (mut lse, mut value) = (Vec::new(), Vec::new());
+        match self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.tail()) {
+            Some(tail) => {
+                let mut scratch = TailScratch::default();
+                tail.weigh(self.kernels, &self.scaled(query), taken, &mut scratch);
+                tail.rest(self.kernels, query.len(), &mut scratch, &mut lse, &mut value);
+            }
+            None => (lse, value) = (vec![f32::NEG_INFINITY; self.group], vec![0.0; query.len()]),
+        }
         Ok((lse, value))
+    }
+
+    /// `candidates` (ascending, indexed), and the positions of the `cluster_probes` clusters out of which most is left without them for a
+    /// query f32 `[group, head_dim]`; ascending. Without a tail, `candidates`.
+    pub fn widen(&self, query: &[f32], candidates: &[u32]) -> Result<Vec<u32>> {
+        self.check_query(query)?;
+        self.check_candidates(candidates)?;
+        let mut out = candidates.to_vec();
+        if let Some(tail) = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.tail()) {
+            let mut scratch = TailScratch::default();
+            tail.weigh(self.kernels, &self.scaled(query), candidates, &mut scratch);
+            tail.take_heaviest(self.options.cluster_probes, &mut scratch, |p| out.push(p as u32));
+            out.sort_unstable();
+            out.dedup();
+        }
+        Ok(out)
     }
 
     /// The nearest centroids, best first, with their similarities. `query` f32 `[group, head_dim]`.
@@ -352,6 +408,19 @@ impl HeadIndex {
     fn check_query(&self, query: &[f32]) -> Result<()> {
         check_len("query", query.len(), self.group * self.head_dim)?;
         check_finite("query", query)
+    }
+
+    fn check_candidates(&self, candidates: &[u32]) -> Result<()> {
+        let region = self.region();
+        let outside = candidates.iter().find(|&&p| !region.contains(&(p as usize)));
+        let descending = || candidates.windows(2).find(|pair| pair[0] >= pair[1]).map(|pair| &pair[1]);
+        match outside.or_else(descending) {
+            None => Ok(()),
+            Some(p) => {
+                let expected = format!("ascending, from {} to below {}", region.start, region.end);
+                Err(Error::InvalidOption { option: "candidates", expected, actual: p.to_string() })
+            }
+        }
     }
 
     /// The index, which has a centroid c.

@@ -6,22 +6,28 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::centroid_block::{CentroidBlock, Tail};
+use half::f16;
+
+use crate::centroid_block::CentroidBlock;
 use crate::centroid_index::CentroidIndex;
 use crate::error::{Error, Result};
+use crate::f16_rows::F16Rows;
 use crate::head_index::kept_queries::KeptQueries;
 use crate::kernels::MAX_HEAD_DIM;
 use crate::options::{CentroidChoice, SelectorKind, SelectorOptions};
 use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
+use crate::tail::{MAX_CORRECTION, Tail};
+use crate::tail_segment::TailSegment;
 
 const MAGIC: &[u8; 8] = b"CTKVRIDX";
 /// Raised whenever a field changes its meaning; images of other versions are refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Sections begin at multiples of it: a cache line, and more than any element needs.
 const ALIGNMENT: usize = 64;
 const HEADER_BYTES: usize = 128;
-const BLOCK_RECORD_BYTES: usize = 64;
+/// Of a block's and of a tail segment's.
+const RECORD_BYTES: usize = 64;
 /// What the checksum covers begins behind it.
 const CHECKED_FROM: usize = 16;
 
@@ -32,6 +38,8 @@ const MAX_GROUP: usize = 65_536;
 /// An index holds at most twice the first block's centroids, in blocks of one or more.
 const MAX_BLOCKS: usize = 1 << 20;
 const MAX_CENTROIDS: usize = 1 << 24;
+/// Clusters of a segment are counted by u16.
+const MAX_CLUSTERS: usize = 1 << 16;
 
 /// What an image holds.
 pub(crate) struct IndexImage {
@@ -50,6 +58,8 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     let (options, index) = (&image.options, image.index.as_ref());
     let blocks = index.map_or(&[][..], |i| i.blocks());
     let (num_first, known_from) = index.map_or((0, 0), CentroidIndex::bounds);
+    let tail = index.and_then(CentroidIndex::tail);
+    let segments = tail.map_or(&[][..], Tail::segments);
     let (positions, rows) = image.kept.parts();
     out.bytes.extend_from_slice(MAGIC);
     // Version, then checksum and total size, which come last.
@@ -60,6 +70,7 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     out.u32s([options.num_sink_tokens, options.recent_window, options.num_centroids, options.centroids_per_list]);
     out.u32s([options.append_size, options.list_len, options.num_probes, options.max_selected]);
     out.u32s([usize::from(options.tail), usize::from(options.centroids == CentroidChoice::Spread)]);
+    out.u32s([options.cluster_size, options.cluster_probes, segments.len()]);
     out.align();
     out.u32s(image.built_at.iter().copied());
     out.align();
@@ -68,10 +79,15 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     out.f32s(rows);
     out.align();
     for block in blocks {
-        let record = out.bytes.len();
-        let (list_bytes, has_tail) = (block.lists.parts().0.len(), usize::from(block.tail.is_some()));
-        out.u32s([block.start, block.end, block.made_at, block.grown_at, block.num_centroids(), list_bytes, has_tail]);
-        out.bytes.resize(record + BLOCK_RECORD_BYTES, 0);
+        let list_bytes = block.lists.parts().0.len();
+        out.record([block.start, block.end, block.made_at, block.grown_at, block.num_centroids(), list_bytes]);
+    }
+    for segment in segments {
+        out.record([segment.start, segment.end(), segment.made_at, segment.num_clusters(), 0, 0]);
+    }
+    if let Some(tail) = tail {
+        out.f32s(tail.corrections());
+        out.align();
     }
     for block in blocks {
         out.rows(&block.pooled);
@@ -81,11 +97,11 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
         out.align();
         out.bytes.extend_from_slice(bytes);
         out.align();
-        if let Some(tail) = &block.tail {
-            out.f32s(&tail.base);
+    }
+    for segment in segments {
+        for values in [&segment.cluster_of[..], segment.keys().values(), segment.values().values()] {
+            out.u16s(values);
             out.align();
-            out.rows(&tail.value);
-            out.rows(&tail.key);
         }
     }
     let mut bytes = out.bytes;
@@ -130,7 +146,8 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     let num_built = header.size("numBuilt", 56, 0..num_tokens + 2)?;
     let num_kept = header.size("numKept", 60, 0..num_tokens + 1)?;
     let options = header.options()?;
-    if header.bytes[104..].iter().any(|&b| b != 0) {
+    let num_segments = header.size("numTailSegments", 112, 0..num_tokens + 1)?;
+    if header.bytes[116..].iter().any(|&b| b != 0) {
         return Err(bad("header", "zeros at its end", "others"));
     }
 
@@ -140,18 +157,36 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     let positions = sections.u32s("keptPositions", num_kept)?;
     check_ascending("keptPositions", &positions, num_tokens)?;
     let rows = sections.f32s("keptQueries", &[num_kept, group, head_dim], f32::is_finite)?;
-    let records = sections.take("blocks", &[num_blocks, BLOCK_RECORD_BYTES])?;
+    let records = sections.take("blocks", &[num_blocks, RECORD_BYTES])?;
+    let segment_records = sections.take("tail segments", &[num_segments, RECORD_BYTES])?;
+    let has_tail = options.tail && num_blocks > 0;
+    let corrections = match has_tail {
+        true => sections.f32s("tail corrections", &[group, 1, 1], |v| (0.0..=MAX_CORRECTION).contains(&v))?,
+        false => Vec::new(),
+    };
     let mut blocks: Vec<Arc<CentroidBlock>> = Vec::with_capacity(num_blocks);
-    for record in records.chunks_exact(BLOCK_RECORD_BYTES) {
+    for record in records.chunks_exact(RECORD_BYTES) {
         let shape = BlockShape { head_dim, group, per_list: options.centroids_per_list, num_tokens };
         let block = sections.block(&Header { bytes: record }, shape, blocks.last().map(|b| &**b))?;
         blocks.push(Arc::new(block));
     }
+    let mut segments: Vec<Arc<TailSegment>> = Vec::with_capacity(num_segments);
+    let (first, last) = (blocks.first().map_or(0, |b| b.start), blocks.last().map_or(0, |b| b.end));
+    for record in segment_records.chunks_exact(RECORD_BYTES) {
+        let (next, made_at) = segments.last().map_or((first, 0), |s| (s.end(), s.made_at));
+        let segment = sections.tail_segment(&Header { bytes: record }, next..last, made_at..num_tokens + 1, head_dim)?;
+        segments.push(Arc::new(segment));
+    }
+    let covered = segments.last().map_or(first, |s| s.end());
+    if has_tail && covered != last || !has_tail && num_segments > 0 {
+        return Err(bad("numTailSegments", "as many as cover the region", num_segments));
+    }
     if sections.at != bytes.len() {
         return Err(bad("size", format!("{} bytes", sections.at), bytes.len()));
     }
+    let tail = has_tail.then(|| Tail::from_parts(segments, corrections, options.cluster_size));
     let index =
-        (num_blocks > 0).then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor)));
+        (num_blocks > 0).then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor), tail));
     if index.is_none() != built_at.is_empty() {
         return Err(bad("numBuilt", "0 without blocks, and only then", num_built));
     }
@@ -179,6 +214,17 @@ impl Writer {
         for value in values {
             self.bytes.extend_from_slice(&u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes());
         }
+    }
+
+    /// Fields of a record, and zeros.
+    fn record(&mut self, fields: [usize; 6]) {
+        let end = self.bytes.len() + RECORD_BYTES;
+        self.u32s(fields);
+        self.bytes.resize(end, 0);
+    }
+
+    fn u16s(&mut self, values: &[u16]) {
+        self.bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     }
 
     fn f32s(&mut self, values: &[f32]) {
@@ -216,6 +262,10 @@ impl Header<'_> {
         Err(bad(field, format!("from {} to {}", allowed.start, allowed.end.saturating_sub(1)), value))
     }
 
+    fn check_end(&self, field: &'static str, at: usize) -> Result<()> {
+        if self.bytes[at..].iter().all(|&b| b == 0) { Ok(()) } else { Err(bad(field, "zeros at its record's end", "others")) }
+    }
+
     fn options(&self) -> Result<SelectorOptions> {
         let size = |field, at, least| self.size(field, at, least..MAX_TOKENS + 1);
         Ok(SelectorOptions {
@@ -229,6 +279,8 @@ impl Header<'_> {
             num_probes: size("numProbes", 88, 1)?,
             max_selected: size("maxSelected", 92, 0)?,
             tail: self.size("tail", 96, 0..2)? == 1,
+            cluster_size: size("clusterSize", 104, 1)?,
+            cluster_probes: size("clusterProbes", 108, 0)?,
             centroids: match self.size("centroids", 100, 0..2)? {
                 0 => CentroidChoice::Last,
                 _ => CentroidChoice::Spread,
@@ -275,6 +327,11 @@ impl<'a> Sections<'a> {
         Ok(values.iter().map(|v| u32::from_le_bytes(*v)).collect())
     }
 
+    fn u16s(&mut self, field: &'static str, count: usize, width: usize) -> Result<Vec<u16>> {
+        let (values, _) = self.take(field, &[count, width, size_of::<u16>()])?.as_chunks();
+        Ok(values.iter().map(|v| u16::from_le_bytes(*v)).collect())
+    }
+
     fn f32s(&mut self, field: &'static str, counts: &[usize; 3], allowed: impl Fn(f32) -> bool) -> Result<Vec<f32>> {
         let (values, _) = self.take(field, &[counts[0], counts[1], counts[2], size_of::<f32>()])?.as_chunks();
         let values: Vec<f32> = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
@@ -298,10 +355,7 @@ impl<'a> Sections<'a> {
         let grown_at = record.size("block grownAt", 12, before.map_or(0, |b| b.grown_at)..made_at + 1)?;
         let num_centroids = record.size("block numCentroids", 16, 1..MAX_CENTROIDS + 1)?;
         let list_bytes = record.size("block listBytes", 20, 0..usize::MAX)?;
-        let has_tail = record.size("block hasTail", 24, 0..2)? == 1;
-        if record.bytes[28..].iter().any(|&b| b != 0) {
-            return Err(bad("block", "zeros at its record's end", "others"));
-        }
+        record.check_end("block", 24)?;
         let pooled = self.rows("pooled vectors", num_centroids, head_dim)?;
         let unit = self.rows("unit queries", num_centroids * group, head_dim)?;
         let num_lists = CentroidBlock::num_lists_of(num_centroids, per_list);
@@ -309,14 +363,32 @@ impl<'a> Sections<'a> {
         let bytes = self.take("lists", &[list_bytes])?.to_vec();
         let lists = PostingLists::from_parts(bytes, offsets, end - start);
         let lists = lists.ok_or_else(|| bad("lists", format!("ascending positions below {}", end - start), "others"))?;
-        let tail = match has_tail {
-            false => None,
-            true => Some(Tail {
-                base: self.f32s("tail bases", &[num_lists, group, 1], |v| v.is_finite() || v == f32::NEG_INFINITY)?,
-                value: self.rows("tail values", num_lists * group, head_dim)?,
-                key: self.rows("tail keys", num_lists * group, head_dim)?,
-            }),
+        Ok(CentroidBlock { start, end, made_at, grown_at, group, head_dim, per_list, pooled, unit, lists })
+    }
+
+    /// A segment that begins where `region` does.
+    fn tail_segment(
+        &mut self,
+        record: &Header,
+        region: Range<usize>,
+        made_at: Range<usize>,
+        head_dim: usize,
+    ) -> Result<TailSegment> {
+        let start = record.size("tail segment start", 0, region.start..region.start + 1)?;
+        let end = record.size("tail segment end", 4, start + 1..region.end + 1)?;
+        let made_at = record.size("tail segment madeAt", 8, made_at)?;
+        let num_clusters = record.size("tail segment numClusters", 12, 1..MAX_CLUSTERS + 1)?;
+        record.check_end("tail segment", 16)?;
+        let cluster_of = self.u16s("tail clusters", end - start, 1)?;
+        let mut means = |field| {
+            let values = self.u16s(field, num_clusters, head_dim)?;
+            match values.iter().map(|&x| f16::from_bits(x)).find(|x| !x.is_finite()) {
+                None => Ok(F16Rows::new(values, head_dim)),
+                Some(other) => Err(bad(field, "finite numbers", other)),
+            }
         };
-        Ok(CentroidBlock { start, end, made_at, grown_at, group, head_dim, per_list, pooled, unit, lists, tail })
+        let (keys, values) = (means("tail keys")?, means("tail values")?);
+        TailSegment::from_parts(start, made_at, cluster_of, keys, values)
+            .ok_or_else(|| bad("tail clusters", format!("below {num_clusters}, and each at least once"), "others"))
     }
 }

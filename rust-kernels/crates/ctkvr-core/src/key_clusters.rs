@@ -7,16 +7,18 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
+use crate::k_means::{KMeans, Likeness};
 use crate::kernels::{Kernels, Rows};
 use crate::kv::HeadKv;
 use crate::panels::{mean_row, widen_rows};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use crate::spherical_k_means::cluster_keys;
 
 /// Keys of a cluster, on average.
 const CLUSTER_SIZE: usize = 16;
 /// Keys clustered together.
 const SEGMENT: usize = 8192;
+/// Passes over the keys.
+const NUM_PASSES: usize = 10;
 /// Share of the clusters that are estimated.
 const ESTIMATED_SHARE: f64 = 0.232;
 
@@ -38,7 +40,15 @@ impl KeyClusters {
         let mut centred = vec![0.0; len * d];
         widen_rows(kernels, keys, 0, len, &mut centred);
         centred.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
-        let (num_clusters, assigned) = cluster_keys(kernels, &centred, d, CLUSTER_SIZE, SEGMENT, cancel)?;
+        let k_means = KMeans {
+            kernels,
+            likeness: Likeness::Direction,
+            cluster_size: CLUSTER_SIZE,
+            segment_len: SEGMENT,
+            num_passes: NUM_PASSES,
+            cancel,
+        };
+        let (num_clusters, assigned) = k_means.cluster(&centred, d)?;
         let mut lists = vec![Vec::new(); num_clusters];
         assigned.iter().enumerate().for_each(|(i, &c)| lists[c as usize].push(i as u32));
         lists.retain(|list| !list.is_empty());

@@ -43,7 +43,7 @@ pub struct SelectorOptions {
     pub recent_window: usize,
     pub num_centroids: usize,
     pub centroids: CentroidChoice,
-    /// Neighbouring centroids that share a list and a tail.
+    /// Neighbouring centroids that share a list.
     pub centroids_per_list: usize,
     /// Generated tokens after which an index grows.
     pub append_size: usize,
@@ -55,6 +55,10 @@ pub struct SelectorOptions {
     /// Share of the candidates' weight that is enough, above 0; 1 = all of it, up to `max_selected`.
     pub top_p: f64,
     pub tail: bool,
+    /// Positions of one of the tail's clusters, on average.
+    pub cluster_size: usize,
+    /// Clusters that add most to the tail, whose positions become candidates.
+    pub cluster_probes: usize,
     /// Share of the (layer, KV head) pairs for which every key is scored, 0 to 1.
     pub exact_share: f64,
     /// Share of the heads' decode steps that may be dense because no centroid is similar to the query, 0 to 1; 0 = none.
@@ -85,6 +89,8 @@ impl SelectorOptions {
             max_selected: 512,
             top_p: 1.0,
             tail: true,
+            cluster_size: 32,
+            cluster_probes: 16,
             exact_share: 0.0,
             repair_share: 0.0,
             dense_below: 0,
@@ -133,6 +139,7 @@ impl SelectorOptions {
             ("centroidsPerList", self.centroids_per_list),
             ("appendSize", self.append_size),
             ("numProbes", self.num_probes),
+            ("clusterSize", self.cluster_size),
         ] {
             if value == 0 {
                 return Err(Error::InvalidOption { option, expected: "at least 1".into(), actual: "0".into() });

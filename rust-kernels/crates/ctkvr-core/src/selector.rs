@@ -14,6 +14,7 @@ use crate::magicpig::SampleScratch;
 use crate::options::SelectorOptions;
 use crate::quest::QuestScratch;
 use crate::sequence::HeadState;
+use crate::tail::TailScratch;
 
 /// Which positions of the indexed region get exact scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +44,7 @@ pub(crate) struct Proposal {
     pub(crate) has_rest: bool,
     pub(crate) rest_lse: Vec<f32>,
     pub(crate) rest_value: Vec<f32>,
-    /// Whether what `rest_lse` counts is among the candidates too, so that only `rest_value` is wanted.
+    /// Whether every key is scored, so that `rest_lse` says nothing and `rest_value` comes from [`HeadSelector::mean_of_dropped`].
     pub(crate) rest_is_scored: bool,
     /// Whether the query is unlike everything that was indexed: a dense step would answer it better, and could be learnt from.
     pub(crate) is_strange: bool,
@@ -54,6 +55,7 @@ pub(crate) struct Proposal {
     pub(crate) quest: QuestScratch,
     pub(crate) sample: SampleScratch,
     pub(crate) clusters: ClusterScratch,
+    pub(crate) tail: TailScratch,
 }
 
 /// One KV head's query group at one decode step.
@@ -74,6 +76,9 @@ pub(crate) const UNDRAWN: f32 = -1e30;
 pub(crate) trait HeadSelector: Send + Sync {
     /// Chooses what to score. `out` keeps its memory between calls.
     fn propose(&self, query: &Query, out: &mut Proposal);
+    /// Where [`Proposal::rest_is_scored`]: sets [`Proposal::rest_value`] to the mean value of what was scored and not selected. `weights`
+    /// f32 `[group, n]` over the region, 0 for what was selected.
+    fn mean_of_dropped(&self, _kernels: &Kernels, _weights: &[f32], _out: &mut Proposal) {}
     /// For a choice drawn at random: turns the exact scores of [`Proposal::positions`], f32 `[group, n]`, into those of an estimate of
     /// the whole region, [`UNDRAWN`] where a head did not draw the position. False: the scores stand.
     fn reweigh(&self, _query: &Query, _proposal: &Proposal, _scores: &mut [f32]) -> bool {
@@ -133,11 +138,12 @@ impl HeadSelector for Everything {
     }
 }
 
-/// Centroid then token indexing: the union of the nearest centroids' lists, and the nearest one's tail.
+/// Centroid then token indexing: the union of the nearest centroids' lists, and the tail of all that is not in it.
 pub(crate) struct Ctkvr {
     pub(crate) index: CentroidIndex,
     sharpness: f32,
     num_probes: usize,
+    cluster_probes: usize,
     tail: bool,
     /// Every key is scored; the index only says what stands for those whose values are not read.
     scores_all: bool,
@@ -145,7 +151,8 @@ pub(crate) struct Ctkvr {
 
 impl Ctkvr {
     pub(crate) fn new(index: CentroidIndex, sharpness: f32, options: &SelectorOptions) -> Self {
-        Self { index, sharpness, num_probes: options.num_probes, tail: options.tail, scores_all: false }
+        let SelectorOptions { num_probes, cluster_probes, tail, .. } = *options;
+        Self { index, sharpness, num_probes, cluster_probes, tail, scores_all: false }
     }
 
     /// The lists of the probed centroids, joined.
@@ -156,45 +163,44 @@ impl Ctkvr {
         out.candidates = Candidates::Listed;
     }
 
-    /// What centroid c's list leaves out; when every key is scored, only its mean value.
-    fn add_tail(&self, c: usize, query: &Query, out: &mut Proposal) {
+    /// The heaviest clusters, and what all candidates leave out.
+    fn add_rest(&self, query: &Query, out: &mut Proposal) {
+        let Some(tail) = self.index.tail().filter(|_| self.tail) else { return };
         out.has_rest = true;
-        out.rest_lse.clear();
-        out.rest_lse.resize(self.index.group(), f32::NEG_INFINITY);
-        out.rest_value.clear();
-        out.rest_value.resize(query.query.len(), 0.0);
-        out.bytes_read += self.index.tail(query.kernels, c, query.scaled, &mut out.rest_lse, &mut out.rest_value);
-        out.rest_is_scored = self.scores_all;
+        let scratch = (&mut out.scratch, &mut out.tail);
+        out.bytes_read += self.index.add_clusters(query.kernels, query.scaled, self.cluster_probes, scratch, &mut out.positions);
+        let row_len = query.scaled.len();
+        out.bytes_read += tail.rest(query.kernels, row_len, &mut out.tail, &mut out.rest_lse, &mut out.rest_value);
     }
 }
 
 impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
-        out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
-        out.num_probed = out.probes.len();
-        out.is_strange = !self.scores_all && out.probes[0].0 < self.index.similarity_floor();
         if self.scores_all {
             out.candidates = Candidates::Region;
-        } else {
-            self.join(query, out);
+            out.has_rest = self.tail && self.index.tail().is_some();
+            out.rest_is_scored = true;
+            return;
         }
-        if self.tail {
-            self.add_tail(out.probes[0].1 as usize, query, out);
-        }
+        out.bytes_read = self.index.probe(query.kernels, query.query, self.num_probes, &mut out.scratch, &mut out.probes);
+        out.num_probed = out.probes.len();
+        out.is_strange = out.probes[0].0 < self.index.similarity_floor();
+        self.join(query, out);
+        self.add_rest(query, out);
+    }
+    fn mean_of_dropped(&self, kernels: &Kernels, weights: &[f32], out: &mut Proposal) {
+        let (Some(tail), row_len) = (self.index.tail(), self.index.row_len()) else { return };
+        out.bytes_read += tail.mean_of_weighted(kernels, weights, row_len, &mut out.tail, &mut out.rest_value);
     }
     fn sharpness(&self) -> f32 {
         self.sharpness
     }
     fn score_all(&mut self) {
         self.scores_all = true;
-        self.num_probes = 1;
-        self.index.drop_lists();
+        self.index.drop_centroids();
     }
     fn extended(&self, input: &BlockInput, kernels: &Kernels, cancel: &AtomicBool) -> Result<Option<Arc<dyn HeadSelector>>> {
-        let mut index = self.index.extended(kernels, input, cancel)?;
-        if self.scores_all {
-            index.drop_lists();
-        }
+        let index = self.index.extended(kernels, input, cancel)?;
         Ok(Some(Arc::new(Self { index, ..*self })))
     }
     fn truncated(&self, len: usize) -> Option<HeadState> {

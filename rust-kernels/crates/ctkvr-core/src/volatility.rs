@@ -4,8 +4,10 @@
 //! another key, and no neighbour's list has it.
 
 use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
+use crate::centroid_index::MeterInput;
 use crate::kernels::{Kernels, Rows};
 use crate::ranked::Ranked;
+use crate::tail::{MAX_CORRECTION, Tail, TailScratch};
 
 /// Queries that are looked up at most.
 const MAX_SAMPLES: usize = 128;
@@ -18,6 +20,8 @@ pub(crate) struct VolatilityMeter<'a> {
     /// What is read always: sinks and window.
     always: [Rows<'a>; 2],
     num_probes: usize,
+    cluster_probes: usize,
+    tail: Option<&'a Tail>,
     lag: usize,
     stride: usize,
     first: usize,
@@ -25,6 +29,8 @@ pub(crate) struct VolatilityMeter<'a> {
     /// The same of all keys of the region, found or not.
     far_squares: f64,
     num_rows: usize,
+    /// Logarithms of the weight that lists missed over what the tail says of it, query head by query head in turn.
+    shortfalls: Vec<f32>,
     /// Smallest similarity of a sampled query to its nearest centroid.
     floor: f32,
     query: UnitQuery,
@@ -33,6 +39,10 @@ pub(crate) struct VolatilityMeter<'a> {
     /// Whether a position of the region is in a probed list.
     found: Vec<bool>,
     scores: Vec<f32>,
+    taken: Vec<u32>,
+    tail_scratch: TailScratch,
+    tail_lse: Vec<f32>,
+    tail_value: Vec<f32>,
 }
 
 /// One centroid's softmax over the indexed region, per query head of the group.
@@ -50,28 +60,36 @@ impl<'a> VolatilityMeter<'a> {
     /// `per_pass`: centroids whose lists come at once, so that a query's own pass is not there yet when it is looked up.
     pub(crate) fn new(
         kernels: &'a Kernels,
-        always: [Rows<'a>; 2],
+        input: MeterInput<'a>,
+        tail: Option<&'a Tail>,
         num_centroids: usize,
-        num_probes: usize,
         per_pass: usize,
     ) -> Self {
+        let MeterInput { always, num_probes, cluster_probes } = input;
         let first = num_centroids / 2;
         Self {
             kernels,
             always,
             num_probes,
+            cluster_probes,
+            tail,
             lag: LAG.min(num_centroids.div_ceil(8)).max(per_pass),
             stride: (num_centroids - first).div_ceil(MAX_SAMPLES).max(1),
             first,
             squares: 0.0,
             far_squares: 0.0,
             num_rows: 0,
+            shortfalls: Vec::new(),
             floor: f32::INFINITY,
             query: UnitQuery::default(),
             similarities: Vec::new(),
             order: Vec::new(),
             found: Vec::new(),
             scores: Vec::new(),
+            taken: Vec::new(),
+            tail_scratch: TailScratch::default(),
+            tail_lse: Vec::new(),
+            tail_value: Vec::new(),
         }
     }
 
@@ -95,19 +113,37 @@ impl<'a> VolatilityMeter<'a> {
             }
         }
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
+        self.estimate_missed(block.start, &scaled);
         for h in 0..block.group {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
             let square = |w: f32| f64::from(w) * f64::from(w);
-            let (mut all, mut missed) = (0.0, 0.0);
+            let (mut all, mut missed, mut missed_sum) = (0.0, 0.0, 0.0);
             for (&w, &found) in weights.iter().zip(&self.found) {
                 all += square(w);
                 missed += if found { 0.0 } else { square(w) };
+                missed_sum += if found { 0.0 } else { f64::from(w) };
             }
+            let shortfall = missed_sum.ln() as f32 + region.maxima[h] - self.tail_lse[h];
+            self.shortfalls.push(if shortfall.is_finite() { shortfall } else { 0.0 });
             let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
             self.squares += missed / (total * total);
             self.far_squares += all / (total * total);
             self.num_rows += 1;
         }
+    }
+
+    /// Finds what the tail's heaviest clusters hold too, and asks the tail for all that is still not found.
+    fn estimate_missed(&mut self, start: usize, scaled: &[f32]) {
+        let Some(tail) = self.tail else {
+            self.tail_lse.resize(scaled.len(), f32::NEG_INFINITY);
+            return;
+        };
+        let found = self.found.iter().enumerate().filter(|(_, found)| **found);
+        self.taken.clear();
+        self.taken.extend(found.map(|(i, _)| (start + i) as u32));
+        tail.weigh(self.kernels, scaled, &self.taken, &mut self.tail_scratch);
+        tail.take_heaviest(self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = true);
+        tail.rest(self.kernels, scaled.len(), &mut self.tail_scratch, &mut self.tail_lse, &mut self.tail_value);
     }
 
     /// Fills `order` with the nearest of the first `num_centroids` centroids, best first.
@@ -145,6 +181,17 @@ impl<'a> VolatilityMeter<'a> {
     /// keys it wants may be the same for all sampled queries and others as soon as it copies.
     pub(crate) fn sharpness(&self) -> f32 {
         (self.far_squares / self.num_rows.max(1) as f64).sqrt() as f32
+    }
+
+    /// By how much the logarithm of the tail's weight falls short `[group]`: the median over the sampled queries, which a few that miss
+    /// single heavy keys do not move, from 0 to [`MAX_CORRECTION`].
+    pub(crate) fn corrections(&self, group: usize) -> Vec<f32> {
+        let of = |h: usize| {
+            let mut shortfalls: Vec<f32> = self.shortfalls.iter().skip(h).step_by(group).copied().collect();
+            shortfalls.sort_by(f32::total_cmp);
+            shortfalls.get(shortfalls.len() / 2).map_or(0.0, |median| median.clamp(0.0, MAX_CORRECTION))
+        };
+        (0..group).map(of).collect()
     }
 
     /// Smallest similarity of a sampled query to its nearest centroid: a decode query below it is unlike all of them. -1 when no query

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ctkvr_core::{
-    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, ImageInput, Phase, SelectorOptions,
+    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, ImageInput, Phase, SelectorOptions, TailInfo,
+    TailSegmentInfo,
 };
-use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint16Array, Uint32Array};
 use napi::{Env, Task};
 use napi_derive::napi;
 
@@ -190,18 +191,23 @@ impl NativeCentroidIndex {
         self.index()?.list(centroid as usize).map(Uint32Array::new).map_err(core_error)
     }
 
-    /// A centroid's tail.
+    /// What stands for the indexed positions that are not read, as stored.
     #[napi(catch_unwind)]
-    pub fn tail(&self, centroid: u32) -> napi::Result<JsTail> {
-        let (base, value, key) = self.index()?.tail(centroid as usize).map_err(core_error)?;
-        Ok(JsTail { base: Float32Array::new(base), value: Float32Array::new(value), key: Float32Array::new(key) })
+    pub fn tail(&self) -> napi::Result<Option<JsTail>> {
+        Ok(self.index()?.tail().map(JsTail::from))
     }
 
-    /// A centroid's tail seen from a query.
+    /// The tail of all indexed positions but `candidates`, seen from a query.
     #[napi(catch_unwind)]
-    pub fn tail_at(&self, centroid: u32, query: &[f32]) -> napi::Result<JsTailAt> {
-        let (lse, value) = self.index()?.tail_at(centroid as usize, query).map_err(core_error)?;
+    pub fn tail_at(&self, query: &[f32], candidates: &[u32]) -> napi::Result<JsTailAt> {
+        let (lse, value) = self.index()?.tail_at(query, candidates).map_err(core_error)?;
         Ok(JsTailAt { lse: Float32Array::new(lse), value: Float32Array::new(value) })
+    }
+
+    /// Candidates, and the positions of the heaviest clusters of the tail.
+    #[napi(catch_unwind)]
+    pub fn widen(&self, query: &[f32], candidates: &[u32]) -> napi::Result<Uint32Array> {
+        self.index()?.widen(query, candidates).map(Uint32Array::new).map_err(core_error)
     }
 
     /// The nearest centroids, best first.
@@ -295,15 +301,38 @@ pub struct JsAppendInput {
     pub phase: String,
 }
 
-/// A centroid's tail as stored.
+/// A tail as stored.
 #[napi(object, object_from_js = false)]
 pub struct JsTail {
-    pub base: Float32Array,
-    pub value: Float32Array,
-    pub key: Float32Array,
+    pub corrections: Float32Array,
+    pub segments: Vec<JsTailSegment>,
 }
 
-/// A centroid's tail at a query.
+/// Clusters of one stretch of positions.
+#[napi(object, object_from_js = false)]
+pub struct JsTailSegment {
+    pub start: u32,
+    pub made_at: u32,
+    pub cluster_of: Uint16Array,
+    pub keys: Float32Array,
+    pub values: Float32Array,
+}
+
+impl From<TailInfo> for JsTail {
+    fn from(tail: TailInfo) -> Self {
+        let segment = |s: TailSegmentInfo| JsTailSegment {
+            start: s.start as u32,
+            made_at: s.made_at as u32,
+            cluster_of: Uint16Array::new(s.cluster_of),
+            keys: Float32Array::new(s.keys),
+            values: Float32Array::new(s.values),
+        };
+        let segments = tail.segments.into_iter().map(segment).collect();
+        Self { corrections: Float32Array::new(tail.corrections), segments }
+    }
+}
+
+/// A tail at a query.
 #[napi(object, object_from_js = false)]
 pub struct JsTailAt {
     pub lse: Float32Array,

@@ -161,7 +161,7 @@ impl HeadIndex {
         let input = self.block_input(start, queries, self.num_tokens);
         let end = start + input.keys.len();
         let always = [self.kv.keys(0, start), self.kv.keys(end, self.num_tokens - end)];
-        let meter = MeterInput { always, num_probes: self.options.num_probes };
+        let meter = MeterInput { always, num_probes: self.options.num_probes, cluster_probes: self.options.cluster_probes };
         // One head alone has no others to be told apart from.
         let (index, _) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
         Ok(Ctkvr::new(index, 0.0, &self.options))
@@ -186,6 +186,7 @@ impl HeadIndex {
             list_len: self.options.posting_list_len(num_keys),
             per_list: self.options.centroids_per_list,
             tail: self.options.tail,
+            cluster_size: self.options.cluster_size,
         }
     }
 

@@ -34,6 +34,16 @@ impl<'a> Rows<'a> {
         Self { pages, head_dim, offset, which: Which::List(positions) }
     }
 
+    /// `len` of these rows from the `first` on.
+    pub(crate) fn part(&self, first: usize, len: usize) -> Self {
+        debug_assert!(first + len <= self.len());
+        let which = match self.which {
+            Which::Run { start, .. } => Which::Run { start: start + first, len },
+            Which::List(positions) => Which::List(&positions[first..first + len]),
+        };
+        Self { which, ..*self }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self.which {
             Which::Run { len, .. } => len,

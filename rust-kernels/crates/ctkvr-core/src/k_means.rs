@@ -1,0 +1,207 @@
+//! K-means over the rows of one KV head, in segments, as RetroInfer clusters keys (arXiv 2505.02922): keys near each other in the text are
+//! alike after rotary embedding, so that a segment needs to know only its own keys.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::centroid_block::normalise;
+use crate::error::{Error, Result};
+use crate::kernels::{Gemm, Kernels};
+
+/// Rows assigned at once.
+const ROWS_PER_PASS: usize = 64;
+
+/// Which centre is a row's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    /// The one of largest inner product; centres have length 1 (spherical k-means).
+    Direction,
+    /// The nearest one.
+    Distance,
+}
+
+/// How rows are clustered.
+#[derive(Clone, Copy)]
+pub(crate) struct KMeans<'a> {
+    pub(crate) kernels: &'a Kernels,
+    pub(crate) likeness: Likeness,
+    /// Rows of a cluster, on average.
+    pub(crate) cluster_size: usize,
+    /// Rows clustered together, or nearly so many.
+    pub(crate) segment_len: usize,
+    /// Times that rows are assigned, at least once; the last time over all segments' centres.
+    pub(crate) num_passes: usize,
+    pub(crate) cancel: &'a AtomicBool,
+}
+
+impl KMeans<'_> {
+    /// Assigns each of `rows` (f32 `[n, d]`) to one of the returned number of clusters. A cluster may stay empty. Ties: the smaller id.
+    pub(crate) fn cluster(&self, rows: &[f32], d: usize) -> Result<(usize, Vec<u32>)> {
+        let n = rows.len() / d;
+        let num_segments = ((n + self.segment_len / 2) / self.segment_len).max(1);
+        let mut centres: Vec<f32> = Vec::new();
+        let mut assigned = vec![0; n];
+        for s in 0..num_segments {
+            let segment = n * s / num_segments..n * (s + 1) / num_segments;
+            let mine = &rows[segment.start * d..segment.end * d];
+            let mut own = self.first_centres(mine, d, segment.len().div_ceil(self.cluster_size));
+            for _ in 1..self.num_passes {
+                self.assign(mine, &own, d, &mut assigned[segment.clone()])?;
+                self.move_centres(mine, &assigned[segment.clone()], &mut own, d);
+            }
+            centres.extend_from_slice(&own);
+        }
+        self.assign(rows, &centres, d, &mut assigned)?;
+        Ok((centres.len() / d, assigned))
+    }
+
+    /// `count` rows spread evenly over the segment.
+    fn first_centres(&self, rows: &[f32], d: usize, count: usize) -> Vec<f32> {
+        let n = rows.len() / d;
+        let mut centres: Vec<f32> =
+            (0..count).flat_map(|c| rows[(2 * c + 1) * n / (2 * count) * d..][..d].iter().copied()).collect();
+        if self.likeness == Likeness::Direction {
+            centres.chunks_exact_mut(d).for_each(normalise);
+        }
+        centres
+    }
+
+    /// Each row's own centre.
+    fn assign(&self, rows: &[f32], centres: &[f32], d: usize, assigned: &mut [u32]) -> Result<()> {
+        let count = centres.len() / d;
+        // The matrix product takes columns by the 16; those past the last centre are not looked at.
+        let stride = count.next_multiple_of(16);
+        let mut columns = vec![0.0; d * stride];
+        // The nearest centre is the one of largest row . centre - |centre|^2 / 2.
+        let mut offsets = vec![0.0; stride];
+        for (c, centre) in centres.chunks_exact(d).enumerate() {
+            centre.iter().enumerate().for_each(|(i, x)| columns[i * stride + c] = *x);
+            if self.likeness == Likeness::Distance {
+                offsets[c] = -0.5 * centre.iter().map(|x| x * x).sum::<f32>();
+            }
+        }
+        let mut products = vec![0.0; ROWS_PER_PASS * stride];
+        for (rows, assigned) in rows.chunks(ROWS_PER_PASS * d).zip(assigned.chunks_mut(ROWS_PER_PASS)) {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            products.chunks_exact_mut(stride).take(assigned.len()).for_each(|row| row.copy_from_slice(&offsets));
+            let product = Gemm {
+                a: rows.as_ptr(),
+                lda: d,
+                b: columns.as_ptr(),
+                ldb: stride,
+                c: products.as_mut_ptr(),
+                ldc: stride,
+                m: assigned.len(),
+                n: stride,
+                k: d,
+                accumulate: true,
+            };
+            // SAFETY: the matrices hold what the product says; the stride is a multiple of 16.
+            unsafe { (self.kernels.gemm)(&product) };
+            for (row, best) in products.chunks_exact(stride).zip(assigned) {
+                // SAFETY: the row holds `count` products.
+                let most = unsafe { (self.kernels.max)(row.as_ptr(), count) };
+                *best = row[..count].iter().position(|x| *x == most).unwrap_or(0) as u32;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every centre becomes its rows' mean, or the direction of their sum; one without rows stays.
+    fn move_centres(&self, rows: &[f32], assigned: &[u32], centres: &mut [f32], d: usize) {
+        let mut sums = vec![0.0; centres.len()];
+        let mut counts = vec![0u32; centres.len() / d];
+        for (row, &c) in rows.chunks_exact(d).zip(assigned) {
+            counts[c as usize] += 1;
+            sums[c as usize * d..][..d].iter_mut().zip(row).for_each(|(s, x)| *s += x);
+        }
+        for ((centre, sum), count) in centres.chunks_exact_mut(d).zip(sums.chunks_exact_mut(d)).zip(counts) {
+            if count == 0 {
+                continue;
+            }
+            match self.likeness {
+                Likeness::Direction => normalise(sum),
+                Likeness::Distance => sum.iter_mut().for_each(|s| *s /= count as f32),
+            }
+            centre.copy_from_slice(sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_rows::{Random, dot, tables};
+
+    const D: usize = 16;
+    static GO: AtomicBool = AtomicBool::new(false);
+    const BOTH: [Likeness; 2] = [Likeness::Direction, Likeness::Distance];
+
+    fn k_means(kernels: &Kernels, likeness: Likeness, segment_len: usize) -> KMeans<'_> {
+        KMeans { kernels, likeness, cluster_size: 16, segment_len, num_passes: 10, cancel: &GO }
+    }
+
+    #[test]
+    fn every_row_goes_to_its_own_centre() -> Result<()> {
+        for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
+            for (n, count) in [(1, 1), (65, 3), (200, 16), (130, 33)] {
+                let mut random = Random(n as u64);
+                // Small integers tie often, and their products are exact.
+                let (rows, centres) = (random.integers(n * D, 2), random.integers(count * D, 1));
+                let mut assigned = vec![7; n];
+                k_means(kernels, likeness, 8192).assign(&rows, &centres, D, &mut assigned)?;
+                for (i, &c) in assigned.iter().enumerate() {
+                    let row = &rows[i * D..][..D];
+                    let likeness_of = |c: usize| {
+                        let centre = &centres[c * D..][..D];
+                        match likeness {
+                            Likeness::Direction => dot(row, centre),
+                            Likeness::Distance => -row.iter().zip(centre).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>(),
+                        }
+                    };
+                    let best = (0..count).fold(0, |best, c| if likeness_of(c) > likeness_of(best) { c } else { best });
+                    assert_eq!(c as usize, best, "{} {likeness:?} n {n} centres {count} row {i}", kernels.name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// 12 far groups, 16 rows each, in turn: the first centres are spread over all of them.
+    #[test]
+    fn separate_groups_become_the_clusters() -> Result<()> {
+        let (num_groups, size) = (12, 16);
+        let mut random = Random(3);
+        let mut rows = random.reals(num_groups * size * D, 1);
+        for (i, row) in rows.chunks_exact_mut(D).enumerate() {
+            row[i / size] += 40.0;
+        }
+        for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
+            for segment_len in [num_groups * size, 64] {
+                let (count, assigned) = k_means(kernels, likeness, segment_len).cluster(&rows, D)?;
+                assert_eq!(count, num_groups);
+                for (i, c) in assigned.iter().enumerate() {
+                    assert_eq!(*c, assigned[i / size * size], "{} {likeness:?} row {i}", kernels.name);
+                }
+                let mut distinct = assigned.clone();
+                distinct.dedup();
+                assert_eq!(distinct.len(), num_groups, "{} {likeness:?}", kernels.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn equal_rows_zeros_and_cancellation() -> Result<()> {
+        for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
+            for value in [0.0, 1.0] {
+                let (count, assigned) = k_means(kernels, likeness, 8192).cluster(&[value; 50 * D], D)?;
+                assert_eq!((count, assigned), (4, vec![0; 50]), "ties go to the smaller id");
+            }
+            let cancelled = KMeans { cancel: &AtomicBool::new(true), ..k_means(kernels, likeness, 8192) };
+            assert_eq!(cancelled.cluster(&[0.0; D], D), Err(Error::Cancelled));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Clusters of the keys and values of one stretch of positions, which stand for those of them that a step does not read. Where lists are
+//! made of what queries want, the rest is best told by what its keys are: a cluster's keys score nearly alike for any query, so that
+//! its mean key and mean value say what all of it adds (docs/decisions/2026-11-25-tail-of-clusters.md; clusters of keys as in RetroInfer,
+//! arXiv 2505.02922).
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::Result;
+use crate::f16_rows::F16Rows;
+use crate::k_means::{KMeans, Likeness};
+use crate::kernels::{Kernels, Rows};
+use crate::panels::widen_rows;
+
+/// Positions clustered together.
+const SEGMENT_LEN: usize = 4096;
+/// Times that positions are assigned.
+const NUM_PASSES: usize = 3;
+/// Clusters are counted by u16: beyond this many positions they grow.
+const MAX_CLUSTERS: usize = 1 << 16;
+
+/// Immutable; shared by forks.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TailSegment {
+    /// Position of the first.
+    pub(crate) start: usize,
+    /// Tokens stored when it was made: a sequence cut shorter than that has it no more.
+    pub(crate) made_at: usize,
+    /// The cluster of each position.
+    pub(crate) cluster_of: Vec<u16>,
+    /// Where each cluster's positions begin in `members`: `[num_clusters + 1]`; none is empty.
+    offsets: Vec<u32>,
+    /// Positions counted from `start`, cluster by cluster, ascending in each.
+    members: Vec<u32>,
+    /// Row c: mean of cluster c, f16.
+    keys: F16Rows,
+    values: F16Rows,
+}
+
+impl TailSegment {
+    /// Clusters `keys` and `values`, rows of the same positions from `start` on, of which there is at least one; `cluster_size` on average
+    /// share a cluster.
+    pub(crate) fn build(
+        kernels: &Kernels,
+        (keys, values): (&Rows, &Rows),
+        (start, made_at): (usize, usize),
+        cluster_size: usize,
+        cancel: &AtomicBool,
+    ) -> Result<Self> {
+        let (d, n) = (keys.head_dim(), keys.len());
+        let rows = joint_rows(kernels, keys, values);
+        let k_means = KMeans {
+            kernels,
+            likeness: Likeness::Distance,
+            cluster_size: cluster_size.max(n.div_ceil(MAX_CLUSTERS / 2)),
+            segment_len: SEGMENT_LEN,
+            num_passes: NUM_PASSES,
+            cancel,
+        };
+        let (_, assigned) = k_means.cluster(&rows, 2 * d)?;
+        let cluster_of = without_empty(&assigned);
+        let num_clusters = cluster_of.iter().max().map_or(0, |&c| usize::from(c) + 1);
+        let (offsets, members) = members_of(&cluster_of, num_clusters);
+        let means = |rows: &Rows| F16Rows::narrowed(kernels, &means_of(kernels, rows, &offsets, &members), d);
+        let (keys, values) = (means(keys), means(values));
+        Ok(Self { start, made_at, cluster_of, offsets, members, keys, values })
+    }
+
+    /// One whose parts were stored; `None` when they do not fit each other.
+    pub(crate) fn from_parts(start: usize, made_at: usize, cluster_of: Vec<u16>, keys: F16Rows, values: F16Rows) -> Option<Self> {
+        let num_clusters = keys.len();
+        if num_clusters != values.len() || cluster_of.iter().any(|&c| usize::from(c) >= num_clusters) {
+            return None;
+        }
+        let (offsets, members) = members_of(&cluster_of, num_clusters);
+        let none_is_empty = offsets.windows(2).all(|pair| pair[0] < pair[1]);
+        none_is_empty.then(|| Self { start, made_at, cluster_of, offsets, members, keys, values })
+    }
+
+    pub(crate) fn end(&self) -> usize {
+        self.start + self.cluster_of.len()
+    }
+
+    pub(crate) fn num_clusters(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// How many positions each cluster has.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.offsets.windows(2).map(|pair| pair[1] - pair[0])
+    }
+
+    /// A cluster's positions, counted from `start`, ascending.
+    pub(crate) fn members(&self, cluster: usize) -> &[u32] {
+        &self.members[self.offsets[cluster] as usize..self.offsets[cluster + 1] as usize]
+    }
+
+    /// Mean keys of all clusters.
+    pub(crate) fn keys(&self) -> &F16Rows {
+        &self.keys
+    }
+
+    /// Mean values of all clusters.
+    pub(crate) fn values(&self) -> &F16Rows {
+        &self.values
+    }
+
+    /// Which of some ascending positions lie in the segment: indexes.
+    pub(crate) fn share_of(&self, positions: &[u32]) -> Range<usize> {
+        let place = |position: usize| positions.partition_point(|&p| (p as usize) < position);
+        place(self.start)..place(self.end())
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        let numbers = (self.offsets.len() + self.members.len()) * size_of::<u32>();
+        self.keys.bytes() + self.values.bytes() + self.cluster_of.len() * size_of::<u16>() + numbers
+    }
+}
+
+/// What is clustered: f32 `[n, 2 d]`, each key, then its value times the power of two that makes both spread about equally far around
+/// their means. A power of two keeps small integers exact.
+fn joint_rows(kernels: &Kernels, keys: &Rows, values: &Rows) -> Vec<f32> {
+    let (d, n) = (keys.head_dim(), keys.len());
+    let mut rows = vec![0.0; n * 2 * d];
+    for (i, row) in rows.chunks_exact_mut(2 * d).enumerate() {
+        widen_rows(kernels, keys, i, 1, &mut row[..d]);
+        widen_rows(kernels, values, i, 1, &mut row[d..]);
+    }
+    let (key_spread, value_spread) = (spread(&rows, 2 * d, 0..d), spread(&rows, 2 * d, d..2 * d));
+    if key_spread > 0.0 && value_spread > 0.0 {
+        let weight = (0.5 * (key_spread / value_spread).log2()).round().exp2() as f32;
+        rows.chunks_exact_mut(2 * d).for_each(|row| row[d..].iter_mut().for_each(|x| *x *= weight));
+    }
+    rows
+}
+
+/// Sum of the squared distances of some columns from their means.
+fn spread(rows: &[f32], width: usize, columns: Range<usize>) -> f64 {
+    let n = (rows.len() / width) as f64;
+    let (mut sums, mut squares) = (vec![0f64; columns.len()], 0f64);
+    for row in rows.chunks_exact(width) {
+        for (sum, x) in sums.iter_mut().zip(&row[columns.clone()]) {
+            *sum += f64::from(*x);
+            squares += f64::from(*x) * f64::from(*x);
+        }
+    }
+    squares - sums.iter().map(|s| s * s).sum::<f64>() / n
+}
+
+/// The same clusters counted without those that nobody is in, in the same order.
+fn without_empty(assigned: &[u32]) -> Vec<u16> {
+    let mut ids = vec![u16::MAX; assigned.iter().max().map_or(0, |&c| c as usize + 1)];
+    assigned.iter().for_each(|&c| ids[c as usize] = 0);
+    let used = ids.iter_mut().filter(|id| **id == 0);
+    used.zip(0..).for_each(|(id, next)| *id = next);
+    assigned.iter().map(|&c| ids[c as usize]).collect()
+}
+
+/// Offsets and members as [`TailSegment`] has them.
+fn members_of(cluster_of: &[u16], num_clusters: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut offsets = vec![0; num_clusters + 1];
+    cluster_of.iter().for_each(|&c| offsets[usize::from(c) + 1] += 1);
+    (0..num_clusters).for_each(|c| offsets[c + 1] += offsets[c]);
+    let (mut next, mut members) = (offsets.clone(), vec![0; cluster_of.len()]);
+    for (i, &c) in cluster_of.iter().enumerate() {
+        members[next[usize::from(c)] as usize] = i as u32;
+        next[usize::from(c)] += 1;
+    }
+    (offsets, members)
+}
+
+/// Mean of each cluster's rows, f32 `[num_clusters, head_dim]`.
+fn means_of(kernels: &Kernels, rows: &Rows, offsets: &[u32], members: &[u32]) -> Vec<f32> {
+    let d = rows.head_dim();
+    let mut row = vec![0.0; d];
+    let mut means = Vec::with_capacity((offsets.len() - 1) * d);
+    for pair in offsets.windows(2) {
+        let mut sums = vec![0f64; d];
+        for &i in &members[pair[0] as usize..pair[1] as usize] {
+            widen_rows(kernels, rows, i as usize, 1, &mut row);
+            sums.iter_mut().zip(&row).for_each(|(s, x)| *s += f64::from(*x));
+        }
+        means.extend(sums.iter().map(|s| (s / f64::from(pair[1] - pair[0])) as f32));
+    }
+    means
+}
