@@ -185,11 +185,6 @@ impl CentroidIndex {
         self.active().iter().map(|b| b.num_centroids()).sum()
     }
 
-    /// Query heads of the KV head.
-    pub(crate) fn group(&self) -> usize {
-        self.newest().group
-    }
-
     /// Values of one token's queries.
     pub(crate) fn row_len(&self) -> usize {
         self.newest().group * self.newest().head_dim
@@ -317,7 +312,7 @@ impl CentroidIndex {
         let mut bytes = tail.weigh(kernels, scaled, out, weighed);
         if count > 0 {
             let (start, marks) = (self.start(), &mut scratch.marks);
-            let taken = tail.take_heaviest(count, weighed, |p| marks[p - start] = MARK);
+            let taken = tail.take_heaviest(kernels, count, weighed, |p| marks[p - start] = MARK);
             list_marked(kernels, marks, start, out.len() + taken / size_of::<u32>() + 64, out);
             bytes += taken;
         }

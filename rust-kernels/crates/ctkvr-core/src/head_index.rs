@@ -306,7 +306,7 @@ impl HeadIndex {
         if let Some(tail) = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.tail()) {
             let mut scratch = TailScratch::default();
             tail.weigh(self.kernels, &self.scaled(query), candidates, &mut scratch);
-            tail.take_heaviest(self.options.cluster_probes, &mut scratch, |p| out.push(p as u32));
+            tail.take_heaviest(self.kernels, self.options.cluster_probes, &mut scratch, |p| out.push(p as u32));
             out.sort_unstable();
             out.dedup();
         }

@@ -1,4 +1,4 @@
-//! Vectors stored as 8-bit codes with one scale each: what an index keeps of queries and tails.
+//! Vectors stored as 8-bit codes with one scale each: what an index keeps of queries.
 
 /// Rows of `dim` codes; value = code * scale of its row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,12 +23,6 @@ impl QuantisedRows {
         &self.codes[i * self.dim..(i + 1) * self.dim]
     }
 
-    /// Row i as numbers.
-    pub(crate) fn row(&self, i: usize) -> impl Iterator<Item = f32> + '_ {
-        let scale = self.scales[i];
-        self.codes(i).iter().map(move |&c| f32::from(c) * scale)
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.codes.len() + self.scales.len() * size_of::<f32>()
     }
@@ -47,16 +41,20 @@ pub(crate) fn quantise(row: &[f32], codes: &mut [i8], scale: &mut f32) {
 mod tests {
     use super::*;
 
+    fn row(rows: &QuantisedRows, i: usize) -> impl Iterator<Item = f32> + '_ {
+        rows.codes(i).iter().map(move |&c| f32::from(c) * rows.scales[i])
+    }
+
     #[test]
     fn rows_come_back_within_half_a_step() {
         let mut rows = QuantisedRows::zeros(2, 4);
         let x = [0.3, -1.27, 0.0051, 1.0];
         rows.set(1, &x);
-        for (a, b) in rows.row(1).zip(x) {
+        for (a, b) in row(&rows, 1).zip(x) {
             assert!((a - b).abs() <= 0.5 * rows.scales[1] * 1.0001, "{a} for {b}");
         }
-        assert!(rows.row(0).all(|v| v == 0.0));
+        assert!(row(&rows, 0).all(|v| v == 0.0));
         rows.set(1, &[0.0; 4]);
-        assert!(rows.row(1).all(|v| v == 0.0));
+        assert!(row(&rows, 1).all(|v| v == 0.0));
     }
 }

@@ -19,6 +19,8 @@ pub(crate) const MAX_CORRECTION: f32 = std::f32::consts::LN_2;
 pub(crate) struct Tail {
     /// Ascending, without gaps.
     segments: Vec<Arc<TailSegment>>,
+    /// Positions of each cluster of all segments.
+    counts: Vec<f32>,
     /// Of each query head: by how much the logarithm of the weight falls short when every key scores as its cluster's mean, which is too
     /// little (Jensen), as the build's own queries show it.
     corrections: Vec<f32>,
@@ -35,6 +37,8 @@ pub(crate) struct TailScratch {
     weights: Vec<f32>,
     maxima: Vec<f32>,
     totals: Vec<f32>,
+    /// Sum over the group of the shares of what is left `[num_clusters]`.
+    shares: Vec<f32>,
     order: Vec<Ranked>,
 }
 
@@ -47,7 +51,7 @@ impl Tail {
         (group, cluster_size): (usize, usize),
         cancel: &AtomicBool,
     ) -> Result<Self> {
-        let empty = Self { segments: Vec::new(), corrections: vec![0.0; group], cluster_size };
+        let empty = Self::from_parts(Vec::new(), vec![0.0; group], cluster_size);
         empty.extended(kernels, rows, (start, made_at), cancel)
     }
 
@@ -63,6 +67,7 @@ impl Tail {
         let mut grown = self.clone();
         if rows.0.len() > 0 {
             let segment = TailSegment::build(kernels, rows, (start, made_at), self.cluster_size, cancel)?;
+            grown.counts.extend(segment.counts());
             grown.segments.push(Arc::new(segment));
         }
         Ok(grown)
@@ -70,13 +75,14 @@ impl Tail {
 
     /// One whose parts were stored.
     pub(crate) fn from_parts(segments: Vec<Arc<TailSegment>>, corrections: Vec<f32>, cluster_size: usize) -> Self {
-        Self { segments, corrections, cluster_size }
+        let counts = segments.iter().flat_map(|s| s.counts()).collect();
+        Self { segments, counts, corrections, cluster_size }
     }
 
     /// As it was when only `len` tokens were stored.
     pub(crate) fn truncated(&self, len: usize) -> Self {
         let keep = self.segments.partition_point(|s| s.made_at <= len);
-        Self { segments: self.segments[..keep].to_vec(), corrections: self.corrections.clone(), cluster_size: self.cluster_size }
+        Self::from_parts(self.segments[..keep].to_vec(), self.corrections.clone(), self.cluster_size)
     }
 
     pub(crate) fn segments(&self) -> &[Arc<TailSegment>] {
@@ -94,11 +100,12 @@ impl Tail {
 
     /// Bytes held (shared segments are counted in full).
     pub(crate) fn bytes(&self) -> usize {
-        self.segments.iter().map(|s| s.bytes()).sum::<usize>() + self.corrections.len() * size_of::<f32>()
+        let numbers = self.counts.len() + self.corrections.len();
+        self.segments.iter().map(|s| s.bytes()).sum::<usize>() + numbers * size_of::<f32>()
     }
 
     fn num_clusters(&self) -> usize {
-        self.segments.iter().map(|s| s.num_clusters()).sum()
+        self.counts.len()
     }
 
     /// Segments, and which of all clusters are theirs.
@@ -126,27 +133,31 @@ impl Tail {
                 (kernels.exp_sub)(weights.as_mut_ptr(), m, max);
                 max
             };
-            let mut total = 0.0;
-            let counts = self.segments.iter().flat_map(|s| s.counts());
-            for ((weight, left), count) in weights.iter_mut().zip(&scratch.left).zip(counts) {
-                total += *weight * count as f32;
-                *weight *= left;
-            }
             scratch.maxima.push(max);
-            scratch.totals.push(total);
+            scratch.totals.push(sum_of_products(weights, &self.counts));
+            weights.iter_mut().zip(&scratch.left).for_each(|(weight, left)| *weight *= left);
         }
         m * (scaled.len() / group * size_of::<u16>() + size_of::<u32>()) + taken.len() * size_of::<u16>()
     }
 
     /// Takes the `count` clusters out of which most is left, by the sum over the group of the shares of all weight (ties: the smaller
     /// id), and names their positions to `each`, also those taken before. Returns the bytes read.
-    pub(crate) fn take_heaviest(&self, count: usize, scratch: &mut TailScratch, mut each: impl FnMut(usize)) -> usize {
+    pub(crate) fn take_heaviest(
+        &self,
+        kernels: &Kernels,
+        count: usize,
+        scratch: &mut TailScratch,
+        mut each: impl FnMut(usize),
+    ) -> usize {
         let m = self.num_clusters();
-        scratch.order.clear();
-        for c in 0..m {
-            let shares = scratch.totals.iter().enumerate().map(|(h, total)| scratch.weights[h * m + c] / total);
-            scratch.order.push(Ranked::new(shares.sum(), c as u32));
+        scratch.shares.clear();
+        scratch.shares.resize(m, 0.0);
+        for (weights, total) in scratch.weights.chunks_exact(m.max(1)).zip(&scratch.totals) {
+            // SAFETY: both hold m values.
+            unsafe { (kernels.add_scaled)(weights.as_ptr(), m, 1.0 / total, scratch.shares.as_mut_ptr()) };
         }
+        scratch.order.clear();
+        scratch.order.extend(scratch.shares.iter().zip(0..).map(|(share, c)| Ranked::new(*share, c)));
         keep_best(&mut scratch.order, count);
         let mut num_taken = 0;
         for c in scratch.order.iter().map(|r| r.id() as usize) {
@@ -216,8 +227,8 @@ impl Tail {
     /// Positions that are left in each cluster without `taken`.
     fn count_left(&self, taken: &[u32], left: &mut Vec<f32>) {
         left.clear();
+        left.extend_from_slice(&self.counts);
         for (segment, clusters) in self.parts() {
-            left.extend(segment.counts().map(|n| n as f32));
             let left = &mut left[clusters];
             for &p in &taken[segment.share_of(taken)] {
                 left[usize::from(segment.cluster_of[p as usize - segment.start])] -= 1.0;
@@ -254,10 +265,155 @@ impl Tail {
     }
 }
 
+/// In eight running sums: one would wait for itself.
+fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0f32; 8];
+    for (a, b) in a.iter().zip(b) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (x, y))| *sum += x * y);
+    }
+    a_rest.iter().zip(b_rest).map(|(x, y)| x * y).chain(sums).sum()
+}
+
 /// Makes some weights sum to 1, and returns what they summed to; `None`, and zeros, when that is nothing.
 fn normalise_sum(weights: &mut [f32]) -> Option<f32> {
-    let sum: f32 = weights.iter().sum();
+    let (chunks, rest) = weights.as_chunks::<8>();
+    let mut sums = [0f32; 8];
+    chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x));
+    let sum: f32 = rest.iter().copied().chain(sums).sum();
     let factor = if sum > 0.0 { 1.0 / sum } else { 0.0 };
     weights.iter_mut().for_each(|w| *w *= factor);
     (sum > 0.0).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::HeadKv;
+    use crate::panels::widen_rows;
+    use crate::test_rows::{Random, dot, store, tables};
+
+    const D: usize = 16;
+    const START: usize = 5;
+    const GROUP: usize = 3;
+    static GO: AtomicBool = AtomicBool::new(false);
+
+    /// Two segments: positions 5 to 204 and 205 to 264.
+    fn tail(kernels: &Kernels, kv: &HeadKv) -> Result<Tail> {
+        let first = Tail::build(kernels, (&kv.keys(START, 200), &kv.values(START, 200)), (START, 300), (GROUP, 8), &GO)?;
+        let mut tail = first.extended(kernels, (&kv.keys(205, 60), &kv.values(205, 60)), (205, 400), &GO)?;
+        assert_eq!(tail.truncated(399), first);
+        assert_eq!(tail.truncated(400), tail);
+        tail.correct(vec![0.0, 0.25, 0.5]);
+        Ok(tail)
+    }
+
+    /// (mean key, mean value, positions) of every cluster.
+    fn clusters(kernels: &Kernels, tail: &Tail) -> Vec<(Vec<f32>, Vec<f32>, Vec<u32>)> {
+        let row = |rows: &Rows, c: usize| {
+            let mut out = vec![0.0; D];
+            widen_rows(kernels, rows, c, 1, &mut out);
+            out
+        };
+        let of = |s: &Arc<TailSegment>| -> Vec<_> {
+            let positions = |c: usize| s.members(c).iter().map(|i| s.start as u32 + i).collect();
+            (0..s.num_clusters()).map(|c| (row(&s.keys().rows(), c), row(&s.values().rows(), c), positions(c))).collect()
+        };
+        tail.segments().iter().flat_map(of).collect()
+    }
+
+    fn close(actual: &[f32], expected: &[f64], what: &str) {
+        assert_eq!(actual.len(), expected.len(), "{what}");
+        for (a, e) in actual.iter().zip(expected) {
+            // Scores of at most 16 * 2 in size: 18 roundings of them (2^-24 * 32 each), and as many of the values.
+            assert!(f64::from(*a) == *e || (f64::from(*a) - e).abs() < 2e-4, "{what}: {a} for {e}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_what_the_definition_says() -> Result<()> {
+        for kernels in tables(D) {
+            let mut random = Random(8);
+            let (keys, values) = (random.reals(300 * D, 2), random.reals(300 * D, 2));
+            let kv = store(&keys, &values, D);
+            let tail = tail(kernels, &kv)?;
+            let clusters = clusters(kernels, &tail);
+            let all: Vec<u32> = (START as u32..265).collect();
+            let some: Vec<u32> = all.iter().copied().filter(|p| p % 3 == 0 || (100..130).contains(p)).collect();
+            for (taken, count) in [(&[][..], 0), (&some, 0), (&some, 4), (&[], 1000), (&all, 0), (&all, 2)] {
+                let what = format!("{} {} taken, {count} clusters", kernels.name, taken.len());
+                let scaled = random.reals(GROUP * D, 1);
+                let (mut scratch, mut lse, mut value) = (TailScratch::default(), Vec::new(), Vec::new());
+                tail.weigh(kernels, &scaled, taken, &mut scratch);
+                let mut found = Vec::new();
+                tail.take_heaviest(kernels, count, &mut scratch, |p| found.push(p as u32));
+                tail.rest(kernels, GROUP * D, &mut scratch, &mut lse, &mut value);
+
+                let left: Vec<f64> = clusters.iter().map(|c| c.2.iter().filter(|p| !taken.contains(p)).count() as f64).collect();
+                let weights: Vec<Vec<f64>> =
+                    scaled.chunks_exact(D).map(|q| clusters.iter().map(|c| dot(q, &c.0).exp()).collect()).collect();
+                let share = |c: usize| {
+                    let of =
+                        |w: &Vec<f64>| left[c] * w[c] / w.iter().zip(&clusters).map(|(x, c)| x * c.2.len() as f64).sum::<f64>();
+                    weights.iter().map(of).sum::<f64>()
+                };
+                let mut order: Vec<usize> = (0..clusters.len()).collect();
+                order.sort_by(|&a, &b| share(b).total_cmp(&share(a)).then(a.cmp(&b)));
+                order.truncate(count);
+                let mut expected: Vec<u32> = order.iter().flat_map(|&c| clusters[c].2.clone()).collect();
+                expected.sort_unstable();
+                found.sort_unstable();
+                assert_eq!(found, expected, "{what}");
+                for (h, weights) in weights.iter().enumerate() {
+                    let of = |c: usize| if order.contains(&c) { 0.0 } else { left[c] * weights[c] };
+                    let sum: f64 = (0..clusters.len()).map(of).sum();
+                    close(&lse[h..=h], &[sum.ln() + f64::from(tail.corrections()[h])], &what);
+                    let mean = |i: usize| {
+                        let total: f64 = (0..clusters.len()).map(|c| of(c) * f64::from(clusters[c].1[i])).sum();
+                        if sum > 0.0 { total / sum } else { 0.0 }
+                    };
+                    close(&value[h * D..(h + 1) * D], &(0..D).map(mean).collect::<Vec<_>>(), &what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn known_weights_are_averaged_cluster_by_cluster() -> Result<()> {
+        for kernels in tables(D) {
+            let mut random = Random(9);
+            let kv = store(&random.reals(300 * D, 2), &random.reals(300 * D, 2), D);
+            let tail = tail(kernels, &kv)?;
+            let clusters = clusters(kernels, &tail);
+            let mut weights: Vec<f32> = random.reals(GROUP * 260, 1).iter().map(|x| x.abs()).collect();
+            weights[260..2 * 260].fill(0.0);
+            let mut value = Vec::new();
+            tail.mean_of_weighted(kernels, &weights, GROUP * D, &mut TailScratch::default(), &mut value);
+            for (h, weights) in weights.chunks_exact(260).enumerate() {
+                let of = |p: u32| f64::from(weights[p as usize - START]);
+                let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+                let mean = |i: usize| {
+                    let total: f64 = clusters.iter().flat_map(|c| c.2.iter().map(move |&p| of(p) * f64::from(c.1[i]))).sum();
+                    if sum > 0.0 { total / sum } else { 0.0 }
+                };
+                close(&value[h * D..(h + 1) * D], &(0..D).map(mean).collect::<Vec<_>>(), kernels.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_indexed_says_nothing() -> Result<()> {
+        for kernels in tables(D) {
+            let kv = store(&[1.0; 4 * D], &[1.0; 4 * D], D);
+            let tail = Tail::build(kernels, (&kv.keys(2, 0), &kv.values(2, 0)), (2, 4), (GROUP, 8), &GO)?;
+            let (mut scratch, mut lse, mut value) = (TailScratch::default(), Vec::new(), Vec::new());
+            tail.weigh(kernels, &[1.0; GROUP * D], &[], &mut scratch);
+            tail.take_heaviest(kernels, 3, &mut scratch, |p| panic!("position {p}"));
+            tail.rest(kernels, GROUP * D, &mut scratch, &mut lse, &mut value);
+            assert_eq!((lse, value), (vec![f32::NEG_INFINITY; GROUP], vec![0.0; GROUP * D]));
+        }
+        Ok(())
+    }
 }

@@ -86,8 +86,8 @@ impl TailSegment {
     }
 
     /// How many positions each cluster has.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = u32> + '_ {
-        self.offsets.windows(2).map(|pair| pair[1] - pair[0])
+    pub(crate) fn counts(&self) -> impl Iterator<Item = f32> + '_ {
+        self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as f32)
     }
 
     /// A cluster's positions, counted from `start`, ascending.
@@ -184,4 +184,99 @@ fn means_of(kernels: &Kernels, rows: &Rows, offsets: &[u32], members: &[u32]) ->
         means.extend(sums.iter().map(|s| (s / f64::from(pair[1] - pair[0])) as f32));
     }
     means
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+    use crate::kernels::PAGE_SIZE;
+    use crate::test_rows::{Random, store, tables};
+
+    const D: usize = 16;
+    const START: usize = 6;
+    static GO: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn every_position_is_in_one_cluster_with_its_mean() -> Result<()> {
+        for kernels in tables(D) {
+            for n in [1, 7, 8, 9, 300, PAGE_SIZE * 17 + 3] {
+                let mut random = Random(n as u64);
+                let (keys, values) = (random.reals((START + n) * D, 2), random.reals((START + n) * D, 8));
+                let kv = store(&keys, &values, D);
+                let rows = (&kv.keys(START, n), &kv.values(START, n));
+                let segment = TailSegment::build(kernels, rows, (START, 900), 8, &GO)?;
+                assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + n, 900));
+                let mut all: Vec<u32> = (0..segment.num_clusters()).flat_map(|c| segment.members(c)).copied().collect();
+                all.sort_unstable();
+                assert_eq!(all, (0..n as u32).collect::<Vec<_>>(), "{} n {n}", kernels.name);
+                for c in 0..segment.num_clusters() {
+                    let members = segment.members(c);
+                    assert!(!members.is_empty() && members.is_sorted_by(|a, b| a < b));
+                    assert!(members.iter().all(|&i| usize::from(segment.cluster_of[i as usize]) == c));
+                    for (of, stored) in [(&keys, segment.keys()), (&values, segment.values())] {
+                        for i in 0..D {
+                            let sum: f64 = members.iter().map(|m| f64::from(of[(START + *m as usize) * D + i])).sum();
+                            let (mean, actual) = (sum / members.len() as f64, f16::from_bits(stored.values()[c * D + i]).to_f64());
+                            // Half a unit of f16 at 8.
+                            assert!(
+                                (actual - mean).abs() <= 2f64.powi(-8),
+                                "{} n {n} cluster {c}: {actual} for {mean}",
+                                kernels.name
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Two kinds of keys, and of each two kinds of values, all far from each other, kind after kind.
+    #[test]
+    fn keys_and_values_both_tell_clusters_apart() -> Result<()> {
+        let n = 64;
+        let mut random = Random(5);
+        let (mut keys, mut values) = (random.reals(n * D, 1), random.reals(n * D, 1));
+        for i in 0..n {
+            keys[i * D] += if i / 16 % 2 == 0 { 300.0 } else { -300.0 };
+            values[i * D] += if i / 16 < 2 { 20.0 } else { -20.0 };
+        }
+        let kv = store(&keys, &values, D);
+        for kernels in tables(D) {
+            let segment = TailSegment::build(kernels, (&kv.keys(0, n), &kv.values(0, n)), (0, n), 8, &GO)?;
+            for (i, a) in segment.cluster_of.iter().enumerate() {
+                let mut strangers = segment.cluster_of.iter().enumerate().filter(|(j, _)| j / 16 != i / 16);
+                assert!(strangers.all(|(_, b)| a != b), "{} position {i}", kernels.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_weigh_alike_by_a_power_of_two() {
+        let mut random = Random(6);
+        for kernels in tables(D) {
+            for (most, weight) in [(1, 4.0), (4, 1.0), (16, 0.25)] {
+                let (keys, values) = (random.reals(500 * D, 4), random.reals(500 * D, most));
+                let kv = store(&keys, &values, D);
+                let rows = joint_rows(kernels, &kv.keys(0, 500), &kv.values(0, 500));
+                assert_eq!(rows[..D], keys[..D]);
+                assert_eq!(rows[D..2 * D], values[..D].iter().map(|x| x * weight).collect::<Vec<_>>());
+            }
+            let kv = store(&[1.0; 3 * D], &[7.0; 3 * D], D);
+            assert_eq!(joint_rows(kernels, &kv.keys(0, 3), &kv.values(0, 3))[D..2 * D], [7.0; D], "no spread, no weight");
+        }
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let rows = |n: usize| F16Rows::new(vec![0; n * D], D);
+        let of = |clusters: &[u16], keys, values| TailSegment::from_parts(0, 9, clusters.to_vec(), rows(keys), rows(values));
+        assert!(of(&[0, 1, 0], 2, 2).is_some());
+        assert!(of(&[0, 2, 0], 2, 2).is_none(), "an unknown cluster");
+        assert!(of(&[0, 0, 0], 2, 2).is_none(), "an empty cluster");
+        assert!(of(&[0, 1, 0], 2, 1).is_none(), "means of another number");
+    }
 }

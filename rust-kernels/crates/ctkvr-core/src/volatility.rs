@@ -142,7 +142,7 @@ impl<'a> VolatilityMeter<'a> {
         self.taken.clear();
         self.taken.extend(found.map(|(i, _)| (start + i) as u32));
         tail.weigh(self.kernels, scaled, &self.taken, &mut self.tail_scratch);
-        tail.take_heaviest(self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = true);
+        tail.take_heaviest(self.kernels, self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = true);
         tail.rest(self.kernels, scaled.len(), &mut self.tail_scratch, &mut self.tail_lse, &mut self.tail_value);
     }
 
@@ -233,6 +233,7 @@ mod tests {
             recent_window: WINDOW,
             list_len,
             num_probes,
+            cluster_probes: 0,
             ..SelectorOptions::full()
         }
     }

@@ -266,7 +266,8 @@ fn exact_heads_score_every_key() {
         }
         let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
         let decoded = |exact_share: f64, max_selected: usize| {
-            let selector = SelectorOptions { exact_share, max_selected, list_len: 40, ..options(SelectorKind::Ctkvr) };
+            let selector =
+                SelectorOptions { exact_share, max_selected, list_len: 40, cluster_probes: 0, ..options(SelectorKind::Ctkvr) };
             let id = prefilled(&attention, 2, &text, &[1024], selector);
             let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
             let (out, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");

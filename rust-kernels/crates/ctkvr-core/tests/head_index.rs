@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::{
     AppendInput, BlockInfo, CentroidChoice, Error, HeadIndex, HeadInput, ImageInput, Phase, SelectorKind, SelectorOptions,
-    spread_queries,
+    TailInfo, spread_queries,
 };
 use proptest::prelude::*;
 
@@ -58,6 +58,8 @@ fn options() -> SelectorOptions {
         list_len: 16,
         num_probes: 3,
         max_selected: 24,
+        cluster_size: 8,
+        cluster_probes: 2,
         ..SelectorOptions::full()
     }
 }
@@ -141,7 +143,7 @@ fn added(event: &Event) -> usize {
 type Attention = (Vec<u32>, Vec<u32>, Vec<u32>);
 
 /// Everything a user can see of an index, floats as bits.
-fn visible(head: &HeadIndex, text: &Text) -> (usize, Vec<BlockInfo>, Vec<Vec<u32>>, Vec<Attention>) {
+fn visible(head: &HeadIndex, text: &Text) -> (usize, Vec<BlockInfo>, Vec<Vec<u32>>, Option<TailInfo>, Vec<Attention>) {
     let bits = |x: Vec<f32>| x.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
     let lists = (0..head.num_centroids()).map(|c| head.list(c).expect("a list")).collect();
     let attend = |position: usize| {
@@ -149,7 +151,7 @@ fn visible(head: &HeadIndex, text: &Text) -> (usize, Vec<BlockInfo>, Vec<Vec<u32
         let attention = head.attend(text.query(position)).expect("attended");
         (candidates, bits(attention.output), bits(attention.lse))
     };
-    (head.num_tokens(), head.blocks(), lists, [30, 200, 400, 699].map(attend).into())
+    (head.num_tokens(), head.blocks(), lists, head.tail(), [30, 200, 400, 699].map(attend).into())
 }
 
 /// All of a text's events, simply.
@@ -269,10 +271,37 @@ fn a_repair_adds_one_centroid_that_finds_itself() {
     assert_eq!(head.blocks().last(), Some(&BlockInfo { end: 110, made_at: 130, num_centroids: 1 }));
     let probes = head.probe(&query).expect("probed");
     assert!(probes[0].1 == 32 && probes[0].0 > 0.99, "{probes:?}");
-    let (lse, _) = head.tail_at(32, &query).expect("a tail");
-    assert!(lse.iter().all(|x| x.is_finite()));
     append(&mut head, &text, 14, Phase::Decode);
     assert_eq!(head.blocks().last().map(|b| b.num_centroids), Some(6), "kept queries still have their turn");
+}
+
+#[test]
+fn segments_cover_what_is_indexed_and_a_step_widens_by_the_heaviest_clusters() {
+    let text = Text::new(14);
+    let mut head = build(&text, &options());
+    append(&mut head, &text, 100, Phase::Decode);
+    head.extend(&GO).expect("extended");
+    let tail = head.tail().expect("a tail");
+    let mut next = head.region().start;
+    for segment in &tail.segments {
+        assert_eq!(segment.start, next);
+        next += segment.cluster_of.len();
+    }
+    assert!(tail.segments.len() > 4 && next == head.region().end, "{next} of {:?}", head.region());
+    let query = text.query(150);
+    let centroids: Vec<u32> = head.probe(query).expect("probed").into_iter().map(|p| p.1).collect();
+    let union = head.candidates(&centroids).expect("candidates");
+    let widened = head.widen(query, &union).expect("widened");
+    assert_eq!(head.select(query).expect("selected").0, widened);
+    let (all, none) = (head.region().map(|p| p as u32).collect::<Vec<_>>(), (vec![f32::NEG_INFINITY; GROUP], vec![0.0; GROUP * D]));
+    assert_eq!(head.tail_at(query, &all).expect("nothing is left"), none);
+    let (more, less) = (head.tail_at(query, &union).expect("a rest").0, head.tail_at(query, &widened).expect("a rest").0);
+    assert!(more.iter().zip(&less).all(|(more, less)| more > less));
+    for candidates in [&[3][..], &[9, 9], &[9, 8], &[100_000]] {
+        let refused = head.tail_at(query, candidates).expect_err("no candidates");
+        assert!(matches!(refused, Error::InvalidOption { option: "candidates", .. }), "{refused}");
+        assert_eq!(head.widen(query, candidates), Err(refused));
+    }
 }
 
 #[test]
@@ -355,8 +384,8 @@ fn a_changed_image_is_refused_whatever_byte_it_is() {
     let longer = [&image[..], &[0; 64]].concat();
     assert!(matches!(load(&longer, &text, num_tokens).err(), Some(Error::BadIndexImage { field: "size", .. })));
     let mut newer = image.clone();
-    newer[8] = 2;
-    let expected = Error::BadIndexImage { field: "version", expected: "1".into(), actual: "2".into() };
+    newer[8] = 3;
+    let expected = Error::BadIndexImage { field: "version", expected: "2".into(), actual: "3".into() };
     assert_eq!(load(&newer, &text, num_tokens).err(), Some(expected));
     assert!(matches!(load(b"GGUF", &text, num_tokens).err(), Some(Error::BadIndexImage { .. })));
     assert!(matches!(load(&image, &text, num_tokens - 1).err(), Some(Error::ShapeMismatch { what: "keys", .. })));
