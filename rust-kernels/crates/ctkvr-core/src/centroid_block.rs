@@ -8,6 +8,8 @@ use crate::ranked::{Ranked, keep_best};
 
 /// Centroids that the coarse pass keeps for each one probed.
 const COARSE_PER_PROBE: usize = 8;
+/// Query heads compared with a centroid's in one go.
+const HEADS_AT_ONCE: usize = 8;
 
 /// Immutable; shared by forks.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +85,7 @@ impl CentroidBlock {
         // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
         unsafe {
             let codes = self.pooled.codes.as_ptr();
-            (kernels.score_codes)(query.pooled.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
+            (kernels.score_codes)(query.pooled.as_ptr(), 0, codes, num_centroids, d, similarities.as_mut_ptr());
         }
         let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
         out.extend(scaled.enumerate().map(|(c, (s, scale))| Ranked::new(s * scale, (first_id + c) as u32)));
@@ -94,15 +96,16 @@ impl CentroidBlock {
     pub(crate) fn similarity(&self, kernels: &Kernels, query: &UnitQuery, c: usize) -> f32 {
         let (d, group) = (self.head_dim, self.group);
         let mut sum = 0.0;
-        for h in 0..group {
-            let row = c * group + h;
-            let mut dot = 0.0;
-            // SAFETY: one row of d codes against one query head of d values.
+        for first in (0..group).step_by(HEADS_AT_ONCE) {
+            let heads = first..(first + HEADS_AT_ONCE).min(group);
+            let mut dots = [0.0; HEADS_AT_ONCE];
+            // SAFETY: the heads' rows of d codes lie side by side, as their queries of d values do.
             unsafe {
-                let q = query.heads.as_ptr().add(h * d);
-                (kernels.score_codes)(q, self.unit.codes(row).as_ptr(), 1, d, &mut dot);
+                let q = query.heads.as_ptr().add(first * d);
+                let codes = self.unit.codes(c * group + first).as_ptr();
+                (kernels.score_codes)(q, d, codes, heads.len(), d, dots.as_mut_ptr());
             }
-            sum += dot * self.unit.scales[row];
+            sum += heads.zip(dots).map(|(h, dot)| dot * self.unit.scales[c * group + h]).sum::<f32>();
         }
         sum / group as f32
     }

@@ -74,7 +74,7 @@ impl TailSegment {
         }
         let (offsets, members) = members_of(&cluster_of, num_clusters);
         let none_is_empty = offsets.windows(2).all(|pair| pair[0] < pair[1]);
-        none_is_empty.then(|| Self { start, made_at, cluster_of, offsets, members, keys, values })
+        none_is_empty.then_some(Self { start, made_at, cluster_of, offsets, members, keys, values })
     }
 
     pub(crate) fn end(&self) -> usize {

@@ -141,9 +141,10 @@ fn added(event: &Event) -> usize {
 }
 
 type Attention = (Vec<u32>, Vec<u32>, Vec<u32>);
+type Visible = (usize, Vec<BlockInfo>, Vec<Vec<u32>>, Option<TailInfo>, Vec<Attention>);
 
 /// Everything a user can see of an index, floats as bits.
-fn visible(head: &HeadIndex, text: &Text) -> (usize, Vec<BlockInfo>, Vec<Vec<u32>>, Option<TailInfo>, Vec<Attention>) {
+fn visible(head: &HeadIndex, text: &Text) -> Visible {
     let bits = |x: Vec<f32>| x.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
     let lists = (0..head.num_centroids()).map(|c| head.list(c).expect("a list")).collect();
     let attend = |position: usize| {

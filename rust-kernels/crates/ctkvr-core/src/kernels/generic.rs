@@ -1,12 +1,10 @@
 //! The kernels, written once over [`Simd`]. kernels/mod.rs compiles each for every instruction set.
 
-use std::mem::MaybeUninit;
-
 use super::rows::Rows;
 use super::simd::{Simd, exp_nonpositive};
 
-/// Rows of values that stay in the first-level cache while every group of heads passes over them.
-const VALUE_BLOCK: usize = 128;
+/// Rows that stay in the first-level cache while every group of heads passes over them.
+const ROW_BLOCK: usize = 128;
 /// Scattered rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
 const ROWS_AHEAD: usize = 48;
 /// Bytes that memory is read in.
@@ -18,41 +16,79 @@ const GEMM_ROWS: usize = 6;
 #[inline(always)]
 pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
     let d = rows.head_dim();
-    let n = rows.len();
-    // Widened once for all heads of the group. 16 rows of 256 at most: head_dim is checked when the kernels are chosen.
-    let mut block = [const { MaybeUninit::<f32>::uninit() }; 16 * super::MAX_HEAD_DIM];
-    let block: *mut f32 = block.as_mut_ptr().cast();
-    let mut first = 0;
     if rows.is_gathered() {
-        for i in 0..ROWS_AHEAD.min(n) {
-            // SAFETY: i is below n.
+        for i in 0..ROWS_AHEAD.min(rows.len()) {
+            // SAFETY: i is a row.
             unsafe { prefetch::<S>(rows.row(i).cast(), 2 * d) };
         }
     }
-    // SAFETY: rows are live, q holds group * d values, out holds group rows of stride >= n; block holds LANES * d.
+    let mut first = 0;
+    while first < rows.len() {
+        let end = (first + ROW_BLOCK).min(rows.len());
+        let mut h = 0;
+        while h < group {
+            let heads = (group - h).min(S::HEADS);
+            // SAFETY: q holds group * d values, out group rows of stride >= rows.len().
+            unsafe {
+                let (q, out) = (q.add(h * d), out.add(h * stride));
+                match heads {
+                    4 => score_strip::<S, 4>(q, rows, (first, end), out, stride, h == 0),
+                    3 => score_strip::<S, 3>(q, rows, (first, end), out, stride, h == 0),
+                    2 => score_strip::<S, 2>(q, rows, (first, end), out, stride, h == 0),
+                    _ => score_strip::<S, 1>(q, rows, (first, end), out, stride, h == 0),
+                }
+            }
+            h += heads;
+        }
+        first = end;
+    }
+}
+
+/// Scores of `HEADS` heads over rows `first..end`, four rows at a time: each widened vector of a row meets all heads while it is in a
+/// register. `ahead`: whether to ask for scattered rows that come later.
+#[inline(always)]
+unsafe fn score_strip<S: Simd, const HEADS: usize>(
+    q: *const f32,
+    rows: &Rows,
+    (first, end): (usize, usize),
+    out: *mut f32,
+    stride: usize,
+    ahead: bool,
+) {
+    let d = rows.head_dim();
+    let ahead = if ahead && rows.is_gathered() { ROWS_AHEAD } else { usize::MAX };
+    let mut i = first;
+    // SAFETY: the caller's bounds.
     unsafe {
-        while first < n {
-            let count = S::LANES.min(n - first);
-            for j in 0..count {
-                let row = rows.row(first + j);
-                let mut c = 0;
-                while c < d {
-                    S::store(block.add(j * d + c), S::load_f16(row.add(c)));
-                    c += S::LANES;
+        while i < end {
+            let count = (end - i).min(4);
+            let mut row = [rows.row(i); 4];
+            for (j, row) in row.iter_mut().enumerate().take(count) {
+                *row = rows.row(i + j);
+                if rows.len() - i - j > ahead {
+                    prefetch::<S>(rows.row(i + j + ahead).cast(), 2 * d);
                 }
             }
-            // Rows that are not there: their products are dropped.
-            std::ptr::write_bytes(block.add(count * d), 0, (S::LANES - count) * d);
-            if rows.is_gathered() {
-                for i in first + ROWS_AHEAD..(first + ROWS_AHEAD + count).min(n) {
-                    prefetch::<S>(rows.row(i).cast(), 2 * d);
+            let mut sums = [[S::splat(0.0); 4]; HEADS];
+            let mut c = 0;
+            while c < d {
+                let mut query = [S::splat(0.0); HEADS];
+                for (h, query) in query.iter_mut().enumerate() {
+                    *query = S::load(q.add(h * d + c));
                 }
+                for (j, row) in row.iter().enumerate() {
+                    let key = S::load_f16(row.add(c));
+                    for (sums, query) in sums.iter_mut().zip(query) {
+                        sums[j] = S::fma(query, key, sums[j]);
+                    }
+                }
+                c += S::LANES;
             }
-            for h in 0..group {
-                let v = S::dot_block(q.add(h * d), block, d);
-                store_first::<S>(out.add(h * stride + first), v, count);
+            for (h, sums) in sums.into_iter().enumerate() {
+                let scores = S::sum_each(sums);
+                std::ptr::copy_nonoverlapping(scores.as_ptr(), out.add(h * stride + i), count);
             }
-            first += count;
+            i += count;
         }
     }
 }
@@ -77,7 +113,7 @@ pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usi
     let d = rows.head_dim();
     let mut first = 0;
     while first < rows.len() {
-        let end = (first + VALUE_BLOCK).min(rows.len());
+        let end = (first + ROW_BLOCK).min(rows.len());
         let mut c = 0;
         while c < d {
             let wide = d - c >= 4 * S::LANES;
@@ -252,18 +288,23 @@ pub(super) unsafe fn scale<S: Simd>(x: *mut f32, n: usize, factor: f32) {
 
 /// See [`super::Kernels::score_codes`].
 #[inline(always)]
-pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32) {
-    // SAFETY: q holds d values, codes n * d, out n.
+pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, q_stride: usize, codes: *const i8, n: usize, d: usize, out: *mut f32) {
+    let mut i = 0;
+    // SAFETY: codes hold n * d values, out n; q holds d values from each of n strides on.
     unsafe {
-        for i in 0..n {
-            let row = codes.add(i * d);
-            let mut acc = S::splat(0.0);
+        while i < n {
+            let count = (n - i).min(4);
+            let at = [0, 1, 2, 3].map(|j: usize| i + j.min(count - 1));
+            let mut sums = [S::splat(0.0); 4];
             let mut c = 0;
             while c < d {
-                acc = S::fma(S::load(q.add(c)), S::load_i8(row.add(c)), acc);
+                for (sum, at) in sums.iter_mut().zip(at) {
+                    *sum = S::fma(S::load(q.add(at * q_stride + c)), S::load_i8(codes.add(at * d + c)), *sum);
+                }
                 c += S::LANES;
             }
-            *out.add(i) = S::sum(acc);
+            std::ptr::copy_nonoverlapping(S::sum_each(sums).as_ptr(), out.add(i), count);
+            i += count;
         }
     }
 }

@@ -5,6 +5,8 @@
 pub(super) trait Simd: Copy {
     /// f32 values in one vector.
     const LANES: usize;
+    /// Heads of a group whose running sums over four rows stay in registers.
+    const HEADS: usize;
     /// A vector of `LANES` f32.
     type V: Copy;
 
@@ -31,8 +33,8 @@ pub(super) trait Simd: Copy {
     unsafe fn sum(v: Self::V) -> f32;
     /// Largest lane.
     unsafe fn max_lane(v: Self::V) -> f32;
-    /// `LANES` dot products of one f32 vector `q` `[d]` with `LANES` rows `block` `[LANES, d]`; `d` is a multiple of `LANES`.
-    unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> Self::V;
+    /// Sum of the lanes of each of four vectors.
+    unsafe fn sum_each(v: [Self::V; 4]) -> [f32; 4];
     /// Bit i = whether lane i of a is at least lane i of b.
     unsafe fn ge_mask(a: Self::V, b: Self::V) -> u32;
     /// Asks for the cache line at `p`.
@@ -76,6 +78,7 @@ pub(super) struct Scalar;
 
 impl Simd for Scalar {
     const LANES: usize = 1;
+    const HEADS: usize = 2;
     type V = f32;
 
     #[inline(always)]
@@ -144,9 +147,8 @@ impl Simd for Scalar {
         v
     }
     #[inline(always)]
-    unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> f32 {
-        // SAFETY: both hold d values.
-        (0..d).map(|i| unsafe { *q.add(i) * *block.add(i) }).sum()
+    unsafe fn sum_each(v: [f32; 4]) -> [f32; 4] {
+        v
     }
     #[inline(always)]
     unsafe fn ge_mask(a: f32, b: f32) -> u32 {
@@ -172,6 +174,7 @@ mod x86 {
 
     impl Simd for Avx2 {
         const LANES: usize = 8;
+        const HEADS: usize = 2;
         type V = __m256;
 
         #[inline(always)]
@@ -246,21 +249,11 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> __m256 {
+        unsafe fn sum_each(v: [__m256; 4]) -> [f32; 4] {
             unsafe {
-                let mut a = [_mm256_setzero_ps(); 8];
-                let mut c = 0;
-                while c < d {
-                    let qv = _mm256_loadu_ps(q.add(c));
-                    for (j, acc) in a.iter_mut().enumerate() {
-                        *acc = _mm256_fmadd_ps(qv, _mm256_loadu_ps(block.add(j * d + c)), *acc);
-                    }
-                    c += 8;
-                }
-                // Three rounds of pairwise adds leave lane j = sum of a[j].
-                let s0 = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
-                let s1 = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
-                _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(s0, s1), _mm256_permute2f128_ps::<0x31>(s0, s1))
+                let sums = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+                let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+                std::mem::transmute(sums)
             }
         }
         #[inline(always)]
@@ -287,6 +280,7 @@ mod x86 {
 
     impl Simd for Avx512 {
         const LANES: usize = 16;
+        const HEADS: usize = 4;
         type V = __m512;
 
         #[inline(always)]
@@ -350,29 +344,17 @@ mod x86 {
             unsafe { _mm512_reduce_max_ps(v) }
         }
         #[inline(always)]
-        unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> __m512 {
+        unsafe fn sum_each(v: [__m512; 4]) -> [f32; 4] {
             unsafe {
-                let mut a = [_mm512_setzero_ps(); 16];
-                let mut c = 0;
-                while c < d {
-                    let qv = _mm512_loadu_ps(q.add(c));
-                    for (j, acc) in a.iter_mut().enumerate() {
-                        *acc = _mm512_fmadd_ps(qv, _mm512_loadu_ps(block.add(j * d + c)), *acc);
-                    }
-                    c += 16;
-                }
-                // A 16 x 16 transpose fused with the sum: two rounds inside 128-bit lanes, two across them.
+                // Two rounds inside 128-bit lanes, two across them.
                 let pair = |x, y| _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
-                let quad = |x, y| {
-                    let (x, y) = (_mm512_castps_pd(x), _mm512_castps_pd(y));
-                    _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)))
-                };
-                let across = |x, y| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(x, y), _mm512_shuffle_f32x4::<0xdd>(x, y));
-                let q0 = quad(pair(a[0], a[1]), pair(a[2], a[3]));
-                let q1 = quad(pair(a[4], a[5]), pair(a[6], a[7]));
-                let q2 = quad(pair(a[8], a[9]), pair(a[10], a[11]));
-                let q3 = quad(pair(a[12], a[13]), pair(a[14], a[15]));
-                across(across(q0, q1), across(q2, q3))
+                let (x, y) = (_mm512_castps_pd(pair(v[0], v[1])), _mm512_castps_pd(pair(v[2], v[3])));
+                let sums = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+                let half = _mm256_add_ps(
+                    _mm512_castps512_ps256(sums),
+                    _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums))),
+                );
+                std::mem::transmute(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half)))
             }
         }
         #[inline(always)]
@@ -406,6 +388,7 @@ mod arm {
 
     impl Simd for Neon {
         const LANES: usize = 4;
+        const HEADS: usize = 4;
         type V = float32x4_t;
 
         #[inline(always)]
@@ -482,18 +465,10 @@ mod arm {
             unsafe { vmaxvq_f32(v) }
         }
         #[inline(always)]
-        unsafe fn dot_block(q: *const f32, block: *const f32, d: usize) -> float32x4_t {
+        unsafe fn sum_each(v: [float32x4_t; 4]) -> [f32; 4] {
             unsafe {
-                let mut a = [vdupq_n_f32(0.0); 4];
-                let mut c = 0;
-                while c < d {
-                    let qv = vld1q_f32(q.add(c));
-                    for (j, acc) in a.iter_mut().enumerate() {
-                        *acc = vfmaq_f32(*acc, qv, vld1q_f32(block.add(j * d + c)));
-                    }
-                    c += 4;
-                }
-                vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]))
+                let sums = vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
+                std::mem::transmute(sums)
             }
         }
         #[inline(always)]
