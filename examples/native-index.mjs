@@ -22,8 +22,9 @@ const audit = new MassAudit();
 for (let step = 0; step < 10; step++) {
   const query = random(groupSize * headDim);
   index.probe({ query, centroids, similarities: new Float32Array(index.numProbed) });
-  const candidates = union.subarray(0, index.candidates({ centroids, out: union }));
-  index.tailAt({ centroid: centroids[0], query, ...tail });
+  const listed = union.subarray(0, index.candidates({ centroids, out: union }));
+  const candidates = union.subarray(0, index.widen({ query, candidates: listed, out: union }));
+  index.tailAt({ query, candidates, ...tail });
   refiner.attend({ query, candidates, tail, out }); // out.output, out.lse, and out.mass, which is an estimate
   refiner.measureMass({ query, candidates, out: measured }); // reads every key: for a sample of your steps
   measured.forEach((mass, head) => {

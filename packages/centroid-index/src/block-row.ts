@@ -1,9 +1,10 @@
 /**
- * The blocks of an index, oldest first. It grows by one block at a time and is cut by dropping blocks, so that a cut leaves exactly what was
- * there before. Immutable: forks share it.
+ * The blocks of an index, oldest first, and its tail. It grows by one block at a time, and where the region grew by one segment of the tail,
+ * and is cut by dropping them, so that a cut leaves exactly what was there before. Immutable: forks share it.
  */
 import type { IndexedRegion } from '@ctkvr/core';
 import type { CentroidBlock } from './centroid-block.js';
+import type { Tail } from './tail.js';
 
 /**
  * Probes look at the newest blocks that together have at most 3/2 as many centroids as the first one had; up to twice as many are held, so
@@ -24,13 +25,16 @@ export class BlockRow {
   /** As the first block's build measured them, see volatility.ts. */
   readonly volatility: number;
   readonly similarityFloor: number;
+  /** What stands for positions that are not read; null when the options say none. */
+  readonly tail: Tail | null;
 
-  constructor(parts: Pick<BlockRow, 'blocks' | 'numFirst' | 'knownFrom' | 'volatility' | 'similarityFloor'>) {
+  constructor(parts: Pick<BlockRow, 'blocks' | 'numFirst' | 'knownFrom' | 'volatility' | 'similarityFloor' | 'tail'>) {
     this.blocks = parts.blocks;
     this.numFirst = parts.numFirst;
     this.knownFrom = parts.knownFrom;
     this.volatility = parts.volatility;
     this.similarityFloor = parts.similarityFloor;
+    this.tail = parts.tail;
     this.active = parts.blocks.slice(this.#newestWithin(parts.blocks, activeShare));
   }
 
@@ -49,7 +53,7 @@ export class BlockRow {
   }
 
   get sizeBytes(): number {
-    return this.blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
+    return this.blocks.reduce((sum, block) => sum + block.sizeBytes, this.tail?.sizeBytes ?? 0);
   }
 
   /** The block of a centroid, and its place in there. Ids count from the first centroid that probes look at. */
@@ -64,8 +68,8 @@ export class BlockRow {
     return { block, place };
   }
 
-  /** With one more block, and without the oldest where they would be too many. */
-  extended(block: CentroidBlock): BlockRow {
+  /** With one more block, and without the oldest where they would be too many. @param tail over the new block's region. */
+  extended(block: CentroidBlock, tail: Tail | null): BlockRow {
     let blocks = [...this.blocks, block];
     let { knownFrom } = this;
     while (this.#newestWithin(blocks, heldShare) > 0) {
@@ -74,14 +78,15 @@ export class BlockRow {
       knownFrom = blocks[pushedOutBy]!.madeAt;
       blocks = blocks.slice(1);
     }
-    return new BlockRow({ ...this.#measures(), blocks, knownFrom });
+    return new BlockRow({ ...this.#measures(), blocks, knownFrom, tail });
   }
 
   /** As it was when only `length` tokens were stored; null when that is not known, or there was none. */
   truncated(length: number): BlockRow | null {
     const blocks = this.blocks.filter(({ madeAt }) => madeAt <= length);
     if (blocks.length === 0 || length < this.knownFrom) return null;
-    return new BlockRow({ ...this.#measures(), blocks, knownFrom: this.knownFrom });
+    const tail = this.tail?.truncated(length) ?? null;
+    return new BlockRow({ ...this.#measures(), blocks, knownFrom: this.knownFrom, tail });
   }
 
   #measures() {

@@ -1,6 +1,6 @@
 /** Makes a block of centroids over a region, list by list. */
 import { type ListInput, listBuilder } from './build-list.js';
-import { type BlockTail, CentroidBlock } from './centroid-block.js';
+import { CentroidBlock } from './centroid-block.js';
 import { Int8Rows } from './int8-rows.js';
 import { unitVectors } from './unit-vectors.js';
 
@@ -14,31 +14,16 @@ export function* buildBlock(input: BlockInput): Generator<void, CentroidBlock> {
   const { groupSize, headDim, centroidsPerList, madeAt, grownAt, region } = input;
   const numCentroids = input.queries.length / (groupSize * headDim);
   const numLists = Math.ceil(numCentroids / centroidsPerList);
-  const tail = input.tail ? emptyTail(numLists * groupSize, headDim) : null;
   const build = listBuilder(input);
   const lists: Uint32Array[] = [];
   for (let list = 0; list < numLists; list++) {
-    const built = build(list);
-    lists.push(built.list);
-    for (let head = 0; tail !== null && head < groupSize; head++) {
-      const row = list * groupSize + head;
-      const own = (vectors: Float32Array) => vectors.subarray(head * headDim, (head + 1) * headDim);
-      tail.value.store(row, own(built.valueTail));
-      tail.key.store(row, own(built.keyTail));
-      const slope = tail.key.dot(row, input.queries, (built.middle * groupSize + head) * headDim);
-      tail.base[row] = built.lseTail[head]! - input.scale * slope;
-    }
+    lists.push(build(list));
     yield;
   }
   const { pooled, unit } = directions(input, numCentroids);
   const { start, end } = region;
   const shape = { start, end, madeAt, grownAt, groupSize, headDim, centroidsPerList };
-  return new CentroidBlock({ ...shape, pooled, unit, lists, tail });
-}
-
-function emptyTail(numRows: number, headDim: number): BlockTail {
-  const base = new Float32Array(numRows).fill(Number.NEGATIVE_INFINITY);
-  return { base, value: new Int8Rows(numRows, headDim), key: new Int8Rows(numRows, headDim) };
+  return new CentroidBlock({ ...shape, pooled, unit, lists });
 }
 
 /** Unit and pooled vectors of all centroids. */

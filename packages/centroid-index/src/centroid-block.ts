@@ -1,20 +1,11 @@
 /**
- * Centroids made at one time over one region: neighbouring ones share a posting list and a tail. A block never changes; an index is a row of
+ * Centroids made at one time over one region: neighbouring ones share a posting list. A block never changes; an index is a row of
  * them (block-row.ts), and forks share them.
  */
 import type { Int8Rows } from './int8-rows.js';
 
-/** What lists leave out, a row per list and query head: row list * groupSize + head. */
-export interface BlockTail {
-  /** f32 [numLists * groupSize]: lse - scale q.key at the query q it was made with; -Infinity where the list leaves nothing out. */
-  readonly base: Float32Array;
-  /** [numLists * groupSize, headDim] each: softmax-weighted means. */
-  readonly value: Int8Rows;
-  readonly key: Int8Rows;
-}
-
 export class CentroidBlock {
-  /** Lists and tails are over positions [start, end). */
+  /** Lists are over positions [start, end). */
   readonly start: number;
   readonly end: number;
   /** Tokens stored when it was made: a shorter sequence has it no more. */
@@ -30,7 +21,6 @@ export class CentroidBlock {
   readonly unit: Int8Rows;
   /** Positions of the sequence, ascending; the last list may be of fewer centroids than the others. */
   readonly lists: readonly Uint32Array[];
-  readonly tail: BlockTail | null;
 
   constructor(parts: {
     readonly start: number;
@@ -43,7 +33,6 @@ export class CentroidBlock {
     readonly pooled: Int8Rows;
     readonly unit: Int8Rows;
     readonly lists: readonly Uint32Array[];
-    readonly tail: BlockTail | null;
   }) {
     this.start = parts.start;
     this.end = parts.end;
@@ -55,7 +44,6 @@ export class CentroidBlock {
     this.pooled = parts.pooled;
     this.unit = parts.unit;
     this.lists = parts.lists;
-    this.tail = parts.tail;
   }
 
   get numCentroids(): number {
@@ -64,12 +52,10 @@ export class CentroidBlock {
 
   get sizeBytes(): number {
     const lists = this.lists.reduce((sum, list) => sum + list.byteLength, 0);
-    const vectors = this.pooled.sizeBytes + this.unit.sizeBytes;
-    const { tail } = this;
-    return lists + vectors + (tail === null ? 0 : tail.base.byteLength + tail.value.sizeBytes + tail.key.sizeBytes);
+    return lists + this.pooled.sizeBytes + this.unit.sizeBytes;
   }
 
-  /** The list, and the tail, of a centroid. */
+  /** The list of a centroid. */
   listOf(centroid: number): number {
     return Math.floor(centroid / this.centroidsPerList);
   }

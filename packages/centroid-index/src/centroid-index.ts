@@ -1,6 +1,6 @@
 /**
  * What an index over one layer's one KV head offers, whichever backend holds it: which keys past queries attended to, found again by
- * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550) with a tail for what lists leave out, grown in blocks.
+ * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550), grown in blocks, with clusters of keys for what lists leave out.
  */
 import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
 import type { Phase } from './growth.js';
@@ -23,12 +23,12 @@ export interface CentroidIndex {
   readonly blocks: readonly BlockInfo[];
   /** Most centroids a probe returns: options.numProbes, or all lists where there are fewer. */
   readonly numProbed: number;
-  /** Most candidates one probe can give: size output buffers with it. */
+  /** Most candidates that one probe can give, and `widen` can make of them: size output buffers with it. */
   readonly maxCandidates: number;
-  /** Bytes of lists, centroid vectors, tails and the queries kept for growth; keys and values apart. */
+  /** Bytes of lists, centroid vectors, tail and the queries kept for growth; keys and values apart. */
   readonly sizeBytes: number;
   /**
-   * How much of what queries like the last ones attend to their lists would miss, as the build measured it (see volatility.ts): 0 to 1.
+   * How much of what queries like the last ones attend to lists and `widen` would miss, as the build measured it (see volatility.ts): 0 to 1.
    * Where it is high, score every key instead, or ask for more.
    */
   readonly volatility: number;
@@ -40,8 +40,8 @@ export interface CentroidIndex {
   /** Returns the posting list of a centroid: positions, ascending. A copy. @throws {CtkvrError} CTKVR_INVALID_OPTION for an unknown id. */
   list(centroid: number): Uint32Array;
 
-  /** Returns the tail of a centroid as stored; an empty one when built with `tail: false`. A copy. @throws {CtkvrError} CTKVR_INVALID_OPTION for an unknown id. */
-  tail(centroid: number): CentroidTail;
+  /** Returns what stands for indexed positions that are not read, a copy; null without an index, and when built with `tail: false`. */
+  tail(): TailInfo | null;
 
   /**
    * Writes the nearest centroids of different lists, best first (ties: smaller id), and returns how many: at most numProbed.
@@ -64,15 +64,24 @@ export interface CentroidIndex {
   candidates(input: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number;
 
   /**
-   * Writes what the keys of a centroid's block that are not in its list amount to for a query: to first order in the query,
-   * lse = base + scale q.keyTail; -Infinity (and zeros as value) when the list covers the region.
-   * @param input.query f32 [groupSize, headDim]. @param input.lse f32 [groupSize], written.
-   * @param input.value f32 [groupSize, headDim], written: softmax-weighted mean value of those keys.
-   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_INVALID_OPTION.
+   * Adds what no past query looked at: writes the candidates and all positions of the `options.clusterProbes` clusters that weigh most for the
+   * query without them, ascending, no repeats, and returns how many. Without a tail, the candidates.
+   * @param input.query f32 [groupSize, headDim]. @param input.candidates u32, ascending, no repeats, inside `region`.
+   * @param input.out u32, room for it (maxCandidates is enough); may be the buffer that the candidates are in.
+   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION (candidates).
+   */
+  widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number;
+
+  /**
+   * Writes what all indexed positions but the candidates amount to for a query, as the clusters' means tell it: lse of scale q.k over them,
+   * corrected, and their softmax-weighted mean value; -Infinity and zeros where nothing is left, and without a tail.
+   * @param input.query f32 [groupSize, headDim]. @param input.candidates u32, ascending, no repeats, inside `region`.
+   * @param input.lse f32 [groupSize], written. @param input.value f32 [groupSize, headDim], written.
+   * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION (candidates).
    */
   tailAt(input: {
-    readonly centroid: number;
     readonly query: Float32Array;
+    readonly candidates: Uint32Array;
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void;
@@ -92,7 +101,7 @@ export interface CentroidIndex {
   extend(input?: { readonly signal?: AbortSignal }): Promise<void>;
 
   /**
-   * Repairs the index for a query that it serves badly: an exact scan makes it a centroid with a list and a tail of its own.
+   * Repairs the index for a query that it serves badly: an exact scan makes it a centroid with a list of its own.
    * Busy as `append`. @param query f32 [groupSize, headDim].
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION where a cut left no index.
    */
@@ -131,19 +140,31 @@ export interface AppendInput {
 
 /** Centroids made at one time. */
 export interface BlockInfo {
-  /** Where its lists and tails end. */
+  /** Where its lists end. */
   readonly end: number;
   /** Tokens stored when it was made. */
   readonly madeAt: number;
   readonly numCentroids: number;
 }
 
-/** The keys of a block that a list leaves out, as the query of the list's middle centroid saw them. */
-export interface CentroidTail {
-  /** f32 [groupSize]: lse - scale q.key at that query q, where lse is the log of the sum over those keys of exp(scale q.k); -Infinity when there are none. */
-  readonly base: Float32Array;
-  /** f32 [groupSize, headDim]: their softmax-weighted mean value, dequantised. */
-  readonly value: Float32Array;
-  /** f32 [groupSize, headDim]: their softmax-weighted mean key, dequantised: the gradient of lse, over scale. */
-  readonly key: Float32Array;
+/** What stands for indexed positions that are not read. */
+export interface TailInfo {
+  /** f32 [groupSize]: by how much each query head's lse is raised, 0 to log 2, as the build measured it (see volatility.ts). */
+  readonly corrections: Float32Array;
+  /** In order, without gaps, together the region: one for each time it grew. */
+  readonly segments: readonly TailSegmentInfo[];
+}
+
+/** Clusters of the keys and values of one stretch of positions. */
+export interface TailSegmentInfo {
+  /** Position of the first. */
+  readonly start: number;
+  /** Tokens stored when it was made. */
+  readonly madeAt: number;
+  /** u16 [positions]: the cluster of each. */
+  readonly clusterOf: Uint16Array;
+  /** f32 [numClusters, headDim], numbers of f16: the clusters' mean keys. */
+  readonly keys: Float32Array;
+  /** f32 [numClusters, headDim], numbers of f16: their mean values. */
+  readonly values: Float32Array;
 }

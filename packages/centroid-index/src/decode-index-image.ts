@@ -3,6 +3,7 @@ import { resolveSelectorOptions } from '@ctkvr/core';
 import { BlockRow } from './block-row.js';
 import { CentroidBlock } from './centroid-block.js';
 import { crc32 } from './crc32.js';
+import { decodeFloat16 } from './float16.js';
 import { badImage, ImageReader } from './image-reader.js';
 import {
   type ImageShape,
@@ -16,6 +17,9 @@ import {
 } from './index-image.js';
 import { KeptQueries } from './kept-queries.js';
 import { decodeGaps } from './position-gaps.js';
+import { Tail } from './tail.js';
+import { TailSegment } from './tail-segment.js';
+import { maxCorrection } from './volatility.js';
 
 /** Positions, and `UNBOUNDED` of the options. */
 const maxTokens = 0x7fff_ffff;
@@ -25,6 +29,8 @@ const maxGroup = 65_536;
 /** An index holds at most twice the first block's centroids, in blocks of one or more. */
 const maxBlocks = 2 ** 20;
 const maxCentroids = 2 ** 24;
+/** Clusters of a segment are counted by u16. */
+const maxClusters = 2 ** 16;
 
 /**
  * Returns the sizes and options of an image; of the rest only magic, version and length are checked.
@@ -43,6 +49,8 @@ export function imageShape(bytes: Uint8Array): ImageShape {
     ...Object.fromEntries(numbers),
     tail: header.size('tail', 96, 0, 1) === 1,
     centroids: header.size('centroids', 100, 0, 1) === 1 ? 'spread' : 'last',
+    clusterSize: header.size('clusterSize', 104, 1, maxTokens),
+    clusterProbes: header.size('clusterProbes', 108, 0, maxTokens),
   });
   return { numTokens, headDim, groupSize, options };
 }
@@ -79,24 +87,45 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   }
   const numBuilt = reader.size('numBuilt', 56, 0, numTokens + 1);
   const numKept = reader.size('numKept', 60, 0, numTokens);
-  reader.expectZeros('header', 104, imageHeaderBytes);
+  const numSegments = reader.size('numTailSegments', 112, 0, numTokens);
+  reader.expectZeros('header', 116, imageHeaderBytes);
 
   const builtAt = reader.u32s('builtAt', [numBuilt]);
   checkAscending('builtAt', builtAt, numTokens + 1);
   const positions = reader.u32s('keptPositions', [numKept]);
   checkAscending('keptPositions', positions, numTokens);
   const keptRows = reader.f32s('keptQueries', [numKept, groupSize, headDim], Number.isFinite);
-  const records = reader.take('blocks', [numBlocks, imageRecordBytes]);
+  const blockRecords = readRecords(reader, 'blocks', numBlocks);
+  const segmentRecords = readRecords(reader, 'tail segments', numSegments);
+  const hasTail = shape.options.tail && numBlocks > 0;
+  const isCorrection = (x: number) => x >= 0 && x <= maxCorrection;
+  const corrections = hasTail ? reader.f32s('tail corrections', [groupSize], isCorrection) : null;
   const blocks: CentroidBlock[] = [];
-  for (let b = 0; b < numBlocks; b++) {
-    const record = new ImageReader(records.subarray(b * imageRecordBytes, (b + 1) * imageRecordBytes));
-    blocks.push(readBlock({ record, reader, shape, before: blocks[b - 1] ?? null }));
+  for (const record of blockRecords) blocks.push(readBlock({ record, reader, shape, before: blocks.at(-1) ?? null }));
+  const segments: TailSegment[] = [];
+  const region = { start: blocks[0]?.start ?? 0, end: blocks.at(-1)?.end ?? 0 };
+  for (const record of segmentRecords) {
+    const { end: start, madeAt } = segments.at(-1) ?? { end: region.start, madeAt: 0 };
+    segments.push(readTailSegment({ record, reader, shape, start, end: region.end, madeAt }));
+  }
+  const covered = segments.at(-1)?.end ?? region.start;
+  if (hasTail ? covered !== region.end : numSegments > 0) {
+    throw badImage('numTailSegments', 'as many as cover the region', numSegments);
   }
   if (reader.at !== bytes.length) throw badImage('size', `${reader.at} bytes`, bytes.length);
   if ((numBlocks === 0) !== (numBuilt === 0)) throw badImage('numBuilt', '0 without blocks, and only then', numBuilt);
-  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numFirst, knownFrom, volatility, similarityFloor });
+  const tail = corrections === null ? null : new Tail(segments, corrections);
+  const measures = { volatility, similarityFloor, tail };
+  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numFirst, knownFrom, ...measures });
   const kept = new KeptQueries({ positions, rows: keptRows, rowLength: groupSize * headDim });
   return { ...shape, row, builtAt: Array.from(builtAt), kept };
+}
+
+function readRecords(reader: ImageReader, field: string, count: number): ImageReader[] {
+  const records = reader.take(field, [count, imageRecordBytes]);
+  return Array.from({ length: count }, (_, i) => {
+    return new ImageReader(records.subarray(i * imageRecordBytes, (i + 1) * imageRecordBytes));
+  });
 }
 
 function readBlock(of: {
@@ -114,8 +143,7 @@ function readBlock(of: {
   const grownAt = record.size('block grownAt', 12, before?.grownAt ?? 0, madeAt);
   const numCentroids = record.size('block numCentroids', 16, 1, maxCentroids);
   const listBytes = record.size('block listBytes', 20, 0, 0xffff_ffff);
-  const hasTail = record.size('block hasTail', 24, 0, 1) === 1;
-  record.expectZeros('block', 28, imageRecordBytes);
+  record.expectZeros('block', 24, imageRecordBytes);
   const pooled = reader.rows('pooled vectors', numCentroids, headDim);
   const unit = reader.rows('unit queries', numCentroids * groupSize, headDim);
   const numLists = Math.ceil(numCentroids / centroidsPerList);
@@ -128,15 +156,38 @@ function readBlock(of: {
     if (list === null) throw badImage('lists', `ascending positions from ${start} to ${end - 1}`, 'others');
     return list;
   });
-  const tail = hasTail
-    ? {
-        base: reader.f32s('tail bases', [numLists, groupSize], (x) => Number.isFinite(x) || x === -Infinity),
-        value: reader.rows('tail values', numLists * groupSize, headDim),
-        key: reader.rows('tail keys', numLists * groupSize, headDim),
-      }
-    : null;
   const positions = { start, end, madeAt, grownAt };
-  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, unit, lists, tail });
+  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, unit, lists });
+}
+
+/** Reads a segment that begins at `start`, ends by `end`, and was not made before `madeAt`. */
+function readTailSegment(of: {
+  readonly record: ImageReader;
+  readonly reader: ImageReader;
+  readonly shape: ImageShape;
+  readonly start: number;
+  readonly end: number;
+  readonly madeAt: number;
+}): TailSegment {
+  const { record, reader, shape } = of;
+  const { headDim, numTokens } = shape;
+  const start = record.size('tail segment start', 0, of.start, of.start);
+  const end = record.size('tail segment end', 4, start + 1, of.end);
+  const madeAt = record.size('tail segment madeAt', 8, of.madeAt, numTokens);
+  const numClusters = record.size('tail segment numClusters', 12, 1, maxClusters);
+  record.expectZeros('tail segment', 16, imageRecordBytes);
+  const clusterOf = reader.u16s('tail clusters', [end - start]);
+  const means = (field: string) => {
+    const numbers = Float32Array.from(reader.u16s(field, [numClusters, headDim]), decodeFloat16);
+    const other = numbers.find((x) => !Number.isFinite(x));
+    if (other !== undefined) throw badImage(field, 'finite numbers', other);
+    return numbers;
+  };
+  const [keys, values] = [means('tail keys'), means('tail values')];
+  if (clusterOf.some((cluster) => cluster >= numClusters) || new Set(clusterOf).size !== numClusters) {
+    throw badImage('tail clusters', `below ${numClusters}, and each at least once`, 'others');
+  }
+  return new TailSegment({ start, madeAt, clusterOf, keys, values, headDim });
 }
 
 function checkAscending(field: string, values: Uint32Array, end: number): void {

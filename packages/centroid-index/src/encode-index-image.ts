@@ -1,5 +1,6 @@
 /** Writes an index image. */
 import { crc32 } from './crc32.js';
+import { encodeFloat16 } from './float16.js';
 import { ImageWriter } from './image-writer.js';
 import { type IndexImage, imageCheckedFrom, imageMagic, imageOptionFields, imageVersion } from './index-image.js';
 import type { Int8Rows } from './int8-rows.js';
@@ -9,6 +10,7 @@ import { encodeGaps } from './position-gaps.js';
 export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): Uint8Array {
   const { options } = shape;
   const blocks = row?.blocks ?? [];
+  const segments = row?.tail?.segments ?? [];
   const out = new ImageWriter();
   out.u8s(new TextEncoder().encode(imageMagic));
   // Checksum and total size come last.
@@ -18,6 +20,7 @@ export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): 
   out.u32s([builtAt.length, kept.positions.length]);
   out.u32s(imageOptionFields.map(([field]) => options[field]));
   out.u32s([options.tail ? 1 : 0, options.centroids === 'spread' ? 1 : 0]);
+  out.u32s([options.clusterSize, options.clusterProbes, segments.length]);
   out.align();
   out.u32s(builtAt);
   out.align();
@@ -27,11 +30,17 @@ export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): 
   out.align();
   const lists = blocks.map((block) => block.lists.map((list) => encodeGaps(list, block.start)));
   blocks.forEach((block, b) => {
-    const { start, end, madeAt, grownAt, numCentroids, tail } = block;
+    const { start, end, madeAt, grownAt, numCentroids } = block;
     const listBytes = lists[b]!.reduce((sum, list) => sum + list.length, 0);
-    out.u32s([start, end, madeAt, grownAt, numCentroids, listBytes, tail === null ? 0 : 1]);
+    out.u32s([start, end, madeAt, grownAt, numCentroids, listBytes]);
     out.align();
   });
+  for (const { start, end, madeAt, numClusters } of segments) {
+    out.u32s([start, end, madeAt, numClusters]);
+    out.align();
+  }
+  out.f32s(row?.tail?.corrections ?? []);
+  out.align();
   blocks.forEach((block, b) => {
     rows(out, block.pooled);
     rows(out, block.unit);
@@ -40,12 +49,13 @@ export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): 
     out.align();
     for (const list of lists[b]!) out.u8s(list);
     out.align();
-    if (block.tail === null) return;
-    out.f32s(block.tail.base);
-    out.align();
-    rows(out, block.tail.value);
-    rows(out, block.tail.key);
   });
+  for (const { clusterOf, keys, values } of segments) {
+    for (const numbers of [clusterOf, Uint16Array.from(keys, encodeFloat16), Uint16Array.from(values, encodeFloat16)]) {
+      out.u16s(numbers);
+      out.align();
+    }
+  }
   const bytes = out.finish();
   const view = new DataView(bytes.buffer);
   view.setBigUint64(16, BigInt(bytes.length), true);

@@ -61,6 +61,11 @@ export class ImageReader {
     return section;
   }
 
+  u16s(field: string, counts: readonly number[]): Uint16Array {
+    const section = new ImageReader(this.take(field, [...counts, 2]));
+    return Uint16Array.from({ length: section.#bytes.length / 2 }, (_, i) => section.#view.getUint16(2 * i, true));
+  }
+
   u32s(field: string, counts: readonly number[]): Uint32Array {
     const section = new ImageReader(this.take(field, [...counts, 4]));
     return Uint32Array.from({ length: section.#bytes.length / 4 }, (_, i) => section.u32(4 * i));

@@ -14,6 +14,14 @@ export class ImageWriter {
     this.#length += values.length;
   }
 
+  u16s(values: Iterable<number>): void {
+    for (const value of values) {
+      this.#reserve(2);
+      this.#view.setUint16(this.#length, value, true);
+      this.#length += 2;
+    }
+  }
+
   u32s(values: Iterable<number>): void {
     for (const value of values) {
       this.#reserve(4);

@@ -8,9 +8,9 @@ import type { KeptQueries } from './kept-queries.js';
 
 export const imageMagic = 'CTKVRIDX';
 /** Raised whenever a field changes its meaning; images of other versions are refused. */
-export const imageVersion = 1;
+export const imageVersion = 2;
 export const imageHeaderBytes = 128;
-/** Of one block. */
+/** Of a block's and of a tail segment's. */
 export const imageRecordBytes = 64;
 /** What the checksum covers begins behind it. */
 export const imageCheckedFrom = 16;

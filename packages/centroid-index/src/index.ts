@@ -1,6 +1,6 @@
 export { buildCentroidIndex } from './build-centroid-index.js';
 export type { BuildCentroidIndexInput, IndexBackend } from './build-input.js';
-export type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+export type { AppendInput, BlockInfo, CentroidIndex, TailInfo, TailSegmentInfo } from './centroid-index.js';
 export type { Phase } from './growth.js';
 export type { LoadCentroidIndexInput } from './load-centroid-index.js';
 export { loadCentroidIndex } from './load-centroid-index.js';

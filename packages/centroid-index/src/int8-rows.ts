@@ -1,5 +1,5 @@
 /**
- * Vectors as 8-bit codes with one f32 scale each: how centroids and tails are stored, exactly as the Rust side stores them.
+ * Vectors as 8-bit codes with one f32 scale each: how centroids are stored, exactly as the Rust side stores them.
  * scale = maxAbs / 127; code = x / scale rounded half away from zero; a vector of zeros has scale 0 and codes 0. The error of a
  * component is at most scale / 2.
  */
@@ -37,12 +37,5 @@ export class Int8Rows {
     let sum = 0;
     for (let d = 0; d < this.rowLength; d++) sum += vector[offset + d]! * this.codes[row * this.rowLength + d]!;
     return sum * this.scales[row]!;
-  }
-
-  /** Writes row `row`, dequantised, to out[offset ...]. */
-  load(row: number, out: Float32Array, offset = 0): void {
-    for (let d = 0; d < this.rowLength; d++) {
-      out[offset + d] = this.codes[row * this.rowLength + d]! * this.scales[row]!;
-    }
   }
 }

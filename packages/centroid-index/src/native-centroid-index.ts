@@ -8,7 +8,8 @@ import {
   type IndexedRegion,
   type SelectorOptions,
 } from '@ctkvr/core';
-import type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
+import { checkCandidates } from './check-candidates.js';
 import { checkPhase } from './growth.js';
 import { throwIfAborted } from './in-slices.js';
 import type { NativeIndex } from './native-seam.js';
@@ -72,9 +73,8 @@ export class NativeCentroidIndex implements CentroidIndex {
     return this.native.list(centroid);
   }
 
-  tail(centroid: number): CentroidTail {
-    this.#checkCentroid(centroid, 'tail');
-    return this.native.tail(centroid);
+  tail(): TailInfo | null {
+    return this.#open().tail();
   }
 
   probe(input: {
@@ -101,18 +101,29 @@ export class NativeCentroidIndex implements CentroidIndex {
     return union.length;
   }
 
+  widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
+    const { query, candidates, out } = input;
+    const op = 'CentroidIndex.widen';
+    this.#checkQuery(query, op);
+    checkCandidates(candidates, this.region, op);
+    const widened = this.native.widen(query, candidates);
+    checkCapacity(out.length, widened.length, { op, name: 'out' });
+    out.set(widened);
+    return widened.length;
+  }
+
   tailAt(input: {
-    readonly centroid: number;
     readonly query: Float32Array;
+    readonly candidates: Uint32Array;
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void {
     const op = 'CentroidIndex.tailAt';
-    this.#checkCentroid(input.centroid, 'tailAt');
     this.#checkQuery(input.query, op);
+    checkCandidates(input.candidates, this.region, op);
     checkCapacity(input.lse.length, this.groupSize, { op, name: 'lse' });
     checkCapacity(input.value.length, this.groupSize * this.headDim, { op, name: 'value' });
-    const tail = this.native.tailAt(input.centroid, input.query);
+    const tail = this.native.tailAt(input.query, input.candidates);
     input.lse.set(tail.lse);
     input.value.set(tail.value);
   }

@@ -37,8 +37,18 @@ export interface NativeIndex {
   readonly volatility: number;
   readonly similarityFloor: number;
   list(centroid: number): Uint32Array;
-  tail(centroid: number): { readonly base: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
-  tailAt(centroid: number, query: Float32Array): { readonly lse: Float32Array; readonly value: Float32Array };
+  tail(): {
+    readonly corrections: Float32Array;
+    readonly segments: readonly {
+      readonly start: number;
+      readonly madeAt: number;
+      readonly clusterOf: Uint16Array;
+      readonly keys: Float32Array;
+      readonly values: Float32Array;
+    }[];
+  } | null;
+  tailAt(query: Float32Array, candidates: Uint32Array): { readonly lse: Float32Array; readonly value: Float32Array };
+  widen(query: Float32Array, candidates: Uint32Array): Uint32Array;
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
   candidates(centroids: Uint32Array): Uint32Array;
   /** These three are what @ctkvr/token-refiner takes. */

@@ -61,10 +61,19 @@ export class PagedRows {
     return sum;
   }
 
-  /** Adds `weight` times row `row` to `out`. */
-  addScaled(row: number, weight: number, out: Float64Array): void {
-    const page = this.#pages[Math.floor(row / pageRows)]!;
+  /** Writes row `row` to out[offset ...]. */
+  load(row: number, out: Float32Array, offset: number): void {
+    out.set(this.#row(row), offset);
+  }
+
+  /** Adds row `row` to out[offset ...]. */
+  addTo(row: number, out: Float64Array, offset: number): void {
+    const numbers = this.#row(row);
+    for (let d = 0; d < this.rowLength; d++) out[offset + d]! += numbers[d]!;
+  }
+
+  #row(row: number): Float32Array {
     const start = (row % pageRows) * this.rowLength;
-    for (let d = 0; d < this.rowLength; d++) out[d]! += weight * page[start + d]!;
+    return this.#pages[Math.floor(row / pageRows)]!.subarray(start, start + this.rowLength);
   }
 }

@@ -5,7 +5,7 @@ import type { BlockInfo } from './centroid-index.js';
 export interface ProbeBounds {
   /** Most centroids a probe returns. */
   readonly numProbed: number;
-  /** Most candidates that so many centroids' lists, and what came after the first one's block, unite to. */
+  /** Most candidates that so many centroids' lists, what came after the first one's block, and the tail's heaviest clusters unite to. */
   readonly maxCandidates: number;
 }
 
@@ -17,9 +17,12 @@ export function probeBounds(of: {
   const { blocks, region, options } = of;
   const oldest = blocks[0];
   if (oldest === undefined) return { numProbed: 0, maxCandidates: 0 };
+  const regionLength = region.end - region.start;
   const lists = blocks.reduce((sum, { numCentroids }) => sum + Math.ceil(numCentroids / options.centroidsPerList), 0);
   const longest = Math.max(...blocks.map(({ end }) => postingListLength(options, end - region.start)));
   const numProbed = Math.min(options.numProbes, lists);
-  const most = numProbed * longest + (region.end - oldest.end);
-  return { numProbed, maxCandidates: Math.min(region.end - region.start, most) };
+  // One cluster may hold nearly everything.
+  const widest = options.tail && options.clusterProbes > 0 ? regionLength : 0;
+  const most = Math.max(widest, numProbed * longest + (region.end - oldest.end));
+  return { numProbed, maxCandidates: Math.min(regionLength, most) };
 }

@@ -13,17 +13,21 @@ import {
 import { BlockRow } from './block-row.js';
 import { type BlockInput, buildBlock } from './build-block.js';
 import type { ResolvedBuildInput } from './build-input.js';
-import type { AppendInput, BlockInfo, CentroidIndex, CentroidTail } from './centroid-index.js';
+import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
+import { checkCandidates } from './check-candidates.js';
 import { encodeIndexImage } from './encode-index-image.js';
 import { checkPhase, keepsQuery, nextGrowth, type Phase } from './growth.js';
 import { inSlices } from './in-slices.js';
 import type { IndexImage } from './index-image.js';
 import { KeptQueries } from './kept-queries.js';
+import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
 import { PagedRows } from './paged-rows.js';
 import { probeBounds } from './probe-bounds.js';
 import { checkAppended } from './row-checks.js';
 import { pickSpreadQueries } from './spread-queries.js';
+import { Tail } from './tail.js';
+import { buildTailSegment } from './tail-segment.js';
 import { measureVolatility } from './volatility.js';
 
 /** What can change: an operation makes another one, and the index takes it when all went well. */
@@ -54,7 +58,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.#state = state;
   }
 
-  /** Builds list after list, then measures the volatility; between two yields lies the work of one. */
+  /** Builds tail, then list after list, then measures the volatility; between two yields lies the work of a list or less. */
   static *build(input: ResolvedBuildInput): Generator<void, ReferenceCentroidIndex> {
     const { headDim, groupSize, options } = input;
     const rows = storedRows(input, headDim);
@@ -133,19 +137,13 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return block.lists[list]!.slice();
   }
 
-  tail(centroid: number): CentroidTail {
-    const { block, list } = this.#locate(centroid, 'tail');
-    const { groupSize, headDim } = this;
-    const value = new Float32Array(groupSize * headDim);
-    const key = new Float32Array(groupSize * headDim);
-    const base = new Float32Array(groupSize).fill(Number.NEGATIVE_INFINITY);
-    for (let head = 0; block.tail !== null && head < groupSize; head++) {
-      const row = list * groupSize + head;
-      base[head] = block.tail.base[row]!;
-      block.tail.value.load(row, value, head * headDim);
-      block.tail.key.load(row, key, head * headDim);
-    }
-    return { base, value, key };
+  tail(): TailInfo | null {
+    const tail = this.#open().row?.tail ?? null;
+    if (tail === null) return null;
+    const segments = tail.segments.map(({ start, madeAt, clusterOf, keys, values }) => {
+      return { start, madeAt, clusterOf: clusterOf.slice(), keys: keys.slice(), values: values.slice() };
+    });
+    return { corrections: tail.corrections.slice(), segments };
   }
 
   probe(input: {
@@ -177,36 +175,38 @@ export class ReferenceCentroidIndex implements CentroidIndex {
       for (const position of block.lists[list]!) marks[position - start] = 1;
       if (rank === 0) marks.fill(1, block.end - start);
     });
-    let count = 0;
-    for (let j = 0; j < marks.length; j++) {
-      if (marks[j] === 0) continue;
-      if (count < out.length) out[count] = start + j;
-      count++;
-    }
-    checkCapacity(out.length, count, { op: 'CentroidIndex.candidates', name: 'out' });
-    return count;
+    return writePositions(markedPositions(marks, start), out, 'CentroidIndex.candidates');
+  }
+
+  widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
+    const { query, candidates, out } = input;
+    const op = 'CentroidIndex.widen';
+    this.#checkQuery(query, op);
+    const { start, end } = this.region;
+    checkCandidates(candidates, { start, end }, op);
+    const marks = new Uint8Array(end - start);
+    for (const position of candidates) marks[position - start] = 1;
+    const weighed = this.#open().row?.tail?.weigh({ query, taken: candidates });
+    weighed?.takeHeaviest(this.options.clusterProbes, (position) => (marks[position - start] = 1));
+    return writePositions(markedPositions(marks, start), out, op);
   }
 
   tailAt(input: {
-    readonly centroid: number;
     readonly query: Float32Array;
+    readonly candidates: Uint32Array;
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void {
-    const { query, lse, value } = input;
+    const { query, candidates, lse, value } = input;
     const { groupSize, headDim } = this;
     const op = 'CentroidIndex.tailAt';
-    const { block, list } = this.#locate(input.centroid, 'tailAt');
     this.#checkQuery(query, op);
+    checkCandidates(candidates, this.region, op);
     checkCapacity(lse.length, groupSize, { op, name: 'lse' });
     checkCapacity(value.length, groupSize * headDim, { op, name: 'value' });
     lse.fill(Number.NEGATIVE_INFINITY, 0, groupSize);
     value.fill(0, 0, groupSize * headDim);
-    for (let head = 0; block.tail !== null && head < groupSize; head++) {
-      const row = list * groupSize + head;
-      lse[head] = block.tail.base[row]! + this.#scale * block.tail.key.dot(row, query, head * headDim);
-      block.tail.value.load(row, value, head * headDim);
-    }
+    this.#open().row?.tail?.weigh({ query, taken: candidates }).rest({ lse, value });
   }
 
   async append(input: AppendInput): Promise<void> {
@@ -334,9 +334,14 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   *#firstRow(state: State, queries: Float32Array): Generator<void, BlockRow> {
     const region = indexedRegion(state.numTokens, this.options);
     const input = this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt: state.numTokens });
+    const none = this.options.tail ? new Tail([], new Float32Array(this.groupSize)) : null;
+    const uncorrected = yield* this.#extendedTail(none, { ...region, madeAt: state.numTokens });
     const block = yield* buildBlock(input);
-    const measured = yield* measureVolatility({ input, block, numProbes: this.options.numProbes });
-    return new BlockRow({ ...measured, blocks: [block], numFirst: block.numCentroids, knownFrom: 0 });
+    const { numProbes, clusterProbes } = this.options;
+    const meter = measureVolatility({ input, block, tail: uncorrected, numProbes, clusterProbes });
+    const { corrections, ...measured } = yield* meter;
+    const tail = uncorrected?.corrected(corrections) ?? null;
+    return new BlockRow({ ...measured, tail, blocks: [block], numFirst: block.numCentroids, knownFrom: 0 });
   }
 
   *#withBlock(
@@ -344,10 +349,21 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     row: BlockRow,
     { queries, grownAt }: { readonly queries: Float32Array; readonly grownAt: number },
   ): Generator<void, State> {
-    const { start } = row.region;
+    const { start, end: before } = row.region;
     const region = { start, end: Math.max(start, state.numTokens - this.options.recentWindow) };
     const block = yield* buildBlock(this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt }));
-    return this.#withoutOldQueries({ ...state, row: row.extended(block) });
+    const tail = yield* this.#extendedTail(row.tail, { start: before, end: region.end, madeAt: state.numTokens });
+    return this.#withoutOldQueries({ ...state, row: row.extended(block, tail) });
+  }
+
+  /** The tail with one more segment, where there are positions to make it of. */
+  *#extendedTail(
+    tail: Tail | null,
+    of: { readonly start: number; readonly end: number; readonly madeAt: number },
+  ): Generator<void, Tail | null> {
+    if (tail === null || of.end === of.start) return tail;
+    const { clusterSize } = this.options;
+    return tail.with(yield* buildTailSegment({ keys: this.#keys, values: this.#values, ...of, clusterSize }));
   }
 
   #blockInput(of: {
@@ -359,10 +375,9 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     const { numTokens, region, queries, grownAt } = of;
     const { headDim, groupSize, options } = this;
     const listLength = postingListLength(options, region.end - region.start);
-    const { centroidsPerList, tail } = options;
-    const rows = { keys: this.#keys, values: this.#values };
-    const shape = { headDim, groupSize, listLength, centroidsPerList, tail, scale: this.#scale };
-    return { ...rows, ...shape, region, queries, madeAt: numTokens, grownAt };
+    const { centroidsPerList } = options;
+    const shape = { headDim, groupSize, listLength, centroidsPerList, scale: 1 / Math.sqrt(headDim) };
+    return { keys: this.#keys, ...shape, region, queries, madeAt: numTokens, grownAt };
   }
 
   /** Drops the queries that no cut can bring back to their turn. */
@@ -370,10 +385,6 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     const oldest = state.row?.blocks[0]?.grownAt ?? 0;
     const kept = state.kept.of({ start: oldest, end: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY });
     return { ...state, kept };
-  }
-
-  get #scale(): number {
-    return 1 / Math.sqrt(this.headDim);
   }
 
   #locate(centroid: number, method: string) {
@@ -399,6 +410,13 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     }
     return this.#state;
   }
+}
+
+/** Writes positions and returns how many. */
+function writePositions(positions: Uint32Array, out: Uint32Array, op: string): number {
+  checkCapacity(out.length, positions.length, { op, name: 'out' });
+  out.set(positions);
+  return positions.length;
 }
 
 function storedRows(of: { readonly keys: Float32Array; readonly values: Float32Array }, headDim: number) {

@@ -1,12 +1,15 @@
 /**
- * How much of what neighbouring queries attend to an index's lists would miss: its own last queries are looked up as a decode query would
- * be, among centroids a while older than they are. High in heads where each token wants another key, such as those that copy from far back.
+ * How much of what neighbouring queries attend to an index would miss: its own last queries are looked up as a decode query would be, among
+ * centroids a while older than they are. High in heads where each token wants another key, such as those that copy from far back. The same
+ * queries show by how much the tail falls short of what it stands for.
  */
 
 import type { BlockInput } from './build-block.js';
 import { scoreKeys } from './build-list.js';
 import type { CentroidBlock } from './centroid-block.js';
+import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
+import type { Tail } from './tail.js';
 
 /** Queries that are looked up at most. */
 const maxSamples = 128;
@@ -14,37 +17,43 @@ const maxSamples = 128;
 const maxLag = 64;
 /** Query heads that the native build scores together, in whole lists; a query is not looked up among these. */
 const rowsPerPass = 28;
-/** Of these, rows that tails are made of, at least. */
-const tailRowsPerPass = 12;
+/** The most that a correction adds: clusters never stand for more than twice what their means say. */
+export const maxCorrection = Math.fround(Math.LN2);
 
 export interface Volatility {
   /**
    * Root of the mean, over sampled queries and their heads, of the sum of the squared attention weights (softmax over all keys) of indexed
-   * keys that the probed lists miss: 0 to 1. Squares, since one missed weight of 0.3 changes an output, and a thousand of 0.0003 are what
-   * the tail stands for.
+   * keys that the probed lists and the tail's heaviest clusters miss: 0 to 1. Squares, since one missed weight of 0.3 changes an output,
+   * and a thousand of 0.0003 are what the tail stands for.
    */
   readonly volatility: number;
   /** Smallest similarity of a sampled query to its nearest centroid: a query below it is unlike all of them. -1 when none was sampled. */
   readonly similarityFloor: number;
+  /**
+   * f32 [groupSize]: median over the sampled queries of log(weight of the indexed keys that are missed / what the tail says of it), which a
+   * few queries that miss single heavy keys do not move; from 0 to log 2. 0 without samples or tail.
+   */
+  readonly corrections: Float32Array;
 }
 
 /** Looks up a sample of the block's queries in it. Numbers are rounded to f32, as they are stored. Yields between queries. */
 export function* measureVolatility(of: {
   readonly input: BlockInput;
   readonly block: CentroidBlock;
+  /** Without corrections; null when the index has none. */
+  readonly tail: Tail | null;
   readonly numProbes: number;
+  readonly clusterProbes: number;
 }): Generator<void, Volatility> {
-  const { block, input, numProbes } = of;
+  const { block, input, tail, numProbes, clusterProbes } = of;
   const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = block;
   const half = Math.floor(numCentroids / 2);
-  const listsPerPass = Math.max(
-    Math.floor(rowsPerPass / groupSize / centroidsPerList),
-    input.tail ? Math.ceil(tailRowsPerPass / groupSize) : 1,
-  );
-  const perPass = listsPerPass * centroidsPerList;
+  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize / centroidsPerList)) * centroidsPerList;
   const lag = Math.max(Math.min(maxLag, Math.ceil(numCentroids / 8)), perPass);
   const stride = Math.max(1, Math.ceil((numCentroids - half) / maxSamples));
   const scores = new Float64Array(input.keys.length);
+  const rest = { lse: new Float32Array(groupSize), value: new Float32Array(groupSize * headDim) };
+  const shortfalls: number[][] = Array.from({ length: groupSize }, () => []);
   let squares = 0;
   let numRows = 0;
   let floor = Number.POSITIVE_INFINITY;
@@ -54,19 +63,35 @@ export function* measureVolatility(of: {
     const query = input.queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);
     const nearest = nearestCentroids({ blocks: [block], query, numProbes, numCentroids: centroid + 1 - lag });
     floor = Math.min(floor, nearest[0]!.similarity);
+    const found = new Uint8Array(end - start);
+    for (const near of nearest) {
+      for (const position of block.lists[block.listOf(near.centroid)]!) found[position - start] = 1;
+    }
+    rest.lse.fill(Number.NEGATIVE_INFINITY);
+    if (tail !== null) {
+      const weighed = tail.weigh({ query, taken: markedPositions(found, start) });
+      weighed.takeHeaviest(clusterProbes, (position) => (found[position - start] = 1));
+      weighed.rest(rest);
+    }
     for (let head = 0; head < groupSize; head++) {
       scoreKeys(input, { queryRow: centroid * groupSize + head, firstPosition: 0, out: scores });
       const max = scores.reduce((a, b) => Math.max(a, b));
       const weights = scores.map((score) => Math.exp(score - max));
       const total = weights.reduce((a, b) => a + b);
-      for (const near of nearest) {
-        for (const position of block.lists[block.listOf(near.centroid)]!) weights[position] = 0;
-      }
-      for (let position = start; position < end; position++) squares += (weights[position]! / total) ** 2;
+      const missed = weights.subarray(start, end).map((weight, j) => (found[j] === 0 ? weight : 0));
+      squares += missed.reduce((sum, weight) => sum + (weight / total) ** 2, 0);
+      const shortfall = Math.fround(max + Math.log(missed.reduce((a, b) => a + b)) - rest.lse[head]!);
+      shortfalls[head]!.push(Number.isFinite(shortfall) ? shortfall : 0);
       numRows++;
     }
     yield;
   }
   const volatility = Math.fround(numRows === 0 ? 0 : Math.sqrt(squares / numRows));
-  return { volatility, similarityFloor: numRows === 0 ? -1 : Math.fround(floor) };
+  const corrections = Float32Array.from(shortfalls, (all) => Math.min(Math.max(median(all), 0), maxCorrection));
+  return { volatility, similarityFloor: numRows === 0 ? -1 : Math.fround(floor), corrections };
+}
+
+/** The upper one of two in the middle; 0 for none. */
+function median(numbers: readonly number[]): number {
+  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 }

@@ -10,6 +10,8 @@ const options = {
   centroidsPerList: 1,
   listLength: 10,
   numProbes: 2,
+  clusterSize: 8,
+  clusterProbes: 1,
 };
 
 describe('buildCentroidIndex', () => {
@@ -48,17 +50,20 @@ describe('buildCentroidIndex', () => {
     setImmediate(() => controller.abort());
     await expect(building).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
   });
-  it('tail: false keeps no tails, which makes it smaller', async () => {
+  it('tail: false keeps none, which makes it smaller', async () => {
     const withTail = await buildCentroidIndex({ ...data, options });
     const without = await buildCentroidIndex({ ...data, options: { ...options, tail: false } });
-    // Value and key rows of 8 codes and an f32 scale, and one f32 a row: 2 * 12 + 4.
-    expect(withTail.sizeBytes - without.sizeBytes).toBe(6 * 2 * (2 * 12 + 4));
-    expect(Array.from(without.tail(0).base)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+    // A cluster of each position, u16; of each of 7 clusters two rows of 8 f32 and a count; a correction for each head.
+    expect(withTail.tail()!.segments[0]!.keys.length).toBe(7 * 8);
+    expect(withTail.sizeBytes - without.sizeBytes).toBe(2 * 50 + 7 * (2 * 8 * 4 + 4) + 4 * 2);
+    expect(without.tail()).toBeNull();
   });
   it('its size is what the README says', async () => {
     const index = await buildCentroidIndex({ ...data, options });
     const [c, r, d, l] = [6, 2, 8, 10];
-    const size = (lists: number) => c * (1 + r) * (d + 4) + lists * (4 * l + r * (2 * (d + 4) + 4));
+    const [n, m] = [50, 7]; // positions and clusters
+    const tail = 2 * n + m * (8 * d + 4) + 4 * r;
+    const size = (lists: number) => c * (1 + r) * (d + 4) + lists * 4 * l + tail;
     expect(index.sizeBytes).toBe(size(c));
     const shared = await buildCentroidIndex({ ...data, options: { ...options, centroidsPerList: 4 } });
     expect(shared.sizeBytes).toBe(size(2));

@@ -13,7 +13,7 @@ export interface SelectionCounters {
   readonly selected: number;
   /** Of `heads`, those that read everything because no centroid was similar to the query. */
   readonly denseRepairs: number;
-  /** Bytes of keys, values, centroids, lists and tails read. */
+  /** Bytes of keys, values, centroids, lists and the tail's clusters read. */
   readonly bytesRead: number;
   /** Sum over heads and query heads of the estimated attention mass read exactly (0..1 each); divide by heads * groupSize. */
   readonly estimatedMass: number;
@@ -45,7 +45,7 @@ export interface StepTimings {
 export interface StageTimes {
   /** New keys, values and queries written. */
   readonly storeMs: number;
-  /** Nearest centroids found, and their tail. */
+  /** Nearest centroids and heaviest clusters found, and what all others amount to. */
   readonly probeMs: number;
   /** Lists joined. */
   readonly unionMs: number;
@@ -65,6 +65,6 @@ export interface StageTimes {
 /** Memory of one sequence, bytes. */
 export interface SequenceMemory {
   readonly kvBytes: number;
-  /** Lists, centroids, tails, and the recent queries kept to become centroids. */
+  /** Lists, centroids, clusters, and the recent queries kept to become centroids. */
   readonly indexBytes: number;
 }

@@ -21,6 +21,16 @@ describe('estimateMemory', () => {
     expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1024);
   });
 
+  it('counts the clusters of the tail', () => {
+    const [withTail, without] = [true, false].map((tail) => {
+      return estimateMemory({ info, contextLength: 16_272, selector: { ...selector, tail } }).indexBytes;
+    });
+    // 16,000 positions are indexed: 500 clusters of a key and a value, f16; and hardly more with those that growth adds.
+    const least = 24 * 2 * (500 * 2 * 64 * 2 + 16_000 * (2 + 4));
+    expect(withTail! - without!).toBeGreaterThan(least);
+    expect(withTail! - without!).toBeLessThan(2 * least);
+  });
+
   it('counts what each of the rivals keeps', () => {
     const bytes = (name: SelectorName) => {
       const rival = resolveSelectorOptions({ selector: name });

@@ -1,6 +1,6 @@
 /**
  * What a session will need at most, so that a context that memory cannot hold is refused before anything is allocated. Keys and values
- * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids and tails;
+ * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids, clusters for what is not read;
  * docs/design/selectors.md for the others).
  */
 import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
@@ -45,11 +45,19 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const numLists = Math.ceil(numCentroids / selector.centroidsPerList);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
   const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
-  // Per query head: the tail's key and value, 8 bits a number, their scales and the log-sum-exp, f32.
-  const tailBytes = groupSize * (2 * info.headDim + 3 * 4);
   // The heads of a centroid and their pooled vector.
   const vectorBytes = (groupSize + 1) * (info.headDim + 4);
-  return recentBytes + numHeads * MAX_GROWTH * (numLists * (listBytes + tailBytes) + numCentroids * vectorBytes);
+  const centroidBytes = MAX_GROWTH * (numLists * listBytes + numCentroids * vectorBytes);
+  return recentBytes + numHeads * (centroidBytes + (selector.tail ? tailBytes(info, numKeys, selector) : 0));
+}
+
+/** One KV head's clusters. */
+function tailBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
+  // Each time the index grows, by tokens or by a repair, a cluster may be smaller than it should, and one more for 4096 positions.
+  const numSegments = numKeys / selector.appendSize + numKeys * selector.repairShare + numKeys / 4096 + 2;
+  const numClusters = Math.ceil(numKeys / selector.clusterSize + numSegments);
+  // A mean key and a mean value, f16, and where its positions begin; each position's cluster, u16, and the positions in that order, u32.
+  return numClusters * (2 * headDim * 2 + 4) + numKeys * (2 + 4);
 }
 
 /** One KV head's index of a selector other than ctkvr; dense layers, which have none, are counted too. */

@@ -203,7 +203,7 @@ export interface NativeCentroidIndex {
   readonly numCentroids: number;
   /** Indexed positions, [start, end). */
   readonly region: readonly number[];
-  /** The blocks that probes look at, oldest first: where lists end, tokens stored when it was made, its centroids. */
+  /** The blocks that probes look at, oldest first: where its lists end, tokens stored when it was made, its centroids. */
   readonly blocks: readonly { readonly end: number; readonly madeAt: number; readonly numCentroids: number }[];
   readonly indexBytes: number;
   /** How much the lists would miss, 0 to 1. */
@@ -212,10 +212,24 @@ export interface NativeCentroidIndex {
   readonly similarityFloor: number;
   /** Positions of centroid c, ascending. */
   list(centroid: number): Uint32Array;
-  /** base f32 [groupSize]: lse - scale q.key at the query it was made with; value and key f32 [groupSize, headDim] (dequantised). */
-  tail(centroid: number): { readonly base: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
-  /** The tail seen from a query: lse f32 [groupSize], value f32 [groupSize, headDim]. */
-  tailAt(centroid: number, query: Float32Array): { readonly lse: Float32Array; readonly value: Float32Array };
+  /**
+   * What stands for indexed positions that are not read; null without an index, or when its options say no tail. `corrections` f32
+   * [groupSize]; of each segment `clusterOf` u16 [positions], mean `keys` and `values` f32 [numClusters, headDim].
+   */
+  tail(): {
+    readonly corrections: Float32Array;
+    readonly segments: readonly {
+      readonly start: number;
+      readonly madeAt: number;
+      readonly clusterOf: Uint16Array;
+      readonly keys: Float32Array;
+      readonly values: Float32Array;
+    }[];
+  } | null;
+  /** What all indexed positions but `candidates` (ascending) amount to for a query: lse f32 [groupSize], value f32 [groupSize, headDim]. */
+  tailAt(query: Float32Array, candidates: Uint32Array): { readonly lse: Float32Array; readonly value: Float32Array };
+  /** `candidates` (ascending) and the positions of the tail's heaviest clusters for a query, ascending. */
+  widen(query: Float32Array, candidates: Uint32Array): Uint32Array;
   /** @param query f32 [groupSize, headDim]. Returns the numProbes nearest centroids, best first, and their similarities. */
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
   /** Ascending union of the lists of `centroids`, and of the indexed positions that came after the first one's block. */

@@ -6,6 +6,7 @@ import { type GrowthEvent, type GrowthHistory, prefixOf } from './naive-growth.j
 /** What the suite needs of an index; `CentroidIndex` of @ctkvr/centroid-index has it. */
 export interface CentroidIndexSubject {
   readonly numTokens: number;
+  readonly groupSize: number;
   readonly numCentroids: number;
   readonly numProbed: number;
   readonly maxCandidates: number;
@@ -15,10 +16,20 @@ export interface CentroidIndexSubject {
   readonly volatility: number;
   readonly similarityFloor: number;
   list(centroid: number): Uint32Array;
-  tail(centroid: number): { readonly base: Float32Array; readonly value: Float32Array; readonly key: Float32Array };
+  tail(): {
+    readonly corrections: Float32Array;
+    readonly segments: readonly {
+      readonly start: number;
+      readonly madeAt: number;
+      readonly clusterOf: Uint16Array;
+      readonly keys: Float32Array;
+      readonly values: Float32Array;
+    }[];
+  } | null;
   probe(input: { query: Float32Array; centroids: Uint32Array; similarities: Float32Array }): number;
   candidates(input: { centroids: Uint32Array; out: Uint32Array }): number;
-  tailAt(input: { centroid: number; query: Float32Array; lse: Float32Array; value: Float32Array }): void;
+  widen(input: { query: Float32Array; candidates: Uint32Array; out: Uint32Array }): number;
+  tailAt(input: { query: Float32Array; candidates: Uint32Array; lse: Float32Array; value: Float32Array }): void;
   append(input: {
     keys: Float32Array;
     values: Float32Array;

@@ -12,11 +12,21 @@ export interface ConformanceCase {
 }
 
 const sizes = { numCentroids: 24, numDecodes: 4 };
+/** Few enough that something is left when the heaviest are found. */
+const smallClusters = { clusterSize: 8, clusterProbes: 2 };
 
 /** Returns fresh data sets; region lengths lie on both sides of powers of two that blocks and SIMD widths like. */
 export function conformanceCases(): ConformanceCase[] {
   const integers = { ...sizes, headDim: 16, groupSize: 2 };
-  const few = { numSinkTokens: 4, recentWindow: 16, numCentroids: 24, listLength: 32, numProbes: 3, maxSelected: 24 };
+  const few = {
+    ...smallClusters,
+    numSinkTokens: 4,
+    recentWindow: 16,
+    numCentroids: 24,
+    listLength: 32,
+    numProbes: 3,
+    maxSelected: 24,
+  };
   const make = (name: string, data: HeadData, options: Partial<SelectorOptions> = {}): ConformanceCase => ({
     name,
     data: f16(data),
@@ -49,6 +59,15 @@ export function conformanceCases(): ConformanceCase[] {
       centroids: 'spread',
       numCentroids: 11,
     }),
+    make('one cluster', integerHeadData({ seed: 27, numTokens: 51, ...integers }), {
+      clusterSize: 32,
+      clusterProbes: 1,
+    }),
+    make('clusters only stand for the rest', integerHeadData({ seed: 28, numTokens: 280, ...integers }), {
+      clusterSize: 16,
+      clusterProbes: 0,
+    }),
+    make('all clusters found', integerHeadData({ seed: 29, numTokens: 120, ...integers }), { clusterProbes: 100 }),
     make('no tail', integerHeadData({ seed: 20, numTokens: 200, ...integers }), { tail: false }),
     // No share lies within rounding of a sum of the heaviest weights.
     make('top p', integerHeadData({ seed: 23, numTokens: 260, ...integers }), { topP: 0.9, maxSelected: 0 }),
@@ -78,7 +97,15 @@ export interface GrowthCase extends ConformanceCase {
 export function growthCases(): GrowthCase[] {
   const decode = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'decode' });
   const prefill = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'prefill' });
-  const few = { numSinkTokens: 4, recentWindow: 16, numCentroids: 24, listLength: 20, numProbes: 3, maxSelected: 24 };
+  const few = {
+    ...smallClusters,
+    numSinkTokens: 4,
+    recentWindow: 16,
+    numCentroids: 24,
+    listLength: 20,
+    numProbes: 3,
+    maxSelected: 24,
+  };
   const make = (
     name: string,
     { builtAt, events }: GrowthHistory,

@@ -8,9 +8,12 @@ import { expectSameIds } from './compare-ids.js';
 import { conformanceCases, growthCases } from './conformance-data.js';
 import { type ConformanceOptions, conformanceTests } from './conformance-skip.js';
 import { describeIndexGrowth } from './describe-index-growth.js';
-import { errorBudget, headScale, int8Budget } from './error-budget.js';
+import { describeMadeUpImages } from './describe-made-up-images.js';
+import { describeTail, describeTailCalls } from './describe-tail.js';
+import { errorBudget, headScale } from './error-budget.js';
 import { expectCode, expectNear } from './expectations.js';
-import { dot, groupsOf, naiveInt8 } from './naive.js';
+import { groupsOf } from './naive.js';
+import { tailOfRows } from './naive-clusters.js';
 import { naiveGrowth } from './naive-growth.js';
 import { naiveHead } from './naive-head.js';
 import { naiveVolatility } from './naive-volatility.js';
@@ -25,8 +28,8 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
     for (const conformance of cases) {
       const { name, data, options, history } = conformance;
       const { headDim, groupSize } = data;
-      const blocks = history === undefined ? undefined : naiveGrowth(data, options, history);
-      const oracle = naiveHead(data, options, blocks);
+      const layout = history && naiveGrowth(data, options, history);
+      const oracle = naiveHead(data, options, layout);
       const decodes = groupsOf(data.decodes, groupSize, headDim);
       const row = groupSize * headDim;
       const decode = (i: number) => data.decodes.subarray(i * row, (i + 1) * row);
@@ -37,8 +40,12 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
         const index = await build(conformance);
         expect(index.numCentroids).toBe(oracle.centroids.length);
         expect(index.region).toEqual(oracle.region);
-        if (blocks !== undefined) {
-          const sizes = blocks.map(({ end, madeAt, queries }) => ({ end, madeAt, numCentroids: queries.length }));
+        if (layout !== undefined) {
+          const sizes = layout.blocks.map(({ end, madeAt, queries }) => ({
+            end,
+            madeAt,
+            numCentroids: queries.length,
+          }));
           expect(index.blocks).toEqual(sizes);
         }
         oracle.centroids.forEach(({ list, ranking }, c) => {
@@ -46,29 +53,6 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
           expect(actual, `list ${c} ascends`).toEqual([...actual].sort((a, b) => a - b));
           const scoreOf = (position: number) => ranking[position - index.region.start]!;
           expectSameIds({ actual, expected: list, scoreOf, relative: 2 * budget.weight, what: `list ${c}` });
-        });
-        index.close();
-      });
-
-      test(`${name}: tails are what the lists leave out`, async () => {
-        const index = await build(conformance);
-        oracle.centroids.forEach(({ list, tail, tailQuery }, c) => {
-          // Another list within the budget has another tail: nothing to compare then.
-          if (index.list(c).join() !== list.join()) return;
-          const actual = index.tail(c);
-          tail.forEach(({ lse, value, key }, head) => {
-            const own = Array.from(actual.key.subarray(head * headDim, (head + 1) * headDim));
-            const slope = dot(tailQuery[head]!, own) / Math.sqrt(headDim);
-            expectNear([actual.base[head]! + slope], [lse], 4 * budget.lse, `lse of tail ${c}.${head}`);
-            for (const [what, expected, all] of [
-              ['value', value, actual.value],
-              ['key', key, actual.key],
-            ] as const) {
-              const got = Array.from(all.subarray(head * headDim, (head + 1) * headDim));
-              const step = int8Budget(Math.max(...expected.map(Math.abs)));
-              expectNear(got, naiveInt8(expected), step + budget.output, `${what} of tail ${c}.${head}`);
-            }
-          });
         });
         index.close();
       });
@@ -121,39 +105,25 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
       });
 
       if (history === undefined) {
-        test(`${name}: the volatility is what older lists miss`, async () => {
+        test(`${name}: the volatility is what older lists and clusters miss, corrections what the tail does`, async () => {
           // All centroids are probed: which are nearest is another test's matter.
           const numProbes = oracle.centroids.length;
           const index = await build({ ...conformance, options: { ...options, numProbes } });
           const lists = oracle.centroids.map((_, c) => Array.from(index.list(c)));
-          const { centroidsPerList } = options;
-          const expected = naiveVolatility(data, oracle, { lists, centroidsPerList, tail: options.tail });
+          const tail = index.tail() && tailOfRows(index.tail()!, headDim);
+          const expected = naiveVolatility(data, oracle, { lists, tail, options });
           // A missed weight is off by its budget, and so is the root of the mean of their squares.
           expectNear([index.volatility], [expected.volatility], 2 * budget.weight + 1e-6, 'volatility');
           // As of a probe: a code one step off.
           expectNear([index.similarityFloor], [expected.similarityFloor], 1 / 127, 'similarity floor');
+          // Missed weight and tail are off by their budgets, and so is the median of what lies between them.
+          const corrections = tail?.corrections ?? expected.corrections;
+          expectNear(corrections, expected.corrections, 4 * budget.lse, 'corrections');
           index.close();
         });
       }
 
-      test(`${name}: a tail moves with the query to first order`, async () => {
-        const index = await build(conformance);
-        const lse = new Float32Array(groupSize);
-        const value = new Float32Array(row);
-        const centroid = index.numCentroids - 1;
-        const tail = index.tail(centroid);
-        for (const query of decodes.map((_, i) => decode(i))) {
-          index.tailAt({ centroid, query, lse, value });
-          expect(value).toEqual(tail.value);
-          for (let head = 0; head < groupSize; head++) {
-            let slope = 0;
-            for (let d = head * headDim; d < (head + 1) * headDim; d++) slope += query[d]! * tail.key[d]!;
-            const expected = tail.base[head]! + slope / Math.sqrt(headDim);
-            expectNear([lse[head]!], [expected], 4 * budget.lse, `lse at ${query[0]}`);
-          }
-        }
-        index.close();
-      });
+      describeTail(make, test, conformance);
     }
 
     const typical = conformanceCases()[0]!;
@@ -203,7 +173,9 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
       index.close();
     });
 
+    describeTailCalls(make, test);
     describeIndexGrowth(make, test);
+    describeMadeUpImages(make, test);
 
     test('close is idempotent, and use after it is CTKVR_CLOSED', async () => {
       const index = await build(typical);

@@ -118,8 +118,8 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
     }
     await expectCode('CTKVR_BAD_INDEX_IMAGE', () => load(Uint8Array.of(...image, ...new Uint8Array(64))));
     const newer = image.slice();
-    newer[8] = 2;
-    await expect(load(newer)).rejects.toMatchObject({ fields: { field: 'version', expected: '1', actual: '2' } });
+    newer[8] = 3;
+    await expect(load(newer)).rejects.toMatchObject({ fields: { field: 'version', expected: '2', actual: '3' } });
     const foreign = new TextEncoder().encode('GGUF'.padEnd(256));
     await expect(load(foreign)).rejects.toMatchObject({ fields: { field: 'magic', expected: 'CTKVRIDX' } });
     const fewer = prefixOf(typical.data, index.numTokens - 1);
@@ -248,7 +248,8 @@ function visible(index: CentroidIndexSubject) {
   const decodes: HeadData = other;
   return {
     sizes: { numTokens: index.numTokens, region: index.region, blocks: index.blocks },
-    centroids: Array.from({ length: index.numCentroids }, (_, c) => ({ list: index.list(c), tail: index.tail(c) })),
+    lists: Array.from({ length: index.numCentroids }, (_, c) => index.list(c)),
+    tail: index.tail(),
     probes: [0, 1, 2, 3].map((i) => {
       const query = decodes.decodes.slice(i * 32, (i + 1) * 32);
       const centroids = new Uint32Array(index.numProbed);

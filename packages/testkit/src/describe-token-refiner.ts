@@ -119,7 +119,7 @@ function attentionOutput(groupSize: number, headDim: number) {
   };
 }
 
-/** Decode steps with the oracle's candidates and tails, so that a refiner is judged alone. */
+/** Decode steps with the oracle's candidates and rest, so that a refiner is judged alone. */
 function stepsOf({ data, options }: ConformanceCase) {
   const { headDim, groupSize } = data;
   const head = naiveHead(data, options);

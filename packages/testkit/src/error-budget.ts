@@ -9,7 +9,6 @@
  * | lse over n keys | score + gamma(n) + 4u + 2u max(1, |lse|): an error e in every score moves lse by at most e; the sum's relative error is an absolute one of its log |
  * | weight over n keys, relative | 2 (score + gamma(n) + 4u), from exp(x + e) = exp(x)(1 + e) in numerator and denominator |
  * | output over n keys | weight x 2 x largest |value| + gamma(n) x largest |value| |
- * | 8-bit component | half a step = maxAbs / 254, plus u maxAbs; between two implementations one step = maxAbs / 127, because a ratio next to a half may round either way |
  *
  * exp is allowed 4 units in the last place (vectorised polynomials). Inputs are exact in both (f16-rounded where one side stores f16).
  */
@@ -58,11 +57,6 @@ export function errorBudget({ headDim, numKeys, queryLength, keyLength, valueMag
     weight,
     output: (2 * weight + gamma(numKeys) + 2 * unit) * valueMagnitude,
   };
-}
-
-/** Error between two implementations' 8-bit components of a vector whose largest magnitude is `maxAbs`: one step. */
-export function int8Budget(maxAbs: number): number {
-  return (maxAbs / 127) * (1 + 1e-6);
 }
 
 /** Returns the sizes of the largest vectors of a data set. */

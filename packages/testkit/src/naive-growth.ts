@@ -5,7 +5,8 @@
 import type { SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import { groupsOf } from './naive.js';
-import { firstBlock, type NaiveBlock } from './naive-head.js';
+import type { NaiveStretch } from './naive-clusters.js';
+import { firstLayout, type NaiveBlock, type NaiveLayout } from './naive-head.js';
 
 /** What happens to an index after its build. */
 export type GrowthEvent =
@@ -21,24 +22,25 @@ export interface GrowthHistory {
 }
 
 /**
- * Returns the blocks that probes look at in the end, oldest first.
+ * Returns the blocks that probes look at in the end, and the stretches of its tail, oldest first.
  * @param data keys, values and queries of every token: `data.queries` is [numTokens, groupSize, headDim].
  */
-export function naiveGrowth(
-  data: HeadData,
-  options: SelectorOptions,
-  { builtAt, events }: GrowthHistory,
-): NaiveBlock[] {
+export function naiveGrowth(data: HeadData, options: SelectorOptions, { builtAt, events }: GrowthHistory): NaiveLayout {
   const queries = groupsOf(data.queries, data.groupSize, data.headDim);
   const decodes = groupsOf(data.decodes, data.groupSize, data.headDim);
-  const first = firstBlock(prefixOf(data, builtAt), options);
+  const layout = firstLayout(prefixOf(data, builtAt), options);
+  const [first] = layout.blocks as [NaiveBlock];
   const blocks = [first];
+  const stretches: NaiveStretch[] = [...layout.stretches];
   let kept: number[] = [];
   let length = builtAt;
   let turnEnd = builtAt;
   const add = (added: NaiveBlock['queries']) => {
     const end = Math.max(first.start, length - options.recentWindow);
-    if (added.length > 0) blocks.push({ start: first.start, end, madeAt: length, queries: added });
+    if (added.length === 0) return;
+    const { end: before } = blocks.at(-1)!;
+    if (end > before) stretches.push({ start: before, end, madeAt: length });
+    blocks.push({ start: first.start, end, madeAt: length, queries: added });
   };
   const grow = () => {
     add(kept.slice(-options.numCentroids).map((position) => queries[position]!));
@@ -65,7 +67,7 @@ export function naiveGrowth(
     if (active.length > 0 && 2 * total > 3 * first.queries.length) break;
     active.unshift(block);
   }
-  return active;
+  return { blocks: active, stretches };
 }
 
 /** The first `numTokens` tokens of data that has a query for every token. */

@@ -14,6 +14,7 @@ import {
   rankedIds,
   rowsOf,
 } from './naive.js';
+import { type NaiveStretch, type NaiveTail, naiveTail, naiveWeigh, naiveWiden } from './naive-clusters.js';
 import { naiveSpread } from './naive-spread.js';
 
 /** Centroids made at one time over positions [start, end). */
@@ -26,6 +27,14 @@ export interface NaiveBlock {
   readonly queries: readonly (readonly (readonly number[])[])[];
 }
 
+/** How an index is made up. */
+export interface NaiveLayout {
+  /** What probes look at, oldest first. */
+  readonly blocks: readonly NaiveBlock[];
+  /** What its tail's segments are of, in order. */
+  readonly stretches: readonly NaiveStretch[];
+}
+
 export interface NaiveCentroid {
   /** [numKeys of the block's region]: what the list ranks by. */
   readonly ranking: readonly number[];
@@ -34,14 +43,6 @@ export interface NaiveCentroid {
   readonly listId: number;
   /** Where its block's region ends. */
   readonly blockEnd: number;
-  /** [groupSize][headDim]: the query that the tail is of. */
-  readonly tailQuery: readonly (readonly number[])[];
-  /** Per head, before quantisation. */
-  readonly tail: readonly {
-    readonly lse: number;
-    readonly value: readonly number[];
-    readonly key: readonly number[];
-  }[];
 }
 
 export interface NaiveStep {
@@ -50,15 +51,18 @@ export interface NaiveStep {
   /** [numCentroids], also of those that the coarse step drops. */
   readonly similarity: readonly number[];
   readonly probes: readonly number[];
+  /** [numClusters]: sum over heads of the share of all weight that the probed lists leave in each cluster. */
+  readonly shares: readonly number[];
+  /** The probed lists, what came after the nearest block, and the tail's heaviest clusters. */
   readonly candidates: readonly number[];
   /** [groupSize][candidates.length] */
   readonly scores: readonly (readonly number[])[];
   /** [candidates.length] */
   readonly weights: readonly number[];
   readonly selected: readonly number[];
-  /** [groupSize]: the first probe's tail moved to this query. */
+  /** [groupSize]: of what is no candidate; -Infinity for nothing. */
   readonly tailLse: readonly number[];
-  /** [groupSize][headDim]: its mean value after 8-bit storage. */
+  /** [groupSize][headDim]: its mean value. */
   readonly tailValue: readonly (readonly number[])[];
   /** [groupSize][headDim] */
   readonly output: readonly (readonly number[])[];
@@ -80,10 +84,18 @@ export interface NaiveHead {
 
 /**
  * Builds and answers by definition; slow, and meant to be.
- * @param blocks what probes look at, oldest first (naive-growth.ts); without it, the one block that a build over all of `data` makes.
+ * @param layout as naive-growth.ts has it; without it, what a build over all of `data` makes.
+ * @param tail the one that the index in question has; without it, that of the layout, corrected by nothing.
  */
-export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [firstBlock(data, options)]): NaiveHead {
+export function naiveHead(
+  data: HeadData,
+  options: SelectorOptions,
+  layout = firstLayout(data, options),
+  tail?: NaiveTail,
+): NaiveHead {
   const { headDim, groupSize } = data;
+  const { blocks } = layout;
+  let ownTail = tail;
   const keys = rowsOf(data.keys, headDim);
   const values = rowsOf(data.values, headDim);
   const queries = blocks.flatMap((block) => block.queries);
@@ -98,17 +110,7 @@ export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [fi
       const list = rankedIds(ranking, postingListLength(options, blockKeys.length))
         .map((j) => j + block.start)
         .sort((a, b) => a - b);
-      const inList = new Set(list);
-      const outside = options.tail
-        ? blockKeys.map((_, j) => j + block.start).filter((position) => !inList.has(position))
-        : [];
-      const tailQuery = members[Math.floor(members.length / 2)]!;
-      const tail = tailQuery.map((query) => {
-        const scores = naiveScores(query, rows(keys, outside));
-        const { mean: value, lse } = naiveAttention(scores, rows(values, outside), headDim);
-        return { lse, value, key: naiveAttention(scores, rows(keys, outside), headDim).mean };
-      });
-      return { members, shared: { ranking, list, tailQuery, tail, blockEnd: block.end } };
+      return { members, shared: { ranking, list, blockEnd: block.end } };
     });
   });
   const centroids = lists.flatMap(({ members, shared }, listId): NaiveCentroid[] =>
@@ -140,7 +142,12 @@ export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [fi
       }
       const nearest = centroids[probes[0]!]!;
       const later = keys.map((_, p) => p).slice(nearest.blockEnd, region.end);
-      const candidates = [...new Set([...probes.flatMap((c) => centroids[c]!.list), ...later])].sort((a, b) => a - b);
+      const taken = [...probes.flatMap((c) => centroids[c]!.list), ...later];
+      const { clusterProbes } = options;
+      ownTail ??= naiveTail(data, options.tail ? layout.stretches : [], options);
+      const { shares } = naiveWeigh(ownTail, query, taken);
+      const candidates = naiveWiden(ownTail, query, { taken, clusterProbes });
+      const rest = naiveWeigh(ownTail, query, candidates);
       const scores = query.map((q) => naiveScores(q, rows(keys, candidates)));
       const weights = naiveGroupWeights(query, rows(keys, candidates));
       const most = rankedIds(weights, options.maxSelected === 0 ? candidates.length : options.maxSelected);
@@ -152,30 +159,25 @@ export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [fi
       const read = keys.map((_, p) => p).filter((p) => p < region.start || p >= region.end || inSelected.has(p));
       const heads = query.map((q, head) => {
         const exact = naiveAttention(naiveScores(q, rows(keys, read)), rows(values, read), headDim);
-        const own = nearest.tail[head]!;
-        const tailValue = naiveInt8(own.value);
-        // lse at the tail's own query, moved to this one along the stored (8-bit) mean key.
-        const moved = q.map((x, d) => x - nearest.tailQuery[head]![d]!);
-        const tailLse = own.lse + dot(moved, naiveInt8(own.key)) / Math.sqrt(headDim);
-        const tail = { tailLse, tailValue };
+        const [tailLse, tailValue] = [rest.lse[head]!, rest.value[head]!];
         const dropped = scores[head]!.filter((_, i) => !inSelected.has(candidates[i]!));
-        const unread = naiveLse(options.tail ? [tailLse, ...dropped] : dropped);
+        const unread = naiveLse([tailLse, ...dropped]);
         const mass = Math.exp(exact.lse - naiveLse([exact.lse, unread]));
-        if (!options.tail || tailLse === Number.NEGATIVE_INFINITY)
-          return { ...tail, output: exact.mean, lse: exact.lse, mass };
+        if (tailLse === Number.NEGATIVE_INFINITY) return { output: exact.mean, lse: exact.lse, mass };
         const merged = naiveAttention([exact.lse, unread], [exact.mean, tailValue], headDim);
-        return { ...tail, output: merged.mean, lse: merged.lse, mass };
+        return { output: merged.mean, lse: merged.lse, mass };
       });
       return {
         coarse,
         similarity,
         probes,
+        shares,
         candidates,
         scores,
         weights,
         selected,
-        tailLse: heads.map(({ tailLse }) => tailLse),
-        tailValue: heads.map(({ tailValue }) => tailValue),
+        tailLse: rest.lse,
+        tailValue: rest.value,
         output: heads.map(({ output }) => output),
         lse: heads.map(({ lse }) => lse),
         mass: heads.map(({ mass }) => mass),
@@ -184,14 +186,15 @@ export function naiveHead(data: HeadData, options: SelectorOptions, blocks = [fi
   };
 }
 
-/** The block that a build over all of `data` makes. */
-export function firstBlock(data: HeadData, options: SelectorOptions): NaiveBlock {
+/** What a build over all of `data` makes. */
+export function firstLayout(data: HeadData, options: SelectorOptions): NaiveLayout {
   const { headDim, groupSize, keys } = data;
   const all = groupsOf(data.queries, groupSize, headDim);
   const madeAt = keys.length / headDim;
   const queries =
     options.centroids === 'spread' ? naiveSpread(all, options.numCentroids) : all.slice(-options.numCentroids);
-  return { ...indexedRegion(madeAt, options), madeAt, queries };
+  const stretch = { ...indexedRegion(madeAt, options), madeAt };
+  return { blocks: [{ ...stretch, queries }], stretches: stretch.end > stretch.start ? [stretch] : [] };
 }
 
 function chunked<T>(items: readonly T[], size: number): T[][] {

@@ -4,8 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { type GoldenFile, generateGolden } from '../golden/core-small/generate.js';
 import { f16Value } from '../src/f16.js';
 import { groupsOf } from '../src/naive.js';
+import { naiveTail } from '../src/naive-clusters.js';
 import { naiveGrowth } from '../src/naive-growth.js';
-import { naiveHead } from '../src/naive-head.js';
+import { firstLayout, naiveHead } from '../src/naive-head.js';
 
 const file = new URL('../golden/core-small/golden.json', import.meta.url);
 
@@ -33,7 +34,12 @@ describe('golden/core-small', () => {
       const all = { ...data, decodes, headDim, groupSize };
       const { history } = golden;
       const options = golden.options as SelectorOptions;
-      const naive = naiveHead(all, options, history && naiveGrowth(all, options, history));
+      const layout = history === undefined ? firstLayout(all, options) : naiveGrowth(all, options, history);
+      const uncorrected = naiveTail(all, options.tail ? layout.stretches : [], options);
+      const corrections = golden.tail?.corrections ?? uncorrected.corrections;
+      const naive = naiveHead(all, options, layout, { ...uncorrected, corrections });
+      const clusters = uncorrected.segments.map(({ start, madeAt, clusterOf }) => ({ start, madeAt, clusterOf }));
+      expect(golden.tail?.segments ?? [], golden.name).toMatchObject(clusters);
       expect(
         golden.centroids.map(({ list }) => list),
         golden.name,

@@ -1,9 +1,9 @@
-/** What was not read, as one more part of the attention: the nearest centroid's tail, and the candidates that were scored but dropped. */
+/** What was not read, as one more part of the attention: the tail, and the candidates that were scored but dropped. */
 import { checkCapacity } from '@ctkvr/core';
 import { logAddExp } from './log-sum-exp.js';
 import type { PartialAttention } from './partial-attention.js';
 
-/** The keys outside the nearest centroid's list, for the query at hand (`CentroidIndex.tailAt`). */
+/** The keys between sinks and window that are no candidates, for the query at hand (`CentroidIndex.tailAt`). */
 export interface TailEstimate {
   /** f32 [groupSize]; -Infinity when there are no such keys. */
   readonly lse: Float32Array;

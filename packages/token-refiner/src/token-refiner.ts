@@ -152,7 +152,7 @@ export class TokenRefiner {
    * Writes attention of `query` over the sequence as far as it is read: sinks, window, the selected candidates exactly, and the rest
    * through `tail` when there is one. Returns the number of candidates selected. Same errors as `scores`.
    * @param input.candidates u32, ascending, no repeats, inside `region`.
-   * @param input.tail the nearest centroid's tail at this query; left out, what is not read is ignored.
+   * @param input.tail what the region's other positions amount to for this query; left out, what is not read is ignored.
    */
   attend(input: {
     readonly query: Float32Array;

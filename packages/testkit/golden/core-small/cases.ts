@@ -24,7 +24,7 @@ interface CaseTemplate {
   readonly history?: GrowthHistory;
 }
 
-const common = { denseBelow: 0, numSinkTokens: 4, recentWindow: 16 };
+const common = { denseBelow: 0, numSinkTokens: 4, recentWindow: 16, clusterSize: 8, clusterProbes: 2 };
 
 const templates: readonly CaseTemplate[] = [
   {
@@ -52,7 +52,7 @@ const templates: readonly CaseTemplate[] = [
   },
   {
     name: 'integers-list-covers-region',
-    why: 'lists as long as the region: tails are empty, and what is dropped has no mean value to stand for it',
+    why: 'lists as long as the region: nothing is left to the tail, and what is dropped has no mean value to stand for it',
     options: { numCentroids: 3, listLength: 1000, numProbes: 2, maxSelected: 12, tail: true },
     data: (seed) => integerHeadData({ seed, numTokens: 70, headDim: 16, groupSize: 2, numCentroids: 3, numDecodes: 2 }),
   },
@@ -83,7 +83,7 @@ const templates: readonly CaseTemplate[] = [
   },
   {
     name: 'integers-shared-lists',
-    why: 'three neighbouring centroids share a list and a tail, the last list has one',
+    why: 'three neighbouring centroids share a list, the last list has one',
     options: { numCentroids: 10, centroidsPerList: 3, listLength: 24, numProbes: 3, maxSelected: 20, tail: true },
     data: (seed) =>
       integerHeadData({ seed, numTokens: 110, headDim: 16, groupSize: 2, numCentroids: 10, numDecodes: 3 }),
@@ -115,10 +115,10 @@ const templates: readonly CaseTemplate[] = [
   },
   {
     name: 'geometric-f16',
-    why: 'the geometry of a trained head, f16-rounded, with tail',
-    options: { numCentroids: 8, listLength: 18, numProbes: 3, maxSelected: 14, tail: true },
+    why: 'the geometry of a trained head, f16-rounded; the tail falls short and is corrected',
+    options: { numCentroids: 14, listLength: 18, numProbes: 3, maxSelected: 14, tail: true },
     data: (seed) =>
-      f16(geometricHeadData({ seed, numTokens: 84, headDim: 64, groupSize: 3, numCentroids: 8, numDecodes: 2 })),
+      f16(geometricHeadData({ seed, numTokens: 84, headDim: 64, groupSize: 3, numCentroids: 14, numDecodes: 2 })),
   },
   {
     name: 'geometric-f16-no-tail',

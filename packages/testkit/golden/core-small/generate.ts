@@ -13,7 +13,7 @@ import { type GoldenInput, goldenInputs } from './cases.js';
 import { isUnambiguous } from './unambiguous.js';
 
 /** Raised whenever a field changes its meaning. */
-const formatVersion = 2;
+const formatVersion = 3;
 
 export interface GoldenFile {
   readonly formatVersion: number;
@@ -34,10 +34,17 @@ export interface GoldenCase {
   readonly queries: readonly number[];
   readonly centroids: readonly {
     readonly list: readonly number[];
-    readonly tailBase: readonly (number | null)[];
-    readonly tailValue: readonly number[];
-    readonly tailKey: readonly number[];
   }[];
+  readonly tail: {
+    readonly corrections: readonly number[];
+    readonly segments: readonly {
+      readonly start: number;
+      readonly madeAt: number;
+      readonly clusterOf: readonly number[];
+      readonly keys: readonly number[];
+      readonly values: readonly number[];
+    }[];
+  } | null;
   readonly decodes: readonly {
     readonly query: readonly number[];
     readonly probes: readonly number[];
@@ -46,6 +53,7 @@ export interface GoldenCase {
     readonly scores: readonly number[];
     readonly selected: readonly number[];
     readonly tailLse: readonly (number | null)[];
+    readonly tailValue: readonly number[];
     readonly output: readonly number[];
     readonly lse: readonly number[];
     readonly mass: readonly number[];
@@ -76,14 +84,15 @@ async function goldenCase({ name, why, seed, data, options, history }: GoldenInp
   const rowLength = groupSize * headDim;
 
   const centroids = Array.from({ length: index.numCentroids }, (_, centroid) => {
-    const tail = index.tail(centroid);
-    return {
-      list: Array.from(index.list(centroid)),
-      tailBase: numbers(tail.base),
-      tailValue: options.tail ? finite(tail.value) : [],
-      tailKey: options.tail ? finite(tail.key) : [],
-    };
+    return { list: Array.from(index.list(centroid)) };
   });
+  const stored = index.tail();
+  const tail = stored && {
+    corrections: finite(stored.corrections),
+    segments: stored.segments.map(({ start, madeAt, clusterOf, keys, values }) => {
+      return { start, madeAt, clusterOf: Array.from(clusterOf), keys: finite(keys), values: finite(values) };
+    }),
+  };
   const decodes = Array.from({ length: data.decodes.length / rowLength }, (_, i) => {
     const query = data.decodes.subarray(i * rowLength, (i + 1) * rowLength);
     const room = { centroids: new Uint32Array(index.numProbed), similarities: new Float32Array(index.numProbed) };
@@ -91,19 +100,20 @@ async function goldenCase({ name, why, seed, data, options, history }: GoldenInp
     const probes = room.centroids.subarray(0, count);
     const similarities = room.similarities.subarray(0, count);
     const union = new Uint32Array(index.maxCandidates);
-    const candidates = union.subarray(0, index.candidates({ centroids: probes, out: union }));
+    const listed = union.subarray(0, index.candidates({ centroids: probes, out: union }));
+    const candidates = union.subarray(0, index.widen({ query, candidates: listed, out: union }));
     const scores = new Float32Array(groupSize * candidates.length);
     refiner.scores({ query, candidates, out: scores });
     const chosen = new Uint32Array(candidates.length);
     const selected = chosen.subarray(0, refiner.select({ query, candidates, out: chosen }));
-    const tail = { lse: new Float32Array(groupSize), value: new Float32Array(rowLength) };
-    index.tailAt({ centroid: probes[0]!, query, ...tail });
+    const rest = { lse: new Float32Array(groupSize), value: new Float32Array(rowLength) };
+    index.tailAt({ query, candidates, ...rest });
     const out = {
       output: new Float32Array(rowLength),
       lse: new Float32Array(groupSize),
       mass: new Float32Array(groupSize),
     };
-    refiner.attend({ query, candidates, ...(options.tail ? { tail } : {}), out });
+    refiner.attend({ query, candidates, ...(options.tail ? { tail: rest } : {}), out });
     return {
       query: bits(query),
       probes: Array.from(probes),
@@ -111,7 +121,8 @@ async function goldenCase({ name, why, seed, data, options, history }: GoldenInp
       candidates: Array.from(candidates),
       scores: finite(scores),
       selected: Array.from(selected),
-      tailLse: numbers(tail.lse),
+      tailLse: numbers(rest.lse),
+      tailValue: finite(rest.value),
       output: finite(out.output),
       lse: finite(out.lse),
       mass: finite(out.mass),
@@ -119,7 +130,7 @@ async function goldenCase({ name, why, seed, data, options, history }: GoldenInp
   });
   const inputs = { keys: bits(keys), values: bits(values), queries: bits(queries) };
   const grown = history ? { history } : {};
-  return { name, why, seed, headDim, groupSize, options, ...grown, ...inputs, centroids, decodes };
+  return { name, why, seed, headDim, groupSize, options, ...grown, ...inputs, centroids, tail, decodes };
 }
 
 function bits(values: Float32Array): number[] {

@@ -1,7 +1,8 @@
 /** Whether rounding could change an id in a case: then it is no use as golden data with exact ids. */
-import { groupsOf } from '../../src/naive.js';
+import { groupsOf, rowsOf } from '../../src/naive.js';
+import { naiveSegment } from '../../src/naive-clusters.js';
 import { naiveGrowth } from '../../src/naive-growth.js';
-import { type NaiveHead, naiveHead } from '../../src/naive-head.js';
+import { firstLayout, type NaiveHead, naiveHead } from '../../src/naive-head.js';
 import type { GoldenInput } from './cases.js';
 
 /** Relative gap between group weights: f32 softmax is good to about 1e-5 at these scores. */
@@ -9,16 +10,27 @@ const weightGap = 2e-4;
 /** Absolute gap between similarities: an 8-bit code may come out one step off when a ratio lies on a half. */
 const similarityGap = 0.012;
 
-/** Returns whether all lists, probes and selections of the case are separated by more than the gaps, or are true ties. */
+/** Absolute gap between likenesses to two centres, in which terms are up to about 1000. */
+const likenessGap = 1e-2;
+
+/** Returns whether all lists, clusters, probes and selections of the case are separated by more than the gaps, or are true ties. */
 export function isUnambiguous(input: GoldenInput): boolean {
   const { data, options, history } = input;
-  const head = naiveHead(data, options, history && naiveGrowth(data, options, history));
+  const layout = history === undefined ? firstLayout(data, options) : naiveGrowth(data, options, history);
+  const rows = { keys: rowsOf(data.keys, data.headDim), values: rowsOf(data.values, data.headDim) };
+  const margins = layout.stretches.map((stretch) => naiveSegment(rows, stretch, options).margin);
+  if (options.tail && margins.some((margin) => margin < likenessGap)) return false;
+  const head = naiveHead(data, options, layout);
   const regionTokens = head.region.end - head.region.start;
   if (!head.centroids.every(({ ranking }) => isSeparated(ranking, options.listLength, weightGap, 'relative'))) return false;
   return groupsOf(data.decodes, data.groupSize, data.headDim).every((query) => {
     const step = head.step(query);
     const keep = options.maxSelected === 0 ? regionTokens : options.maxSelected;
-    return probesAreSeparated(head, step, options.numProbes) && isSeparated(step.weights, keep, weightGap, 'relative');
+    return (
+      probesAreSeparated(head, step, options.numProbes) &&
+      isSeparated(step.shares, options.clusterProbes, weightGap, 'relative') &&
+      isSeparated(step.weights, keep, weightGap, 'relative')
+    );
   });
 }
 
@@ -28,6 +40,7 @@ function isSeparated(scores: readonly number[], count: number, gap: number, kind
   const sorted = [...scores].sort((a, b) => b - a);
   const kept = sorted[count - 1]!;
   const next = sorted[count]!;
+  if (kept === next) return true;
   // Sums of equal terms in f64 may differ in the last bit although they are ties by definition.
   const difference = (kept - next) / (kind === 'relative' ? kept : 1);
   return difference < 1e-13 || difference > gap;
