@@ -384,7 +384,7 @@ impl CpuAttention {
         report
     }
 
-    /// Makes the queries of dense repair steps centroids: their scans of all keys give exact lists and tails.
+    /// Makes the queries of dense repair steps centroids: their scans of all keys give exact lists.
     fn learn(&self, sequence: &mut Sequence, mut repairs: Vec<Repair>) {
         repairs.sort_by_key(|r| r.head);
         for Repair { head, query } in repairs {

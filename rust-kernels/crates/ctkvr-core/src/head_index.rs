@@ -66,7 +66,7 @@ pub struct ImageInput<'a> {
 /// A block that probes look at; see `centroid_block.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockInfo {
-    /// Where its lists and tails end.
+    /// Where its lists end.
     pub end: usize,
     /// Tokens stored when it was made.
     pub made_at: usize,

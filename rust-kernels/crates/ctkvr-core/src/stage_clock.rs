@@ -24,7 +24,7 @@ const NUM_ACTIVITIES: usize = Activity::Wait as usize + 1;
 pub struct StageTimes {
     /// New keys, values and queries written.
     pub store_ms: f64,
-    /// Nearest centroids and their tail.
+    /// Nearest centroids, and the tail.
     pub probe_ms: f64,
     pub union_ms: f64,
     /// Exact scores of candidates.

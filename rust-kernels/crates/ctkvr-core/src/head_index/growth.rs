@@ -105,7 +105,7 @@ impl HeadIndex {
     }
 
     /// Repairs the index for a query that it served badly (f32 `[group, head_dim]`): an exact scan of all keys makes it a centroid with a
-    /// list and a tail of its own. Its position's query, where it is kept, has its turn all the same.
+    /// list of its own. Its position's query, where it is kept, has its turn all the same.
     pub fn insert(&mut self, query: &[f32], cancel: &AtomicBool) -> Result<()> {
         self.check_query(query)?;
         let Some(ctkvr) = &self.ctkvr else {

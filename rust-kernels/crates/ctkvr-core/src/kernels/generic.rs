@@ -5,8 +5,8 @@ use super::simd::{Simd, exp_nonpositive};
 
 /// Rows that stay in the first-level cache while every group of heads passes over them.
 const ROW_BLOCK: usize = 128;
-/// Scattered rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
-const ROWS_AHEAD: usize = 48;
+/// Rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
+const ROWS_AHEAD: usize = 32;
 /// Bytes that memory is read in.
 const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
@@ -16,11 +16,9 @@ const GEMM_ROWS: usize = 6;
 #[inline(always)]
 pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
     let d = rows.head_dim();
-    if rows.is_gathered() {
-        for i in 0..ROWS_AHEAD.min(rows.len()) {
-            // SAFETY: i is a row.
-            unsafe { prefetch::<S>(rows.row(i).cast(), 2 * d) };
-        }
+    for i in 0..ROWS_AHEAD.min(rows.len()) {
+        // SAFETY: i is a row.
+        unsafe { prefetch::<S>(rows.row(i).cast(), 2 * d) };
     }
     let mut first = 0;
     while first < rows.len() {
@@ -45,7 +43,7 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
 }
 
 /// Scores of `HEADS` heads over rows `first..end`, four rows at a time: each widened vector of a row meets all heads while it is in a
-/// register. `ahead`: whether to ask for scattered rows that come later.
+/// register. `ahead`: whether to ask for rows that come later.
 #[inline(always)]
 unsafe fn score_strip<S: Simd, const HEADS: usize>(
     q: *const f32,
@@ -56,7 +54,7 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
     ahead: bool,
 ) {
     let d = rows.head_dim();
-    let ahead = if ahead && rows.is_gathered() { ROWS_AHEAD } else { usize::MAX };
+    let ahead = if ahead { ROWS_AHEAD } else { usize::MAX };
     let mut i = first;
     // SAFETY: the caller's bounds.
     unsafe {
@@ -86,9 +84,21 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
             }
             for (h, sums) in sums.into_iter().enumerate() {
                 let scores = S::sum_each(sums);
-                std::ptr::copy_nonoverlapping(scores.as_ptr(), out.add(h * stride + i), count);
+                store_up_to_4(out.add(h * stride + i), scores, count);
             }
             i += count;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_up_to_4(p: *mut f32, values: [f32; 4], count: usize) {
+    // SAFETY: p has room for count values.
+    unsafe {
+        if count == 4 {
+            p.cast::<[f32; 4]>().write_unaligned(values);
+        } else {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), p, count);
         }
     }
 }
@@ -162,10 +172,9 @@ unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
                 *v = S::load(acc.add(h * d + k * S::LANES));
             }
         }
-        let ahead = if rows.is_gathered() { ROWS_AHEAD } else { usize::MAX };
         for i in first..end {
-            if rows.len() - i > ahead {
-                prefetch::<S>(rows.row(i + ahead).cast(), 2 * d);
+            if rows.len() - i > ROWS_AHEAD {
+                prefetch::<S>(rows.row(i + ROWS_AHEAD).cast(), 2 * d);
             }
             let row = rows.row(i).add(c);
             let mut v = [S::splat(0.0); VECS];
@@ -303,7 +312,7 @@ pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, q_stride: usize, codes:
                 }
                 c += S::LANES;
             }
-            std::ptr::copy_nonoverlapping(S::sum_each(sums).as_ptr(), out.add(i), count);
+            store_up_to_4(out.add(i), S::sum_each(sums), count);
             i += count;
         }
     }

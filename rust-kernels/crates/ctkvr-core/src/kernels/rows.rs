@@ -55,11 +55,6 @@ impl<'a> Rows<'a> {
         self.head_dim
     }
 
-    /// Whether the rows are scattered, so that the hardware cannot foresee them.
-    pub(crate) fn is_gathered(&self) -> bool {
-        matches!(self.which, Which::List(_))
-    }
-
     /// The i-th row.
     ///
     /// # Safety

@@ -59,10 +59,10 @@ fn scores_and_weighted_sums_match_f64() {
                     let start = PAGE_SIZE - n.min(20);
                     let len = n.min(2 * PAGE_SIZE - start);
                     let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
-                    for rows in [Rows::run(&pointers, d, 0, start, len), Rows::list(&pointers, d, 0, &positions)] {
-                        let at = |i: usize| if rows.is_gathered() { positions[i] as usize } else { start + i };
-                        check_rows(kernels, &mut random, &pages, &rows, at, group);
-                    }
+                    let run = Rows::run(&pointers, d, 0, start, len);
+                    check_rows(kernels, &mut random, &pages, &run, |i| start + i, group);
+                    let list = Rows::list(&pointers, d, 0, &positions);
+                    check_rows(kernels, &mut random, &pages, &list, |i| positions[i] as usize, group);
                 }
             }
         }
