@@ -48,8 +48,11 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     const out = await mkdtemp(join(tmpdir(), 'ctkvr-study-'));
     try {
       const settings = ['--tokens', '500', '--steps', '3', '--texts', 'code,dialogue'];
-      // Lists as long as the text would be exact.
-      const contenders = ['ctkvr:recentWindow=64:listLength=32:exactShare=0', 'streaming:recentWindow=64'];
+      // Lists as long as the text, or all of its clusters, would be exact.
+      const contenders = [
+        'ctkvr:recentWindow=64:listLength=32:clusterProbes=2:exactShare=0',
+        'streaming:recentWindow=64',
+      ];
       const args = ['study', ...settings, '--contenders', contenders.join(','), '--out', out, '--model', modelPath!];
       await promisify(execFile)(process.execPath, [bin, ...args]);
       const { situations } = JSON.parse(await readFile(join(out, 'study.json'), 'utf8')) as StudyResult;

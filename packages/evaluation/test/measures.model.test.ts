@@ -43,7 +43,7 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
       contenders: contenders(
         'full',
         'streaming:recentWindow=64',
-        'ctkvr:recentWindow=64:numCentroids=128:appendSize=32',
+        'ctkvr:recentWindow=64:numCentroids=128:appendSize=32:clusterProbes=2',
       ),
       indexBeforeQuestion: false,
       signal,
@@ -68,7 +68,7 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
         model,
         prompt: await prompt(700),
         numSteps: 8,
-        contenders: contenders('ctkvr:maxSelected=64:recentWindow=64'),
+        contenders: contenders('ctkvr:maxSelected=64:recentWindow=64:listLength=64:clusterProbes=2'),
         indexBeforeQuestion,
         signal,
       });

@@ -159,7 +159,14 @@ describeWithModel('session', (model) => {
     timeout: 240_000,
   }, async () => {
     await using session = model().createSession({
-      selector: { denseBelow: 512, recentWindow: 64, numCentroids: 32, listLength: 128, maxSelected: 64 },
+      selector: {
+        denseBelow: 512,
+        recentWindow: 64,
+        numCentroids: 32,
+        listLength: 128,
+        clusterProbes: 4,
+        maxSelected: 64,
+      },
     });
     const phases = new Set<string>();
     const text = prose(700).replace('On day 30 ', 'The password of the harbour is "heliotrope". On day 30 ');
