@@ -4,6 +4,7 @@ import { roundToF16 } from './f16.js';
 import { geometricHeadData } from './geometric-head-data.js';
 import { type HeadData, integerHeadData } from './head-data.js';
 import type { GrowthEvent, GrowthHistory } from './naive-growth.js';
+import { realHeads } from './real-heads.js';
 
 export interface ConformanceCase {
   readonly name: string;
@@ -85,6 +86,7 @@ export function conformanceCases(): ConformanceCase[] {
       'geometric, headDim 128',
       geometricHeadData({ seed: 22, numTokens: 200, headDim: 128, groupSize: 2, ...sizes }),
     ),
+    ...realHeads().map(({ name, data }) => make(name, data, { numCentroids: 64, centroidsPerList: 2 })),
   ];
 }
 

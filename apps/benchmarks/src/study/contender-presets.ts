@@ -16,6 +16,8 @@ const settings: Record<string, readonly (string | number | boolean)[]> = {
   centroidsPerList: [2, 4],
   exactShare: [0, 0.04, 0.16],
   tail: [false],
+  clusterSize: [16, 64],
+  clusterProbes: [0, 8, 32],
 };
 
 const presets = {

@@ -16,7 +16,7 @@ use crate::centroid_index::{CentroidIndex, MeterInput};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::decode_schedule::{DecodeSchedule, Stage};
 use crate::error::{Error, Result};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Rows};
 use crate::key_clusters::KeyClusters;
 use crate::magicpig::MagicPig;
 use crate::options::{SelectorKind, SelectorOptions};
@@ -44,6 +44,16 @@ pub struct CpuAttention {
 // step at a time, no other call meanwhile); inside `run`, the stages of a cell wait for each other
 // (DecodeSchedule).
 unsafe impl Sync for CpuAttention {}
+
+/// See [`CpuAttention::stored_head`]; f16 bits.
+pub struct StoredHead {
+    /// `[len, head_dim]`, after rotary embedding.
+    pub keys: Vec<u16>,
+    /// `[len, head_dim]`.
+    pub values: Vec<u16>,
+    /// `[held, group, head_dim]`, after rotary embedding, the newest last: as many as the selector keeps for centroids.
+    pub queries: Vec<u16>,
+}
 
 /// A sequence is either here or lent to the open step or build; then its last figures answer for it.
 enum Slot {
@@ -142,6 +152,29 @@ impl CpuAttention {
     /// Name of the kernels in use.
     pub fn isa(&self) -> &'static str {
         self.kernels.name
+    }
+
+    /// What is stored of one (layer, KV head) of a sequence that is in no step: for study, and for golden data.
+    pub fn stored_head(&self, id: SequenceId, layer: usize, kv_head: usize) -> Result<StoredHead> {
+        let AttentionShape { num_layers, num_kv_heads, head_dim: d, .. } = self.shape;
+        for (option, index, count) in [("layer", layer, num_layers), ("kvHead", kv_head, num_kv_heads)] {
+            if index >= count {
+                return Err(Error::InvalidOption { option, expected: format!("below {count}"), actual: index.to_string() });
+            }
+        }
+        self.with(id, |sequence| {
+            let kv = &sequence.heads[layer * num_kv_heads + kv_head];
+            let copy = |rows: Rows| {
+                // SAFETY: every row is stored, of d values.
+                let row = |i: usize| unsafe { std::slice::from_raw_parts(rows.row(i), d) };
+                (0..rows.len()).flat_map(row).copied().collect::<Vec<u16>>()
+            };
+            let row_len = self.shape.group_size() * d;
+            let group = kv_head * row_len..(kv_head + 1) * row_len;
+            let queries = (0..sequence.recent.len()).flat_map(|i| &sequence.recent.row(layer, i)[group.clone()]);
+            let (keys, values) = (copy(kv.keys(0, sequence.len)), copy(kv.values(0, sequence.len)));
+            Ok(StoredHead { keys, values, queries: queries.copied().collect() })
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SequenceId, Slot>> {

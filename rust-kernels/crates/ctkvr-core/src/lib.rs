@@ -49,7 +49,7 @@ pub use backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
     SequenceRows, StepReport, Thread,
 };
-pub use cpu_attention::CpuAttention;
+pub use cpu_attention::{CpuAttention, StoredHead};
 pub use error::{Error, Result};
 pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
