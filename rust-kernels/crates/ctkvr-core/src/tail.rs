@@ -161,7 +161,6 @@ impl Tail {
         keep_best(&mut scratch.order, count);
         let mut num_taken = 0;
         for c in scratch.order.iter().map(|r| r.id() as usize) {
-            scratch.left[c] = 0.0;
             (0..scratch.totals.len()).for_each(|h| scratch.weights[h * m + c] = 0.0);
             let (segment, clusters) = self.part_of(c);
             let members = segment.members(c - clusters.start);
