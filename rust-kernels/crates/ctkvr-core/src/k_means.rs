@@ -1,5 +1,5 @@
-//! K-means over the rows of one KV head, in segments, as RetroInfer clusters keys (arXiv 2505.02922): keys near each other in the text are
-//! alike after rotary embedding, so that a segment needs to know only its own keys.
+//! K-means over the rows of one KV head, in stretches, as RetroInfer clusters keys (arXiv 2505.02922; it calls them segments): keys near
+//! each other in the text are alike after rotary embedding, so that a stretch needs to know only its own keys.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,8 +27,8 @@ pub(crate) struct KMeans<'a> {
     /// Rows of a cluster, on average.
     pub(crate) cluster_size: usize,
     /// Rows clustered together, or nearly so many.
-    pub(crate) segment_len: usize,
-    /// Times that rows are assigned, at least once; the last time over all segments' centres.
+    pub(crate) stretch_len: usize,
+    /// Times that rows are assigned, at least once; the last time over all stretches' centres.
     pub(crate) num_passes: usize,
     pub(crate) cancel: &'a AtomicBool,
 }
@@ -37,16 +37,16 @@ impl KMeans<'_> {
     /// Assigns each of `rows` (f32 `[n, d]`) to one of the returned number of clusters. A cluster may stay empty. Ties: the smaller id.
     pub(crate) fn cluster(&self, rows: &[f32], d: usize) -> Result<(usize, Vec<u32>)> {
         let n = rows.len() / d;
-        let num_segments = ((n + self.segment_len / 2) / self.segment_len).max(1);
+        let num_stretches = ((n + self.stretch_len / 2) / self.stretch_len).max(1);
         let mut centres: Vec<f32> = Vec::new();
         let mut assigned = vec![0; n];
-        for s in 0..num_segments {
-            let segment = n * s / num_segments..n * (s + 1) / num_segments;
-            let mine = &rows[segment.start * d..segment.end * d];
-            let mut own = self.first_centres(mine, d, segment.len().div_ceil(self.cluster_size));
+        for s in 0..num_stretches {
+            let stretch = n * s / num_stretches..n * (s + 1) / num_stretches;
+            let mine = &rows[stretch.start * d..stretch.end * d];
+            let mut own = self.first_centres(mine, d, stretch.len().div_ceil(self.cluster_size));
             for _ in 1..self.num_passes {
-                self.assign(mine, &own, d, &mut assigned[segment.clone()])?;
-                self.move_centres(mine, &assigned[segment.clone()], &mut own, d);
+                self.assign(mine, &own, d, &mut assigned[stretch.clone()])?;
+                self.move_centres(mine, &assigned[stretch.clone()], &mut own, d);
             }
             centres.extend_from_slice(&own);
         }
@@ -54,7 +54,7 @@ impl KMeans<'_> {
         Ok((centres.len() / d, assigned))
     }
 
-    /// `count` rows spread evenly over the segment.
+    /// `count` rows spread evenly over the stretch.
     fn first_centres(&self, rows: &[f32], d: usize, count: usize) -> Vec<f32> {
         let n = rows.len() / d;
         let mut centres: Vec<f32> =
@@ -138,8 +138,8 @@ mod tests {
     static GO: AtomicBool = AtomicBool::new(false);
     const BOTH: [Likeness; 2] = [Likeness::Direction, Likeness::Distance];
 
-    fn k_means(kernels: &Kernels, likeness: Likeness, segment_len: usize) -> KMeans<'_> {
-        KMeans { kernels, likeness, cluster_size: 16, segment_len, num_passes: 10, cancel: &GO }
+    fn k_means(kernels: &Kernels, likeness: Likeness, stretch_len: usize) -> KMeans<'_> {
+        KMeans { kernels, likeness, cluster_size: 16, stretch_len, num_passes: 10, cancel: &GO }
     }
 
     #[test]
@@ -178,8 +178,8 @@ mod tests {
             row[i / size] += 40.0;
         }
         for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
-            for segment_len in [num_groups * size, 64] {
-                let (count, assigned) = k_means(kernels, likeness, segment_len).cluster(&rows, D)?;
+            for stretch_len in [num_groups * size, 64] {
+                let (count, assigned) = k_means(kernels, likeness, stretch_len).cluster(&rows, D)?;
                 assert_eq!(count, num_groups);
                 for (i, c) in assigned.iter().enumerate() {
                     assert_eq!(*c, assigned[i / size * size], "{} {likeness:?} row {i}", kernels.name);

@@ -44,7 +44,7 @@ impl KeyClusters {
             kernels,
             likeness: Likeness::Direction,
             cluster_size: CLUSTER_SIZE,
-            segment_len: SEGMENT,
+            stretch_len: SEGMENT,
             num_passes: NUM_PASSES,
             cancel,
         };

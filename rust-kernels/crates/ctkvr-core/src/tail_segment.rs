@@ -13,7 +13,7 @@ use crate::kernels::{Kernels, Rows};
 use crate::panels::widen_rows;
 
 /// Positions clustered together.
-const SEGMENT_LEN: usize = 4096;
+const STRETCH_LEN: usize = 4096;
 /// Times that positions are assigned.
 const NUM_PASSES: usize = 3;
 /// Clusters are counted by u16: beyond this many positions they grow.
@@ -53,7 +53,7 @@ impl TailSegment {
             kernels,
             likeness: Likeness::Distance,
             cluster_size: cluster_size.max(n.div_ceil(MAX_CLUSTERS / 2)),
-            segment_len: SEGMENT_LEN,
+            stretch_len: STRETCH_LEN,
             num_passes: NUM_PASSES,
             cancel,
         };
