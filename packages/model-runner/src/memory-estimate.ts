@@ -1,7 +1,7 @@
 /**
  * What a session will need at most, so that a context that memory cannot hold is refused before anything is allocated. Keys and values
- * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids, clusters for what is not read;
- * docs/design/selectors.md for the others).
+ * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids, clusters for what
+ * is not read; docs/design/selectors.md for the others).
  */
 import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';

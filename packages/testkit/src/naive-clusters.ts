@@ -3,6 +3,7 @@
  * the implementations.
  */
 import type { SelectorOptions } from '@ctkvr/core';
+import type { CentroidIndexSubject } from './centroid-index-subject.js';
 import { f16Bits, f16Value } from './f16.js';
 import type { HeadData } from './head-data.js';
 import { dot, naiveAttention, naiveScores, rankedIds, rowsOf } from './naive.js';
@@ -41,19 +42,7 @@ export interface NaiveWeighedTail {
 }
 
 /** What `CentroidIndex.tail` gives, as rows. */
-export function tailOfRows(
-  tail: {
-    readonly corrections: Float32Array;
-    readonly segments: readonly {
-      readonly start: number;
-      readonly madeAt: number;
-      readonly clusterOf: Uint16Array;
-      readonly keys: Float32Array;
-      readonly values: Float32Array;
-    }[];
-  },
-  headDim: number,
-): NaiveTail {
+export function tailOfRows(tail: NonNullable<ReturnType<CentroidIndexSubject['tail']>>, headDim: number): NaiveTail {
   const segments = tail.segments.map(({ start, madeAt, clusterOf, keys, values }) => {
     const [end, rows] = [start + clusterOf.length, { keys: rowsOf(keys, headDim), values: rowsOf(values, headDim) }];
     return { start, end, madeAt, clusterOf: Array.from(clusterOf), ...rows };

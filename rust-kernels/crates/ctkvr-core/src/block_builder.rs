@@ -14,6 +14,7 @@ use crate::volatility::{RegionWeights, VolatilityMeter};
 
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
 const ROWS_PER_PASS: usize = 28;
+
 /// What a block is made from.
 pub(crate) struct BlockInput<'a> {
     /// Keys and values of the region, in order.

@@ -144,15 +144,14 @@ pub(crate) struct Ctkvr {
     sharpness: f32,
     num_probes: usize,
     cluster_probes: usize,
-    tail: bool,
     /// Every key is scored; the index only says what stands for those whose values are not read.
     scores_all: bool,
 }
 
 impl Ctkvr {
     pub(crate) fn new(index: CentroidIndex, sharpness: f32, options: &SelectorOptions) -> Self {
-        let SelectorOptions { num_probes, cluster_probes, tail, .. } = *options;
-        Self { index, sharpness, num_probes, cluster_probes, tail, scores_all: false }
+        let SelectorOptions { num_probes, cluster_probes, .. } = *options;
+        Self { index, sharpness, num_probes, cluster_probes, scores_all: false }
     }
 
     /// The lists of the probed centroids, joined.
@@ -165,7 +164,7 @@ impl Ctkvr {
 
     /// The heaviest clusters, and what all candidates leave out.
     fn add_rest(&self, query: &Query, out: &mut Proposal) {
-        let Some(tail) = self.index.tail().filter(|_| self.tail) else { return };
+        let Some(tail) = self.index.tail() else { return };
         out.has_rest = true;
         let scratch = (&mut out.scratch, &mut out.tail);
         out.bytes_read += self.index.add_clusters(query.kernels, query.scaled, self.cluster_probes, scratch, &mut out.positions);
@@ -178,7 +177,7 @@ impl HeadSelector for Ctkvr {
     fn propose(&self, query: &Query, out: &mut Proposal) {
         if self.scores_all {
             out.candidates = Candidates::Region;
-            out.has_rest = self.tail && self.index.tail().is_some();
+            out.has_rest = self.index.tail().is_some();
             out.rest_is_scored = true;
             return;
         }
