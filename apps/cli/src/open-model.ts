@@ -12,6 +12,7 @@ export async function openModel(
   try {
     return await loadModel(options.model, {
       numThreads: options.threads,
+      mapWeights: options.mapWeights,
       signal,
       ...(options.context === undefined ? {} : { contextLength: options.context }),
       onDownloadProgress: progress.onDownload,

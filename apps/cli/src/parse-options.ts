@@ -45,6 +45,7 @@ export interface ModelOptions {
   readonly model: string;
   readonly context?: number;
   readonly threads: number;
+  readonly mapWeights: boolean;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -59,7 +60,8 @@ export function addModelOptions(command: Command): Command {
       'tokens of prompt and answer together (default: what the model was trained for)',
       integer(1),
     )
-    .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0);
+    .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
+    .option('--map-weights', 'share the weights with other processes of the same model; slower', false);
 }
 
 export interface SelectorFlags {

@@ -19,6 +19,11 @@ export interface LoadModelOptions {
   readonly ropeFreqScale?: number | undefined;
   /** Jinja source that replaces the GGUF's chat template. */
   readonly chatTemplate?: string | undefined;
+  /**
+   * Uses weights in place, from the file's pages, which processes that run the same model share. By default they are copied into huge
+   * pages, from which a token is some 10 to 15 % faster. Weights that ggml keeps in another order are copied either way. Default false.
+   */
+  readonly mapWeights?: boolean | undefined;
   /** Forces a kernel set of the engine, for tests. */
   readonly isa?: string | undefined;
   /** Receives the share of the weights that is loaded, 0 to 1. */
@@ -67,6 +72,7 @@ function checkOptions(options: LoadModelOptions) {
     prefillChunk,
     ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: positive('ropeFreqBase', options.ropeFreqBase) }),
     ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: positive('ropeFreqScale', options.ropeFreqScale) }),
+    mapWeights: options.mapWeights ?? false,
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   };
 }

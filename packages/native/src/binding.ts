@@ -23,7 +23,7 @@ export interface NativeBinding {
 
 export interface NativeBuildInfo {
   readonly version: string;
-  /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'neon'. */
+  /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'avx512bf16' | 'neon'. */
   readonly isa: string;
   /** Kernels of ctkvr-core this machine can run; `isa` is the best. */
   readonly availableIsas: readonly string[];
@@ -78,6 +78,8 @@ export interface NativeLoadOptions {
   readonly ropeFreqScale?: number;
   /** Force a kernel set of ctkvr-core, for tests. */
   readonly isa?: string;
+  /** Use weights in place, from the file, where no faster order of them is known: processes share them. Default false: copies in huge pages. */
+  readonly mapWeights?: boolean;
 }
 
 export interface NativeModel {

@@ -40,7 +40,10 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   const say = (text: string) => (flags.json ? Promise.resolve() : print(io, text));
   const progress = new ProgressLine(io);
   const book = await readMobyDick({ signal, onProgress: progress.onDownload }).finally(() => progress.clear());
-  await using model = await openModel({ model: DEFAULT_MODEL, threads: flags.threads }, { progress, signal });
+  await using model = await openModel(
+    { model: DEFAULT_MODEL, threads: flags.threads, mapWeights: false },
+    { progress, signal },
+  );
   const seed = flags.seed ?? randomInt(2 ** 32);
   let shown = await show(0);
   // A model of this size misses some numbers itself: nothing is shown by those.

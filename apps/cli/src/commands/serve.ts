@@ -51,6 +51,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
       numThreads: flags.threads,
+      mapWeights: flags.mapWeights,
       signal,
       onDownloadProgress: progress.onDownload,
       onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),

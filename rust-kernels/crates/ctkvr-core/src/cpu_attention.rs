@@ -149,9 +149,9 @@ impl CpuAttention {
         })
     }
 
-    /// Name of the kernels in use.
-    pub fn isa(&self) -> &'static str {
-        self.kernels.name
+    /// The kernels in use.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
     }
 
     /// What is stored of one (layer, KV head) of a sequence that is in no step: for study, and for golden data.

@@ -1,13 +1,17 @@
 //! Exact causal attention of a block of new tokens, one KV head: online softmax over blocks of keys, each widened and transposed
 //! once for all query heads of the group (FlashAttention's recurrence, arXiv 2205.14135, on a CPU's caches).
 
-use crate::kernels::{Gemm, Kernels};
+use crate::kernels::{Bf16Kernels, Bf16Product, Gemm, Kernels, PANEL_COLUMNS};
 use crate::kv::HeadKv;
 use crate::panels::{BLOCK, transpose, widen_rows};
 
 /// Query rows of one work item at most: large enough that widening a block of keys costs a few percent, small enough that its
 /// scores stay in the second-level cache.
 const MAX_ROWS: usize = 768;
+
+/// Keys from which on products are in bf16, where there are kernels for it: before, attention is little of a prompt's time, and each key's
+/// rounding much of its result.
+const MIN_BF16_KEYS: usize = 2048;
 
 /// Tokens of one work item.
 pub(crate) fn tokens_per_item(group: usize) -> usize {
@@ -27,6 +31,11 @@ pub(crate) struct PrefillScratch {
     sum: Vec<f32>,
     rows: Vec<f32>,
     panel: Vec<f32>,
+    /// In bf16: the queries, a block's rows, their panels `[BLOCK / 32 or head_dim / 32, .., 32, 2]`, and the weights `[rows, BLOCK]`.
+    narrow_queries: Vec<u16>,
+    narrow_rows: Vec<u16>,
+    narrow_panels: Vec<u16>,
+    narrow_weights: Vec<u16>,
 }
 
 /// Some consecutive new tokens of one sequence and KV head; their keys and values are stored already.
@@ -60,6 +69,16 @@ impl PrefillItem<'_> {
             let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
             token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
         }
+        let len = self.first_position + self.num_tokens;
+        let bf16 = kernels.bf16.filter(|_| len >= MIN_BF16_KEYS);
+        if let Some(bf16) = bf16 {
+            s.narrow_queries.resize(rows * d, 0);
+            s.narrow_rows.resize(BLOCK * d, 0);
+            s.narrow_panels.resize(BLOCK * d.next_multiple_of(PANEL_COLUMNS), 0);
+            s.narrow_weights.resize(rows * BLOCK, 0);
+            // SAFETY: both hold rows * d values.
+            unsafe { (bf16.narrow)(s.queries.as_ptr(), rows * d, s.narrow_queries.as_mut_ptr()) };
+        }
         s.scores.resize(rows * BLOCK, 0.0);
         s.rows.resize(BLOCK * d, 0.0);
         s.panel.resize(BLOCK * d, 0.0);
@@ -69,9 +88,8 @@ impl PrefillItem<'_> {
         s.max.resize(rows, f32::NEG_INFINITY);
         s.sum.clear();
         s.sum.resize(rows, 0.0);
-        let len = self.first_position + self.num_tokens;
         for first in (0..len).step_by(BLOCK) {
-            self.attend_block(kernels, s, first, BLOCK.min(len - first));
+            self.attend_block(kernels, bf16, s, first, BLOCK.min(len - first));
         }
         for t in 0..self.num_tokens {
             // SAFETY: the caller's pointers.
@@ -86,28 +104,17 @@ impl PrefillItem<'_> {
     }
 
     /// Adds keys `first..first + count` to the rows that may see them.
-    fn attend_block(&self, kernels: &Kernels, s: &mut PrefillScratch, first: usize, count: usize) {
+    fn attend_block(&self, kernels: &Kernels, bf16: Option<&Bf16Kernels>, s: &mut PrefillScratch, first: usize, count: usize) {
         let (d, group) = (self.head_dim, self.group);
         // Tokens before this one see none of the block.
         let skip = first.saturating_sub(self.first_position);
         let first_row = skip * group;
         let num_rows = self.num_tokens * group - first_row;
         widen_rows(kernels, &self.kv.keys(first, count), 0, count, &mut s.rows);
-        transpose(&s.rows, count, d, &mut s.panel);
-        let scores = Gemm {
-            a: s.queries[first_row * d..].as_ptr(),
-            lda: d,
-            b: s.panel.as_ptr(),
-            ldb: BLOCK,
-            c: s.scores.as_mut_ptr(),
-            ldc: BLOCK,
-            m: num_rows,
-            n: BLOCK,
-            k: d,
-            accumulate: false,
-        };
-        // SAFETY: scores hold at least num_rows rows; the rest as allocated in `run`.
-        unsafe { (kernels.gemm)(&scores) };
+        match bf16 {
+            Some(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
+            None => self.score(kernels, s, first_row, num_rows, count),
+        }
         for r in 0..num_rows {
             let position = self.first_position + skip + r / group;
             let visible = (position + 1 - first).min(count);
@@ -126,6 +133,35 @@ impl PrefillItem<'_> {
             }
         }
         widen_rows(kernels, &self.kv.values(first, count), 0, count, &mut s.rows);
+        match bf16 {
+            Some(bf16) => self.add_values_bf16(bf16, s, first_row, num_rows, count),
+            None => self.add_values(kernels, s, first_row, num_rows, count),
+        }
+    }
+
+    /// Scores of `num_rows` rows from `first_row` on against the `count` keys in `s.rows`.
+    fn score(&self, kernels: &Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+        let d = self.head_dim;
+        transpose(&s.rows, count, d, &mut s.panel);
+        let scores = Gemm {
+            a: s.queries[first_row * d..].as_ptr(),
+            lda: d,
+            b: s.panel.as_ptr(),
+            ldb: BLOCK,
+            c: s.scores.as_mut_ptr(),
+            ldc: BLOCK,
+            m: num_rows,
+            n: BLOCK,
+            k: d,
+            accumulate: false,
+        };
+        // SAFETY: scores hold at least num_rows rows; the rest as allocated in `run`.
+        unsafe { (kernels.gemm)(&scores) };
+    }
+
+    /// Adds the `count` values in `s.rows`, weighted by the scores, to the output of `num_rows` rows from `first_row` on.
+    fn add_values(&self, kernels: &Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+        let d = self.head_dim;
         let output = Gemm {
             a: s.scores.as_ptr(),
             lda: BLOCK,
@@ -141,4 +177,61 @@ impl PrefillItem<'_> {
         // SAFETY: as above; output holds num_rows rows from first_row on.
         unsafe { (kernels.gemm)(&output) };
     }
+
+    /// As `score`, in bf16.
+    fn score_bf16(&self, bf16: &Bf16Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+        let d = self.head_dim;
+        narrow_block(bf16, s, count, d);
+        for (panel, first) in s.narrow_panels.chunks_exact_mut(PANEL_COLUMNS * d).zip((0..BLOCK).step_by(PANEL_COLUMNS)) {
+            // SAFETY: a panel's keys lie in the block; scores hold at least num_rows rows; the rest as allocated in `run`.
+            unsafe {
+                (bf16.pack_columns)(s.narrow_rows[first * d..].as_ptr(), d, panel.as_mut_ptr());
+                (bf16.product)(&Bf16Product {
+                    a: s.narrow_queries[first_row * d..].as_ptr(),
+                    lda: d,
+                    panel: panel.as_ptr(),
+                    c: s.scores[first..].as_mut_ptr(),
+                    ldc: BLOCK,
+                    m: num_rows,
+                    columns: PANEL_COLUMNS,
+                    k: d,
+                    accumulate: false,
+                });
+            }
+        }
+    }
+
+    /// As `add_values`, in bf16.
+    fn add_values_bf16(&self, bf16: &Bf16Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+        let d = self.head_dim;
+        narrow_block(bf16, s, count, d);
+        // SAFETY: both hold num_rows * BLOCK values.
+        unsafe { (bf16.narrow)(s.scores.as_ptr(), num_rows * BLOCK, s.narrow_weights.as_mut_ptr()) };
+        let k = count.next_multiple_of(2);
+        for (panel, first) in s.narrow_panels.chunks_exact_mut(PANEL_COLUMNS * BLOCK).zip((0..d).step_by(PANEL_COLUMNS)) {
+            let columns = PANEL_COLUMNS.min(d - first);
+            // SAFETY: a panel's columns lie in the block's rows; output holds num_rows rows from first_row on.
+            unsafe {
+                (bf16.pack_rows)(s.narrow_rows[first..].as_ptr(), d, k, columns, panel.as_mut_ptr());
+                (bf16.product)(&Bf16Product {
+                    a: s.narrow_weights.as_ptr(),
+                    lda: BLOCK,
+                    panel: panel.as_ptr(),
+                    c: s.output[first_row * d + first..].as_mut_ptr(),
+                    ldc: d,
+                    m: num_rows,
+                    columns,
+                    k,
+                    accumulate: true,
+                });
+            }
+        }
+    }
+}
+
+/// Narrows the `count` rows in `s.rows` to bf16; the block's other rows become 0.
+fn narrow_block(bf16: &Bf16Kernels, s: &mut PrefillScratch, count: usize, d: usize) {
+    // SAFETY: both hold count * d values.
+    unsafe { (bf16.narrow)(s.rows.as_ptr(), count * d, s.narrow_rows.as_mut_ptr()) };
+    s.narrow_rows[count * d..].fill(0);
 }

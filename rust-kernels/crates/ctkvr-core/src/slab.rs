@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::huge_pages::prefer_huge_pages;
+
 /// Size and alignment of a slab: one huge page of x86-64, and of arm64 with 4 KiB pages.
 const SLAB_BYTES: usize = 2 << 20;
 
@@ -56,7 +58,8 @@ impl Block {
         let layout = Layout::from_size_align(bytes.next_multiple_of(SLAB_BYTES), SLAB_BYTES).ok()?;
         // SAFETY: the size is not zero.
         let base = NonNull::new(unsafe { alloc(layout) })?;
-        prefer_huge_pages(base, layout.size());
+        // SAFETY: fresh memory, ours.
+        unsafe { prefer_huge_pages(base.as_ptr(), layout.size()) };
         // The last offset is taken first: blocks ascend in memory.
         let free = (1..layout.size() / bytes).rev().map(|i| i * bytes).collect();
         let slab = Arc::new(Slab { base, layout, free: Mutex::new(free) });
@@ -82,16 +85,6 @@ impl Drop for Block {
         }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn prefer_huge_pages(base: NonNull<u8>, bytes: usize) {
-    // A hint: where it is refused, ordinary pages do.
-    // SAFETY: the range is ours and aligned to pages.
-    unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn prefer_huge_pages(_base: NonNull<u8>, _bytes: usize) {}
 
 #[cfg(test)]
 mod tests {

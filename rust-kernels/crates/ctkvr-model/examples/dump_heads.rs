@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::{CpuAttention, Phase, SelectorOptions};
-use ctkvr_model::{Engine, LoadOptions, Model, StepEntry, StepOutput};
+use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
 
 const NUM_TOKENS: usize = 320;
 const NUM_CENTROIDS: usize = 64;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     tokens.truncate(len);
     let attention = Arc::new(CpuAttention::new(shape, 1)?);
-    let engine = Engine::new(model, attention.clone(), 1, 512)?;
+    let engine = Engine::new(model, attention.clone(), EngineOptions { num_threads: 1, ..EngineOptions::default() })?;
     let sequence = engine.create_sequence(len, SelectorOptions::full())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
     engine.step(&[entry], false, &go)?;

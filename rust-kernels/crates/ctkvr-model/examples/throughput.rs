@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use ctkvr_core::{CpuAttention, Phase, SelectorOptions};
 use ctkvr_model::{
-    Engine, LoadOptions, Model, StepEntry, StepOutput, StepTimings, ggml_features, num_usable_threads, process_memory,
+    Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput, StepTimings, ggml_features, num_usable_threads,
+    process_memory,
 };
 
 static NO_CANCEL: AtomicBool = AtomicBool::new(false);
@@ -26,16 +27,17 @@ fn main() {
     let started = Instant::now();
     let model = Arc::new(Model::load(Path::new(path), LoadOptions::default(), &mut |_| (), &NO_CANCEL).unwrap());
     println!(
-        "{} {}: loaded in {:.2} s, {} MB repacked, {threads} threads, ggml {}",
+        "{} {}: loaded in {:.2} s, {} MB copied, {threads} threads, ggml {}",
         model.info().architecture,
         model.info().quantisation,
         started.elapsed().as_secs_f64(),
-        model.repacked_bytes() >> 20,
+        model.copied_bytes() >> 20,
         ggml_features().unwrap().join(" "),
     );
     let attention = Arc::new(CpuAttention::new(model.spec().attention_shape(), threads).unwrap());
-    println!("attention kernels: {}", attention.isa());
-    let engine = Engine::new(Arc::clone(&model), attention, threads, 0).unwrap();
+    println!("attention kernels: {}", attention.kernels().name);
+    let options = EngineOptions { num_threads: threads, bf16: attention.kernels().bf16, ..EngineOptions::default() };
+    let engine = Engine::new(Arc::clone(&model), attention, options).unwrap();
     let sequence = engine.create_sequence(prompt_len + decode_len, SelectorOptions::full()).unwrap();
     let prompt: Vec<i32> = (0..prompt_len).map(|i| ((i * 7919) % model.spec().vocab_size) as i32).collect();
 

@@ -4,9 +4,11 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use ctkvr_core::Bf16Kernels;
 use llama_cpp_sys_2 as sys;
 
 use crate::attention_hook::{AttentionHook, LayerCall, attend};
+use crate::bf16_linear::{LinearCall, MIN_ROWS, multiply, pays};
 use crate::error::{Error, Result};
 use crate::ggml_context::GgmlContext;
 use crate::rope::RopePairing;
@@ -18,6 +20,8 @@ use crate::weights::Weights;
 const TENSORS_PER_LAYER: usize = 48;
 /// Nodes and inputs outside the layers.
 const TENSORS_AROUND: usize = 32;
+/// Products of activations with weights in a layer.
+const LINEARS_PER_LAYER: usize = 7;
 /// ggml's rotary modes.
 const ROPE_NORM: i32 = 0;
 const ROPE_NEOX: i32 = 2;
@@ -48,6 +52,8 @@ pub(crate) struct Graph {
     allocator: sys::ggml_gallocr_t,
     /// User data of the attention nodes; its buffer stays where it is when the graph moves.
     _calls: Vec<LayerCall>,
+    /// User data of the bf16 products, likewise.
+    _linears: Vec<LinearCall>,
     _context: GgmlContext,
 }
 
@@ -61,10 +67,13 @@ impl Graph {
         let context = GgmlContext::new(size, size)?;
         let calls: Vec<_> = (0..spec.num_layers).map(|layer| LayerCall { layer, hook: Arc::clone(hook) }).collect();
         // SAFETY: the context has room for every tensor made here; weights are live and of the checked shapes.
-        let built = unsafe {
+        let (built, linears) = unsafe {
             let graph = sys::ggml_new_graph_custom(context.raw(), size, false);
-            let mut builder = Builder { spec, weights, context: context.raw(), graph };
-            builder.build(shape, &calls)
+            let bf16 = hook.bf16.filter(|_| shape.num_rows >= MIN_ROWS);
+            let linears = Vec::with_capacity(spec.num_layers * LINEARS_PER_LAYER);
+            let mut builder = Builder { spec, weights, context: context.raw(), graph, hook, bf16, narrowed: None, linears };
+            let built = builder.build(shape, &calls);
+            (built, builder.linears)
         };
         // SAFETY: the CPU buffer type always exists; failures are checked.
         let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
@@ -77,6 +86,7 @@ impl Graph {
             logits: built.logits,
             allocator,
             _calls: calls,
+            _linears: linears,
             _context: context,
         };
         // SAFETY: allocator and graph are live.
@@ -150,6 +160,12 @@ struct Builder<'a> {
     weights: &'a Weights,
     context: *mut sys::ggml_context,
     graph: *mut sys::ggml_cgraph,
+    hook: &'a Arc<AttentionHook>,
+    /// Kernels of linear layers that ggml would be slower at, when there are rows enough.
+    bf16: Option<&'static Bf16Kernels>,
+    /// The last input that was narrowed to bf16, and the result: several layers share one input.
+    narrowed: Option<(Tensor, Tensor)>,
+    linears: Vec<LinearCall>,
 }
 
 type Tensor = *mut sys::ggml_tensor;
@@ -264,12 +280,46 @@ impl Builder<'_> {
         }
     }
 
-    unsafe fn linear(&self, layer: usize, name: &str, input: Tensor) -> Tensor {
+    unsafe fn linear(&mut self, layer: usize, name: &str, input: Tensor) -> Tensor {
         // SAFETY: as `build`.
         unsafe {
             let weight = self.weights.get(&layer_tensor(layer, &format!("{name}.weight")));
-            let product = sys::ggml_mul_mat(self.context, weight, input);
+            // The last layer may have been cut to few rows.
+            let many_rows = (*input).ne[1] as usize >= MIN_ROWS;
+            let product = match self.bf16.filter(|_| many_rows && pays(weight)) {
+                Some(kernels) => self.bf16_product(kernels, weight, input),
+                None => sys::ggml_mul_mat(self.context, weight, input),
+            };
             self.biased(product, &layer_tensor(layer, &format!("{name}.bias")))
+        }
+    }
+
+    unsafe fn bf16_product(&mut self, kernels: &'static Bf16Kernels, weight: Tensor, input: Tensor) -> Tensor {
+        // Nodes point into the list: it may not move.
+        assert!(self.linears.len() < self.linears.capacity(), "more products than a layer has");
+        self.linears.push(LinearCall::new(kernels, self.hook));
+        let call = &raw const self.linears[self.linears.len() - 1];
+        // SAFETY: as `build`; the graph keeps the calls alive.
+        unsafe {
+            let narrowed = match self.narrowed {
+                Some((of, narrowed)) if of == input => narrowed,
+                _ => sys::ggml_cast(self.context, input, sys::GGML_TYPE_BF16),
+            };
+            self.narrowed = Some((input, narrowed));
+            let mut sources = [weight, narrowed];
+            sys::ggml_custom_4d(
+                self.context,
+                sys::GGML_TYPE_F32,
+                (*weight).ne[1],
+                (*input).ne[1],
+                1,
+                1,
+                sources.as_mut_ptr(),
+                sources.len() as i32,
+                Some(multiply),
+                ALL_THREADS,
+                call.cast_mut().cast(),
+            )
         }
     }
 

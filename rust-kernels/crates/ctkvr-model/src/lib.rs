@@ -15,6 +15,7 @@
 
 mod attention_hook;
 mod backends;
+mod bf16_linear;
 mod compute;
 mod engine;
 mod error;
@@ -39,7 +40,7 @@ mod vocabulary_check;
 mod weights;
 
 pub use backends::ggml_features;
-pub use engine::{DEFAULT_PREFILL_CHUNK, Engine};
+pub use engine::{DEFAULT_PREFILL_CHUNK, Engine, EngineOptions};
 pub use error::{Error, FieldValue, Result};
 pub use machine::{ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
 pub use model::{LoadOptions, Model};

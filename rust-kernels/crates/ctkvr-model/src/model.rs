@@ -17,13 +17,16 @@ pub struct LoadOptions {
     pub rope: RopeOverrides,
     /// Keep weights in the order that multiplies fastest (CPU_REPACK, AMX): faster, and their pages are this process's own memory.
     pub use_extra_buffers: bool,
+    /// Use the other weights in place, from the file's mapping, which processes share; otherwise they are copied into huge pages, from
+    /// which a step reads them faster.
+    pub map_weights: bool,
 }
 
 impl Default for LoadOptions {
     /// As the file says; extra buffers unless the environment variable CTKVR_EXTRA_BUFFERS is 0.
     fn default() -> Self {
         let use_extra_buffers = std::env::var_os("CTKVR_EXTRA_BUFFERS").is_none_or(|value| value != "0");
-        Self { rope: RopeOverrides::default(), use_extra_buffers }
+        Self { rope: RopeOverrides::default(), use_extra_buffers, map_weights: false }
     }
 }
 
@@ -47,7 +50,7 @@ impl Model {
         let gguf = Gguf::open(path)?;
         let spec = ModelSpec::read(&gguf, options.rope)?;
         let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
-        let weights = Weights::load(&gguf, &spec, options.use_extra_buffers, progress, cancel)?;
+        let weights = Weights::load(&gguf, &spec, options.use_extra_buffers, options.map_weights, progress, cancel)?;
         let info = ModelInfo::of(&gguf, &spec, &tokenizer);
         Ok(Self { spec, info, tokenizer, weights, _gguf: gguf })
     }
@@ -64,9 +67,9 @@ impl Model {
         &self.tokenizer
     }
 
-    /// Bytes of weights kept outside the file's mapping, in another order.
-    pub fn repacked_bytes(&self) -> u64 {
-        self.weights.repacked_bytes()
+    /// Bytes of weights kept outside the file's mapping.
+    pub fn copied_bytes(&self) -> u64 {
+        self.weights.copied_bytes()
     }
 
     pub(crate) fn weights(&self) -> &Weights {

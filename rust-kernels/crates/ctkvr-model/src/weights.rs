@@ -1,5 +1,6 @@
-//! Weights where they run fastest: in ggml's extra buffer types (CPU_REPACK, AMX) when the device says it can multiply them there,
-//! otherwise used in place from the mapped file. The choice follows llama.cpp's loader: ask `supports_op` with an empty buffer.
+//! Weights where they run fastest: in ggml's extra buffer types (CPU_REPACK, AMX) when the device says it can multiply them there (asked as
+//! llama.cpp's loader does: `supports_op` with an empty buffer), otherwise copied into huge pages. Used in place from the mapped file
+//! when several processes are to share them.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -26,7 +27,7 @@ pub(crate) struct Weights {
     tensors: HashMap<String, TensorPointer>,
     /// The embedding as the output's matrix, when the file has no `output.weight`.
     output: TensorPointer,
-    repacked_bytes: u64,
+    copied_bytes: u64,
     // Buffers go before the contexts that describe their tensors.
     _buffers: Vec<Buffer>,
     _contexts: Vec<GgmlContext>,
@@ -59,7 +60,8 @@ struct Placement<'a> {
     key: String,
     /// Its pages are read in every step (false: only single rows are).
     populate: bool,
-    extra: Option<sys::ggml_backend_buffer_type_t>,
+    /// Where it is copied to; `None` = used in place.
+    copy: Option<sys::ggml_backend_buffer_type_t>,
 }
 
 /// The key of the output matrix: it may be a second copy of the embedding in another layout.
@@ -71,27 +73,28 @@ impl Weights {
         gguf: &Gguf,
         spec: &ModelSpec,
         use_extra_buffers: bool,
+        map_weights: bool,
         progress: &mut dyn FnMut(f32),
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let cpu = cpu_device()?;
-        let mut placements = plan(gguf, spec, cpu, use_extra_buffers)?;
-        let total: usize = placements.iter().filter(|p| p.populate || p.extra.is_some()).map(|p| p.info.size_bytes).sum();
+        let mut placements = plan(gguf, spec, cpu, use_extra_buffers, map_weights)?;
+        let total: usize = placements.iter().filter(|p| p.populate || p.copy.is_some()).map(|p| p.info.size_bytes).sum();
         let mut progress = Progress { done: 0, total: total.max(1), report: progress, cancel };
         let mut weights = Self {
             tensors: HashMap::new(),
             output: TensorPointer(std::ptr::null_mut()),
-            repacked_bytes: 0,
+            copied_bytes: 0,
             _buffers: Vec::new(),
             _contexts: Vec::new(),
         };
-        let mut extra_types: Vec<_> = placements.iter().filter_map(|p| p.extra).collect();
-        extra_types.sort_unstable();
-        extra_types.dedup();
-        for extra in extra_types {
-            let (here, elsewhere) = placements.into_iter().partition(|p| p.extra == Some(extra));
+        let mut buffer_types: Vec<_> = placements.iter().filter_map(|p| p.copy).collect();
+        buffer_types.sort_unstable();
+        buffer_types.dedup();
+        for buffer_type in buffer_types {
+            let (here, elsewhere) = placements.into_iter().partition(|p| p.copy == Some(buffer_type));
             placements = elsewhere;
-            if let Some(left) = weights.load_extra(gguf, extra, here, &mut progress)? {
+            if let Some(left) = weights.copy(gguf, buffer_type, here, &mut progress)? {
                 placements.extend(left);
             }
         }
@@ -115,32 +118,36 @@ impl Weights {
         self.output.0
     }
 
-    /// Bytes of weights kept in another order outside the file's mapping.
-    pub fn repacked_bytes(&self) -> u64 {
-        self.repacked_bytes
+    /// Bytes of weights kept outside the file's mapping.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
     }
 
-    /// Copies tensors into one extra buffer. When the buffer cannot be had they come back, to be used in place.
-    fn load_extra<'a>(
+    /// Copies tensors into one buffer. When the buffer cannot be had they come back, to be used in place.
+    fn copy<'a>(
         &mut self,
         gguf: &Gguf,
-        extra: sys::ggml_backend_buffer_type_t,
+        buffer_type: sys::ggml_backend_buffer_type_t,
         mut here: Vec<Placement<'a>>,
         progress: &mut Progress,
     ) -> Result<Option<Vec<Placement<'a>>>> {
         let context = GgmlContext::new(here.len(), 0)?;
         let tensors: Vec<_> = here.iter().map(|placement| describe(&context, placement.info)).collect();
         // SAFETY: the context holds exactly these tensors, none allocated yet.
-        let (buffer, _) = logs::capture(|| unsafe { sys::ggml_backend_alloc_ctx_tensors_from_buft(context.raw(), extra) });
+        let (buffer, _) = logs::capture(|| unsafe { sys::ggml_backend_alloc_ctx_tensors_from_buft(context.raw(), buffer_type) });
         if buffer.is_null() {
             for placement in &mut here {
-                placement.extra = None;
+                placement.copy = None;
             }
             return Ok(Some(here));
         }
         let buffer = Buffer(buffer);
-        // SAFETY: the buffer is live.
-        unsafe { sys::ggml_backend_buffer_set_usage(buffer.0, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        // SAFETY: the buffer is live, and its memory has not been written yet.
+        unsafe {
+            sys::ggml_backend_buffer_set_usage(buffer.0, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            let start = sys::ggml_backend_buffer_get_base(buffer.0);
+            ctkvr_core::prefer_huge_pages(start.cast(), sys::ggml_backend_buffer_get_size(buffer.0));
+        }
         let mut bytes = Vec::new();
         for (placement, tensor) in here.iter().zip(tensors) {
             progress.check_cancel()?;
@@ -150,7 +157,7 @@ impl Weights {
                 .map_err(|error| Error::FileUnreadable { path: gguf.path().into(), reason: error.to_string() })?;
             // SAFETY: the tensor is allocated in the buffer and `bytes` holds exactly its bytes in the file's layout.
             unsafe { sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast::<c_void>(), 0, bytes.len()) };
-            self.repacked_bytes += bytes.len() as u64;
+            self.copied_bytes += bytes.len() as u64;
             self.tensors.insert(placement.key.clone(), TensorPointer(tensor));
             progress.advance(bytes.len());
         }
@@ -217,7 +224,13 @@ impl Progress<'_> {
     }
 }
 
-fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, use_extra_buffers: bool) -> Result<Vec<Placement<'a>>> {
+fn plan<'a>(
+    gguf: &'a Gguf,
+    spec: &ModelSpec,
+    cpu: &CpuDevice,
+    use_extra_buffers: bool,
+    map_weights: bool,
+) -> Result<Vec<Placement<'a>>> {
     let extra_types = if use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
     let best = |info: &TensorInfo| -> Result<Option<sys::ggml_backend_buffer_type_t>> {
         for extra in &extra_types {
@@ -225,20 +238,21 @@ fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, use_extra_buffers
                 return Ok(Some(*extra));
             }
         }
-        Ok(None)
+        // SAFETY: ggml's own buffer type, which always exists.
+        Ok((!map_weights).then(|| unsafe { sys::ggml_backend_cpu_buffer_type() }))
     };
     let mut placements = Vec::new();
     for expected in expected_tensors(spec) {
         let Some(info) = gguf.tensor(&expected.name) else { continue };
-        let extra = if expected.purpose == TensorUse::Product { best(info)? } else { None };
+        let copy = if expected.purpose == TensorUse::Product { best(info)? } else { None };
         let populate = expected.purpose != TensorUse::Rows;
-        placements.push(Placement { info, key: expected.name, populate, extra });
+        placements.push(Placement { info, key: expected.name, populate, copy });
     }
     if gguf.tensor(OUTPUT_KEY).is_none()
         && let Some(info) = gguf.tensor("token_embd.weight")
     {
-        let extra = best(info)?;
-        placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, extra });
+        let copy = best(info)?;
+        placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, copy });
     }
     Ok(placements)
 }

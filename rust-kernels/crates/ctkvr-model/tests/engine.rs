@@ -10,7 +10,7 @@ use common::dense_attention::DenseAttention;
 use common::tiny_model::{NUM_LAYERS, TemporaryFile, TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits};
 use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
-use ctkvr_model::{Engine, Error, Model, SamplerOptions, StepEntry, StepOutput};
+use ctkvr_model::{Engine, EngineOptions, Error, Model, SamplerOptions, StepEntry, StepOutput};
 
 fn tiny() -> (TemporaryFile, Arc<Model>) {
     let file = TinyModel::new("llama").write();
@@ -406,6 +406,6 @@ fn an_engine_is_refused_a_backend_of_another_shape() {
     let mut shape = model.spec().attention_shape();
     shape.num_layers += 1;
     let backend = Arc::new(DenseAttention::new(shape));
-    let error = Engine::new(Arc::clone(&model), backend, 1, 0).err().unwrap();
+    let error = Engine::new(Arc::clone(&model), backend, EngineOptions::default()).err().unwrap();
     assert_eq!(error.code(), "CTKVR_INVALID_OPTION");
 }

@@ -3,13 +3,26 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use ctkvr_model::Engine;
 use napi::bindgen_prelude::ToNapiValue;
 
 use crate::deferred::{Deferred, Refused, Resolver};
 use crate::error::{busy, closed, internal, model_error, panic_text};
+
+/// Time after which an operation that does not end is told to stop again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Every engine that lives.
+static HOSTS: Mutex<Vec<Weak<EngineHost>>> = Mutex::new(Vec::new());
+
+extern "C" fn stop_all() {
+    let stop = || lock(&HOSTS).iter().filter_map(Weak::upgrade).for_each(|host| host.shut_down());
+    // Nothing is left to report a panic to.
+    let _ = catch_unwind(AssertUnwindSafe(stop));
+}
 
 /// Work for the engine's thread.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -151,13 +164,28 @@ impl EngineHost {
         self.send(job);
     }
 
-    /// Stops what runs and waits for it: for the end of the process, after which ggml's libraries are taken down.
+    /// Stops what runs when the process ends, and waits for it: exit handlers take ggml's tables down, under a step's feet. The environment's
+    /// own hooks do not run when a program calls `process.exit`.
+    pub fn stop_at_exit(self: &Arc<Self>) {
+        static REGISTERED: Once = Once::new();
+        let mut hosts = lock(&HOSTS);
+        hosts.retain(|host| host.strong_count() > 0);
+        hosts.push(Arc::downgrade(self));
+        // After ggml's own handlers, which were registered when the model was loaded: the last one runs first.
+        // SAFETY: the handler is a plain function that unwinds into nothing.
+        REGISTERED.call_once(|| unsafe {
+            libc::atexit(stop_all);
+        });
+    }
+
+    /// Stops what runs and waits for it.
     pub fn shut_down(&self) {
         lock(&self.engine).take();
         let mut activity = lock(&self.activity);
         while activity.running.is_some() {
             self.cancel.store(true, Ordering::Relaxed);
-            activity = self.idle.wait(activity).unwrap_or_else(PoisonError::into_inner);
+            // The flag is cleared when an operation begins: one that has just begun is told again.
+            activity = self.idle.wait_timeout(activity, RETRY).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
 use ctkvr_core::CpuAttention;
-use ctkvr_model::{Engine, LoadOptions, Model, RopeOverrides, num_usable_threads};
+use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, RopeOverrides, num_usable_threads};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -24,6 +24,7 @@ pub struct JsLoadOptions {
     pub rope_freq_base: Option<f64>,
     pub rope_freq_scale: Option<f64>,
     pub isa: Option<String>,
+    pub map_weights: Option<bool>,
 }
 
 /// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
@@ -89,7 +90,7 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         }
     }
     let mut engine = || -> ctkvr_model::Result<Engine> {
-        let options_of_model = LoadOptions { rope, ..LoadOptions::default() };
+        let options_of_model = LoadOptions { rope, map_weights: options.map_weights.unwrap_or(false), ..LoadOptions::default() };
         let model = Model::load(path, options_of_model, progress, &AtomicBool::new(false))?;
         let num_threads = match options.num_threads {
             0 => num_usable_threads(),
@@ -97,7 +98,9 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         };
         let shape = model.spec().attention_shape();
         let attention = CpuAttention::with_isa(shape, num_threads, options.isa.as_deref().unwrap_or(""))?;
-        Engine::new(Arc::new(model), Arc::new(attention), num_threads, options.prefill_chunk.unwrap_or(0) as usize)
+        let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
+        let options = EngineOptions { num_threads, prefill_chunk, bf16: attention.kernels().bf16 };
+        Engine::new(Arc::new(model), Arc::new(attention), options)
     };
     engine().map_err(|error| model_error(&error))
 }

@@ -34,6 +34,7 @@ impl NativeModel {
     pub fn new(env: &Env, host: Arc<EngineHost>, model: Arc<Model>, num_threads: usize) -> napi::Result<Self> {
         let at_exit: Weak<EngineHost> = Arc::downgrade(&host);
         env.add_env_cleanup_hook(at_exit, |host| host.upgrade().iter().for_each(|host| host.shut_down()))?;
+        host.stop_at_exit();
         let info = JsModelInfoSource(model.info().clone());
         Ok(Self { host, model: Some(model), num_threads, info })
     }

@@ -1,11 +1,13 @@
 //! Numeric kernels, one table of functions per instruction set, chosen at run time.
 
+mod bf16;
 mod generic;
 mod rows;
 mod simd;
 #[cfg(test)]
 mod tests;
 
+pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
 pub use rows::{PAGE_SIZE, Rows};
 
 use crate::error::{Error, Result};
@@ -31,7 +33,7 @@ pub struct Gemm {
 /// The kernels of one instruction set. Every function is unsafe for the same reason: pointers must be live for the sizes its
 /// comment gives, and `head_dim` must be a multiple of `lanes`; [`Kernels::for_head_dim`] and [`Kernels::named`] see to the CPU.
 pub struct Kernels {
-    /// `scalar`, `avx2`, `avx512` or `neon`.
+    /// `scalar`, `avx2`, `avx512`, `avx512bf16` or `neon`.
     pub name: &'static str,
     /// f32 values in one vector.
     pub lanes: usize,
@@ -64,6 +66,8 @@ pub struct Kernels {
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
     /// Matrix product.
     pub gemm: unsafe fn(m: &Gemm),
+    /// Products in bf16, where this CPU has them: of long prompts only, whose sums over many keys bear the rounding.
+    pub bf16: Option<&'static Bf16Kernels>,
 }
 
 /// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
@@ -180,6 +184,7 @@ macro_rules! kernel_table {
             widen: $module::widen,
             narrow: $module::narrow,
             gemm: $module::gemm,
+            bf16: None,
         };
     };
 }
@@ -189,6 +194,8 @@ kernel_table!(SCALAR, scalar, Scalar, "scalar", 4);
 kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
 kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt");
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512 };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
@@ -211,6 +218,9 @@ impl Kernels {
                     && is_x86_feature_detected!("avx512vl")
                 {
                     all.push(&AVX512);
+                    if is_x86_feature_detected!("avx512bf16") {
+                        all.push(&AVX512_BF16);
+                    }
                 }
             }
         }

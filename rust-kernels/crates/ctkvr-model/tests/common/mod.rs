@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ctkvr_core::{AttentionBackend, CpuAttention, Phase, SelectorOptions, SequenceId};
-use ctkvr_model::{Engine, LoadOptions, Model, StepEntry, StepOutput};
+use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
 
 pub static NO_CANCEL: AtomicBool = AtomicBool::new(false);
 
@@ -41,11 +41,13 @@ pub fn load_with(path: &Path, options: LoadOptions) -> Arc<Model> {
 
 pub fn cpu_engine(model: &Arc<Model>, num_threads: usize, prefill_chunk: usize) -> Engine {
     let backend = CpuAttention::new(model.spec().attention_shape(), num_threads).unwrap();
-    engine_with(model, Arc::new(backend), num_threads, prefill_chunk)
+    let options = EngineOptions { num_threads, prefill_chunk, bf16: backend.kernels().bf16 };
+    Engine::new(Arc::clone(model), Arc::new(backend), options).unwrap()
 }
 
 pub fn engine_with(model: &Arc<Model>, backend: Arc<dyn AttentionBackend>, num_threads: usize, prefill_chunk: usize) -> Engine {
-    Engine::new(Arc::clone(model), backend, num_threads, prefill_chunk).unwrap()
+    let options = EngineOptions { num_threads, prefill_chunk, bf16: None };
+    Engine::new(Arc::clone(model), backend, options).unwrap()
 }
 
 pub fn full_sequence(engine: &Engine, max_tokens: usize) -> SequenceId {
