@@ -1,3 +1,4 @@
+export type { ArithmeticPeak } from './arithmetic-peak.js';
 export { benchCommand } from './command.js';
 export type { BenchModelOptions } from './evaluation-models.js';
 export { resolveBenchModel } from './evaluation-models.js';
@@ -8,4 +9,7 @@ export { currentCommit, describeMachine } from './machine.js';
 export type { BenchShape, ShapeName } from './shapes.js';
 export { shapes } from './shapes.js';
 export type { StudyResult, StudyRow, StudySituation } from './study/study-result.js';
-export type { BenchResult, BenchRow, PeerTrial } from './suites/result.js';
+export type { BenchRow, PeerTrial, RowName } from './suites/bench-row.js';
+export type { KernelRow, KernelsResult } from './suites/kernels-result.js';
+export type { BenchResult, SuiteName, SuiteResult } from './suites/result.js';
+export type { ModelFile, ResultHead, RunHead } from './suites/result-head.js';

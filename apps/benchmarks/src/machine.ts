@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import { promisify } from 'node:util';
 import { loadBinding } from '@ctkvr/native';
+import { type ArithmeticPeak, measureArithmeticPeak } from './arithmetic-peak.js';
 import { type MemoryBandwidth, measureMemoryBandwidth } from './memory-bandwidth.js';
 
 export interface Machine {
@@ -21,12 +22,15 @@ export interface Machine {
     /** Measured, decimal GB/s, all usable threads reading. */
     readonly bandwidthGBps: number;
   };
+  /** Measured, all usable threads; null where it cannot be (no cargo, no checkout). */
+  readonly arithmetic: ArithmeticPeak | null;
   /** Mean number of runnable threads in the minute before the run; figures of a busy machine mean little. 0 on Windows. */
   readonly loadAverage: number;
   readonly os: string;
   readonly node: string;
 }
 
+/** Measures for seconds; the first time in a checkout, cargo builds something. */
 export async function describeMachine(): Promise<Machine> {
   const loadAverage = Math.round((loadavg()[0] ?? 0) * 100) / 100;
   const build = loadBinding().buildInfo();
@@ -38,6 +42,7 @@ export async function describeMachine(): Promise<Machine> {
     isa: build.isa,
     ggmlFeatures: build.ggmlFeatures,
     memory: { totalBytes: totalmem(), bandwidthGBps: Math.round(bandwidth.gigabytesPerSecond * 10) / 10 },
+    arithmetic: await measureArithmeticPeak(build.numUsableThreads),
     loadAverage,
     os: `${process.platform} ${process.arch} ${release()}`,
     node: process.version,

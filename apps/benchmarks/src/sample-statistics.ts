@@ -8,18 +8,21 @@ export interface SampleStatistics {
 
 /** @param samples in any order, at least one. @throws {RangeError} when there is none. */
 export function sampleStatistics(samples: readonly number[]): SampleStatistics {
-  if (samples.length === 0) throw new RangeError('no samples: nothing was measured');
-  const sorted = [...samples].sort((a, b) => a - b);
   return {
-    median: quantile(sorted, 0.5),
-    p10: quantile(sorted, 0.1),
-    p90: quantile(sorted, 0.9),
-    numSamples: sorted.length,
+    median: quantileOf(samples, 0.5),
+    p10: quantileOf(samples, 0.1),
+    p90: quantileOf(samples, 0.9),
+    numSamples: samples.length,
   };
 }
 
-/** Linear between the two nearest ranks. @param sorted ascending, at least one. @param q 0..1 */
-function quantile(sorted: readonly number[], q: number): number {
+/**
+ * Returns a quantile, linear between the two nearest ranks.
+ * @param samples in any order, at least one. @param q 0..1 @throws {RangeError} when there is none.
+ */
+export function quantileOf(samples: readonly number[], q: number): number {
+  if (samples.length === 0) throw new RangeError('no samples: nothing was measured');
+  const sorted = [...samples].sort((a, b) => a - b);
   const rank = q * (sorted.length - 1);
   const below = sorted[Math.floor(rank)]!;
   const above = sorted[Math.ceil(rank)]!;

@@ -57,6 +57,7 @@ const result: StudyResult = {
     isa: 'avx2',
     ggmlFeatures: [],
     memory: { totalBytes: 1, bandwidthGBps: 1 },
+    arithmetic: null,
     loadAverage: 0,
     os: 'linux',
     node: 'v20',

@@ -3,13 +3,16 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type {
+  BesideSample,
   ContenderKind,
   ContenderSettings,
   DecodeSample,
   OpenOptions,
+  OpenSample,
   PrefillSample,
   QualitySample,
   ReferenceContender,
+  TogetherSample,
 } from './contender.js';
 import type { ContenderAnswer, ContenderCall, ContenderMethod } from './contender-messages.js';
 import { installPeer } from './install-peer.js';
@@ -37,12 +40,15 @@ export class ContenderClient implements ReferenceContender, AsyncDisposable {
     return new ContenderClient(kind, child);
   }
 
-  open = (options: OpenOptions) => this.#call<void>('open', options);
+  open = (options: OpenOptions) => this.#call<OpenSample>('open', options);
   configure = (settings: ContenderSettings) => this.#call<void>('configure', settings);
   tokenize = (text: string) => this.#call<Int32Array>('tokenize', text);
-  prefill = (tokens: Int32Array) => this.#call<PrefillSample>('prefill', tokens);
+  prefill = (tokens: Int32Array, sequence?: number) => this.#call<PrefillSample>('prefill', tokens, sequence);
   decode = (numTokens: number) => this.#call<DecodeSample>('decode', numTokens);
-  quality = (tokens: Int32Array) => this.#call<QualitySample>('quality', tokens);
+  decodeTogether = (numTokens: number) => this.#call<TogetherSample>('decodeTogether', numTokens);
+  decodeBesidePrefill = (numTokens: number, prompt: Int32Array) =>
+    this.#call<BesideSample>('decodeBesidePrefill', numTokens, prompt);
+  quality = (tokens: Int32Array, sequence?: number) => this.#call<QualitySample>('quality', tokens, sequence);
   peakMemory = () => this.#call<number>('peakMemory');
 
   /** Ends the process; resolves when it is gone. Idempotent. */

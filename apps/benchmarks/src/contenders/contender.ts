@@ -5,13 +5,20 @@
  */
 export interface Contender {
   /** Loads the model. Called once, first. */
-  open(options: OpenOptions): Promise<void>;
-  /** Changes settings; what was prefilled stays available to `decode`, unless the settings have never been prefilled with. */
+  open(options: OpenOptions): Promise<OpenSample>;
+  /** Changes settings; what was prefilled stays available to the decodes, unless the settings have never been prefilled with. */
   configure(settings: ContenderSettings): Promise<void>;
-  /** Prefills an empty sequence with `tokens` and draws one more. Returns milliseconds from the call to that token. */
-  prefill(tokens: Int32Array): Promise<PrefillSample>;
-  /** Decodes greedily from what was last prefilled under these settings, and forgets what it decoded. */
+  /** Prefills the empty sequence of this number (default 0) and draws one more token. Returns milliseconds from the call to that token. */
+  prefill(tokens: Int32Array, sequence?: number): Promise<PrefillSample>;
+  /** Decodes greedily from what sequence 0 was last prefilled with under these settings, and forgets what it decoded. */
   decode(numTokens: number): Promise<DecodeSample>;
+  /** The same from all prefilled sequences at once, `numTokens` each. */
+  decodeTogether(numTokens: number): Promise<TogetherSample>;
+  /**
+   * Decodes from sequence 0: first `numTokens` alone, then while `prompt` is prefilled in a sequence of its own, as far as the context has
+   * room and then again from where it began. Forgets all of it.
+   */
+  decodeBesidePrefill(numTokens: number, prompt: Int32Array): Promise<BesideSample>;
   /** Peak resident set of this process, bytes. */
   peakMemory(): Promise<number>;
 }
@@ -19,8 +26,8 @@ export interface Contender {
 /** What only ours is asked: it tokenizes for everyone, and tells what its speed costs. */
 export interface ReferenceContender extends Contender {
   tokenize(text: string): Promise<Int32Array>;
-  /** Feeds `tokens` one by one after what was last prefilled, dense and with the selector in use, and compares what comes next. */
-  quality(tokens: Int32Array): Promise<QualitySample>;
+  /** Feeds `tokens` one by one behind a prefilled sequence (default 0), dense and with the selector in use, and compares what comes next. */
+  quality(tokens: Int32Array, sequence?: number): Promise<QualitySample>;
 }
 
 export interface OpenOptions {
@@ -29,12 +36,21 @@ export interface OpenOptions {
   readonly contextLength: number;
 }
 
+export interface OpenSample {
+  /** From the call to a model that is ready. */
+  readonly loadMs: number;
+}
+
 /** Fields that a contender does not have are ignored by it. */
 export interface ContenderSettings {
   /** Threads of the peer's context; ours runs on its own default. */
   readonly threads?: number;
   /** The peer's flash attention. */
   readonly flashAttention?: boolean;
+  /** Sequences that the peer's context has room for (default 1); what was prefilled with another number is lost. Ours need no number. */
+  readonly sequences?: number;
+  /** Tokens that the peer puts into one step at most. Default: its own. */
+  readonly batchSize?: number;
   /** Our selector. */
   readonly selector?: 'full' | 'ctkvr';
   /** Our selector's own option: shorter sequences decode densely. Default: the preset's. */
@@ -50,8 +66,28 @@ export interface DecodeSample {
   /** Milliseconds between consecutive tokens; the first token's wait is not in it. */
   readonly msPerToken: readonly number[];
   readonly threads: number;
-  /** Bytes of keys, values and index read by a step (median); null when the engine does not tell. */
+  /** Bytes of keys, values and index read for a token (median); null when the engine does not tell. */
   readonly attentionBytes: number | null;
+}
+
+export interface TogetherSample {
+  /** Of all sequences, the first token of each not counted. */
+  readonly numTokens: number;
+  /** From the moment that each has its first token to that when each has its last. */
+  readonly totalMs: number;
+  readonly threads: number;
+  /** Bytes of keys, values and index read for one token of one sequence (median); null when the engine does not tell. */
+  readonly attentionBytes: number | null;
+}
+
+export interface BesideSample {
+  /** Milliseconds between consecutive tokens of the running sequence, alone. */
+  readonly aloneMs: readonly number[];
+  /** The same from the start of the other's prefill to the first token after its end. */
+  readonly besideMs: readonly number[];
+  /** From the call to its end, its index included. */
+  readonly prefillMs: number;
+  readonly threads: number;
 }
 
 export interface QualitySample {

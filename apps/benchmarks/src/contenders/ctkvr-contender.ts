@@ -1,32 +1,37 @@
 /**
- * Ours behind the contender interface. One session is prefilled and kept, its index built; each turn decodes on a fork of it, so that no
- * turn sees what another one decoded.
+ * Ours behind the contender interface. One session a sequence is prefilled and kept, its index built; each turn decodes on forks of them, so
+ * that no turn sees what another one decoded.
  */
 import { argmax, klDivergence } from '@ctkvr/evaluation';
-import { loadModel, type Model, type Session } from '@ctkvr/model-runner';
+import { type GenerateEvent, loadModel, type Model, type Session } from '@ctkvr/model-runner';
 import { loadBinding } from '@ctkvr/native';
 import { sampleStatistics } from '../sample-statistics.js';
 import type {
+  BesideSample,
   ContenderSettings,
   DecodeSample,
   OpenOptions,
+  OpenSample,
   PrefillSample,
   QualitySample,
   ReferenceContender,
+  TogetherSample,
 } from './contender.js';
-
-/** Greedy, and an end-of-turn token is a token like any other: the number of tokens must not depend on what the model says. */
-const generation = { sampling: { temperature: 0 }, ignoreEndOfTurn: true } as const;
+import { greedyGeneration } from './greedy-generation.js';
+import { endless, gapsDuring, gapsOf, timeTogether } from './time-streams.js';
 
 export class CtkvrContender implements ReferenceContender {
   #model!: Model;
   #contextLength = 0;
   #settings: ContenderSettings = {};
-  #prefilled: Session | null = null;
+  /** One a sequence. */
+  readonly #prefilled: Session[] = [];
 
-  async open({ modelPath, contextLength }: OpenOptions): Promise<void> {
+  async open({ modelPath, contextLength }: OpenOptions): Promise<OpenSample> {
+    const startedAt = performance.now();
     this.#model = await loadModel(modelPath, { contextLength });
     this.#contextLength = contextLength;
+    return { loadMs: performance.now() - startedAt };
   }
 
   async configure(settings: ContenderSettings): Promise<void> {
@@ -37,40 +42,53 @@ export class CtkvrContender implements ReferenceContender {
     return this.#model.tokenize(text);
   }
 
-  async prefill(tokens: Int32Array): Promise<PrefillSample> {
-    await this.#prefilled?.close();
-    const selector = selectorOf(this.#settings);
-    const session = this.#model.createSession({ contextLength: this.#contextLength, selector });
-    this.#prefilled = session;
+  async prefill(tokens: Int32Array, sequence = 0): Promise<PrefillSample> {
+    await this.#prefilled[sequence]?.close();
+    const session = this.#createSession();
+    this.#prefilled[sequence] = session;
     const startedAt = performance.now();
     await session.prefill(tokens);
-    for await (const _event of session.generate({ ...generation, maxTokens: 1 }));
+    for await (const _event of session.generate({ ...greedyGeneration, maxTokens: 1 }));
     const firstTokenMs = performance.now() - startedAt;
     session.truncate(tokens.length);
     return { firstTokenMs, threads: this.#model.numThreads };
   }
 
   async decode(numTokens: number): Promise<DecodeSample> {
-    await using session = this.#fork(this.#settings);
-    const msPerToken: number[] = [];
     const attentionBytes: number[] = [];
-    let previousAt: number | null = null;
-    for await (const event of session.generate({ ...generation, maxTokens: numTokens + 1 })) {
-      const now = performance.now();
-      if (previousAt !== null) msPerToken.push(now - previousAt);
-      if (event.statistics.counters) attentionBytes.push(event.statistics.counters.bytesRead);
-      previousAt = now;
-    }
+    const msPerToken = await gapsOf(this.#generate({ numTokens: numTokens + 1, attentionBytes }));
+    return { msPerToken, threads: this.#model.numThreads, attentionBytes: medianBytes(attentionBytes) };
+  }
+
+  async decodeTogether(numTokens: number): Promise<TogetherSample> {
+    const attentionBytes: number[] = [];
+    const streams = this.#prefilled.map((_, sequence) =>
+      this.#generate({ numTokens: numTokens + 1, sequence, attentionBytes }),
+    );
+    const totalMs = await timeTogether(streams, numTokens);
+    await Promise.all(streams.map((stream) => stream.return()));
     return {
-      msPerToken,
+      numTokens: numTokens * streams.length,
+      totalMs,
       threads: this.#model.numThreads,
-      attentionBytes: attentionBytes.length === 0 ? null : Math.round(sampleStatistics(attentionBytes).median),
+      attentionBytes: medianBytes(attentionBytes),
     };
   }
 
-  async quality(tokens: Int32Array): Promise<QualitySample> {
-    await using dense = this.#fork({ selector: 'full' });
-    await using sparse = this.#fork(this.#settings);
+  async decodeBesidePrefill(numTokens: number, prompt: Int32Array): Promise<BesideSample> {
+    const { msPerToken: aloneMs, threads } = await this.decode(numTokens);
+    await using other = this.#createSession();
+    const room = this.#contextLength - this.#prefilled[0]!.length;
+    const { gapsMs, workMs } = await gapsDuring(
+      endless(() => this.#generate({ numTokens: room })),
+      () => other.prefill(prompt),
+    );
+    return { aloneMs, besideMs: gapsMs, prefillMs: workMs, threads };
+  }
+
+  async quality(tokens: Int32Array, sequence = 0): Promise<QualitySample> {
+    await using dense = this.#fork({ selector: 'full' }, sequence);
+    await using sparse = this.#fork(this.#settings, sequence);
     const reference = sparse.force(tokens);
     let [sumKl, numEqual, numSteps] = [0, 0, 0];
     for await (const step of dense.force(tokens)) {
@@ -90,12 +108,35 @@ export class CtkvrContender implements ReferenceContender {
     // everything is in memory
   }
 
-  #fork(settings: ContenderSettings): Session {
-    if (this.#prefilled === null) throw new Error('decode before prefill');
-    const session = this.#prefilled.fork();
+  #createSession(): Session {
+    return this.#model.createSession({ contextLength: this.#contextLength, selector: selectorOf(this.#settings) });
+  }
+
+  /** Generates on a fork of a prefilled sequence. `attentionBytes` receives what each token's step read for it. */
+  async *#generate(options: {
+    readonly numTokens: number;
+    readonly sequence?: number;
+    readonly attentionBytes?: number[];
+  }): AsyncGenerator<GenerateEvent, void, undefined> {
+    const { numTokens, sequence = 0, attentionBytes } = options;
+    await using session = this.#fork(this.#settings, sequence);
+    for await (const event of session.generate({ ...greedyGeneration, maxTokens: numTokens })) {
+      if (event.statistics.counters) attentionBytes?.push(event.statistics.counters.bytesRead);
+      yield event;
+    }
+  }
+
+  #fork(settings: ContenderSettings, sequence: number): Session {
+    const prefilled = this.#prefilled[sequence];
+    if (prefilled === undefined) throw new Error(`sequence ${sequence} was not prefilled`);
+    const session = prefilled.fork();
     session.setSelector(selectorOf(settings));
     return session;
   }
+}
+
+function medianBytes(bytes: readonly number[]): number | null {
+  return bytes.length === 0 ? null : Math.round(sampleStatistics(bytes).median);
 }
 
 function selectorOf({ selector = 'ctkvr', denseBelow }: ContenderSettings) {

@@ -23,7 +23,10 @@ export interface PeerModel {
     contextSize: number;
     threads: number;
     flashAttention: boolean;
-    sequences: 1;
+    /** Each with a context of its own; their tokens share the steps. */
+    sequences: number;
+    /** Tokens of one step at most. Default 512. */
+    batchSize?: number;
   }): Promise<PeerContext>;
 }
 

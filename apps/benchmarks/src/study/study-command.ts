@@ -1,12 +1,10 @@
 /** `npm run bench -- study …`: all selectors in all situations, as raw figures, tables and plots. */
-import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import { type Contender, parseContender } from '@ctkvr/evaluation';
-import { hashFile, loadModel } from '@ctkvr/model-runner';
+import { loadModel } from '@ctkvr/model-runner';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { resolveBenchModel } from '../evaluation-models.js';
-import { currentCommit, describeMachine } from '../machine.js';
 import { positiveInteger } from '../parse-options.js';
+import { modelRunHead } from '../run-head.js';
 import { type ContenderPreset, contenderPresets, contendersOf } from './contender-presets.js';
 import { runStudy } from './run-study.js';
 import { type SituationKind, situationKinds } from './situations.js';
@@ -57,18 +55,7 @@ async function study(flags: StudyFlags): Promise<void> {
   }
   const contenders = flags.contenders ?? contendersOf(flags.preset).map(parseContender);
   const modelPath = await resolveBenchModel(flags.model);
-  const head = {
-    date: new Date().toISOString(),
-    machine: await describeMachine(),
-    commit: await currentCommit(),
-    model: {
-      name: path.basename(modelPath),
-      sizeBytes: (await stat(modelPath)).size,
-      sha256: await hashFile(modelPath, 'sha256'),
-    },
-    tokens: flags.tokens,
-    steps: flags.steps,
-  };
+  const head = { ...(await modelRunHead(modelPath)), tokens: flags.tokens, steps: flags.steps };
   await using model = await loadModel(modelPath);
   const situations: StudySituation[] = [];
   const done = runStudy({

@@ -1,12 +1,8 @@
 /** What a study found; `study.json` holds it. */
 import type { SelectorMeasure } from '@ctkvr/evaluation';
-import type { Machine } from '../machine.js';
+import type { ResultHead } from '../suites/result-head.js';
 
-export interface StudyResult {
-  readonly date: string;
-  readonly machine: Machine;
-  readonly commit: string | null;
-  readonly model: { readonly name: string; readonly sizeBytes: number; readonly sha256: string };
+export interface StudyResult extends ResultHead {
   /** Tokens of each prompt; the later turns of a dialogue are longer. */
   readonly tokens: number;
   readonly steps: number;

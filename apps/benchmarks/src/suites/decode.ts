@@ -7,16 +7,14 @@ import type { DecodeSample } from '../contenders/contender.js';
 import { ContenderClient } from '../contenders/contender-client.js';
 import { promptTokens } from '../prompt.js';
 import { sampleStatistics } from '../sample-statistics.js';
+import type { PeerTrial, RowInput, RowName } from './bench-row.js';
 import { inTurns } from './in-turns.js';
-import type { PeerTrial, RowInput } from './result.js';
-import type { SuiteOptions } from './suite-options.js';
-import { tunePeer } from './tune-peer.js';
-
-/** Teacher-forced steps of the quality figure beside each speed. */
-const QUALITY_STEPS = 16;
+import { QUALITY_STEPS, type SuiteOptions } from './suite-options.js';
+import { decodeOperations } from './token-operations.js';
+import { TRIAL_DECODE_TOKENS, tunePeer } from './tune-peer.js';
 
 export async function decodeSuite(
-  options: SuiteOptions & { readonly modelSizeBytes: number },
+  options: SuiteOptions,
 ): Promise<{ rows: RowInput[]; peerTrials: readonly PeerTrial[] }> {
   const { context, denseBelow, modelPath, onProgress, tokensPerRound } = options;
   const contextLength = context + Math.max(tokensPerRound, QUALITY_STEPS) + 16;
@@ -35,7 +33,12 @@ export async function decodeSuite(
   if (peer) {
     onProgress(`prefilling ${context} tokens: node-llama-cpp, with and without flash attention`);
     await peer.open({ modelPath, contextLength });
-    peerTrials = await tunePeer(peer, { maxThreads: options.maxThreads, tokens: prompt, phase: 'decode', onProgress });
+    peerTrials = await tunePeer(peer, {
+      maxThreads: options.maxThreads,
+      prepare: () => peer.prefill(prompt),
+      measure: async () => (await peer.decode(TRIAL_DECODE_TOKENS)).msPerToken,
+      onProgress,
+    });
     await peer.configure(peerTrials[0]!);
   }
 
@@ -53,16 +56,18 @@ export async function decodeSuite(
   const samples = await inTurns(turns, { ...options, warmUp: true });
   const [oursPeak, peerPeak] = [await ours.peakMemory(), (await peer?.peakMemory()) ?? 0];
   const rows = Object.entries(samples).map(([key, taken]): RowInput => {
-    const name = key as RowInput['name'];
-    const attentionBytes = taken.at(-1)?.attentionBytes ?? null;
+    const name = key as RowName;
+    const isPeer = name === 'node-llama-cpp';
+    const attentionBytes = isPeer ? context * options.model.kvBytesPerToken : (taken.at(-1)?.attentionBytes ?? null);
     return {
       name,
       threads: taken[0]!.threads,
-      flashAttention: name === 'node-llama-cpp' ? peerTrials[0]?.flashAttention : undefined,
+      flashAttention: isPeer ? peerTrials[0]?.flashAttention : undefined,
       statistics: sampleStatistics(taken.flatMap((one) => one.msPerToken)),
       tokensPerSample: 1,
-      peakMemoryBytes: name === 'node-llama-cpp' ? peerPeak : oursPeak,
-      bytesPerToken: attentionBytes === null ? null : options.modelSizeBytes + attentionBytes,
+      peakMemoryBytes: isPeer ? peerPeak : oursPeak,
+      bytesPerToken: attentionBytes === null ? null : options.model.sizeBytes + attentionBytes,
+      operations: decodeOperations(options.model),
       meanKlToFull: name === 'ctkvr' ? quality.meanKl : null,
       top1Agreement: name === 'ctkvr' ? quality.top1Agreement : null,
     };

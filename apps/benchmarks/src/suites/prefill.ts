@@ -7,9 +7,10 @@ import type { PrefillSample } from '../contenders/contender.js';
 import { ContenderClient } from '../contenders/contender-client.js';
 import { promptTokens } from '../prompt.js';
 import { sampleStatistics } from '../sample-statistics.js';
+import type { PeerTrial, RowInput, RowName } from './bench-row.js';
 import { inTurns } from './in-turns.js';
-import type { PeerTrial, RowInput } from './result.js';
 import type { SuiteOptions } from './suite-options.js';
+import { prefillOperations } from './token-operations.js';
 import { tunePeer } from './tune-peer.js';
 
 /** Tokens of the trials that choose the thread count: trying each on the whole prompt would take longer than the measurement. */
@@ -30,7 +31,8 @@ export async function prefillSuite(
   if (peer) {
     await peer.open({ modelPath, contextLength: context + 16 });
     const tokens = prompt.slice(0, TRIAL_TOKENS);
-    peerTrials = await tunePeer(peer, { maxThreads: options.maxThreads, tokens, phase: 'prefill', onProgress });
+    const measure = async () => [(await peer.prefill(tokens)).firstTokenMs];
+    peerTrials = await tunePeer(peer, { maxThreads: options.maxThreads, measure, onProgress });
   }
   // Flash attention pays more or less with the length, so both settings run the whole prompt; threads are settled.
   const best = (flashAttention: boolean) => peerTrials.find((trial) => trial.flashAttention === flashAttention);
@@ -48,11 +50,12 @@ export async function prefillSuite(
   const rows = Object.entries(samples).map(([key, taken]): RowInput => {
     const isPeer = key.startsWith('flash');
     return {
-      name: isPeer ? 'node-llama-cpp' : (key as 'full' | 'ctkvr'),
+      name: isPeer ? 'node-llama-cpp' : (key as RowName),
       threads: taken[0]!.threads,
       flashAttention: isPeer ? key === 'flash on' : undefined,
       statistics: sampleStatistics(taken.map((one) => one.firstTokenMs)),
       tokensPerSample: context,
+      operations: prefillOperations(options.model, context),
       peakMemoryBytes: isPeer ? peerPeak : oursPeak,
     };
   });

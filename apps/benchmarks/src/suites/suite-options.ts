@@ -1,7 +1,14 @@
-/** What every suite is told. */
+import type { NativeModelInfo } from '@ctkvr/native';
+import type { OperationSizes } from './token-operations.js';
+
+/** Teacher-forced steps of the quality figure beside each speed. */
+export const QUALITY_STEPS = 16;
+
+/** What every suite is told that runs a model. */
 export interface SuiteOptions {
   /** Absolute path of the GGUF file. */
   readonly modelPath: string;
+  readonly model: OperationSizes & Pick<NativeModelInfo, 'sizeBytes' | 'kvBytesPerToken' | 'trainedContext'>;
   /** Tokens before the first measured one. */
   readonly context: number;
   /** Times each contender has its turn. */

@@ -2,8 +2,12 @@
  * Finds the peer's best settings for what is measured, so that the comparison is with what its users could get: every thread count up to
  * what this machine runs at once (more than that is far slower), each with flash attention and without.
  */
+import { significant } from '@ctkvr/evaluation';
 import type { ContenderClient } from '../contenders/contender-client.js';
-import type { PeerTrial } from './result.js';
+import type { PeerTrial } from './bench-row.js';
+
+/** Tokens of one trial of decoding. */
+export const TRIAL_DECODE_TOKENS = 8;
 
 /** Above this many threads only powers of two and the largest are tried. */
 const TRY_EACH_UP_TO = 8;
@@ -18,33 +22,26 @@ export function threadCounts(maxThreads: number): number[] {
 
 export interface TuneOptions {
   readonly maxThreads: number;
-  /** Prefilled once with each flash setting; for the decode trials it is the whole context. */
-  readonly tokens: Int32Array;
-  /** 'decode' times tokens after the prefill, 'prefill' the prefill itself. */
-  readonly phase: 'decode' | 'prefill';
+  /** Sequences of the peer's context. Default 1. */
+  readonly sequences?: number;
+  /** Called once with each flash setting, before it is measured: prefills what the measurement starts from. */
+  readonly prepare?: () => Promise<unknown>;
+  /** Milliseconds under the settings that the peer has then. */
+  readonly measure: () => Promise<readonly number[]>;
   readonly onProgress: (line: string) => void;
 }
 
-/** Tokens of one decode trial. */
-const TRIAL_TOKENS = 8;
-
-/** Returns every trial, the fastest first. For 'decode' the prefilled states stay with the contender. */
+/** Returns every trial, the fastest first. What was prefilled stays with the contender. */
 export async function tunePeer(peer: ContenderClient, options: TuneOptions): Promise<PeerTrial[]> {
+  const { maxThreads, sequences = 1, prepare, measure, onProgress } = options;
   const trials: PeerTrial[] = [];
   for (const flashAttention of [false, true]) {
-    let prefilled = false;
-    for (const threads of threadCounts(options.maxThreads)) {
-      await peer.configure({ threads, flashAttention });
-      const needsPrefill = options.phase === 'prefill' || !prefilled;
-      const sample = needsPrefill ? await peer.prefill(options.tokens) : null;
-      prefilled = true;
-      const samples =
-        options.phase === 'prefill' ? [sample!.firstTokenMs] : (await peer.decode(TRIAL_TOKENS)).msPerToken;
-      const bestMs = Number(Math.min(...samples).toPrecision(4));
+    for (const [index, threads] of threadCounts(maxThreads).entries()) {
+      await peer.configure({ threads, flashAttention, sequences });
+      if (index === 0) await prepare?.();
+      const bestMs = significant(Math.min(...(await measure())));
       trials.push({ threads, flashAttention, bestMs });
-      options.onProgress(
-        `node-llama-cpp, ${threads} threads, flash attention ${flashAttention ? 'on' : 'off'}: ${bestMs} ms`,
-      );
+      onProgress(`node-llama-cpp, ${threads} threads, flash attention ${flashAttention ? 'on' : 'off'}: ${bestMs} ms`);
     }
   }
   return trials.sort((a, b) => a.bestMs - b.bestMs);

@@ -4,7 +4,8 @@
 pub const PAGE_SIZE: usize = 256;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
-/// Rows of one KV head's keys or values, f16 `[head_dim]` each.
+/// Rows of one KV head's keys or values, f16 `[head_dim]` each. Kernels read through its pointers: who calls one sees to it that the
+/// pages are live and the positions inside them.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     /// First row of each page; pages hold `PAGE_SIZE` rows, contiguous.
@@ -22,14 +23,15 @@ enum Which<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Positions `start..start + len`.
-    pub(crate) fn run(pages: &'a [*const u16], head_dim: usize, offset: usize, start: usize, len: usize) -> Self {
+    /// Positions `start..start + len`. `pages` point at `PAGE_SIZE` rows of keys and behind them as many values; `offset`: 0 for keys,
+    /// `PAGE_SIZE * head_dim` for values.
+    pub fn run(pages: &'a [*const u16], head_dim: usize, offset: usize, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= pages.len() * PAGE_SIZE);
         Self { pages, head_dim, offset, which: Which::Run { start, len } }
     }
 
-    /// The given positions.
-    pub(crate) fn list(pages: &'a [*const u16], head_dim: usize, offset: usize, positions: &'a [u32]) -> Self {
+    /// The given positions; the rest as for [`Rows::run`].
+    pub fn list(pages: &'a [*const u16], head_dim: usize, offset: usize, positions: &'a [u32]) -> Self {
         debug_assert!(positions.iter().all(|&p| (p as usize) < pages.len() * PAGE_SIZE));
         Self { pages, head_dim, offset, which: Which::List(positions) }
     }

@@ -1,0 +1,34 @@
+/** `decode` and `prefill`: one figure for each contender. */
+import type { Command } from 'commander';
+import { toRows } from '../suites/bench-row.js';
+import { decodeSuite } from '../suites/decode.js';
+import { limitsOf } from '../suites/limits.js';
+import { prefillSuite } from '../suites/prefill.js';
+import type { BenchResult } from '../suites/result.js';
+import { type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
+import { suiteCommand } from './suite-command.js';
+
+export const decodeCommand = () => benchCommand('decode', 'milliseconds a token after a long prompt');
+export const prefillCommand = () => benchCommand('prefill', 'time to the first token of a long prompt');
+
+function benchCommand(name: BenchResult['suite'], description: string): Command {
+  const run = name === 'decode' ? decodeSuite : prefillSuite;
+  const command = suiteCommand<PeerFlags>({
+    name,
+    description,
+    defaultContext: 2000,
+    measure: async (setup) => {
+      const { rows, peerTrials } = await run(suiteOptions(setup));
+      const { context, rounds } = setup.flags;
+      return {
+        suite: name,
+        ...setup.head,
+        context,
+        rounds,
+        rows: toRows(rows, limitsOf(setup.head.machine)),
+        peerTrials,
+      };
+    },
+  });
+  return withPeerOptions(command);
+}

@@ -1,0 +1,23 @@
+/** What was measured, on what, in a few words: the head of every table. */
+import type { Machine } from '../machine.js';
+import type { SuiteResult } from '../suites/result.js';
+
+/** Returns suite, model, rounds and commit. */
+export function describeRun(result: SuiteResult): string {
+  const { suite, rounds, commit } = result;
+  const model = 'model' in result ? [result.model.name] : [];
+  return `${suite}: ${[...model, `${rounds} rounds`, ...(commit === null ? [] : [`commit ${commit}`])].join(', ')}`;
+}
+
+/** Returns processor, threads, instruction set and limits. Results of an earlier day have no arithmetic peak. */
+export function describeMachineShortly(machine: Partial<Pick<Machine, 'arithmetic'>> & Machine): string {
+  const { cpu, usableThreads, isa, memory, arithmetic, loadAverage } = machine;
+  return [
+    cpu,
+    `${usableThreads} threads`,
+    isa,
+    `${memory.bandwidthGBps} GB/s read`,
+    ...(arithmetic == null ? [] : [`${arithmetic.gflops} GFLOP/s f32 (${arithmetic.isa})`]),
+    `load ${loadAverage} at the start`,
+  ].join(', ');
+}

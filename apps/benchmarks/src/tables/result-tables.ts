@@ -1,0 +1,16 @@
+/** The tables of a result, whatever the suite. */
+import type { SuiteResult } from '../suites/result.js';
+import { benchTable } from './bench-table.js';
+import { kernelsTables } from './kernels-table.js';
+import type { Table } from './table.js';
+
+export function resultTables(result: SuiteResult): Table[] {
+  switch (result.suite) {
+    case 'decode':
+      return [benchTable(`a token after ${result.context} tokens`, 'ms/token', result.rows)];
+    case 'prefill':
+      return [benchTable(`the first token of ${result.context} tokens`, 'first token ms', result.rows)];
+    case 'kernels':
+      return kernelsTables(result);
+  }
+}

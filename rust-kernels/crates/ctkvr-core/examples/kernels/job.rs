@@ -1,0 +1,202 @@
+//! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
+
+use ctkvr_core::{Gemm, Kernels};
+
+use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
+
+/// Query heads that share a KV head: those of Qwen2.5-Coder-0.5B.
+const GROUP: usize = 7;
+
+/// What one pass reads (and writes, where it writes as much) and computes.
+pub(crate) struct Work {
+    pub(crate) bytes: usize,
+    /// f32 additions and multiplications; 0 where they are not what is counted.
+    pub(crate) flops: usize,
+}
+
+/// A kernel with data of its own.
+pub(crate) trait Job {
+    fn work(&self) -> Work;
+    fn run(&mut self, kernels: &Kernels);
+}
+
+pub(crate) struct Case {
+    pub(crate) kernel: &'static str,
+    /// `contiguous` or `scattered`, for kernels over rows of keys and values.
+    pub(crate) rows: Option<&'static str>,
+    /// Where the data lies: `cache` or `memory`.
+    pub(crate) data: &'static str,
+    pub(crate) make: fn() -> Box<dyn Job>,
+}
+
+/// Every case there is.
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |kernel, rows, data, make| Case { kernel, rows, data, make };
+    let (contiguous, scattered) = (Some("contiguous"), Some("scattered"));
+    vec![
+        case("score_rows", contiguous, "memory", || Box::new(ScoreRows::new(KvStore::new(MEMORY_BYTES, false)))),
+        case("score_rows", scattered, "memory", || Box::new(ScoreRows::new(KvStore::new(MEMORY_BYTES, true)))),
+        case("score_rows", contiguous, "cache", || Box::new(ScoreRows::new(KvStore::new(CACHE_BYTES, false)))),
+        case("score_rows", scattered, "cache", || Box::new(ScoreRows::new(KvStore::new(CACHE_BYTES, true)))),
+        case("add_weighted_rows", contiguous, "memory", || Box::new(AddRows::new(KvStore::new(MEMORY_BYTES, false)))),
+        case("add_weighted_rows", scattered, "memory", || Box::new(AddRows::new(KvStore::new(MEMORY_BYTES, true)))),
+        case("add_weighted_rows", contiguous, "cache", || Box::new(AddRows::new(KvStore::new(CACHE_BYTES, false)))),
+        case("add_weighted_rows", scattered, "cache", || Box::new(AddRows::new(KvStore::new(CACHE_BYTES, true)))),
+        case("score_codes", None, "memory", || Box::new(ScoreCodes::new(MEMORY_BYTES))),
+        case("score_codes", None, "cache", || Box::new(ScoreCodes::new(CACHE_BYTES))),
+        case("exp_sub", None, "cache", || Box::new(ExpSub::new(CACHE_BYTES))),
+        case("gemm", None, "cache", || Box::new(Product::new())),
+    ]
+}
+
+/// Scores of keys.
+struct ScoreRows {
+    store: KvStore,
+    queries: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl ScoreRows {
+    fn new(store: KvStore) -> Self {
+        let queries = Random(2).values(GROUP * HEAD_DIM);
+        Self { store, queries, scores: vec![0.0; GROUP * KvStore::rows_per_part()] }
+    }
+}
+
+impl Job for ScoreRows {
+    fn work(&self) -> Work {
+        rows_work(&self.store)
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        let (queries, scores) = (self.queries.as_ptr(), self.scores.as_mut_ptr());
+        // SAFETY: queries hold GROUP heads, scores GROUP rows of as many values as a part has rows.
+        self.store.for_keys(|rows| unsafe { (kernels.score_rows)(queries, GROUP, rows, scores, KvStore::rows_per_part()) });
+    }
+}
+
+/// Weighted sums of values.
+struct AddRows {
+    store: KvStore,
+    weights: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl AddRows {
+    fn new(store: KvStore) -> Self {
+        // Small: sums over millions of passes stay finite.
+        let weights = Random(3).values(GROUP * KvStore::rows_per_part()).into_iter().map(|x| x * 1e-12).collect();
+        Self { store, weights, sums: vec![0.0; GROUP * HEAD_DIM] }
+    }
+}
+
+impl Job for AddRows {
+    fn work(&self) -> Work {
+        rows_work(&self.store)
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        let (weights, sums) = (self.weights.as_ptr(), self.sums.as_mut_ptr());
+        // SAFETY: weights hold GROUP rows of as many values as a part has rows, sums GROUP heads.
+        self.store.for_values(|rows| unsafe { (kernels.add_weighted_rows)(weights, KvStore::rows_per_part(), GROUP, rows, sums) });
+    }
+}
+
+fn rows_work(store: &KvStore) -> Work {
+    let values = store.num_read() * HEAD_DIM;
+    Work { bytes: values * size_of::<u16>(), flops: 2 * values * GROUP }
+}
+
+/// Products of a query with 8-bit vectors, as a probe makes them.
+struct ScoreCodes {
+    query: Vec<f32>,
+    codes: Vec<i8>,
+    scores: Vec<f32>,
+}
+
+impl ScoreCodes {
+    fn new(bytes: usize) -> Self {
+        let mut random = Random(4);
+        let codes = (0..bytes).map(|_| random.next() as i8).collect();
+        Self { query: random.values(HEAD_DIM), codes, scores: vec![0.0; KvStore::rows_per_part()] }
+    }
+}
+
+impl Job for ScoreCodes {
+    fn work(&self) -> Work {
+        Work { bytes: self.codes.len(), flops: 2 * self.codes.len() }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        for codes in self.codes.chunks(KvStore::rows_per_part() * HEAD_DIM) {
+            let n = codes.len() / HEAD_DIM;
+            // SAFETY: one query for all rows of this part, whose scores there is room for.
+            unsafe { (kernels.score_codes)(self.query.as_ptr(), 0, codes.as_ptr(), n, HEAD_DIM, self.scores.as_mut_ptr()) };
+        }
+    }
+}
+
+/// The exponentials of a softmax.
+struct ExpSub {
+    scores: Vec<f32>,
+}
+
+impl ExpSub {
+    fn new(bytes: usize) -> Self {
+        Self { scores: Random(5).values(bytes / size_of::<f32>()) }
+    }
+}
+
+impl Job for ExpSub {
+    fn work(&self) -> Work {
+        Work { bytes: 2 * self.scores.len() * size_of::<f32>(), flops: 0 }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        // In place: e^(x - 1) of what is at most 1 is at most 1, and goes to 1 with the passes.
+        // SAFETY: the scores are live, and none is above 1.
+        std::hint::black_box(unsafe { (kernels.exp_sub)(self.scores.as_mut_ptr(), self.scores.len(), 1.0) });
+    }
+}
+
+/// The products of a prefill: scores of 768 rows of queries with a block of 128 keys.
+struct Product {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    c: Vec<f32>,
+}
+
+impl Product {
+    const M: usize = 768;
+    const N: usize = 128;
+    const K: usize = HEAD_DIM;
+
+    fn new() -> Self {
+        let mut random = Random(6);
+        Self { a: random.values(Self::M * Self::K), b: random.values(Self::K * Self::N), c: vec![0.0; Self::M * Self::N] }
+    }
+}
+
+impl Job for Product {
+    fn work(&self) -> Work {
+        let bytes = (self.a.len() + self.b.len() + self.c.len()) * size_of::<f32>();
+        Work { bytes, flops: 2 * Self::M * Self::N * Self::K }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        let product = Gemm {
+            a: self.a.as_ptr(),
+            lda: Self::K,
+            b: self.b.as_ptr(),
+            ldb: Self::N,
+            c: self.c.as_mut_ptr(),
+            ldc: Self::N,
+            m: Self::M,
+            n: Self::N,
+            k: Self::K,
+            accumulate: false,
+        };
+        // SAFETY: the matrices have these sizes.
+        unsafe { (kernels.gemm)(&product) };
+    }
+}

@@ -1,0 +1,108 @@
+//! The arithmetic peak of an instruction set: chains of multiply-adds in registers, as many side by side as hide their latency.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// Independent chains: two units of a latency of four or five are kept busy, and 16 registers hold them with their factors.
+const CHAINS: usize = 12;
+/// Multiply-adds of one chain in a sample: some milliseconds.
+const STEPS: usize = 4_000_000;
+/// The best counts: it is the limit that is asked for.
+const SAMPLES: usize = 5;
+
+/// Runs `STEPS` multiply-adds in each chain; returns how many f32 values a chain holds.
+type Chains = fn() -> usize;
+
+/// f32 additions and multiplications a second, in billions, of all threads together.
+pub(crate) fn gflops(isa: &str, threads: usize) -> f64 {
+    let run = chains(isa);
+    let meeting = Barrier::new(threads);
+    let work = || {
+        let lanes = run();
+        let best = (0..SAMPLES).map(|_| {
+            meeting.wait();
+            let started = Instant::now();
+            run();
+            meeting.wait();
+            started.elapsed().as_secs_f64()
+        });
+        2.0 * (lanes * CHAINS * STEPS) as f64 / best.fold(f64::INFINITY, f64::min) / 1e9
+    };
+    let one = std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(work)));
+        work()
+    });
+    one * threads as f64
+}
+
+/// Those of a kernel set that this machine has.
+fn chains(isa: &str) -> Chains {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller found the kernel set on this machine.
+        "avx512" => || unsafe { avx512() },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        "avx2" => || unsafe { avx2() },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        "neon" => || unsafe { neon() },
+        _ => portable,
+    }
+}
+
+/// x = x a + b goes to b / (1 - a): it stays finite, and never gets so small that it is slow.
+const A: f32 = 0.999;
+const B: f32 = 0.001;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512() -> usize {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps};
+    let (a, b) = (_mm512_set1_ps(black_box(A)), _mm512_set1_ps(black_box(B)));
+    let mut x = [_mm512_set1_ps(0.5); CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().for_each(|x| *x = _mm512_fmadd_ps(*x, a, b));
+    }
+    black_box(x);
+    16
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2() -> usize {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps};
+    let (a, b) = (_mm256_set1_ps(black_box(A)), _mm256_set1_ps(black_box(B)));
+    let mut x = [_mm256_set1_ps(0.5); CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().for_each(|x| *x = _mm256_fmadd_ps(*x, a, b));
+    }
+    black_box(x);
+    8
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn neon() -> usize {
+    use std::arch::aarch64::{vdupq_n_f32, vfmaq_f32};
+    let (a, b) = (vdupq_n_f32(black_box(A)), vdupq_n_f32(black_box(B)));
+    let mut x = [vdupq_n_f32(0.5); CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().for_each(|x| *x = vfmaq_f32(b, *x, a));
+    }
+    black_box(x);
+    4
+}
+
+/// Multiplications and additions of the baseline, which the compiler puts into its vectors.
+fn portable() -> usize {
+    const LANES: usize = 4;
+    let (a, b) = (black_box(A), black_box(B));
+    let mut x = [[0.5f32; LANES]; CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().flatten().for_each(|x| *x = *x * a + b);
+    }
+    black_box(x);
+    LANES
+}
