@@ -9,6 +9,7 @@ export { currentCommit, describeMachine } from './machine.js';
 export type { BenchShape, ShapeName } from './shapes.js';
 export { shapes } from './shapes.js';
 export type { StudyResult, StudyRow, StudySituation } from './study/study-result.js';
+export type { BatchResult, BesidePrefillRow } from './suites/batch-result.js';
 export type { BenchRow, PeerTrial, RowName } from './suites/bench-row.js';
 export type { KernelRow, KernelsResult } from './suites/kernels-result.js';
 export type { BenchResult, SuiteName, SuiteResult } from './suites/result.js';

@@ -19,6 +19,13 @@ test.each([
   ['a shape and a model', ['decode', '--shape', 'smollm2-8k', '--model', 'x.gguf'], /exclude each other/],
   ['a context of nothing', ['decode', '--context', '0'], /whole number above 0/],
   ['a fraction', ['prefill', '--rounds', '1.5'], /whole number above 0/],
+  ['no sequences', ['batch', '--sequences', '0'], /whole number above 0/],
+  ['half a round', ['batch', '--beside-rounds', '0.5'], /whole number above 0/],
+  [
+    'a shape and what it says',
+    ['batch', '--shape', 'smollm2-8k-x8', '--sequences', '2'],
+    /--shape and --sequences exclude/,
+  ],
   ['no threads', ['kernels', '--threads', '0'], /whole number above 0/],
   ['a study without a folder', ['study'], /--out <folder>/],
   ['an unknown situation', ['study', '--out', 'x', '--texts', 'poem'], /poem is none of prose, manual, code, dialogue/],

@@ -10,15 +10,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BenchResult, StudyResult } from '../src/index.js';
+import type { BatchResult, BenchResult, StudyResult } from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const missing = !modelPath ? 'CTKVR_TEST_MODEL names no GGUF file' : !existsSync(bin) ? 'dist/ is not built' : null;
 
-async function bench(...args: string[]): Promise<BenchResult> {
+async function bench<Result = BenchResult>(...args: string[]): Promise<Result> {
   const { stdout } = await promisify(execFile)(process.execPath, [bin, ...args, '--model', modelPath!, '--json']);
-  return JSON.parse(stdout) as BenchResult;
+  return JSON.parse(stdout) as Result;
 }
 
 describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skipped: ${missing})`}`, () => {
@@ -42,6 +42,29 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     expect(full!.meanKlToFull).toBeNull();
     expect(result.machine.usableThreads).toBeGreaterThan(0);
     expect(result.model.sha256).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test('batch: all sequences together, and one beside a prefill', { timeout: 240_000 }, async () => {
+    const result = await bench<BatchResult>(
+      'batch',
+      ...['--context', '700', '--sequences', '3', '--rounds', '2', '--tokens', '5', '--dense-below', '1', '--no-peer'],
+    );
+    expect(result.sequences).toBe(3);
+    expect(result.rows.map((row) => row.name)).toEqual(['full', 'ctkvr']);
+    for (const row of result.rows) {
+      expect(row.numSamples).toBe(2);
+      expect(row.tokensPerSecond).toBeCloseTo(1000 / row.medianMs, -1);
+      expect(row.bytesPerToken).toBeGreaterThan(result.model.sizeBytes / 3);
+      expect(row.bytesPerToken).toBeLessThan(result.model.sizeBytes);
+    }
+    expect(result.rows[1]!.meanKlToFull).toBeGreaterThan(0);
+    expect(result.rows[1]!.meanKlToFull).toBeLessThan(0.1);
+    expect(result.besidePrefill.map((row) => row.name)).toEqual(['full', 'ctkvr']);
+    for (const row of result.besidePrefill) {
+      expect(row.numSamples).toBeGreaterThan(2); // a prompt is prefilled in chunks, and each lets a token pass
+      expect(row.medianMs).toBeGreaterThan(row.aloneMs);
+      expect(row.maxMs).toBeLessThan(row.prefillMs);
+    }
   });
 
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {

@@ -1,4 +1,5 @@
 /** What a suite returns and `--json` prints. Times are milliseconds. */
+import type { BatchResult } from './batch-result.js';
 import type { BenchRow, PeerTrial } from './bench-row.js';
 import type { KernelsResult } from './kernels-result.js';
 import type { ResultHead } from './result-head.js';
@@ -14,5 +15,5 @@ export interface BenchResult extends ResultHead {
   readonly peerTrials: readonly PeerTrial[];
 }
 
-export type SuiteResult = BenchResult | KernelsResult;
+export type SuiteResult = BenchResult | BatchResult | KernelsResult;
 export type SuiteName = SuiteResult['suite'];

@@ -1,5 +1,6 @@
 /** The tables of a result, whatever the suite. */
 import type { SuiteResult } from '../suites/result.js';
+import { batchTables } from './batch-tables.js';
 import { benchTable } from './bench-table.js';
 import { kernelsTables } from './kernels-table.js';
 import type { Table } from './table.js';
@@ -10,6 +11,8 @@ export function resultTables(result: SuiteResult): Table[] {
       return [benchTable(`a token after ${result.context} tokens`, 'ms/token', result.rows)];
     case 'prefill':
       return [benchTable(`the first token of ${result.context} tokens`, 'first token ms', result.rows)];
+    case 'batch':
+      return batchTables(result);
     case 'kernels':
       return kernelsTables(result);
   }
