@@ -2,6 +2,7 @@
 import { Argument, Command } from 'commander';
 import { batchCommand } from './commands/batch-command.js';
 import { decodeCommand, prefillCommand } from './commands/bench-commands.js';
+import { indexCommand } from './commands/index-command.js';
 import { kernelsCommand } from './commands/kernels-command.js';
 import { resolveBenchModel } from './evaluation-models.js';
 import { type EvaluationText, evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
@@ -10,7 +11,7 @@ import { studyCommand } from './study/study-command.js';
 /** Returns the program, so that it can be run here or as a subcommand of another. */
 export function benchCommand(): Command {
   const program = new Command('bench').description('Speed of CTkvr beside node-llama-cpp, with its quality');
-  const suites = [decodeCommand, prefillCommand, batchCommand, kernelsCommand];
+  const suites = [decodeCommand, prefillCommand, batchCommand, indexCommand, kernelsCommand];
   for (const make of suites) program.addCommand(make());
   program
     .command('pull <model>')

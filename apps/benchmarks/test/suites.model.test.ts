@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BatchResult, BenchResult, StudyResult } from '../src/index.js';
+import type { BatchResult, BenchResult, IndexResult, StudyResult } from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -65,6 +65,26 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
       expect(row.medianMs).toBeGreaterThan(row.aloneMs);
       expect(row.maxMs).toBeLessThan(row.prefillMs);
     }
+  });
+
+  test('index: what it costs, and the stages of a step', { timeout: 240_000 }, async () => {
+    const { build, growth, turn, splits } = await bench<IndexResult>(
+      'index',
+      ...['--context', '700', '--rounds', '1', '--tokens', '6', '--dense-below', '1', '--growth-tokens', '20'],
+    );
+    expect(build.buildMs.median).toBeGreaterThan(0);
+    expect(build.indexedTokens).toBeLessThan(700);
+    expect(build.indexBytes).toBeGreaterThan(0);
+    expect(growth.tokens).toBe(20);
+    expect(turn).toMatchObject({ tokens: 128 });
+    expect(splits.map(({ name }) => name)).toEqual(['full', 'ctkvr']);
+    for (const { stages, totalMs } of splits) {
+      const sum = stages.reduce((total, { ms }) => total + ms, 0);
+      expect(Math.abs(sum - totalMs)).toBeLessThan(0.05 * totalMs);
+      expect(stages.find(({ name }) => name === 'linear')!.ms).toBeGreaterThan(0);
+    }
+    const probe = splits.map(({ stages }) => stages.find(({ name }) => name === 'probe')!.ms);
+    expect(probe[1]).toBeGreaterThan(probe[0]!);
   });
 
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {

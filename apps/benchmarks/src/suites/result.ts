@@ -1,6 +1,7 @@
 /** What a suite returns and `--json` prints. Times are milliseconds. */
 import type { BatchResult } from './batch-result.js';
 import type { BenchRow, PeerTrial } from './bench-row.js';
+import type { IndexResult } from './index-result.js';
 import type { KernelsResult } from './kernels-result.js';
 import type { ResultHead } from './result-head.js';
 
@@ -15,5 +16,5 @@ export interface BenchResult extends ResultHead {
   readonly peerTrials: readonly PeerTrial[];
 }
 
-export type SuiteResult = BenchResult | BatchResult | KernelsResult;
+export type SuiteResult = BenchResult | BatchResult | IndexResult | KernelsResult;
 export type SuiteName = SuiteResult['suite'];

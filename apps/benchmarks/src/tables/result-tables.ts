@@ -2,6 +2,7 @@
 import type { SuiteResult } from '../suites/result.js';
 import { batchTables } from './batch-tables.js';
 import { benchTable } from './bench-table.js';
+import { indexTables } from './index-tables.js';
 import { kernelsTables } from './kernels-table.js';
 import type { Table } from './table.js';
 
@@ -13,6 +14,8 @@ export function resultTables(result: SuiteResult): Table[] {
       return [benchTable(`the first token of ${result.context} tokens`, 'first token ms', result.rows)];
     case 'batch':
       return batchTables(result);
+    case 'index':
+      return indexTables(result);
     case 'kernels':
       return kernelsTables(result);
   }
