@@ -4,6 +4,7 @@ import { batchCommand } from './commands/batch-command.js';
 import { decodeCommand, prefillCommand } from './commands/bench-commands.js';
 import { indexCommand } from './commands/index-command.js';
 import { kernelsCommand } from './commands/kernels-command.js';
+import { loadCommand } from './commands/load-command.js';
 import { resolveBenchModel } from './evaluation-models.js';
 import { type EvaluationText, evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
 import { studyCommand } from './study/study-command.js';
@@ -11,7 +12,7 @@ import { studyCommand } from './study/study-command.js';
 /** Returns the program, so that it can be run here or as a subcommand of another. */
 export function benchCommand(): Command {
   const program = new Command('bench').description('Speed of CTkvr beside node-llama-cpp, with its quality');
-  const suites = [decodeCommand, prefillCommand, batchCommand, indexCommand, kernelsCommand];
+  const suites = [decodeCommand, prefillCommand, batchCommand, indexCommand, loadCommand, kernelsCommand];
   for (const make of suites) program.addCommand(make());
   program
     .command('pull <model>')

@@ -13,5 +13,6 @@ export type { BatchResult, BesidePrefillRow } from './suites/batch-result.js';
 export type { BenchRow, PeerTrial, RowName } from './suites/bench-row.js';
 export type { IndexResult, Stage, StageName, StageSplit } from './suites/index-result.js';
 export type { KernelRow, KernelsResult } from './suites/kernels-result.js';
+export type { LoadResult, LoadRow } from './suites/load-result.js';
 export type { BenchResult, SuiteName, SuiteResult } from './suites/result.js';
 export type { ModelFile, ResultHead, RunHead } from './suites/result-head.js';

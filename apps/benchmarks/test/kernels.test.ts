@@ -66,7 +66,7 @@ test('operations count weights twice a token, the output once a prompt, and the 
 
 test('the tables have a row for each limit and each kernel', () => {
   const findings = toKernelFindings([peak('scalar', 4), peak('avx2', 50), line({})], 10);
-  const tables = kernelsTables({ ...findings, threads: 2 } as Parameters<typeof kernelsTables>[0]);
+  const tables = kernelsTables({ ...findings, threads: 2 });
   expect(tables.map(({ rows }) => rows.length)).toEqual([3, 1]);
   expect(tables[1]!.rows[0]).toEqual([
     ...['score_rows', 'contiguous', 'memory', 'avx2', '2.5', '25', '50 % arithmetic', '40', '30', '50'],

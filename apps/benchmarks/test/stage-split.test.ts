@@ -61,7 +61,7 @@ test('the tables name every stage, and the sum', () => {
     growth: { tokens: 512, msPerToken: 0.1, shareOfSteps: 0.01, maxMs: 2, bytesBefore: 20e6, bytesAfter: 21e6 },
     turn: { tokens: 128, prefillMs: 100, extendMs: 12 },
     splits: [split([step(18)])],
-  } as unknown as Parameters<typeof indexTables>[0]);
+  });
   const [facts, steps] = tables;
   expect(facts!.rows).toContainEqual(['build, share of the prefill', '4.5 %']);
   expect(facts!.rows).toContainEqual(['index, share of keys and values', '12.5 %']);

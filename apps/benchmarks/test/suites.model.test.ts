@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BatchResult, BenchResult, IndexResult, StudyResult } from '../src/index.js';
+import type { BatchResult, BenchResult, IndexResult, LoadResult, StudyResult } from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -85,6 +85,13 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     }
     const probe = splits.map(({ stages }) => stages.find(({ name }) => name === 'probe')!.ms);
     expect(probe[1]).toBeGreaterThan(probe[0]!);
+  });
+
+  test('load: from the start of a process to the first token', { timeout: 240_000 }, async () => {
+    const { rows, promptTokens } = await bench<LoadResult>('load', ...['--rounds', '2', '--no-peer']);
+    expect(promptTokens).toBe(16);
+    expect(rows.map((row) => [row.name, row.totalMs.numSamples])).toEqual([['ctkvr', 2]]);
+    expect(rows[0]!.totalMs.median).toBeGreaterThan(rows[0]!.loadMs + rows[0]!.firstTokenMs);
   });
 
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {

@@ -3,6 +3,7 @@ import type { BatchResult } from './batch-result.js';
 import type { BenchRow, PeerTrial } from './bench-row.js';
 import type { IndexResult } from './index-result.js';
 import type { KernelsResult } from './kernels-result.js';
+import type { LoadResult } from './load-result.js';
 import type { ResultHead } from './result-head.js';
 
 /** `decode` and `prefill`: one figure for each contender. */
@@ -16,5 +17,5 @@ export interface BenchResult extends ResultHead {
   readonly peerTrials: readonly PeerTrial[];
 }
 
-export type SuiteResult = BenchResult | BatchResult | IndexResult | KernelsResult;
+export type SuiteResult = BenchResult | BatchResult | IndexResult | LoadResult | KernelsResult;
 export type SuiteName = SuiteResult['suite'];

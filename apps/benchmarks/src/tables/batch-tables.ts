@@ -4,7 +4,7 @@ import { benchTable } from './bench-table.js';
 import { contender, figure } from './cells.js';
 import { makeTable, type Table } from './table.js';
 
-export function batchTables(result: BatchResult): Table[] {
+export function batchTables(result: Pick<BatchResult, 'context' | 'sequences' | 'rows' | 'besidePrefill'>): Table[] {
   const { context, sequences, rows, besidePrefill } = result;
   const together = benchTable(`${sequences} sequences of ${context} tokens, all together`, 'ms/token', rows);
   if (besidePrefill.length === 0) return [together];

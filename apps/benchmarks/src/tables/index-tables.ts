@@ -19,7 +19,13 @@ export const stageLabels: Readonly<Record<StageName, string>> = {
   between: 'between steps',
 };
 
-export function indexTables({ context, build, growth, turn, splits }: IndexResult): Table[] {
+export function indexTables({
+  context,
+  build,
+  growth,
+  turn,
+  splits,
+}: Pick<IndexResult, 'context' | 'build' | 'growth' | 'turn' | 'splits'>): Table[] {
   const facts: readonly (readonly [string, string])[] = [
     ['prefill, ms', figure(build.prefillMs)],
     ['build, ms', figure(build.buildMs.median)],

@@ -3,7 +3,12 @@ import type { KernelRow, KernelsResult } from '../suites/kernels-result.js';
 import { figure, limitShare } from './cells.js';
 import { makeTable, type Table } from './table.js';
 
-export function kernelsTables({ threads, bandwidthGBps, peaks, rows }: KernelsResult): Table[] {
+export function kernelsTables({
+  threads,
+  bandwidthGBps,
+  peaks,
+  rows,
+}: Pick<KernelsResult, 'threads' | 'bandwidthGBps' | 'peaks' | 'rows'>): Table[] {
   const limits: readonly (readonly [string, string])[] = [
     ['memory, GB/s', figure(bandwidthGBps)],
     ...peaks.map(({ isa, gflops }) => [`multiply-adds with ${isa}, GFLOP/s`, figure(gflops)] as const),

@@ -4,6 +4,7 @@ import { batchTables } from './batch-tables.js';
 import { benchTable } from './bench-table.js';
 import { indexTables } from './index-tables.js';
 import { kernelsTables } from './kernels-table.js';
+import { loadTable } from './load-table.js';
 import type { Table } from './table.js';
 
 export function resultTables(result: SuiteResult): Table[] {
@@ -16,6 +17,8 @@ export function resultTables(result: SuiteResult): Table[] {
       return batchTables(result);
     case 'index':
       return indexTables(result);
+    case 'load':
+      return [loadTable(result)];
     case 'kernels':
       return kernelsTables(result);
   }
