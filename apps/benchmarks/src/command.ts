@@ -5,6 +5,7 @@ import { decodeCommand, prefillCommand } from './commands/bench-commands.js';
 import { indexCommand } from './commands/index-command.js';
 import { kernelsCommand } from './commands/kernels-command.js';
 import { loadCommand } from './commands/load-command.js';
+import { reportCommand } from './commands/report-command.js';
 import { resolveBenchModel } from './evaluation-models.js';
 import { type EvaluationText, evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
 import { studyCommand } from './study/study-command.js';
@@ -23,6 +24,7 @@ export function benchCommand(): Command {
       console.log(json ? JSON.stringify({ name, path: file }) : file);
     });
   program.addCommand(studyCommand());
+  program.addCommand(reportCommand());
   program
     .command('text')
     .description('fetch a text for evaluation and print where it lies')

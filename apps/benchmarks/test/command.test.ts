@@ -26,6 +26,8 @@ test.each([
     ['batch', '--shape', 'smollm2-8k-x8', '--sequences', '2'],
     /--shape and --sequences exclude/,
   ],
+  ['a report of nothing', ['report', '--out', 'x.html'], /missing required argument 'json'/],
+  ['a report for nowhere', ['report', 'x.json'], /--out <file>/],
   ['no threads', ['kernels', '--threads', '0'], /whole number above 0/],
   ['a study without a folder', ['study'], /--out <folder>/],
   ['an unknown situation', ['study', '--out', 'x', '--texts', 'poem'], /poem is none of prose, manual, code, dialogue/],

@@ -1,9 +1,7 @@
 /** A study as a Markdown page: a table and two plots for each situation. */
+import { type Column, makeTable, type Table } from '../tables/table.js';
 import { plotFile, plotKinds } from './study-plot.js';
 import type { StudyResult, StudyRow, StudySituation } from './study-result.js';
-
-/** Title and cell. */
-type Column = readonly [string, (row: StudyRow) => string];
 
 export function studyPage(result: StudyResult): string {
   const { machine, model, commit } = result;
@@ -16,11 +14,12 @@ export function studyPage(result: StudyResult): string {
   return `${[...intro, ...result.situations.flatMap(section)].join('\n')}\n`;
 }
 
-function section(situation: StudySituation): string[] {
+/** The figures of a situation, a row for each contender. */
+export function situationTable(situation: StudySituation): Table {
   const inTurns = situation.rows.some((row) => row.meanKlBuiltAnew !== null);
-  const builtAnew: Column = ['x built anew', (row) => ratio(row.meanKl, row.meanKlBuiltAnew ?? undefined)];
-  const columns: readonly Column[] = [
-    ['selector', (row) => `\`${row.selector}\``],
+  const builtAnew: Column<StudyRow> = ['x built anew', (row) => ratio(row.meanKl, row.meanKlBuiltAnew ?? undefined)];
+  const columns: readonly Column<StudyRow>[] = [
+    ['selector', (row) => row.selector],
     ['mean KL', (row) => figure(row.meanKl)],
     ['x oracle', (row) => ratio(row.meanKl, oracleOf(row, situation.rows)?.meanKl)],
     ...(inTurns ? [builtAnew] : []),
@@ -38,16 +37,26 @@ function section(situation: StudySituation): string[] {
     ['build ms', (row) => (row.indexBuildMs === 0 ? '-' : count(row.indexBuildMs))],
     ['ms a token', (row) => row.msPerToken.toFixed(1)],
   ];
+  return makeTable(situation.name, columns, situation.rows);
+}
+
+/** What was asked after what. */
+export function situationText({ question, tokens, prefillMs }: StudySituation): string {
+  return `"${question}" after ${count(tokens)} tokens, of which the document was read in ${count(prefillMs / 1000)} s.`;
+}
+
+function section(situation: StudySituation): string[] {
+  const { head, rows } = situationTable(situation);
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return [
     '',
     `## ${situation.name}`,
     '',
-    `"${situation.question}" after ${count(situation.tokens)} tokens, of which the document was read in ${count(situation.prefillMs / 1000)} s.`,
+    situationText(situation),
     '',
-    line(columns.map(([title]) => title)),
-    line(columns.map((_, column) => (column === 0 ? '---' : '---:'))),
-    ...situation.rows.map((row) => line(columns.map(([, cell]) => cell(row)))),
+    line(head),
+    line(head.map((_, column) => (column === 0 ? '---' : '---:'))),
+    ...rows.map(([selector, ...cells]) => line([`\`${selector}\``, ...cells])),
     '',
     ...plotKinds.map((kind) => `![${kind.title}, ${situation.name}](${plotFile(situation, kind)})`),
   ];

@@ -1,0 +1,64 @@
+/** What a result was measured on and with, as a table. */
+import type { StudyResult } from '../study/study-result.js';
+import type { PeerTrial } from '../suites/bench-row.js';
+import type { SuiteResult } from '../suites/result.js';
+import { figure, megabytes } from './cells.js';
+import { makeTable, type Table } from './table.js';
+
+type Fact = readonly [what: string, value: string];
+
+/** Fields that results of an earlier day lack are left out. */
+export function settingsTable(result: SuiteResult | StudyResult): Table {
+  const { machine, commit, date } = result;
+  const facts: Fact[] = [
+    ...('model' in result
+      ? ([
+          ['model', `${result.model.name}, ${megabytes(result.model.sizeBytes)} MB`],
+          ['its SHA-256', result.model.sha256],
+        ] as const)
+      : []),
+    ['processor', machine.cpu],
+    ['cores, threads that run at once', `${machine.cores}, ${machine.usableThreads}`],
+    ['kernels', machine.isa],
+    ['features that ggml uses', machine.ggmlFeatures.join(' ')],
+    ['memory', `${(machine.memory.totalBytes / 1e9).toFixed(1)} GB, ${machine.memory.bandwidthGBps} GB/s read`],
+    ...(machine.arithmetic == null
+      ? []
+      : ([['arithmetic, f32', `${machine.arithmetic.gflops} GFLOP/s (${machine.arithmetic.isa})`]] as const)),
+    ['load at the start', figure(machine.loadAverage)],
+    ['system', `${machine.os}, Node.js ${machine.node}`],
+    ['commit', commit ?? '-'],
+    ['date', date.slice(0, 10)],
+    ...runSettings(result),
+  ];
+  return makeTable<Fact>(
+    'Machine and settings',
+    [
+      ['', ([what]) => what],
+      ['', ([, value]) => value],
+    ],
+    facts,
+  );
+}
+
+const settings = ['context', 'promptTokens', 'tokens', 'sequences', 'threads', 'rounds', 'steps'] as const;
+
+function runSettings(result: SuiteResult | StudyResult): Fact[] {
+  const values = result as Partial<Record<(typeof settings)[number], number>>;
+  return settings.filter((name) => values[name] !== undefined).map((name) => [name, figure(values[name])]);
+}
+
+/** Every setting the peer was tried with; null when it did not take part. */
+export function peerTrialsTable(result: SuiteResult | StudyResult): Table | null {
+  const trials = 'peerTrials' in result ? result.peerTrials : [];
+  if (trials.length === 0) return null;
+  return makeTable<PeerTrial>(
+    'Settings that node-llama-cpp was tried with',
+    [
+      ['flash attention', ({ flashAttention }) => (flashAttention ? 'on' : 'off')],
+      ['threads', ({ threads }) => figure(threads)],
+      ['best ms', ({ bestMs }) => figure(bestMs)],
+    ],
+    trials,
+  );
+}
