@@ -55,6 +55,8 @@ const row = (name: RowName, medianMs: number, more: Partial<BenchRow> = {}): Ben
 const decode = (context: number, more: Partial<BenchResult> = {}): BenchResult => ({
   suite: 'decode',
   ...head,
+  tokensPerRound: 24,
+  denseBelow: null,
   context,
   rounds: 5,
   rows: [row('full', 16.5), row('ctkvr', 12.25), row('node-llama-cpp', 33.5)],
@@ -91,6 +93,8 @@ const split = (name: StageSplit['name']): StageSplit => ({
 const index: IndexResult = {
   suite: 'index',
   ...head,
+  tokensPerRound: 24,
+  denseBelow: 1024,
   context: 7000,
   rounds: 3,
   build: {

@@ -4,7 +4,7 @@ import { positiveInteger, wholeNumber } from '../parse-options.js';
 import { batchSuite } from '../suites/batch.js';
 import { toRows } from '../suites/bench-row.js';
 import { limitsOf } from '../suites/limits.js';
-import { type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
+import { decodeSettings, type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
 import { suiteCommand } from './suite-command.js';
 
 interface BatchFlags extends PeerFlags {
@@ -21,7 +21,16 @@ export function batchCommand(): Command {
       const { context, rounds, sequences, besideRounds } = setup.flags;
       const findings = await batchSuite({ ...suiteOptions(setup), sequences, besideRounds });
       const rows = toRows(findings.rows, limitsOf(setup.head.machine));
-      return { suite: 'batch', ...setup.head, context, sequences, rounds, ...findings, rows };
+      return {
+        suite: 'batch',
+        ...setup.head,
+        ...decodeSettings(setup.flags),
+        context,
+        sequences,
+        rounds,
+        ...findings,
+        rows,
+      };
     },
   });
   return withPeerOptions(command)

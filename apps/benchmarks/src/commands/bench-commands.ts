@@ -5,7 +5,7 @@ import { decodeSuite } from '../suites/decode.js';
 import { limitsOf } from '../suites/limits.js';
 import { prefillSuite } from '../suites/prefill.js';
 import type { BenchResult } from '../suites/result.js';
-import { type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
+import { decodeSettings, type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
 import { suiteCommand } from './suite-command.js';
 
 export const decodeCommand = () => benchCommand('decode', 'milliseconds a token after a long prompt');
@@ -23,6 +23,7 @@ function benchCommand(name: BenchResult['suite'], description: string): Command 
       return {
         suite: name,
         ...setup.head,
+        ...decodeSettings(setup.flags),
         context,
         rounds,
         rows: toRows(rows, limitsOf(setup.head.machine)),

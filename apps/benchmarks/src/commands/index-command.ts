@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { positiveInteger } from '../parse-options.js';
 import { indexSuite } from '../suites/index-suite.js';
-import { type PeerFlags, suiteOptions, withDecodeOptions } from './peer-options.js';
+import { decodeSettings, type PeerFlags, suiteOptions, withDecodeOptions } from './peer-options.js';
 import { suiteCommand } from './suite-command.js';
 
 interface IndexFlags extends PeerFlags {
@@ -22,7 +22,14 @@ export function indexCommand(): Command {
         headDim: model.headDim,
         bandwidthGBps: head.machine.memory.bandwidthGBps,
       });
-      return { suite: 'index', ...head, context: flags.context, rounds: flags.rounds, ...findings };
+      return {
+        suite: 'index',
+        ...head,
+        ...decodeSettings(flags),
+        context: flags.context,
+        rounds: flags.rounds,
+        ...findings,
+      };
     },
   });
   return withDecodeOptions(command).option(

@@ -1,6 +1,6 @@
 /** `kernels`: the kernels alone, with every instruction set. */
 import { availableParallelism } from 'node:os';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { positiveInteger } from '../parse-options.js';
 import { runHead } from '../run-head.js';
 import { kernelsSuite } from '../suites/kernels.js';
@@ -28,5 +28,7 @@ export function kernelsCommand(): Command {
 
 /** More threads than processors measure their waiting. */
 function threadCount(value: string): number {
-  return Math.min(positiveInteger(value), availableParallelism());
+  const [threads, most] = [positiveInteger(value), availableParallelism()];
+  if (threads > most) throw new InvalidArgumentError(`this machine runs ${most} at most`);
+  return threads;
 }

@@ -1,6 +1,7 @@
 /** Options of the suites that decode beside the peer. */
 import type { Command } from 'commander';
 import { positiveInteger } from '../parse-options.js';
+import type { DecodeSettings } from '../suites/result-head.js';
 import type { SuiteOptions } from '../suites/suite-options.js';
 import type { SuiteFlags, SuiteSetup } from './suite-command.js';
 
@@ -37,4 +38,9 @@ export function suiteOptions({ flags, head, modelPath, model, onProgress }: Suit
     denseBelow: flags.denseBelow,
     onProgress,
   };
+}
+
+/** What of the options stands in the result. */
+export function decodeSettings({ tokens, denseBelow }: PeerFlags): DecodeSettings {
+  return { tokensPerRound: tokens, denseBelow: denseBelow ?? null };
 }

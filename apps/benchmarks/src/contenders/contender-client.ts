@@ -45,7 +45,8 @@ export class ContenderClient implements ReferenceContender, AsyncDisposable {
   tokenize = (text: string) => this.#call<Int32Array>('tokenize', text);
   prefill = (tokens: Int32Array, sequence?: number) => this.#call<PrefillSample>('prefill', tokens, sequence);
   decode = (numTokens: number) => this.#call<DecodeSample>('decode', numTokens);
-  decodeTogether = (numTokens: number) => this.#call<TogetherSample>('decodeTogether', numTokens);
+  decodeTogether = (numTokens: number, numSequences: number) =>
+    this.#call<TogetherSample>('decodeTogether', numTokens, numSequences);
   decodeBesidePrefill = (numTokens: number, prompt: Int32Array) =>
     this.#call<BesideSample>('decodeBesidePrefill', numTokens, prompt);
   quality = (tokens: Int32Array, sequence?: number) => this.#call<QualitySample>('quality', tokens, sequence);

@@ -12,8 +12,11 @@ export interface Contender {
   prefill(tokens: Int32Array, sequence?: number): Promise<PrefillSample>;
   /** Decodes greedily from what sequence 0 was last prefilled with under these settings, and forgets what it decoded. */
   decode(numTokens: number): Promise<DecodeSample>;
-  /** The same from all prefilled sequences at once, `numTokens` each. */
-  decodeTogether(numTokens: number): Promise<TogetherSample>;
+  /**
+   * The same from the first `numSequences` sequences at once, `numTokens` each. One that was never prefilled starts from what sequence 0 was
+   * prefilled with, in cells of its own.
+   */
+  decodeTogether(numTokens: number, numSequences: number): Promise<TogetherSample>;
   /**
    * Decodes from sequence 0: first `numTokens` alone, then while `prompt` is prefilled in a sequence of its own, as far as the context has
    * room and then again from where it began. Forgets all of it.

@@ -60,9 +60,9 @@ export class CtkvrContender implements ReferenceContender {
     return { msPerToken, threads: this.#model.numThreads, attentionBytes: medianBytes(attentionBytes) };
   }
 
-  async decodeTogether(numTokens: number): Promise<TogetherSample> {
+  async decodeTogether(numTokens: number, numSequences: number): Promise<TogetherSample> {
     const attentionBytes: number[] = [];
-    const streams = this.#prefilled.map((_, sequence) =>
+    const streams = Array.from({ length: numSequences }, (_, sequence) =>
       this.#generate({ numTokens: numTokens + 1, sequence, attentionBytes }),
     );
     const totalMs = await timeTogether(streams, numTokens);
@@ -127,8 +127,8 @@ export class CtkvrContender implements ReferenceContender {
   }
 
   #fork(settings: ContenderSettings, sequence: number): Session {
-    const prefilled = this.#prefilled[sequence];
-    if (prefilled === undefined) throw new Error(`sequence ${sequence} was not prefilled`);
+    const prefilled = this.#prefilled[sequence] ?? this.#prefilled[0];
+    if (prefilled === undefined) throw new Error('decode before prefill');
     const session = prefilled.fork();
     session.setSelector(selectorOf(settings));
     return session;

@@ -75,9 +75,7 @@ export class PeerContender implements Contender {
     this.#context = context;
     this.#kind = `flash-${flashAttention}-of-${sequences}`;
     this.#sequences = Array.from({ length: sequences }, () => context.getSequence());
-    for (const [index, { stateFile }] of this.#states().entries()) {
-      await this.#sequences[index]?.loadStateFromFile(stateFile, { acceptRisk: true });
-    }
+    for (const index of this.#sequences.keys()) await this.#restore(index);
   }
 
   async prefill(tokens: Int32Array, sequence = 0): Promise<PrefillSample> {
@@ -94,6 +92,7 @@ export class PeerContender implements Contender {
     const states = this.#states();
     states[sequence] = { stateFile, lastToken: tokens.at(-1)! };
     this.#prefilled.set(this.#kind, states);
+    for (const index of this.#sequences.keys()) if (states[index] === undefined) await this.#restore(index);
     return { firstTokenMs, threads: this.#threads };
   }
 
@@ -102,8 +101,8 @@ export class PeerContender implements Contender {
     return { msPerToken, threads: this.#threads, attentionBytes: null };
   }
 
-  async decodeTogether(numTokens: number): Promise<TogetherSample> {
-    const streams = this.#states().map((_, sequence) => this.#generate(numTokens + 1, sequence));
+  async decodeTogether(numTokens: number, numSequences: number): Promise<TogetherSample> {
+    const streams = Array.from({ length: numSequences }, (_, sequence) => this.#generate(numTokens + 1, sequence));
     const totalMs = await timeTogether(streams, numTokens);
     for (const stream of streams) await stream.return();
     return { numTokens: numTokens * streams.length, totalMs, threads: this.#threads, attentionBytes: null };
@@ -133,7 +132,7 @@ export class PeerContender implements Contender {
 
   /** Generates from a prefilled sequence, and puts it back afterwards. */
   async *#generate(numTokens: number, sequence = 0): AsyncGenerator<number, void, undefined> {
-    const state = this.#states()[sequence];
+    const state = this.#state(sequence);
     if (state === undefined) throw new Error('decode before prefill with these settings');
     const target = this.#sequence(sequence);
     const start = target.nextTokenIndex;
@@ -156,6 +155,16 @@ export class PeerContender implements Contender {
 
   #states(): Prefilled[] {
     return this.#prefilled.get(this.#kind) ?? [];
+  }
+
+  #state(sequence: number): Prefilled | undefined {
+    return this.#states()[sequence] ?? this.#states()[0];
+  }
+
+  /** Puts a sequence where its decodes begin, if it has been prefilled under these settings. */
+  async #restore(sequence: number): Promise<void> {
+    const state = this.#state(sequence);
+    if (state) await this.#sequence(sequence).loadStateFromFile(state.stateFile, { acceptRisk: true });
   }
 
   #sequence(index: number): PeerSequence {

@@ -1,8 +1,8 @@
 /** What the suite `batch` found. Times are milliseconds. */
 import type { BenchRow, PeerTrial, RowName } from './bench-row.js';
-import type { ResultHead } from './result-head.js';
+import type { DecodeSettings, ResultHead } from './result-head.js';
 
-export interface BatchResult extends ResultHead {
+export interface BatchResult extends ResultHead, DecodeSettings {
   readonly suite: 'batch';
   /** Tokens of each sequence before the first measured one. */
   readonly context: number;

@@ -1,7 +1,8 @@
 /**
  * Several sequences: tokens a second of all of them together, and how long a running one waits for its tokens while another one prefills.
- * Each contender decodes greedily from different prompts of the same length, the peer in one context of as many sequences, at its best
- * settings for each of the two figures.
+ * Ours decodes greedily from different prompts of the same length. The peer does so in one context of as many sequences, at its best settings
+ * for each of the two figures, all of them from the first prompt: dense attention takes as long whatever the keys are, and prefilling every
+ * prompt with each flash setting would take hours.
  */
 import type { BesideSample, ContenderSettings, TogetherSample } from '../contenders/contender.js';
 import { ContenderClient } from '../contenders/contender-client.js';
@@ -46,26 +47,23 @@ export async function batchSuite(options: BatchOptions): Promise<BatchFindings> 
   const other = texts[sequences]!.slice(0, context);
 
   const quality = await prefillOurs(ours, options, { prompts, texts });
-  const prefillPeer = async () => {
-    for (const [sequence, prompt] of prompts.entries()) await peer!.prefill(prompt, sequence);
-  };
   const measurePeer = async () => {
-    const { totalMs, numTokens } = await peer!.decodeTogether(TRIAL_DECODE_TOKENS);
+    const { totalMs, numTokens } = await peer!.decodeTogether(TRIAL_DECODE_TOKENS, sequences);
     return [totalMs / numTokens];
   };
-  onProgress(`prefilling ${sequences} times ${context} tokens: node-llama-cpp, with and without flash attention`);
+  if (peer) onProgress(`prefilling ${context} tokens: node-llama-cpp, with and without flash attention`);
   const peerTrials = peer
     ? await tunePeer(peer, {
         maxThreads: options.maxThreads,
         sequences: peerSequences(options),
-        prepare: prefillPeer,
+        prepare: () => peer.prefill(prompts[0]!),
         measure: measurePeer,
         onProgress,
       })
     : [];
 
   const together = await decodeTogether({ ours, peer, options, best: peerTrials[0] });
-  const beside = await decodeBesidePrefill({ ours, peer, options, peerTrials, other });
+  const beside = await decodeBesidePrefill({ ours, peer, options, other });
   const [oursPeak, peerPeak] = [await ours.peakMemory(), (await peer?.peakMemory()) ?? 0];
   const rows = Object.entries(together).map(([key, taken]): RowInput => {
     const name = key as RowName;
@@ -125,7 +123,7 @@ async function decodeTogether({
   const { denseBelow, tokensPerRound } = options;
   const turn = (client: ContenderClient, settings?: ContenderSettings) => async () => {
     if (settings) await client.configure(settings);
-    return await client.decodeTogether(tokensPerRound);
+    return await client.decodeTogether(tokensPerRound, options.sequences);
   };
   // The peer's settings make a new context each time they are set: once is enough.
   if (peer && best) await peer.configure({ ...best, sequences: peerSequences(options) });
@@ -144,12 +142,8 @@ async function decodeBesidePrefill({
   ours,
   peer,
   options,
-  peerTrials,
   other,
-}: Contenders & {
-  readonly peerTrials: readonly PeerTrial[];
-  readonly other: Int32Array;
-}): Promise<BesidePrefillRow[]> {
+}: Contenders & { readonly other: Int32Array }): Promise<BesidePrefillRow[]> {
   const { besideRounds, denseBelow, tokensPerRound, onProgress } = options;
   if (besideRounds === 0) return [];
   onProgress('a running sequence beside a prefill');
@@ -158,9 +152,9 @@ async function decodeBesidePrefill({
     { name: 'ctkvr', client: ours, settings: { selector: 'ctkvr', denseBelow } },
   ];
   for (const flashAttention of peer ? [false, true] : []) {
-    const { threads } = peerTrials.find((trial) => trial.flashAttention === flashAttention)!;
     for (const batchSize of PEER_BATCH_SIZES) {
-      const settings = { threads, flashAttention, batchSize, sequences: peerSequences(options) };
+      // All threads: the waits are for prefilled tokens, which are bound by arithmetic.
+      const settings = { threads: options.maxThreads, flashAttention, batchSize, sequences: peerSequences(options) };
       entrants.push({ name: 'node-llama-cpp', client: peer!, settings });
     }
   }

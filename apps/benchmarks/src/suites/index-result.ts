@@ -1,8 +1,8 @@
 /** What the suite `index` found. Times are milliseconds. */
 import type { SampleStatistics } from '../sample-statistics.js';
-import type { ResultHead } from './result-head.js';
+import type { DecodeSettings, ResultHead } from './result-head.js';
 
-export interface IndexResult extends ResultHead {
+export interface IndexResult extends ResultHead, DecodeSettings {
   readonly suite: 'index';
   /** Tokens that are indexed, sinks and recent window among them. */
   readonly context: number;

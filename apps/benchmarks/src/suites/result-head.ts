@@ -19,3 +19,10 @@ export interface ModelFile {
   readonly sizeBytes: number;
   readonly sha256: string;
 }
+
+/** How tokens were decoded. */
+export interface DecodeSettings {
+  readonly tokensPerRound: number;
+  /** Given to our selector; null = the preset's. */
+  readonly denseBelow: number | null;
+}

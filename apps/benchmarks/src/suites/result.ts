@@ -4,10 +4,10 @@ import type { BenchRow, PeerTrial } from './bench-row.js';
 import type { IndexResult } from './index-result.js';
 import type { KernelsResult } from './kernels-result.js';
 import type { LoadResult } from './load-result.js';
-import type { ResultHead } from './result-head.js';
+import type { DecodeSettings, ResultHead } from './result-head.js';
 
 /** `decode` and `prefill`: one figure for each contender. */
-export interface BenchResult extends ResultHead {
+export interface BenchResult extends ResultHead, DecodeSettings {
   readonly suite: 'decode' | 'prefill';
   /** Tokens before the first measured one. */
   readonly context: number;

@@ -1,7 +1,8 @@
 /** The index and the stages of a step, as tables. */
-import { type IndexResult, type StageName, stageNames } from '../suites/index-result.js';
+import { significant } from '@ctkvr/evaluation';
+import { type IndexResult, type StageName, type StageSplit, stageNames } from '../suites/index-result.js';
 import { figure, megabytes, percent, precisePercent } from './cells.js';
-import { makeTable, type Table } from './table.js';
+import { type Column, makeTable, type Table } from './table.js';
 
 /** Stages as people call them. */
 export const stageLabels: Readonly<Record<StageName, string>> = {
@@ -40,7 +41,10 @@ export function indexTables({
     [`a turn of ${turn.tokens} tokens, prefill ms`, figure(turn.prefillMs)],
     ['its queries made centroids, ms', figure(turn.extendMs)],
   ];
-  const stage = (name: StageName) => splits.map((split) => split.stages.find((other) => other.name === name));
+  const columns = splits.flatMap((split): Column<StageLine>[] => [
+    [`${split.name} ms`, (line) => figure(line.ms(split))],
+    ['% of limit', (line) => percent(line.share(split))],
+  ]);
   return [
     makeTable(
       `the index of ${context} tokens`,
@@ -50,22 +54,35 @@ export function indexTables({
       ],
       facts,
     ),
-    makeTable<StageName | null>(
+    makeTable<StageLine>(
       `a decode step after ${context} tokens, by stage`,
-      [
-        ['', (name) => (name === null ? 'total' : stageLabels[name])],
-        ...splits.flatMap((split, index) => [
-          [
-            `${split.name} ms`,
-            (name: StageName | null) => figure(name === null ? split.totalMs : stage(name)[index]?.ms),
-          ] as const,
-          [
-            '% of limit',
-            (name: StageName | null) => (name === null ? '-' : percent(stage(name)[index]?.shareOfLimit)),
-          ] as const,
-        ]),
-      ],
-      [...stageNames, null],
+      [['', ({ label }) => label], ...columns],
+      stageLines,
     ),
   ];
 }
+
+interface StageLine {
+  readonly label: string;
+  readonly ms: (split: StageSplit) => number;
+  readonly share: (split: StageSplit) => number | null;
+}
+
+const stageOf = (split: StageSplit, name: StageName) => split.stages.find((stage) => stage.name === name);
+
+/** Everything that depends on how keys are chosen and read. */
+const attentionStages = stageNames.slice(stageNames.indexOf('store'), stageNames.indexOf('wait') + 1);
+
+const stageLines: readonly StageLine[] = [
+  ...stageNames.map((name) => ({
+    label: stageLabels[name],
+    ms: (split: StageSplit) => stageOf(split, name)?.ms ?? 0,
+    share: (split: StageSplit) => stageOf(split, name)?.shareOfLimit ?? null,
+  })),
+  {
+    label: 'retrieval and attention (store to waiting)',
+    ms: (split) => significant(attentionStages.reduce((sum, name) => sum + (stageOf(split, name)?.ms ?? 0), 0)),
+    share: () => null,
+  },
+  { label: 'total', ms: ({ totalMs }) => totalMs, share: () => null },
+];

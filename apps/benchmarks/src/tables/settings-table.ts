@@ -41,11 +41,14 @@ export function settingsTable(result: SuiteResult | StudyResult): Table {
   );
 }
 
-const settings = ['context', 'promptTokens', 'tokens', 'sequences', 'threads', 'rounds', 'steps'] as const;
+const settings = [
+  ...(['context', 'promptTokens', 'tokens', 'sequences', 'threads', 'rounds', 'steps'] as const),
+  ...(['tokensPerRound', 'denseBelow'] as const),
+];
 
 function runSettings(result: SuiteResult | StudyResult): Fact[] {
-  const values = result as Partial<Record<(typeof settings)[number], number>>;
-  return settings.filter((name) => values[name] !== undefined).map((name) => [name, figure(values[name])]);
+  const values = result as Partial<Record<(typeof settings)[number], number | null>>;
+  return settings.filter((name) => values[name] != null).map((name) => [name, figure(values[name])]);
 }
 
 /** Every setting the peer was tried with; null when it did not take part. */
