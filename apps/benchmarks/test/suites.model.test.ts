@@ -88,7 +88,14 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
   });
 
   test('load: from the start of a process to the first token', { timeout: 240_000 }, async () => {
-    const { rows, promptTokens } = await bench<LoadResult>('load', ...['--rounds', '2', '--no-peer']);
+    const folder = await mkdtemp(join(tmpdir(), 'ctkvr-load-'));
+    const report = join(folder, 'report.html');
+    const { rows, promptTokens } = await bench<LoadResult>(
+      'load',
+      ...['--rounds', '2', '--no-peer', '--report', report],
+    );
+    expect(await readFile(report, 'utf8')).toContain(`>${rows[0]!.totalMs.median}<`);
+    await rm(folder, { recursive: true });
     expect(promptTokens).toBe(16);
     expect(rows.map((row) => [row.name, row.totalMs.numSamples])).toEqual([['ctkvr', 2]]);
     expect(rows[0]!.totalMs.median).toBeGreaterThan(rows[0]!.loadMs + rows[0]!.firstTokenMs);

@@ -4,13 +4,13 @@
  * for each of the two figures, all of them from the first prompt: dense attention takes as long whatever the keys are, and prefilling every
  * prompt with each flash setting would take hours.
  */
-import type { BesideSample, ContenderSettings, TogetherSample } from '../contenders/contender.js';
+import type { ContenderSettings, TogetherSample } from '../contenders/contender.js';
 import { ContenderClient } from '../contenders/contender-client.js';
 import { promptSlices } from '../prompt.js';
 import { sampleStatistics } from '../sample-statistics.js';
 import type { BesidePrefillRow } from './batch-result.js';
 import type { PeerTrial, RowInput, RowName } from './bench-row.js';
-import { toBesideRow } from './beside-row.js';
+import { besidePrefillRows } from './beside-prefill.js';
 import { inTurns } from './in-turns.js';
 import { QUALITY_STEPS, type SuiteOptions } from './suite-options.js';
 import { decodeOperations } from './token-operations.js';
@@ -18,8 +18,6 @@ import { TRIAL_DECODE_TOKENS, tunePeer } from './tune-peer.js';
 
 /** Room behind a prompt for a sequence that decodes while another one prefills. */
 const MAX_BESIDE_TOKENS = 1024;
-/** Tokens of the peer's steps that it is tried with beside a prefill: its default, and fewer, for shorter waits. */
-const PEER_BATCH_SIZES = [512, 128];
 
 export interface BatchOptions extends SuiteOptions {
   /** Sequences that decode at once. */
@@ -63,7 +61,12 @@ export async function batchSuite(options: BatchOptions): Promise<BatchFindings> 
     : [];
 
   const together = await decodeTogether({ ours, peer, options, best: peerTrials[0] });
-  const beside = await decodeBesidePrefill({ ours, peer, options, other });
+  const { besideRounds, denseBelow } = options;
+  const besidePrefill = await besidePrefillRows({
+    ...{ ours, peer, other, onProgress, denseBelow, tokensPerRound },
+    peerSettings: { threads: options.maxThreads, sequences: peerSequences(options) },
+    rounds: besideRounds,
+  });
   const [oursPeak, peerPeak] = [await ours.peakMemory(), (await peer?.peakMemory()) ?? 0];
   const rows = Object.entries(together).map(([key, taken]): RowInput => {
     const name = key as RowName;
@@ -82,7 +85,7 @@ export async function batchSuite(options: BatchOptions): Promise<BatchFindings> 
       ...(name === 'ctkvr' ? quality : {}),
     };
   });
-  return { rows, besidePrefill: beside, peerTrials };
+  return { rows, besidePrefill, peerTrials };
 }
 
 /** States saved in a context fit into those of as many sequences only; one that decodes beside a prefill needs a second one. */
@@ -135,36 +138,4 @@ async function decodeTogether({
     },
     { ...options, warmUp: true },
   );
-}
-
-/** The peer takes part with each flash setting and each size of a step: which of them is best shows in the rows. */
-async function decodeBesidePrefill({
-  ours,
-  peer,
-  options,
-  other,
-}: Contenders & { readonly other: Int32Array }): Promise<BesidePrefillRow[]> {
-  const { besideRounds, denseBelow, tokensPerRound, onProgress } = options;
-  if (besideRounds === 0) return [];
-  onProgress('a running sequence beside a prefill');
-  const entrants: { name: RowName; client: ContenderClient; settings: ContenderSettings }[] = [
-    { name: 'full', client: ours, settings: { selector: 'full' } },
-    { name: 'ctkvr', client: ours, settings: { selector: 'ctkvr', denseBelow } },
-  ];
-  for (const flashAttention of peer ? [false, true] : []) {
-    for (const batchSize of PEER_BATCH_SIZES) {
-      // All threads: the waits are for prefilled tokens, which are bound by arithmetic.
-      const settings = { threads: options.maxThreads, flashAttention, batchSize, sequences: peerSequences(options) };
-      entrants.push({ name: 'node-llama-cpp', client: peer!, settings });
-    }
-  }
-  const turns = entrants.map(({ client, settings }, index): [string, () => Promise<BesideSample>] => [
-    String(index),
-    async () => {
-      await client.configure(settings);
-      return await client.decodeBesidePrefill(tokensPerRound, other);
-    },
-  ]);
-  const taken = await inTurns(Object.fromEntries(turns), { rounds: besideRounds, warmUp: false, onProgress });
-  return entrants.map(({ name, settings }, index) => toBesideRow(name, settings, taken[index]!));
 }
