@@ -1,12 +1,15 @@
 /** How many operations a second this machine can do: the other limit beside its memory bandwidth. */
 import { CtkvrError } from '@ctkvr/core';
-import { type KernelLine, type PeakLine, runKernelsExample } from './kernels-example.js';
+import { significant } from '@ctkvr/evaluation';
+import { type KernelLine, type PeakLine, type ProductType, runKernelsExample } from './kernels-example.js';
 
 export interface ArithmeticPeak {
-  /** f32 additions and multiplications a second, in billions, of all threads together. 8-bit and bf16 products can be faster. */
+  /** f32 additions and multiplications a second, in billions, of all threads together. 8-bit products can be faster. */
   readonly gflops: number;
   /** The instruction set that reached it. */
   readonly isa: string;
+  /** The same of bf16 values, for CPUs that multiply those; null for others. */
+  readonly bf16Gflops: number | null;
   readonly numThreads: number;
 }
 
@@ -20,10 +23,20 @@ export async function measureArithmeticPeak(numThreads: number): Promise<Arithme
   }
 }
 
-/** The highest of the peaks among the lines; null when there is none. */
+/** The highest of the peaks among the lines; null when there is none of f32. */
 export function bestPeak(lines: readonly (PeakLine | KernelLine)[]): ArithmeticPeak | null {
-  const peaks = lines.filter((line) => line.type === 'peak').sort((a, b) => b.gflops - a.gflops);
-  const best = peaks[0];
-  if (best === undefined) return null;
-  return { gflops: Math.round(best.gflops * 10) / 10, isa: best.isa, numThreads: best.threads };
+  const best = highest(lines, 'f32');
+  if (best === null) return null;
+  const bf16 = highest(lines, 'bf16');
+  return {
+    gflops: significant(best.gflops),
+    isa: best.isa,
+    bf16Gflops: bf16 === null ? null : significant(bf16.gflops),
+    numThreads: best.threads,
+  };
+}
+
+function highest(lines: readonly (PeakLine | KernelLine)[], dtype: ProductType): PeakLine | null {
+  const peaks = lines.filter((line) => line.type === 'peak').filter((peak) => peak.dtype === dtype);
+  return peaks.sort((a, b) => b.gflops - a.gflops)[0] ?? null;
 }

@@ -7,12 +7,16 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { CtkvrError } from '@ctkvr/core';
 
-/** What it prints of an instruction set. */
+/** What is multiplied; sums are f32. */
+export type ProductType = 'f32' | 'bf16';
+
+/** What it prints of a kernel set. */
 export interface PeakLine {
   readonly type: 'peak';
   readonly isa: string;
+  readonly dtype: ProductType;
   readonly threads: number;
-  /** f32 additions and multiplications a second, in billions, of all threads together. */
+  /** Additions and multiplications a second, in billions, of all threads together. */
   readonly gflops: number;
 }
 
@@ -22,6 +26,7 @@ export interface KernelLine {
   readonly kernel: string;
   readonly rows: 'contiguous' | 'scattered' | null;
   readonly data: 'cache' | 'memory';
+  readonly dtype: ProductType;
   readonly isa: string;
   readonly threads: number;
   /** Of all threads together, in `medianMs`. */

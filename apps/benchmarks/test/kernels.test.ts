@@ -2,16 +2,19 @@ import { expect, test } from 'vitest';
 import { bestPeak } from '../src/arithmetic-peak.js';
 import type { KernelLine, PeakLine } from '../src/kernels-example.js';
 import { toKernelFindings } from '../src/suites/kernels.js';
-import { limitsOf, shareOfLimit } from '../src/suites/limits.js';
+import { limitsOf, prefillLimitsOf, shareOfLimit } from '../src/suites/limits.js';
 import { decodeOperations, prefillOperations } from '../src/suites/token-operations.js';
 import { kernelsTables } from '../src/tables/kernels-table.js';
 
-const peak = (isa: string, gflops: number): PeakLine => ({ type: 'peak', isa, threads: 2, gflops });
+const peak = (isa: string, gflops: number, dtype: 'f32' | 'bf16' = 'f32'): PeakLine => ({
+  ...{ type: 'peak', isa, dtype, threads: 2, gflops },
+});
 const line = (more: Partial<KernelLine>): KernelLine => ({
   type: 'kernel',
   kernel: 'score_rows',
   rows: 'contiguous',
   data: 'memory',
+  dtype: 'f32',
   isa: 'avx2',
   threads: 2,
   bytes: 100e6,
@@ -23,12 +26,10 @@ const line = (more: Partial<KernelLine>): KernelLine => ({
   ...more,
 });
 
-test('the peak is that of the fastest instruction set', () => {
-  expect(bestPeak([peak('scalar', 40), peak('avx512', 100.04), peak('avx2', 99)])).toEqual({
-    gflops: 100,
-    isa: 'avx512',
-    numThreads: 2,
-  });
+test('the peak is that of the fastest instruction set, bf16 apart', () => {
+  const lines = [peak('scalar', 40), peak('avx512', 100.04), peak('avx2', 99)];
+  expect(bestPeak(lines)).toEqual({ gflops: 100, isa: 'avx512', bf16Gflops: null, numThreads: 2 });
+  expect(bestPeak([...lines, peak('avx512bf16', 200, 'bf16')])).toMatchObject({ gflops: 100, bf16Gflops: 200 });
   expect(bestPeak([line({})])).toBeNull();
 });
 
@@ -39,14 +40,20 @@ test('a kernel is compared with the nearer limit, and in a cache with arithmetic
     line({ flops: 1e8 }),
     line({ flops: 1e8, data: 'cache' }),
     line({ flops: 0, data: 'cache' }),
+    peak('avx512bf16', 100, 'bf16'),
+    line({ dtype: 'bf16', data: 'cache' }),
   ];
   const { rows, peaks } = toKernelFindings(lines, 10); // 100 MB take 10 ms
-  expect(peaks).toEqual([{ isa: 'avx2', gflops: 50 }]);
+  expect(peaks).toEqual([
+    { isa: 'avx2', dtype: 'f32', gflops: 50 },
+    { isa: 'avx512bf16', dtype: 'bf16', gflops: 100 },
+  ]);
   expect(rows.map((row) => [row.shareOfLimit, row.limit, row.gflops])).toEqual([
     [0.5, 'arithmetic', 25],
     [0.25, 'memory', 2.5],
     [0.05, 'arithmetic', 2.5],
     [null, null, null],
+    [0.25, 'arithmetic', 25],
   ]);
   expect(rows[0]!.gigabytesPerSecond).toBe(2.5);
 });
@@ -56,6 +63,14 @@ test('a limit that was not measured limits nothing', () => {
   expect(limits.gflops).toBeNull();
   expect(shareOfLimit({ bytes: null, operations: 1e9 }, 10, limits)).toBeNull();
   expect(shareOfLimit({ bytes: 50e6, operations: 1e9 }, 10, limits)).toEqual({ shareOfLimit: 0.5, limit: 'memory' });
+});
+
+test('a prefill is held against the peak of bf16, where there is one', () => {
+  const machine = { memory: { bandwidthGBps: 10 }, arithmetic: { gflops: 50, bf16Gflops: 100 } };
+  expect(limitsOf(machine).gflops).toBe(50);
+  expect(prefillLimitsOf(machine).gflops).toBe(100);
+  expect(prefillLimitsOf({ ...machine, arithmetic: { gflops: 50, bf16Gflops: null } }).gflops).toBe(50);
+  expect(prefillLimitsOf({ memory: machine.memory }).gflops).toBeNull();
 });
 
 test('operations count weights twice a token, the output once a prompt, and the keys each token sees', () => {

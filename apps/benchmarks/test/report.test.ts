@@ -22,7 +22,7 @@ const machine: Machine = {
   isa: 'avx2',
   ggmlFeatures: ['AVX2', 'FMA'],
   memory: { totalBytes: 16e9, bandwidthGBps: 27.3 },
-  arithmetic: { gflops: 123.4, isa: 'avx2', numThreads: 2 },
+  arithmetic: { gflops: 123.4, isa: 'avx2', bf16Gflops: 246.75, numThreads: 2 },
   loadAverage: 0.25,
   os: 'linux x64',
   node: 'v20.0.0',
@@ -136,12 +136,13 @@ const kernels: KernelsResult = {
   threads: 2,
   rounds: 5,
   bandwidthGBps: 27.25,
-  peaks: [{ isa: 'avx2', gflops: 123.5 }],
+  peaks: [{ isa: 'avx2', dtype: 'f32', gflops: 123.5 }],
   rows: [
     {
       kernel: 'score_rows',
       rows: 'scattered',
       data: 'memory',
+      dtype: 'f32',
       isa: 'avx2',
       medianMs: 5.925,
       p10: 5.875,
@@ -228,7 +229,7 @@ describe('a report', () => {
     for (const text of ['3.21e-3', '61 % memory', '43 % arithmetic', '3.9 %', '27.3 GB/s read', 'f'.repeat(64)]) {
       expect(html).toContain(text);
     }
-    for (const text of ['abcdef012345', '123.4 GFLOP/s (avx2)', 'AVX2 FMA', '33.25', 'a.json']) {
+    for (const text of ['abcdef012345', '123.4 GFLOP/s f32 (avx2), 246.75 bf16', 'AVX2 FMA', '33.25', 'a.json']) {
       expect(html).toContain(text);
     }
   });

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { toRows } from '../suites/bench-row.js';
 import { decodeSuite } from '../suites/decode.js';
-import { limitsOf } from '../suites/limits.js';
+import { limitsOf, prefillLimitsOf } from '../suites/limits.js';
 import { prefillSuite } from '../suites/prefill.js';
 import type { BenchResult } from '../suites/result.js';
 import { decodeSettings, type PeerFlags, suiteOptions, withPeerOptions } from './peer-options.js';
@@ -12,7 +12,7 @@ export const decodeCommand = () => benchCommand('decode', 'milliseconds a token 
 export const prefillCommand = () => benchCommand('prefill', 'time to the first token of a long prompt');
 
 function benchCommand(name: BenchResult['suite'], description: string): Command {
-  const run = name === 'decode' ? decodeSuite : prefillSuite;
+  const [run, limits] = name === 'decode' ? [decodeSuite, limitsOf] : [prefillSuite, prefillLimitsOf];
   const command = suiteCommand<PeerFlags>({
     name,
     description,
@@ -26,7 +26,7 @@ function benchCommand(name: BenchResult['suite'], description: string): Command 
         ...decodeSettings(setup.flags),
         context,
         rounds,
-        rows: toRows(rows, limitsOf(setup.head.machine)),
+        rows: toRows(rows, limits(setup.head.machine)),
         peerTrials,
       };
     },

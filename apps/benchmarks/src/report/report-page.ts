@@ -37,7 +37,7 @@ const legend = [
   'Times are milliseconds: medians, with the tenth and the ninetieth percentile where they are given.',
   'full and ctkvr are CTkvr with dense attention and with its own; -flash and +flash say how node-llama-cpp computed attention. x peer is how many times as fast as its best row.',
   'KL to full is the distance of the next-token distributions to those of dense attention, in nats: what the speed costs.',
-  '% of limit is the time that memory bandwidth or arithmetic peak, as measured in the same run, would need, as a share of the time taken. Products of 8-bit or bf16 numbers can beat the f32 peak.',
+  '% of limit is the time that memory bandwidth or arithmetic peak, as measured in the same run, would need, as a share of the time taken. Prefills are held against the peak of bf16 where the processor multiplies those, all else against that of f32; 8-bit products can beat both.',
 ];
 
 /** Returns the page. @param inputs in the order in which their tables are to stand. */

@@ -1,4 +1,5 @@
 /** What the suite `kernels` found. Times are milliseconds. */
+import type { ProductType } from '../kernels-example.js';
 import type { ShareOfLimit } from './limits.js';
 import type { RunHead } from './result-head.js';
 
@@ -9,8 +10,8 @@ export interface KernelsResult extends RunHead {
   readonly rounds: number;
   /** Memory bandwidth of as many threads, decimal GB/s. */
   readonly bandwidthGBps: number;
-  /** f32 operations a second of as many threads, in billions, by instruction set. */
-  readonly peaks: readonly { readonly isa: string; readonly gflops: number }[];
+  /** Operations a second of as many threads, in billions, by kernel set: of f32, and of bf16 for the set that multiplies those. */
+  readonly peaks: readonly { readonly isa: string; readonly dtype: ProductType; readonly gflops: number }[];
   readonly rows: readonly KernelRow[];
 }
 
@@ -20,6 +21,7 @@ export interface KernelRow {
   readonly rows: 'contiguous' | 'scattered' | null;
   /** `memory`: far beyond the caches. */
   readonly data: 'cache' | 'memory';
+  readonly dtype: ProductType;
   readonly isa: string;
   readonly medianMs: number;
   readonly p10: number;

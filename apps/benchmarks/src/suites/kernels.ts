@@ -26,24 +26,29 @@ export async function kernelsSuite(options: {
 
 /** @param bandwidthGBps of as many threads as the lines are of. */
 export function toKernelFindings(lines: readonly (PeakLine | KernelLine)[], bandwidthGBps: number): KernelsFindings {
-  const limits = { bandwidthGBps, gflops: bestPeak(lines)?.gflops ?? null };
+  const peak = bestPeak(lines);
+  const limits = {
+    f32: { bandwidthGBps, gflops: peak?.gflops ?? null },
+    bf16: { bandwidthGBps, gflops: peak?.bf16Gflops ?? null },
+  };
   return {
     bandwidthGBps,
     peaks: lines
       .filter((line) => line.type === 'peak')
-      .map(({ isa, gflops }) => ({ isa, gflops: significant(gflops) })),
-    rows: lines.filter((line) => line.type === 'kernel').map((line) => toRow(line, limits)),
+      .map(({ isa, dtype, gflops }) => ({ isa, dtype, gflops: significant(gflops) })),
+    rows: lines.filter((line) => line.type === 'kernel').map((line) => toRow(line, limits[line.dtype])),
   };
 }
 
 function toRow(line: KernelLine, limits: Limits): KernelRow {
-  const { kernel, rows, data, isa, bytes, flops, medianMs, numSamples } = line;
+  const { kernel, rows, data, dtype, isa, bytes, flops, medianMs, numSamples } = line;
   // Caches are not measured: what lies in them is bound by arithmetic alone, as far as we know.
   const share = shareOfLimit({ bytes: data === 'memory' ? bytes : 0, operations: flops }, medianMs, limits);
   return {
     kernel,
     rows,
     data,
+    dtype,
     isa,
     medianMs: significant(medianMs),
     p10: significant(line.p10Ms),

@@ -4,7 +4,7 @@ import { significant } from '@ctkvr/evaluation';
 export interface Limits {
   /** Decimal GB/s. */
   readonly bandwidthGBps: number;
-  /** f32 operations a second, in billions; null where it was not measured. */
+  /** Operations a second, in billions; null where it was not measured. */
   readonly gflops: number | null;
 }
 
@@ -15,7 +15,7 @@ export interface Needs {
 }
 
 export interface ShareOfLimit {
-  /** Of the time that was taken, what the nearer limit leaves. Above 1 where 8-bit or bf16 products beat the f32 peak, or caches memory. */
+  /** Of the time that was taken, what the nearer limit leaves. Above 1 where 8-bit products beat the peak, or caches memory. */
   readonly shareOfLimit: number;
   readonly limit: 'memory' | 'arithmetic';
 }
@@ -32,10 +32,19 @@ export function shareOfLimit({ bytes, operations }: Needs, ms: number, limits: L
   };
 }
 
-/** The limits of a measured machine; results of an earlier day have no arithmetic peak. */
-export function limitsOf(machine: {
+/** What of a machine limits are made of; results of an earlier day have no arithmetic peak. */
+export interface MeasuredMachine {
   readonly memory: { readonly bandwidthGBps: number };
-  readonly arithmetic?: { readonly gflops: number } | null;
-}): Limits {
-  return { bandwidthGBps: machine.memory.bandwidthGBps, gflops: machine.arithmetic?.gflops ?? null };
+  readonly arithmetic?: { readonly gflops: number; readonly bf16Gflops?: number | null } | null;
+}
+
+/** The limits of work in f32, as a decode is. */
+export function limitsOf({ memory, arithmetic }: MeasuredMachine): Limits {
+  return { bandwidthGBps: memory.bandwidthGBps, gflops: arithmetic?.gflops ?? null };
+}
+
+/** The limits of a prefill, which multiplies bf16 where the CPU can. */
+export function prefillLimitsOf(machine: MeasuredMachine): Limits {
+  const limits = limitsOf(machine);
+  return { ...limits, gflops: machine.arithmetic?.bf16Gflops ?? limits.gflops };
 }

@@ -1,4 +1,5 @@
 /** What was measured, on what, in a few words: the head of every table. */
+import type { ArithmeticPeak } from '../arithmetic-peak.js';
 import type { Machine } from '../machine.js';
 import type { SuiteResult } from '../suites/result.js';
 
@@ -17,7 +18,12 @@ export function describeMachineShortly(machine: Partial<Pick<Machine, 'arithmeti
     `${usableThreads} threads`,
     isa,
     `${memory.bandwidthGBps} GB/s read`,
-    ...(arithmetic == null ? [] : [`${arithmetic.gflops} GFLOP/s f32 (${arithmetic.isa})`]),
+    ...(arithmetic == null ? [] : [arithmeticText(arithmetic)]),
     `load ${loadAverage} at the start`,
   ].join(', ');
+}
+
+/** Returns the peak of f32, and of bf16 where there is one. */
+export function arithmeticText({ gflops, isa, bf16Gflops }: ArithmeticPeak): string {
+  return `${gflops} GFLOP/s f32 (${isa})${bf16Gflops === null ? '' : `, ${bf16Gflops} bf16`}`;
 }

@@ -11,7 +11,7 @@ export function kernelsTables({
 }: Pick<KernelsResult, 'threads' | 'bandwidthGBps' | 'peaks' | 'rows'>): Table[] {
   const limits: readonly (readonly [string, string])[] = [
     ['memory, GB/s', figure(bandwidthGBps)],
-    ...peaks.map(({ isa, gflops }) => [`multiply-adds with ${isa}, GFLOP/s`, figure(gflops)] as const),
+    ...peaks.map(({ isa, dtype, gflops }) => [`${dtype} multiply-adds with ${isa}, GFLOP/s`, figure(gflops)] as const),
   ];
   return [
     makeTable(

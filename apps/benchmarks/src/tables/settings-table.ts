@@ -3,6 +3,7 @@ import type { StudyResult } from '../study/study-result.js';
 import type { PeerTrial } from '../suites/bench-row.js';
 import type { SuiteResult } from '../suites/result.js';
 import { figure, megabytes } from './cells.js';
+import { arithmeticText } from './describe-result.js';
 import { makeTable, type Table } from './table.js';
 
 type Fact = readonly [what: string, value: string];
@@ -22,9 +23,7 @@ export function settingsTable(result: SuiteResult | StudyResult): Table {
     ['kernels', machine.isa],
     ['features that ggml uses', machine.ggmlFeatures.join(' ')],
     ['memory', `${(machine.memory.totalBytes / 1e9).toFixed(1)} GB, ${machine.memory.bandwidthGBps} GB/s read`],
-    ...(machine.arithmetic == null
-      ? []
-      : ([['arithmetic, f32', `${machine.arithmetic.gflops} GFLOP/s (${machine.arithmetic.isa})`]] as const)),
+    ...(machine.arithmetic == null ? [] : ([['arithmetic', arithmeticText(machine.arithmetic)]] as const)),
     ['load at the start', figure(machine.loadAverage)],
     ['system', `${machine.os}, Node.js ${machine.node}`],
     ['commit', commit ?? '-'],

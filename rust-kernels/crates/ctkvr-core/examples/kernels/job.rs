@@ -1,6 +1,6 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
-use ctkvr_core::{Gemm, Kernels};
+use ctkvr_core::{Bf16Kernels, Bf16Product, Gemm, Kernels, PANEL_COLUMNS};
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
 
@@ -10,7 +10,7 @@ const GROUP: usize = 7;
 /// What one pass reads (and writes, where it writes as much) and computes.
 pub(crate) struct Work {
     pub(crate) bytes: usize,
-    /// f32 additions and multiplications; 0 where they are not what is counted.
+    /// Additions and multiplications; 0 where they are not what is counted.
     pub(crate) flops: usize,
 }
 
@@ -26,12 +26,26 @@ pub(crate) struct Case {
     pub(crate) rows: Option<&'static str>,
     /// Where the data lies: `cache` or `memory`.
     pub(crate) data: &'static str,
+    /// What is multiplied: `f32` or `bf16`.
+    pub(crate) dtype: &'static str,
     pub(crate) make: fn() -> Box<dyn Job>,
+}
+
+/// What the kernels of a set multiply, as far as they are its own: a set with products in bf16 has all else of another one.
+pub(crate) fn own_dtype(kernels: &Kernels) -> &'static str {
+    if kernels.bf16.is_some() { "bf16" } else { "f32" }
+}
+
+impl Case {
+    /// Whether a set has a kernel of its own for it.
+    pub(crate) fn suits(&self, kernels: &Kernels) -> bool {
+        self.dtype == own_dtype(kernels)
+    }
 }
 
 /// Every case there is.
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |kernel, rows, data, make| Case { kernel, rows, data, make };
+    let case = |kernel, rows, data, make| Case { kernel, rows, data, dtype: "f32", make };
     let (contiguous, scattered) = (Some("contiguous"), Some("scattered"));
     vec![
         case("score_rows", contiguous, "memory", || Box::new(ScoreRows::new(KvStore::new(MEMORY_BYTES, false)))),
@@ -46,6 +60,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("score_codes", None, "cache", || Box::new(ScoreCodes::new(CACHE_BYTES))),
         case("exp_sub", None, "cache", || Box::new(ExpSub::new(CACHE_BYTES))),
         case("gemm", None, "cache", || Box::new(Product::new())),
+        Case { dtype: "bf16", ..case("product", None, "cache", || Box::new(NarrowProduct::new())) },
     ]
 }
 
@@ -198,5 +213,55 @@ impl Job for Product {
         };
         // SAFETY: the matrices have these sizes.
         unsafe { (kernels.gemm)(&product) };
+    }
+}
+
+/// The same products in bf16, of queries that are narrowed and keys that are packed already.
+struct NarrowProduct {
+    a: Vec<u16>,
+    panels: Vec<u16>,
+    c: Vec<f32>,
+}
+
+impl NarrowProduct {
+    fn new() -> Self {
+        let mut random = Random(7);
+        // bf16 from 1/16 to 1, of either sign.
+        let mut values =
+            |n: usize| (0..n).map(|_| 0x3d80 + (random.next() % 0x200) as u16 + (random.next() as u16 & 0x8000)).collect();
+        let (m, n, k) = (Product::M, Product::N, Product::K);
+        Self { a: values(m * k), panels: values(n * k), c: vec![0.0; m * n] }
+    }
+
+    fn multiply(&mut self, bf16: &Bf16Kernels) {
+        let (m, n, k) = (Product::M, Product::N, Product::K);
+        for (panel, first) in self.panels.chunks_exact(PANEL_COLUMNS * k).zip((0..n).step_by(PANEL_COLUMNS)) {
+            let product = Bf16Product {
+                a: self.a.as_ptr(),
+                lda: k,
+                panel: panel.as_ptr(),
+                c: self.c[first..].as_mut_ptr(),
+                ldc: n,
+                m,
+                columns: PANEL_COLUMNS,
+                k,
+                accumulate: false,
+            };
+            // SAFETY: the matrices have these sizes.
+            unsafe { (bf16.product)(&product) };
+        }
+    }
+}
+
+impl Job for NarrowProduct {
+    fn work(&self) -> Work {
+        let bytes = (self.a.len() + self.panels.len()) * size_of::<u16>() + self.c.len() * size_of::<f32>();
+        Work { bytes, flops: 2 * Product::M * Product::N * Product::K }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        if let Some(bf16) = kernels.bf16 {
+            self.multiply(bf16);
+        }
     }
 }

@@ -65,20 +65,26 @@ fn run(options: &Options) {
     let all = Kernels::available();
     for kernels in &all {
         let gflops = peak::gflops(kernels.name, threads);
-        println!("{}", json!({ "type": "peak", "isa": kernels.name, "threads": threads, "gflops": gflops }));
+        let dtype = job::own_dtype(kernels);
+        println!("{}", json!({ "type": "peak", "isa": kernels.name, "dtype": dtype, "threads": threads, "gflops": gflops }));
     }
     if peak_only {
         return;
     }
     for case in job::cases() {
+        let suited: Vec<&Kernels> = all.iter().copied().filter(|kernels| case.suits(kernels)).collect();
+        if suited.is_empty() {
+            continue;
+        }
         let work = (case.make)().work();
-        for (kernels, samples) in all.iter().zip(time_case(&case, &all, threads, rounds)) {
+        for (kernels, samples) in suited.iter().zip(time_case(&case, &suited, threads, rounds)) {
             let Samples { median_ms, p10_ms, p90_ms } = samples;
             let line = json!({
                 "type": "kernel",
                 "kernel": case.kernel,
                 "rows": case.rows,
                 "data": case.data,
+                "dtype": case.dtype,
                 "isa": kernels.name,
                 "threads": threads,
                 // Of all threads together, in the time below.

@@ -1,4 +1,4 @@
-//! The arithmetic peak of an instruction set: chains of multiply-adds in registers, as many side by side as hide their latency.
+//! The arithmetic peak of a kernel set: chains of multiply-adds in registers, as many side by side as hide their latency.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -11,15 +11,15 @@ const STEPS: usize = 4_000_000;
 /// The best counts: it is the limit that is asked for.
 const SAMPLES: usize = 5;
 
-/// Runs `STEPS` multiply-adds in each chain; returns how many f32 values a chain holds.
+/// Runs `STEPS` instructions in each chain; returns how many products one of them adds.
 type Chains = fn() -> usize;
 
-/// f32 additions and multiplications a second, in billions, of all threads together.
+/// Additions and multiplications a second, in billions, of all threads together: of bf16 values for the set that has them, else of f32.
 pub(crate) fn gflops(isa: &str, threads: usize) -> f64 {
     let run = chains(isa);
     let meeting = Barrier::new(threads);
     let work = || {
-        let lanes = run();
+        let products = run();
         let best = (0..SAMPLES).map(|_| {
             meeting.wait();
             let started = Instant::now();
@@ -27,7 +27,7 @@ pub(crate) fn gflops(isa: &str, threads: usize) -> f64 {
             meeting.wait();
             started.elapsed().as_secs_f64()
         });
-        2.0 * (lanes * CHAINS * STEPS) as f64 / best.fold(f64::INFINITY, f64::min) / 1e9
+        2.0 * (products * CHAINS * STEPS) as f64 / best.fold(f64::INFINITY, f64::min) / 1e9
     };
     let one = std::thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(work)));
@@ -41,6 +41,9 @@ fn chains(isa: &str) -> Chains {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller found the kernel set on this machine.
+        "avx512bf16" => || unsafe { avx512_bf16() },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         "avx512" => || unsafe { avx512() },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
@@ -55,6 +58,21 @@ fn chains(isa: &str) -> Chains {
 /// x = x a + b goes to b / (1 - a): it stays finite, and never gets so small that it is slow.
 const A: f32 = 0.999;
 const B: f32 = 0.001;
+
+/// Pairs of bf16: sums of products so small that they stay small over all steps.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn avx512_bf16() -> usize {
+    use std::arch::x86_64::{__m512bh, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps, _mm512_setzero_ps};
+    let factor = _mm512_set1_ps(black_box(B));
+    let ab: __m512bh = _mm512_cvtne2ps_pbh(factor, factor);
+    let mut x = [_mm512_setzero_ps(); CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().for_each(|x| *x = _mm512_dpbf16_ps(*x, ab, ab));
+    }
+    black_box(x);
+    32
+}
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
