@@ -28,7 +28,8 @@ export function digest({ files = [], values = [] }) {
 /**
  * Returns every file below `dir` (absolute paths) that `accept` takes; build results are not entered.
  * @param {string} dir
- * @param {(path: string) => boolean} [accept]
+ * @param {(path: string) => boolean} [accept] gets the path from this repository's root on, with a slash in front: where the checkout lies
+ * must decide nothing
  * @returns {string[]}
  */
 export function filesBelow(dir, accept = () => true) {
@@ -38,7 +39,7 @@ export function filesBelow(dir, accept = () => true) {
     const path = join(dir, entry.name);
     if (entry.isDirectory()) {
       if (!ignoredDirs.has(entry.name)) found.push(...filesBelow(path, accept));
-    } else if (accept(path)) found.push(path);
+    } else if (accept(`/${relative(root, path)}`)) found.push(path);
   }
   return found;
 }
