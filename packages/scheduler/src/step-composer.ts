@@ -7,10 +7,11 @@ import { CtkvrError, checkInteger, UNBOUNDED } from '@ctkvr/core';
 import { type ComposeLimits, composeStep, type Share } from './compose-step.js';
 import type { EngineSequence, EngineStepResult, StepEngine } from './step-engine.js';
 import { type RequestResult, StepRequest, type StepRequestOptions } from './step-request.js';
+import { type StepLoad, StepTimes } from './step-times.js';
 
 export interface StepComposerOptions extends Partial<ComposeLimits> {}
 
-const defaultLimits: ComposeLimits = { prefillChunk: 512, prefillChunkBesideDecode: 128 };
+const defaultLimits: ComposeLimits = { prefillChunk: 512, prefillChunkBesideDecode: 128, decodeSlowdown: 3 };
 
 /** Work that must have the engine to itself, such as building an index. */
 interface ExclusiveWork {
@@ -22,6 +23,7 @@ interface ExclusiveWork {
 export class StepComposer<Sequence extends EngineSequence> {
   readonly #engine: StepEngine<Sequence>;
   readonly #limits: ComposeLimits;
+  readonly #times = new StepTimes();
   /** Waiting or running, in order of arrival. */
   #decodes: StepRequest<Sequence>[] = [];
   /** Waiting or running, in the order in which they get their next chunk. */
@@ -40,6 +42,12 @@ export class StepComposer<Sequence extends EngineSequence> {
     this.#limits = { ...defaultLimits, ...options };
     for (const name of ['prefillChunk', 'prefillChunkBesideDecode'] as const) {
       checkInteger(this.#limits[name], { op: 'StepComposer', name, min: 2, max: UNBOUNDED });
+    }
+    const { decodeSlowdown } = this.#limits;
+    if (!(Number.isFinite(decodeSlowdown) && decodeSlowdown > 1)) {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', `decodeSlowdown must be a number above 1, got ${decodeSlowdown}`, {
+        fields: { option: 'decodeSlowdown', expected: 'a number above 1', actual: String(decodeSlowdown) },
+      });
     }
   }
 
@@ -165,6 +173,7 @@ export class StepComposer<Sequence extends EngineSequence> {
       decodes: this.#decodes,
       prefills: this.#prefills,
       decodedLately: this.#decodedLately,
+      times: this.#times,
       limits: this.#limits,
     });
   }
@@ -190,7 +199,10 @@ export class StepComposer<Sequence extends EngineSequence> {
     this.#running = new Set();
     this.#decodedLately = shares.some((share) => share.request.isDecode);
     if ('error' in outcome) this.#onStepFailed(shares, outcome.error);
-    else this.#onStepDone(shares, outcome);
+    else {
+      this.#times.observe(loadOf(shares, outcome));
+      this.#onStepDone(shares, outcome);
+    }
   }
 
   async #engineStep(shares: readonly Share<Sequence>[]): Promise<EngineStepResult | { readonly error: unknown }> {
@@ -244,6 +256,15 @@ export class StepComposer<Sequence extends EngineSequence> {
     this.#decodes = this.#decodes.filter((other) => other !== request);
     this.#prefills = this.#prefills.filter((other) => other !== request);
   }
+}
+
+function loadOf<Sequence extends EngineSequence>(shares: readonly Share<Sequence>[], step: EngineStepResult): StepLoad {
+  const prefilled = shares.filter(({ request }) => !request.isDecode);
+  return {
+    numDecodes: shares.length - prefilled.length,
+    numPrefillTokens: prefilled.reduce((sum, { numTokens }) => sum + numTokens, 0),
+    totalMs: step.timings.totalMs,
+  };
 }
 
 function abortedError(signal: AbortSignal | undefined): CtkvrError {

@@ -88,13 +88,13 @@ describe('several sequences', () => {
       decodeLoop(composer, b, 4),
       composer.append(c, ids(16)),
     ]);
+    // First what the decodes take alone; a prompt's last chunks come after the last token.
     expect(sizes(engine).slice(0, 4)).toEqual([
-      [1, 1, 4],
+      [1, 1],
       [1, 1, 4],
       [1, 1, 4],
       [1, 1, 4],
     ]);
-    expect(engine.plans.length).toBe(4);
     expect(drawnA).toEqual(await decodeAlone(ids(0), 4));
     expect(drawnB).toEqual(drawnA);
   });

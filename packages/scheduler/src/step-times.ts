@@ -1,0 +1,53 @@
+/**
+ * What steps have taken lately, and so how many tokens of a prefill may ride with decodes: every decode in a step waits for all of it.
+ *
+ * A step is taken to last as long as its decodes alone plus a time for each prefilled token. Both drift with the context and with what else
+ * the machine does, so they are learnt from the steps as they come.
+ */
+
+/** The first prefill beside decodes, before a token's time is known. */
+const FIRST_TOKENS = 16;
+/** Engines keep what they prepare for a step of some size: few sizes are better. Also the least, or a prompt would never end. */
+const TOKENS_MULTIPLE = 8;
+/** Weight of the newest of the steps that a token's time is learnt from. */
+const NEWEST_WEIGHT = 0.5;
+/** A decode step that was held up must not make room for long prefills: its time counts up to so many times the last one's. */
+const MOST_GROWTH = 1.2;
+
+export interface StepLoad {
+  readonly numDecodes: number;
+  readonly numPrefillTokens: number;
+  readonly totalMs: number;
+}
+
+export class StepTimes {
+  /** Of a step of `#numDecodes` decodes and nothing else. */
+  #decodeMs: number | null = null;
+  #numDecodes = 0;
+  #msPerPrefillToken: number | null = null;
+
+  observe({ numDecodes, numPrefillTokens, totalMs }: StepLoad): void {
+    if (numPrefillTokens === 0) {
+      const same = this.#decodeMs !== null && numDecodes === this.#numDecodes;
+      this.#decodeMs = same ? Math.min(totalMs, this.#decodeMs! * MOST_GROWTH) : totalMs;
+      this.#numDecodes = numDecodes;
+    } else if (numDecodes > 0 && this.#decodeMs !== null) {
+      const sample = Math.max(0, totalMs - this.#decodeMs) / numPrefillTokens;
+      this.#msPerPrefillToken =
+        this.#msPerPrefillToken === null
+          ? sample
+          : NEWEST_WEIGHT * sample + (1 - NEWEST_WEIGHT) * this.#msPerPrefillToken;
+    }
+  }
+
+  /**
+   * Returns how many tokens a prefill may add to a step of `numDecodes` decodes so that it takes `slowdown` times as long as they alone; 0 =
+   * first find out how long they take alone.
+   */
+  tokensBeside(numDecodes: number, slowdown: number): number {
+    if (this.#decodeMs === null || numDecodes > this.#numDecodes) return 0;
+    if (this.#msPerPrefillToken === null) return FIRST_TOKENS;
+    const tokens = ((slowdown - 1) * this.#decodeMs) / this.#msPerPrefillToken;
+    return Math.max(TOKENS_MULTIPLE, Math.floor(tokens / TOKENS_MULTIPLE) * TOKENS_MULTIPLE);
+  }
+}
