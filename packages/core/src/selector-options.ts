@@ -36,7 +36,7 @@ export interface SelectorOptions {
   readonly numSinkTokens: number;
   /** Last positions of the sequence, always attended. Default 256. */
   readonly recentWindow: number;
-  /** Centroids per KV head: the last queries of the prefill. Default 512. */
+  /** Centroids per KV head: the last queries of the prefill. Default 384. */
   readonly numCentroids: number;
   /** Which of more queries than `numCentroids` become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
   readonly centroids: CentroidChoice;
@@ -49,7 +49,7 @@ export interface SelectorOptions {
   /** Centroids visited per decode step. Default 4. */
   readonly numProbes: number;
   /**
-   * Candidates whose values are read, per KV head; 0 = all of them. Default 512. snapkv, quest and keyClusters score no others; quest reads
+   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024. snapkv, quest and keyClusters score no others; quest reads
    * whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample is as large as its hashes make it.
    */
   readonly maxSelected: number;
@@ -66,7 +66,7 @@ export interface SelectorOptions {
   readonly clusterProbes: number;
   /**
    * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
-   * so would be hurt most by a missed key. 0 to 1, default 0.16. Used by the runner; one head's index alone knows no others.
+   * so would be hurt most by a missed key. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
    */
   readonly exactShare: number;
   /**
@@ -96,18 +96,18 @@ const balanced: SelectorOptions = {
   selector: 'ctkvr',
   numSinkTokens: 16,
   recentWindow: 256,
-  numCentroids: 512,
+  numCentroids: 384,
   centroids: 'last',
   centroidsPerList: 2,
   appendSize: 256,
   listLength: 0,
   numProbes: 4,
-  maxSelected: 512,
+  maxSelected: 1024,
   topP: 1,
   tail: true,
   clusterSize: 32,
   clusterProbes: 16,
-  exactShare: 0.16,
+  exactShare: 0.08,
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,
@@ -147,12 +147,12 @@ const presets: Record<PresetName, SelectorOptions> = {
 };
 
 /**
- * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 a twelfth of them, at least 512
- * and at most 1024. Never more than there are. Longer lists cost a short prompt more reads than they save it in error
- * (docs/decisions/2026-11-24-list-length.md).
+ * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 a tenth of them, at least 512 and
+ * at most 1536. Never more than there are. Longer lists cost a short prompt more reads than they save it in error
+ * (docs/decisions/2026-11-24-list-length.md, 2026-11-25-defaults-from-the-study.md).
  */
 export function postingListLength({ listLength }: Pick<SelectorOptions, 'listLength'>, numKeys: number): number {
-  const wanted = listLength === 0 ? Math.min(1024, Math.max(512, Math.floor(numKeys / 12))) : listLength;
+  const wanted = listLength === 0 ? Math.min(1536, Math.max(512, Math.floor(numKeys / 10))) : listLength;
   return Math.min(wanted, numKeys);
 }
 

@@ -50,8 +50,8 @@ describe('when an index is built', () => {
   });
 
   it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {
-    expect(missesQueries(state(5000, 0, 255))).toBe(true);
-    expect(missesQueries(state(5000, 0, 256))).toBe(false);
+    expect(missesQueries(state(5000, 0, 191))).toBe(true);
+    expect(missesQueries(state(5000, 0, 192))).toBe(false);
     expect(missesQueries(state(5000, 4744, 0)), 'an index is there').toBe(false);
     const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
     expect(missesQueries({ ...state(1500, 0, 750), selector: many })).toBe(false);

@@ -12,13 +12,13 @@ describe('estimateMemory', () => {
       contextLength: 16_000,
       selector: resolveSelectorOptions({ selector: 'full' }),
     });
-    // the recent queries, f16 [512, 7, 64] per layer and KV head, are kept for any selector
-    expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 512 * 7 * 64 * 2 });
+    // the recent queries, f16 [384, 7, 64] per layer and KV head, are kept for any selector
+    expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 384 * 7 * 64 * 2 });
     const ctkvr = estimateMemory({ info, contextLength: 16_000, selector });
     expect(ctkvr.kvBytes).toBe(full.kvBytes);
-    // lists of 1024 gaps alone, per layer, KV head and list, twice as many as at first
-    const numLists = 512 / selector.centroidsPerList;
-    expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1024);
+    // lists of 1536 gaps alone, per layer, KV head and list, twice as many as at first
+    const numLists = 384 / selector.centroidsPerList;
+    expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1536);
   });
 
   it('counts the clusters of the tail', () => {
@@ -34,12 +34,12 @@ describe('estimateMemory', () => {
   it('counts what each of the rivals keeps', () => {
     const bytes = (name: SelectorName) => {
       const rival = resolveSelectorOptions({ selector: name });
-      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 512 * 7 * 64 * 2;
+      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
     };
     expect(bytes('streaming')).toBe(0);
     expect(bytes('exactTopK')).toBe(0);
-    // 16,000 positions are indexed, per layer and KV head: 512 positions as u32
-    expect(bytes('snapkv')).toBe(24 * 2 * 512 * 4);
+    // 16,000 positions are indexed, per layer and KV head: 1024 positions as u32
+    expect(bytes('snapkv')).toBe(24 * 2 * 1024 * 4);
     // 1,000 pages' largest and smallest values, f16, in stored pages of 256 rows
     expect(bytes('quest')).toBe(24 * 2 * 1024 * 64 * 2 * 2);
     // 150 tables of all positions alone
@@ -48,9 +48,9 @@ describe('estimateMemory', () => {
   });
 
   it('keeps recent queries only below denseBelow, and lists no longer than the indexed region', () => {
-    // below it, only the recent queries: f16 [512, 7, 64] per layer and KV head
+    // below it, only the recent queries: f16 [384, 7, 64] per layer and KV head
     const { indexBytes: recentBytes } = estimateMemory({ info, contextLength: 4095, selector });
-    expect(recentBytes).toBe(24 * 2 * 512 * 7 * 64 * 2);
+    expect(recentBytes).toBe(24 * 2 * 384 * 7 * 64 * 2);
     const unbounded = resolveSelectorOptions({ preset: 'exact' });
     const { indexBytes } = estimateMemory({ info, contextLength: 1000, selector: unbounded });
     expect(indexBytes).toBeLessThan(24 * 2 * 8 * 2 * (1000 * 2 + 7 * 64 * 6));
@@ -59,7 +59,7 @@ describe('estimateMemory', () => {
 
 describe('checkMemory', () => {
   const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ selector: 'full' }) };
-  const needed = 16_000 * 12_288 + 24 * 2 * 512 * 7 * 64 * 2;
+  const needed = 16_000 * 12_288 + 24 * 2 * 384 * 7 * 64 * 2;
 
   it('passes when it fits to the byte, refuses one byte below', () => {
     expect(() => checkMemory({ ...input, availableBytes: needed, reservedBytes: 0 })).not.toThrow();
@@ -72,8 +72,8 @@ describe('checkMemory', () => {
     const call = () => checkMemory({ ...input, availableBytes: needed, reservedBytes: needed / 2 });
     expect(call).toThrowError(
       expect.objectContaining({
-        message: expect.stringContaining('A context of 7104 tokens would fit'),
-        fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 7104 }),
+        message: expect.stringContaining('A context of 7328 tokens would fit'),
+        fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 7328 }),
       }),
     );
   });

@@ -9,10 +9,10 @@ const choosing = ['exactTopK', 'ctkvr', 'ctkvr-paper', 'quest', 'magicpig', 'key
 const keeping = valuesSelected.map((count) => `streaming:recentWindow=${256 + count}`);
 
 const settings: Record<string, readonly (string | number | boolean)[]> = {
-  numCentroids: [128, 256, 1024],
+  numCentroids: [128, 256, 512],
   listLength: [256, 512, 1024, 2048],
   numProbes: [1, 2, 8, 16],
-  maxSelected: [128, 256, 1024, 0],
+  maxSelected: [256, 512, 2048, 0],
   centroidsPerList: [2, 4],
   exactShare: [0, 0.04, 0.16],
   tail: [false],

@@ -103,7 +103,7 @@ impl SelectorOptions {
 
     /// Positions that a list over `num_keys` keeps; for 0 as packages/core/src/selector-options.ts says.
     pub fn posting_list_len(&self, num_keys: usize) -> usize {
-        let wanted = if self.list_len == 0 { (num_keys / 12).clamp(512, 1024) } else { self.list_len };
+        let wanted = if self.list_len == 0 { (num_keys / 10).clamp(512, 1536) } else { self.list_len };
         wanted.min(num_keys)
     }
 
