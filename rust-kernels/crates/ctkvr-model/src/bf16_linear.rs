@@ -79,7 +79,15 @@ pub(crate) unsafe extern "C" fn multiply(result: *mut sys::ggml_tensor, _thread:
     });
     if catch_unwind(work).is_err() {
         call.hook.panicked.store(true, Ordering::SeqCst);
+        // The step fails; but this thread's turns must be taken, or the next run would begin in the middle.
+        // SAFETY: as above.
+        let num_panels = unsafe { num_panels(&*(*result).src[0]) };
+        while call.next(num_panels, num_threads as usize).is_some() {}
     }
+}
+
+fn num_panels(weight: &sys::ggml_tensor) -> usize {
+    (weight.ne[1] as usize).div_ceil(PANEL_COLUMNS)
 }
 
 /// # Safety
@@ -89,11 +97,13 @@ unsafe fn multiply_panels(call: &LinearCall, result: &sys::ggml_tensor, num_thre
     unsafe {
         let (weight, input) = (&*result.src[0], &*result.src[1]);
         let (k, n, rows) = (weight.ne[0] as usize, weight.ne[1] as usize, result.ne[1] as usize);
-        let Some(widen) = (*sys::ggml_get_type_traits(weight.type_)).to_float else { return };
+        let Some(widen) = (*sys::ggml_get_type_traits(weight.type_)).to_float else {
+            panic!("ggml cannot widen weights of its type {}", weight.type_)
+        };
         s.wide.resize(k, 0.0);
         s.rows.resize(PANEL_COLUMNS * k, 0);
         s.panel.resize(PANEL_COLUMNS * k, 0);
-        while let Some(panel) = call.next(n.div_ceil(PANEL_COLUMNS), num_threads) {
+        while let Some(panel) = call.next(num_panels(weight), num_threads) {
             let first = panel * PANEL_COLUMNS;
             let columns = PANEL_COLUMNS.min(n - first);
             for j in 0..columns {
