@@ -4,5 +4,5 @@ import { expect, it } from 'vitest';
 it('the example of the README runs and gives what it says', async () => {
   const { first, second } = await runReadmeExample(new URL('../README.md', import.meta.url));
   expect(first).toMatchObject({ tokenId: 1000 });
-  expect(second).toMatchObject({ tokenId: 1 });
+  expect(second).toMatchObject({ tokenId: 1, numSequences: 1 });
 });

@@ -95,6 +95,7 @@ describe('several sequences', () => {
       [1, 1, 4],
       [1, 1, 4],
     ]);
+    expect(engine.plans.length).toBe(5);
     expect(drawnA).toEqual(await decodeAlone(ids(0), 4));
     expect(drawnB).toEqual(drawnA);
   });
