@@ -25,9 +25,9 @@ export async function measureArithmeticPeak(numThreads: number): Promise<Arithme
 
 /** The highest of the peaks among the lines; null when there is none of f32. */
 export function bestPeak(lines: readonly (PeakLine | KernelLine)[]): ArithmeticPeak | null {
-  const best = highest(lines, 'f32');
+  const best = highestPeak(lines, 'f32');
   if (best === null) return null;
-  const bf16 = highest(lines, 'bf16');
+  const bf16 = highestPeak(lines, 'bf16');
   return {
     gflops: significant(best.gflops),
     isa: best.isa,
@@ -36,7 +36,8 @@ export function bestPeak(lines: readonly (PeakLine | KernelLine)[]): ArithmeticP
   };
 }
 
-function highest(lines: readonly (PeakLine | KernelLine)[], dtype: ProductType): PeakLine | null {
+/** The highest peak of one type of products; null when there is none. */
+export function highestPeak(lines: readonly (PeakLine | KernelLine)[], dtype: ProductType): PeakLine | null {
   const peaks = lines.filter((line) => line.type === 'peak').filter((peak) => peak.dtype === dtype);
   return peaks.sort((a, b) => b.gflops - a.gflops)[0] ?? null;
 }

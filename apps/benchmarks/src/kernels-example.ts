@@ -7,8 +7,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { CtkvrError } from '@ctkvr/core';
 
-/** What is multiplied; sums are f32. */
-export type ProductType = 'f32' | 'bf16';
+/** What is multiplied; sums are f32, of int8 i32. */
+export type ProductType = 'f32' | 'bf16' | 'int8';
 
 /** What it prints of a kernel set. */
 export interface PeakLine {

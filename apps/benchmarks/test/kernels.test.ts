@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
 import { bestPeak } from '../src/arithmetic-peak.js';
-import type { KernelLine, PeakLine } from '../src/kernels-example.js';
+import type { KernelLine, PeakLine, ProductType } from '../src/kernels-example.js';
 import { toKernelFindings } from '../src/suites/kernels.js';
 import { limitsOf, prefillLimitsOf, shareOfLimit } from '../src/suites/limits.js';
 import { decodeOperations, prefillOperations } from '../src/suites/token-operations.js';
 import { kernelsTables } from '../src/tables/kernels-table.js';
 
-const peak = (isa: string, gflops: number, dtype: 'f32' | 'bf16' = 'f32'): PeakLine => ({
+const peak = (isa: string, gflops: number, dtype: ProductType = 'f32'): PeakLine => ({
   ...{ type: 'peak', isa, dtype, threads: 2, gflops },
 });
 const line = (more: Partial<KernelLine>): KernelLine => ({
@@ -42,11 +42,14 @@ test('a kernel is compared with the nearer limit, and in a cache with arithmetic
     line({ flops: 0, data: 'cache' }),
     peak('avx512bf16', 100, 'bf16'),
     line({ dtype: 'bf16', data: 'cache' }),
+    peak('avx512vnni', 200, 'int8'),
+    line({ dtype: 'int8', data: 'cache' }),
   ];
   const { rows, peaks } = toKernelFindings(lines, 10); // 100 MB take 10 ms
   expect(peaks).toEqual([
     { isa: 'avx2', dtype: 'f32', gflops: 50 },
     { isa: 'avx512bf16', dtype: 'bf16', gflops: 100 },
+    { isa: 'avx512vnni', dtype: 'int8', gflops: 200 },
   ]);
   expect(rows.map((row) => [row.shareOfLimit, row.limit, row.gflops])).toEqual([
     [0.5, 'arithmetic', 25],
@@ -54,6 +57,7 @@ test('a kernel is compared with the nearer limit, and in a cache with arithmetic
     [0.05, 'arithmetic', 2.5],
     [null, null, null],
     [0.25, 'arithmetic', 25],
+    [0.125, 'arithmetic', 25],
   ]);
   expect(rows[0]!.gigabytesPerSecond).toBe(2.5);
 });

@@ -10,7 +10,7 @@ export interface KernelsResult extends RunHead {
   readonly rounds: number;
   /** Memory bandwidth of as many threads, decimal GB/s. */
   readonly bandwidthGBps: number;
-  /** Operations a second of as many threads, in billions, by kernel set: of f32, and of bf16 for the set that multiplies those. */
+  /** Operations a second of as many threads, in billions, by kernel set, of what is multiplied by kernels of its own. */
   readonly peaks: readonly { readonly isa: string; readonly dtype: ProductType; readonly gflops: number }[];
   readonly rows: readonly KernelRow[];
 }

@@ -3,8 +3,8 @@
  * what memory and arithmetic allow.
  */
 import { significant } from '@ctkvr/evaluation';
-import { bestPeak } from '../arithmetic-peak.js';
-import { type KernelLine, type PeakLine, runKernelsExample } from '../kernels-example.js';
+import { highestPeak } from '../arithmetic-peak.js';
+import { type KernelLine, type PeakLine, type ProductType, runKernelsExample } from '../kernels-example.js';
 import { measureMemoryBandwidth } from '../memory-bandwidth.js';
 import type { KernelRow, KernelsResult } from './kernels-result.js';
 import { type Limits, shareOfLimit } from './limits.js';
@@ -26,17 +26,16 @@ export async function kernelsSuite(options: {
 
 /** @param bandwidthGBps of as many threads as the lines are of. */
 export function toKernelFindings(lines: readonly (PeakLine | KernelLine)[], bandwidthGBps: number): KernelsFindings {
-  const peak = bestPeak(lines);
-  const limits = {
-    f32: { bandwidthGBps, gflops: peak?.gflops ?? null },
-    bf16: { bandwidthGBps, gflops: peak?.bf16Gflops ?? null },
+  const limitsOf = (dtype: ProductType): Limits => {
+    const peak = highestPeak(lines, dtype);
+    return { bandwidthGBps, gflops: peak === null ? null : significant(peak.gflops) };
   };
   return {
     bandwidthGBps,
     peaks: lines
       .filter((line) => line.type === 'peak')
       .map(({ isa, dtype, gflops }) => ({ isa, dtype, gflops: significant(gflops) })),
-    rows: lines.filter((line) => line.type === 'kernel').map((line) => toRow(line, limits[line.dtype])),
+    rows: lines.filter((line) => line.type === 'kernel').map((line) => toRow(line, limitsOf(line.dtype))),
   };
 }
 

@@ -36,7 +36,7 @@ fn main() {
     );
     let attention = Arc::new(CpuAttention::new(model.spec().attention_shape(), threads).unwrap());
     println!("attention kernels: {}", attention.kernels().name);
-    let options = EngineOptions { num_threads: threads, bf16: attention.kernels().bf16, ..EngineOptions::default() };
+    let options = EngineOptions { num_threads: threads, ..EngineOptions::default() };
     let engine = Engine::new(Arc::clone(&model), attention, options).unwrap();
     let sequence = engine.create_sequence(prompt_len + decode_len, SelectorOptions::full()).unwrap();
     let prompt: Vec<i32> = (0..prompt_len).map(|i| ((i * 7919) % model.spec().vocab_size) as i32).collect();

@@ -5,14 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ctkvr_core::{AttentionBackend, Bf16Kernels, LayerIo, Thread};
+use ctkvr_core::{AttentionBackend, LayerIo, Thread};
 use llama_cpp_sys_2 as sys;
 
 /// What every custom node of an engine shares.
 pub(crate) struct AttentionHook {
     pub backend: Arc<dyn AttentionBackend>,
-    /// Kernels of linear layers over many rows.
-    pub bf16: Option<&'static Bf16Kernels>,
     /// A panic in a node may not unwind into C: it is noted here and the step fails.
     pub panicked: AtomicBool,
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
-use ctkvr_core::{AttentionBackend, Bf16Kernels, BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{AttentionBackend, BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
 
 use crate::attention_hook::AttentionHook;
 use crate::compute::Compute;
@@ -32,8 +32,6 @@ pub struct EngineOptions {
     pub num_threads: usize,
     /// Rows that go through the layers at once; 0 = 512.
     pub prefill_chunk: usize,
-    /// Kernels of the linear layers of a long prompt, for weights that ggml would be slower at; `None` = ggml's products alone.
-    pub bf16: Option<&'static Bf16Kernels>,
 }
 
 /// A model with an attention backend and threads.
@@ -65,7 +63,7 @@ impl Engine {
     /// # Errors
     /// `InvalidOption` when the backend was made for another shape, or for too many threads or rows.
     pub fn new(model: Arc<Model>, backend: Arc<dyn AttentionBackend>, options: EngineOptions) -> Result<Self> {
-        let EngineOptions { num_threads, prefill_chunk, bf16 } = options;
+        let EngineOptions { num_threads, prefill_chunk } = options;
         const MAX_PREFILL_CHUNK: usize = 1 << 14;
         let num_threads = if num_threads == 0 { crate::machine::num_usable_threads() } else { num_threads };
         let prefill_chunk = if prefill_chunk == 0 { DEFAULT_PREFILL_CHUNK } else { prefill_chunk };
@@ -81,7 +79,7 @@ impl Engine {
         Ok(Self {
             run: Mutex::new(Run { graphs: GraphCache::default(), compute: Compute::new(num_threads)? }),
             table: Mutex::new(SequenceTable::default()),
-            hook: Arc::new(AttentionHook { backend, bf16, panicked: AtomicBool::new(false) }),
+            hook: Arc::new(AttentionHook { backend, panicked: AtomicBool::new(false) }),
             model,
             num_threads,
             prefill_chunk,

@@ -1,20 +1,21 @@
 //! One graph for the three families: norm, Q/K/V with optional bias, optional norm on Q and K, rotary embedding, our attention as a
 //! custom node, output, gated feed-forward. Biases and norms are there when the weights are.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use ctkvr_core::Bf16Kernels;
+use ctkvr_core::{PackedKernels, activation_bytes};
 use llama_cpp_sys_2 as sys;
 
 use crate::attention_hook::{AttentionHook, LayerCall, attend};
-use crate::bf16_linear::{LinearCall, MIN_ROWS, multiply, pays};
 use crate::error::{Error, Result};
 use crate::ggml_context::GgmlContext;
+use crate::packed_linear::{LinearCall, RoundCall, multiply, round};
+use crate::packed_weight::PackedShape;
 use crate::rope::RopePairing;
 use crate::spec::ModelSpec;
 use crate::tensors::layer_tensor;
-use crate::weights::Weights;
+use crate::weights::{Matrix, OUTPUT_KEY, Weights};
 
 /// Nodes and inputs a layer adds at most.
 const TENSORS_PER_LAYER: usize = 48;
@@ -52,8 +53,9 @@ pub(crate) struct Graph {
     allocator: sys::ggml_gallocr_t,
     /// User data of the attention nodes; its buffer stays where it is when the graph moves.
     _calls: Vec<LayerCall>,
-    /// User data of the bf16 products, likewise.
+    /// User data of the packed products and of the rounding before them, likewise.
     _linears: Vec<LinearCall>,
+    _rounding: Option<Box<RoundCall>>,
     _context: GgmlContext,
 }
 
@@ -67,13 +69,13 @@ impl Graph {
         let context = GgmlContext::new(size, size)?;
         let calls: Vec<_> = (0..spec.num_layers).map(|layer| LayerCall { layer, hook: Arc::clone(hook) }).collect();
         // SAFETY: the context has room for every tensor made here; weights are live and of the checked shapes.
-        let (built, linears) = unsafe {
+        let (built, linears, rounding) = unsafe {
             let graph = sys::ggml_new_graph_custom(context.raw(), size, false);
-            let bf16 = hook.bf16.filter(|_| shape.num_rows >= MIN_ROWS);
-            let linears = Vec::with_capacity(spec.num_layers * LINEARS_PER_LAYER);
-            let mut builder = Builder { spec, weights, context: context.raw(), graph, hook, bf16, narrowed: None, linears };
+            let linears = Vec::with_capacity(spec.num_layers * LINEARS_PER_LAYER + 1);
+            let mut builder =
+                Builder { spec, weights, context: context.raw(), graph, hook, rounding: None, rounded: None, linears };
             let built = builder.build(shape, &calls);
-            (built, builder.linears)
+            (built, builder.linears, builder.rounding)
         };
         // SAFETY: the CPU buffer type always exists; failures are checked.
         let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
@@ -87,6 +89,7 @@ impl Graph {
             allocator,
             _calls: calls,
             _linears: linears,
+            _rounding: rounding,
             _context: context,
         };
         // SAFETY: allocator and graph are live.
@@ -161,10 +164,9 @@ struct Builder<'a> {
     context: *mut sys::ggml_context,
     graph: *mut sys::ggml_cgraph,
     hook: &'a Arc<AttentionHook>,
-    /// Kernels of linear layers that ggml would be slower at, when there are rows enough.
-    bf16: Option<&'static Bf16Kernels>,
-    /// The last input that was narrowed to bf16, and the result: several layers share one input.
-    narrowed: Option<(Tensor, Tensor)>,
+    rounding: Option<Box<RoundCall>>,
+    /// The last input that was rounded, and the result: several layers share one input.
+    rounded: Option<(Tensor, Tensor)>,
     linears: Vec<LinearCall>,
 }
 
@@ -205,7 +207,7 @@ impl Builder<'_> {
                 hidden = sys::ggml_add(self.context, down, hidden);
             }
             let normed = self.norm(hidden, "output_norm.weight");
-            let product = sys::ggml_mul_mat(self.context, self.weights.output(), normed);
+            let product = self.product(&self.weights.matrix(OUTPUT_KEY), normed);
             let logits = self.biased(product, "output.bias");
             sys::ggml_set_output(logits);
             sys::ggml_build_forward_expand(self.graph, logits);
@@ -230,19 +232,8 @@ impl Builder<'_> {
                 keys = self.norm(keys, &layer_tensor(layer, "attn_k_norm.weight"));
             }
             let mut sources = [self.rotate(queries, positions), self.rotate(keys, positions), values];
-            sys::ggml_custom_4d(
-                self.context,
-                sys::GGML_TYPE_F32,
-                head_dim * q_heads,
-                rows,
-                1,
-                1,
-                sources.as_mut_ptr(),
-                sources.len() as i32,
-                Some(attend),
-                ALL_THREADS,
-                std::ptr::from_ref(call).cast_mut().cast(),
-            )
+            let userdata = std::ptr::from_ref(call).cast_mut().cast();
+            self.custom(sys::GGML_TYPE_F32, [head_dim * q_heads, rows], &mut sources, attend, userdata)
         }
     }
 
@@ -283,42 +274,75 @@ impl Builder<'_> {
     unsafe fn linear(&mut self, layer: usize, name: &str, input: Tensor) -> Tensor {
         // SAFETY: as `build`.
         unsafe {
-            let weight = self.weights.get(&layer_tensor(layer, &format!("{name}.weight")));
-            // The last layer may have been cut to few rows.
-            let many_rows = (*input).ne[1] as usize >= MIN_ROWS;
-            let product = match self.bf16.filter(|_| many_rows && pays(weight)) {
-                Some(kernels) => self.bf16_product(kernels, weight, input),
-                None => sys::ggml_mul_mat(self.context, weight, input),
-            };
+            let product = self.product(&self.weights.matrix(&layer_tensor(layer, &format!("{name}.weight"))), input);
             self.biased(product, &layer_tensor(layer, &format!("{name}.bias")))
         }
     }
 
-    unsafe fn bf16_product(&mut self, kernels: &'static Bf16Kernels, weight: Tensor, input: Tensor) -> Tensor {
+    unsafe fn product(&mut self, matrix: &Matrix, input: Tensor) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            match matrix.packed {
+                Some((kernels, shape)) => self.packed_product(kernels, shape, matrix.tensor, input),
+                None => sys::ggml_mul_mat(self.context, matrix.tensor, input),
+            }
+        }
+    }
+
+    unsafe fn packed_product(
+        &mut self,
+        kernels: &'static PackedKernels,
+        shape: PackedShape,
+        weight: Tensor,
+        input: Tensor,
+    ) -> Tensor {
         // Nodes point into the list: it may not move.
-        assert!(self.linears.len() < self.linears.capacity(), "more products than a layer has");
-        self.linears.push(LinearCall::new(kernels, self.hook));
+        assert!(self.linears.len() < self.linears.capacity(), "more products than a model has");
+        self.linears.push(LinearCall::new(kernels, self.hook, shape));
         let call = &raw const self.linears[self.linears.len() - 1];
         // SAFETY: as `build`; the graph keeps the calls alive.
         unsafe {
-            let narrowed = match self.narrowed {
-                Some((of, narrowed)) if of == input => narrowed,
-                _ => sys::ggml_cast(self.context, input, sys::GGML_TYPE_BF16),
+            let rows = (*input).ne[1];
+            let rounded = match self.rounded {
+                Some((of, rounded)) if of == input => rounded,
+                _ => self.rounded(kernels, input, activation_bytes(shape.k) as i64),
             };
-            self.narrowed = Some((input, narrowed));
-            let mut sources = [weight, narrowed];
+            self.rounded = Some((input, rounded));
+            self.custom(sys::GGML_TYPE_F32, [shape.n as i64, rows], &mut [weight, rounded], multiply, call.cast_mut().cast())
+        }
+    }
+
+    unsafe fn rounded(&mut self, kernels: &'static PackedKernels, input: Tensor, row_bytes: i64) -> Tensor {
+        let call = self.rounding.get_or_insert_with(|| Box::new(RoundCall { kernels, hook: Arc::clone(self.hook) }));
+        let call = std::ptr::from_mut(&mut **call).cast();
+        // SAFETY: as `build`; the graph keeps the call alive.
+        unsafe { self.custom(sys::GGML_TYPE_I8, [row_bytes, (*input).ne[1]], &mut [input], round, call) }
+    }
+
+    /// A node of our own, run on every thread.
+    unsafe fn custom(
+        &self,
+        kind: sys::ggml_type,
+        shape: [i64; 2],
+        sources: &mut [Tensor],
+        operator: unsafe extern "C" fn(Tensor, c_int, c_int, *mut c_void),
+        userdata: *mut c_void,
+    ) -> Tensor {
+        let ([len, rows], count) = (shape, sources.len() as i32);
+        // SAFETY: as `build`; ggml copies the list of sources.
+        unsafe {
             sys::ggml_custom_4d(
                 self.context,
-                sys::GGML_TYPE_F32,
-                (*weight).ne[1],
-                (*input).ne[1],
+                kind,
+                len,
+                rows,
                 1,
                 1,
                 sources.as_mut_ptr(),
-                sources.len() as i32,
-                Some(multiply),
+                count,
+                Some(operator),
                 ALL_THREADS,
-                call.cast_mut().cast(),
+                userdata,
             )
         }
     }

@@ -8,6 +8,7 @@
 //! | `gguf`, `mapped_file` | a checked, mapped file |
 //! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights`, `backends`, `compute` | ggml's device: where weights live, threads, running a graph |
+//! | `packed_weight`, `packed_linear` | weights in our own order, and the nodes that multiply by them |
 //! | `graph`, `graph_cache`, `attention_hook` | one graph for all families, our attention inside it |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `engine`, `step`, `step_plan`, `sequence_table` | steps over several sequences |
@@ -15,7 +16,6 @@
 
 mod attention_hook;
 mod backends;
-mod bf16_linear;
 mod compute;
 mod engine;
 mod error;
@@ -28,6 +28,8 @@ mod machine;
 mod mapped_file;
 mod model;
 mod model_info;
+mod packed_linear;
+mod packed_weight;
 mod rope;
 mod sampler;
 mod sequence_table;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use ctkvr_core::{Kernels, PackedKernels};
+
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::model_info::ModelInfo;
@@ -12,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
 /// How a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct LoadOptions {
     pub rope: RopeOverrides,
     /// Keep weights in the order that multiplies fastest (CPU_REPACK, AMX): faster, and their pages are this process's own memory.
@@ -20,13 +22,16 @@ pub struct LoadOptions {
     /// Use the other weights in place, from the file's mapping, which processes share; otherwise they are copied into huge pages, from
     /// which a step reads them faster.
     pub map_weights: bool,
+    /// Kernels of products with weights in blocks of 32, which are then kept in those kernels' own order; `None` = ggml's products alone.
+    pub packed: Option<&'static PackedKernels>,
 }
 
 impl Default for LoadOptions {
-    /// As the file says; extra buffers unless the environment variable CTKVR_EXTRA_BUFFERS is 0.
+    /// As the file says; the fastest kernels of this CPU; extra buffers unless the environment variable CTKVR_EXTRA_BUFFERS is 0.
     fn default() -> Self {
         let use_extra_buffers = std::env::var_os("CTKVR_EXTRA_BUFFERS").is_none_or(|value| value != "0");
-        Self { rope: RopeOverrides::default(), use_extra_buffers, map_weights: false }
+        let packed = Kernels::available().last().and_then(|kernels| kernels.packed);
+        Self { rope: RopeOverrides::default(), use_extra_buffers, map_weights: false, packed }
     }
 }
 
@@ -50,7 +55,7 @@ impl Model {
         let gguf = Gguf::open(path)?;
         let spec = ModelSpec::read(&gguf, options.rope)?;
         let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
-        let weights = Weights::load(&gguf, &spec, options.use_extra_buffers, options.map_weights, progress, cancel)?;
+        let weights = Weights::load(&gguf, &spec, &options, progress, cancel)?;
         let info = ModelInfo::of(&gguf, &spec, &tokenizer);
         Ok(Self { spec, info, tokenizer, weights, _gguf: gguf })
     }

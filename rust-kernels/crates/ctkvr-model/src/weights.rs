@@ -1,11 +1,12 @@
 //! Weights where they run fastest: in ggml's extra buffer types (CPU_REPACK, AMX) when the device says it can multiply them there (asked as
-//! llama.cpp's loader does: `supports_op` with an empty buffer), otherwise copied into huge pages. Used in place from the mapped file
-//! when several processes are to share them.
+//! llama.cpp's loader does: `supports_op` with an empty buffer), else packed for our own products where the CPU has them, else copied as
+//! they are; the last two into huge pages. Used in place from the mapped file when several processes are to share them.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ctkvr_core::PackedKernels;
 use llama_cpp_sys_2 as sys;
 
 use crate::backends::{CpuDevice, cpu_device};
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::ggml_context::GgmlContext;
 use crate::gguf::{Gguf, TensorInfo};
 use crate::logs;
+use crate::model::LoadOptions;
+use crate::packed_weight::PackedShape;
 use crate::spec::ModelSpec;
 use crate::tensors::{TensorUse, expected_tensors};
 
@@ -25,8 +28,9 @@ const PROBE_COLUMNS: i64 = 512;
 #[derive(Debug)]
 pub(crate) struct Weights {
     tensors: HashMap<String, TensorPointer>,
-    /// The embedding as the output's matrix, when the file has no `output.weight`.
-    output: TensorPointer,
+    /// Those of the tensors, by name, that are packed: bytes to ggml.
+    packed: HashMap<String, PackedShape>,
+    packed_kernels: Option<&'static PackedKernels>,
     copied_bytes: u64,
     // Buffers go before the contexts that describe their tensors.
     _buffers: Vec<Buffer>,
@@ -61,61 +65,73 @@ struct Placement<'a> {
     /// Its pages are read in every step (false: only single rows are).
     populate: bool,
     /// Where it is copied to; `None` = used in place.
-    copy: Option<sys::ggml_backend_buffer_type_t>,
+    copy: Option<Copy>,
 }
 
-/// The key of the output matrix: it may be a second copy of the embedding in another layout.
-const OUTPUT_KEY: &str = "output.weight";
+#[derive(Clone, Copy)]
+struct Copy {
+    buffer_type: sys::ggml_backend_buffer_type_t,
+    packed: Option<PackedShape>,
+}
+
+/// A matrix that multiplies activations.
+pub(crate) struct Matrix {
+    pub tensor: *mut sys::ggml_tensor,
+    /// When it is packed: for these kernels, and its shape.
+    pub packed: Option<(&'static PackedKernels, PackedShape)>,
+}
+
+/// The key of the output matrix: the file's, or a second copy of the embedding in another layout.
+pub(crate) const OUTPUT_KEY: &str = "output.weight";
 
 impl Weights {
     /// Places every tensor of the model. `progress` receives 0..1; `cancel` stops between tensors.
     pub fn load(
         gguf: &Gguf,
         spec: &ModelSpec,
-        use_extra_buffers: bool,
-        map_weights: bool,
+        options: &LoadOptions,
         progress: &mut dyn FnMut(f32),
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let cpu = cpu_device()?;
-        let mut placements = plan(gguf, spec, cpu, use_extra_buffers, map_weights)?;
+        let mut placements = plan(gguf, spec, cpu, options)?;
         let total: usize = placements.iter().filter(|p| p.populate || p.copy.is_some()).map(|p| p.info.size_bytes).sum();
         let mut progress = Progress { done: 0, total: total.max(1), report: progress, cancel };
         let mut weights = Self {
             tensors: HashMap::new(),
-            output: TensorPointer(std::ptr::null_mut()),
+            packed: HashMap::new(),
+            packed_kernels: options.packed,
             copied_bytes: 0,
             _buffers: Vec::new(),
             _contexts: Vec::new(),
         };
-        let mut buffer_types: Vec<_> = placements.iter().filter_map(|p| p.copy).collect();
+        let mut buffer_types: Vec<_> = placements.iter().filter_map(|p| p.copy).map(|copy| copy.buffer_type).collect();
         buffer_types.sort_unstable();
         buffer_types.dedup();
         for buffer_type in buffer_types {
-            let (here, elsewhere) = placements.into_iter().partition(|p| p.copy == Some(buffer_type));
+            let (here, elsewhere) =
+                placements.into_iter().partition(|p| p.copy.is_some_and(|copy| copy.buffer_type == buffer_type));
             placements = elsewhere;
             if let Some(left) = weights.copy(gguf, buffer_type, here, &mut progress)? {
                 placements.extend(left);
             }
         }
         weights.map_in_place(gguf, cpu, &placements, &mut progress)?;
-        weights.output = weights
-            .tensors
-            .get(OUTPUT_KEY)
-            .copied()
-            .ok_or_else(|| Error::Internal { what: "no output matrix was placed".into() })?;
+        if !weights.tensors.contains_key(OUTPUT_KEY) {
+            return Err(Error::Internal { what: "no output matrix was placed".into() });
+        }
         (progress.report)(1.0);
         Ok(weights)
     }
 
-    /// A tensor by its name in the file; null when the model has none of that name.
+    /// A tensor that ggml reads, by its name in the file; null when the model has none of that name.
     pub fn get(&self, name: &str) -> *mut sys::ggml_tensor {
         self.tensors.get(name).map_or(std::ptr::null_mut(), |tensor| tensor.0)
     }
 
-    /// The matrix that turns the last hidden state into logits.
-    pub fn output(&self) -> *mut sys::ggml_tensor {
-        self.output.0
+    /// A matrix by its name in the file; `output.weight` turns the last hidden state into logits, whatever the file calls it.
+    pub fn matrix(&self, name: &str) -> Matrix {
+        Matrix { tensor: self.get(name), packed: self.packed_kernels.zip(self.packed.get(name).copied()) }
     }
 
     /// Bytes of weights kept outside the file's mapping.
@@ -132,7 +148,7 @@ impl Weights {
         progress: &mut Progress,
     ) -> Result<Option<Vec<Placement<'a>>>> {
         let context = GgmlContext::new(here.len(), 0)?;
-        let tensors: Vec<_> = here.iter().map(|placement| describe(&context, placement.info)).collect();
+        let tensors = here.iter().map(|placement| placement.describe_copy(&context)).collect::<Result<Vec<_>>>()?;
         // SAFETY: the context holds exactly these tensors, none allocated yet.
         let (buffer, _) = logs::capture(|| unsafe { sys::ggml_backend_alloc_ctx_tensors_from_buft(context.raw(), buffer_type) });
         if buffer.is_null() {
@@ -155,9 +171,18 @@ impl Weights {
             gguf.file()
                 .read_exact_at(&mut bytes, placement.info.offset as u64)
                 .map_err(|error| Error::FileUnreadable { path: gguf.path().into(), reason: error.to_string() })?;
-            // SAFETY: the tensor is allocated in the buffer and `bytes` holds exactly its bytes in the file's layout.
-            unsafe { sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast::<c_void>(), 0, bytes.len()) };
-            self.copied_bytes += bytes.len() as u64;
+            match placement.copy.and_then(|copy| copy.packed) {
+                // SAFETY: a tensor in ggml's own buffer type, which is plain memory that nobody else uses yet.
+                Some(shape) => unsafe {
+                    let packed = std::slice::from_raw_parts_mut((*tensor).data.cast::<u8>(), sys::ggml_nbytes(tensor));
+                    shape.pack(placement.info.kind, &bytes, packed);
+                    self.packed.insert(placement.key.clone(), shape);
+                },
+                // SAFETY: the tensor is allocated in the buffer and `bytes` holds exactly its bytes in the file's layout.
+                None => unsafe { sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast::<c_void>(), 0, bytes.len()) },
+            }
+            // SAFETY: a live tensor.
+            self.copied_bytes += unsafe { sys::ggml_nbytes(tensor) } as u64;
             self.tensors.insert(placement.key.clone(), TensorPointer(tensor));
             progress.advance(bytes.len());
         }
@@ -206,6 +231,17 @@ impl Weights {
     }
 }
 
+impl Placement<'_> {
+    /// The tensor of its copy: packed weights are bytes to ggml.
+    fn describe_copy(&self, context: &GgmlContext) -> Result<*mut sys::ggml_tensor> {
+        let Some(shape) = self.copy.and_then(|copy| copy.packed) else { return Ok(describe(context, self.info)) };
+        let bytes = shape.bytes().and_then(|bytes| i64::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| Error::Internal { what: format!("the tensor {} is too large", self.info.name) })?;
+        // SAFETY: the context has room.
+        Ok(unsafe { sys::ggml_new_tensor_1d(context.raw(), sys::GGML_TYPE_I8, bytes) })
+    }
+}
+
 struct Progress<'a> {
     done: usize,
     total: usize,
@@ -224,22 +260,19 @@ impl Progress<'_> {
     }
 }
 
-fn plan<'a>(
-    gguf: &'a Gguf,
-    spec: &ModelSpec,
-    cpu: &CpuDevice,
-    use_extra_buffers: bool,
-    map_weights: bool,
-) -> Result<Vec<Placement<'a>>> {
-    let extra_types = if use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
-    let best = |info: &TensorInfo| -> Result<Option<sys::ggml_backend_buffer_type_t>> {
+fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOptions) -> Result<Vec<Placement<'a>>> {
+    let extra_types = if options.use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
+    let best = |info: &TensorInfo| -> Result<Option<Copy>> {
         for extra in &extra_types {
             if can_multiply(cpu, *extra, info)? {
-                return Ok(Some(*extra));
+                return Ok(Some(Copy { buffer_type: *extra, packed: None }));
             }
         }
-        // SAFETY: ggml's own buffer type, which always exists.
-        Ok((!map_weights).then(|| unsafe { sys::ggml_backend_cpu_buffer_type() }))
+        Ok((!options.map_weights).then(|| Copy {
+            // SAFETY: ggml's own buffer type, which always exists.
+            buffer_type: unsafe { sys::ggml_backend_cpu_buffer_type() },
+            packed: options.packed.and_then(|_| PackedShape::of(info)),
+        }))
     };
     let mut placements = Vec::new();
     for expected in expected_tensors(spec) {

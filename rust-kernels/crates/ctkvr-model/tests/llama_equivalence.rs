@@ -11,8 +11,8 @@ use common::llama_reference::LlamaReference;
 use common::tiny_model::{TinyModel, VOCAB_SIZE};
 use common::widened_model::widen;
 use common::{alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits, most_probable, some_text, test_model};
-use ctkvr_core::{CpuAttention, Kernels};
-use ctkvr_model::{Engine, EngineOptions, Error, LoadOptions, Model};
+use ctkvr_core::Kernels;
+use ctkvr_model::{Engine, Error, LoadOptions, Model};
 use llama_cpp_sys_2 as sys;
 
 /// ggml's threads wait for each other by spinning: when anything else runs on the machine, two are hundreds of times slower than one.
@@ -109,26 +109,24 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
     }
 }
 
-/// Long prompts through linear layers in bf16, with every type of weight they take; each must also differ from ggml's own products, or
-/// they were not used.
+/// Every type of weight that is packed, one row at a time and many; each must also differ from ggml's own products in the order of its
+/// sums, or it was not used.
 #[test]
-fn products_in_bf16_give_llama_cpps_distributions() {
+fn packed_products_give_llama_cpps_distributions() {
     let _alone = alone();
-    let Some(bf16) = Kernels::available().into_iter().find_map(|kernels| kernels.bf16) else {
-        println!("skipped: this CPU has no products in bf16");
+    let Some(packed) = Kernels::available().into_iter().find_map(|kernels| kernels.packed) else {
+        println!("skipped: this CPU has no products of packed weights");
         return;
     };
     let prompt = tiny_prompt(200);
     for kind in [sys::GGML_TYPE_Q4_0, sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q5_0, sys::GGML_TYPE_Q5_1, sys::GGML_TYPE_Q8_0] {
         let file = TinyModel { kind, qkv_bias: true, ..TinyModel::new("llama") }.write();
-        let model = common::load_with(file.path(), LoadOptions { use_extra_buffers: false, ..LoadOptions::default() });
         let limit = limit_of(file.path(), &prompt, 8, 1);
-        let engine = |bf16| {
-            let backend = CpuAttention::new(model.spec().attention_shape(), 2).unwrap();
-            let options = EngineOptions { num_threads: 2, prefill_chunk: 128, bf16 };
-            Engine::new(Arc::clone(&model), Arc::new(backend), options).unwrap()
+        let engine = |packed| {
+            let options = LoadOptions { use_extra_buffers: false, packed, ..LoadOptions::default() };
+            cpu_engine(&common::load_with(file.path(), options), 2, 128)
         };
-        let (ours, plain) = (engine(Some(bf16)), engine(None));
+        let (ours, plain) = (engine(Some(packed)), engine(None));
         let (mean, largest) = compare(&ours, file.path(), &prompt, 8);
         println!("weights of ggml type {kind}: mean KL {mean:.2e}, largest {largest:.2e}");
         assert!(mean < limit, "ggml type {kind}: mean KL {mean}, limit {limit}");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
-use ctkvr_core::CpuAttention;
+use ctkvr_core::{CpuAttention, Kernels};
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, RopeOverrides, num_usable_threads};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
@@ -90,16 +90,22 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         }
     }
     let mut engine = || -> ctkvr_model::Result<Engine> {
-        let options_of_model = LoadOptions { rope, map_weights: options.map_weights.unwrap_or(false), ..LoadOptions::default() };
+        let isa = options.isa.as_deref().unwrap_or("");
+        let packed = Kernels::available()
+            .into_iter()
+            .rfind(|kernels| isa.is_empty() || kernels.name == isa)
+            .and_then(|kernels| kernels.packed);
+        let map_weights = options.map_weights.unwrap_or(false);
+        let options_of_model = LoadOptions { rope, map_weights, packed, ..LoadOptions::default() };
         let model = Model::load(path, options_of_model, progress, &AtomicBool::new(false))?;
         let num_threads = match options.num_threads {
             0 => num_usable_threads(),
             given => given as usize,
         };
         let shape = model.spec().attention_shape();
-        let attention = CpuAttention::with_isa(shape, num_threads, options.isa.as_deref().unwrap_or(""))?;
+        let attention = CpuAttention::with_isa(shape, num_threads, isa)?;
         let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
-        let options = EngineOptions { num_threads, prefill_chunk, bf16: attention.kernels().bf16 };
+        let options = EngineOptions { num_threads, prefill_chunk };
         Engine::new(Arc::new(model), Arc::new(attention), options)
     };
     engine().map_err(|error| model_error(&error))

@@ -1,6 +1,9 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
-use ctkvr_core::{Bf16Kernels, Bf16Product, Gemm, Kernels, PANEL_COLUMNS};
+use ctkvr_core::{
+    BLOCK, Bf16Kernels, Bf16Product, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
+    STRIP_ROWS, activation_bytes,
+};
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
 
@@ -26,14 +29,19 @@ pub(crate) struct Case {
     pub(crate) rows: Option<&'static str>,
     /// Where the data lies: `cache` or `memory`.
     pub(crate) data: &'static str,
-    /// What is multiplied: `f32` or `bf16`.
+    /// What is multiplied: `f32`, `bf16` or `int8`.
     pub(crate) dtype: &'static str,
     pub(crate) make: fn() -> Box<dyn Job>,
 }
 
-/// What the kernels of a set multiply, as far as they are its own: a set with products in bf16 has all else of another one.
+/// What the kernels of a set multiply, as far as they are its own: a set with products in bf16 has all else of the one with products of
+/// bytes, and that one of another.
 pub(crate) fn own_dtype(kernels: &Kernels) -> &'static str {
-    if kernels.bf16.is_some() { "bf16" } else { "f32" }
+    match kernels {
+        Kernels { bf16: Some(_), .. } => "bf16",
+        Kernels { packed: Some(_), .. } => "int8",
+        _ => "f32",
+    }
 }
 
 impl Case {
@@ -61,6 +69,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("exp_sub", None, "cache", || Box::new(ExpSub::new(CACHE_BYTES))),
         case("gemm", None, "cache", || Box::new(Product::new())),
         Case { dtype: "bf16", ..case("product", None, "cache", || Box::new(NarrowProduct::new())) },
+        Case { dtype: "int8", ..case("packed_product", None, "memory", || Box::new(PackedLinear::new(1, MEMORY_BYTES))) },
+        Case { dtype: "int8", ..case("packed_product", None, "cache", || Box::new(PackedLinear::new(1, CACHE_BYTES))) },
+        Case { dtype: "int8", ..case("packed_product, 64 rows", None, "cache", || Box::new(PackedLinear::new(64, CACHE_BYTES))) },
     ]
 }
 
@@ -262,6 +273,64 @@ impl Job for NarrowProduct {
     fn run(&mut self, kernels: &Kernels) {
         if let Some(bf16) = kernels.bf16 {
             self.multiply(bf16);
+        }
+    }
+}
+
+/// A linear layer over weights of 4 bits with a min a block.
+struct PackedLinear {
+    rows: usize,
+    activations: Vec<u8>,
+    strips: Vec<u8>,
+    c: Vec<f32>,
+}
+
+impl PackedLinear {
+    const K: usize = 896;
+    const FORMAT: PackedFormat = PackedFormat { bits: LevelBits::Four, fixed_min: None };
+    const STRIP_BYTES: usize = Self::K / BLOCK * Self::FORMAT.block_bytes();
+
+    fn new(rows: usize, bytes: usize) -> Self {
+        let mut random = Random(8);
+        let num_strips = bytes / Self::STRIP_BYTES;
+        let mut strips = vec![0; num_strips * Self::STRIP_BYTES];
+        let levels = std::array::from_fn(|_| std::array::from_fn(|_| (random.next() % 16) as u8));
+        // f16 from 1/16 to 1.
+        let numbers = std::array::from_fn(|_| 0x2c00 + (random.next() % 0x1000) as u16);
+        for block in strips.chunks_exact_mut(Self::FORMAT.block_bytes()) {
+            Self::FORMAT.pack_block(&levels, &numbers, &numbers, block);
+        }
+        let activations = vec![1; rows * activation_bytes(Self::K)];
+        Self { rows, activations, strips, c: vec![0.0; rows * STRIP_ROWS] }
+    }
+
+    fn multiply(&mut self, packed: &PackedKernels) {
+        for strip in self.strips.chunks_exact(Self::STRIP_BYTES) {
+            let product = PackedProduct {
+                format: Self::FORMAT,
+                activations: self.activations.as_ptr(),
+                strip: strip.as_ptr(),
+                c: self.c.as_mut_ptr(),
+                ldc: STRIP_ROWS,
+                rows: self.rows,
+                columns: STRIP_ROWS,
+                k: Self::K,
+            };
+            // SAFETY: the matrices have these sizes.
+            unsafe { (packed.product)(&product) };
+        }
+    }
+}
+
+impl Job for PackedLinear {
+    fn work(&self) -> Work {
+        let num_weights = self.strips.len() / Self::STRIP_BYTES * STRIP_ROWS * Self::K;
+        Work { bytes: self.strips.len(), flops: 2 * num_weights * self.rows }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        if let Some(packed) = kernels.packed {
+            self.multiply(packed);
         }
     }
 }

@@ -14,7 +14,8 @@ const SAMPLES: usize = 5;
 /// Runs `STEPS` instructions in each chain; returns how many products one of them adds.
 type Chains = fn() -> usize;
 
-/// Additions and multiplications a second, in billions, of all threads together: of bf16 values for the set that has them, else of f32.
+/// Additions and multiplications a second, in billions, of all threads together, of what the set multiplies itself
+/// ([`crate::job::own_dtype`]).
 pub(crate) fn gflops(isa: &str, threads: usize) -> f64 {
     let run = chains(isa);
     let meeting = Barrier::new(threads);
@@ -42,6 +43,9 @@ fn chains(isa: &str) -> Chains {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller found the kernel set on this machine.
         "avx512bf16" => || unsafe { avx512_bf16() },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        "avx512vnni" => || unsafe { avx512_vnni() },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         "avx512" => || unsafe { avx512() },
@@ -72,6 +76,20 @@ fn avx512_bf16() -> usize {
     }
     black_box(x);
     32
+}
+
+/// Fours of bytes: sums that wrap around no slower than others.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn avx512_vnni() -> usize {
+    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512};
+    let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(-5)));
+    let mut x = [_mm512_setzero_si512(); CHAINS];
+    for _ in 0..STEPS {
+        x.iter_mut().for_each(|x| *x = _mm512_dpbusd_epi32(*x, a, b));
+    }
+    black_box(x);
+    64
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -2,12 +2,14 @@
 
 mod bf16;
 mod generic;
+mod packed;
 mod rows;
 mod simd;
 #[cfg(test)]
 mod tests;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
+pub use packed::{BLOCK, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
 
 use crate::error::{Error, Result};
@@ -33,7 +35,7 @@ pub struct Gemm {
 /// The kernels of one instruction set. Every function is unsafe for the same reason: pointers must be live for the sizes its
 /// comment gives, and `head_dim` must be a multiple of `lanes`; [`Kernels::for_head_dim`] and [`Kernels::named`] see to the CPU.
 pub struct Kernels {
-    /// `scalar`, `avx2`, `avx512`, `avx512bf16` or `neon`.
+    /// `scalar`, `avx2`, `avx512`, `avx512vnni`, `avx512bf16` or `neon`.
     pub name: &'static str,
     /// f32 values in one vector.
     pub lanes: usize,
@@ -68,6 +70,8 @@ pub struct Kernels {
     pub gemm: unsafe fn(m: &Gemm),
     /// Products in bf16, where this CPU has them: of long prompts only, whose sums over many keys bear the rounding.
     pub bf16: Option<&'static Bf16Kernels>,
+    /// Products of quantised weights with activations of 8 bits, where this CPU has the instruction.
+    pub packed: Option<&'static PackedKernels>,
 }
 
 /// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
@@ -185,6 +189,7 @@ macro_rules! kernel_table {
             narrow: $module::narrow,
             gemm: $module::gemm,
             bf16: None,
+            packed: None,
         };
     };
 }
@@ -195,7 +200,9 @@ kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
 kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
-static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512 };
+static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed::AVX512), ..AVX512 };
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512_VNNI };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
@@ -218,8 +225,11 @@ impl Kernels {
                     && is_x86_feature_detected!("avx512vl")
                 {
                     all.push(&AVX512);
-                    if is_x86_feature_detected!("avx512bf16") {
-                        all.push(&AVX512_BF16);
+                    if is_x86_feature_detected!("avx512vnni") {
+                        all.push(&AVX512_VNNI);
+                        if is_x86_feature_detected!("avx512bf16") {
+                            all.push(&AVX512_BF16);
+                        }
                     }
                 }
             }

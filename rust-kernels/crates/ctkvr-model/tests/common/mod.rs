@@ -41,12 +41,12 @@ pub fn load_with(path: &Path, options: LoadOptions) -> Arc<Model> {
 
 pub fn cpu_engine(model: &Arc<Model>, num_threads: usize, prefill_chunk: usize) -> Engine {
     let backend = CpuAttention::new(model.spec().attention_shape(), num_threads).unwrap();
-    let options = EngineOptions { num_threads, prefill_chunk, bf16: backend.kernels().bf16 };
+    let options = EngineOptions { num_threads, prefill_chunk };
     Engine::new(Arc::clone(model), Arc::new(backend), options).unwrap()
 }
 
 pub fn engine_with(model: &Arc<Model>, backend: Arc<dyn AttentionBackend>, num_threads: usize, prefill_chunk: usize) -> Engine {
-    let options = EngineOptions { num_threads, prefill_chunk, bf16: None };
+    let options = EngineOptions { num_threads, prefill_chunk };
     Engine::new(Arc::clone(model), backend, options).unwrap()
 }
 

@@ -1,0 +1,127 @@
+//! Linear layers over packed weights, as two custom nodes of ggml's graph: activations are rounded to 8 bits once for all the layers that
+//! read them (in blocks of 32, as ggml's own products round them), then multiplied.
+
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ctkvr_core::{BLOCK, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
+use llama_cpp_sys_2 as sys;
+
+use crate::attention_hook::AttentionHook;
+use crate::packed_weight::PackedShape;
+
+/// Ranges of strips a thread may take in turn: more, and threads end together; fewer, and each reads longer runs of memory.
+const RANGES_PER_THREAD: usize = 8;
+/// Bytes of activations that meet one strip after another: they stay in a core's own cache.
+const ROWS_BYTES: usize = 256 << 10;
+
+/// User data of the nodes that round; lives as long as its graph.
+pub(crate) struct RoundCall {
+    pub kernels: &'static PackedKernels,
+    pub hook: Arc<AttentionHook>,
+}
+
+/// User data of one product's node; lives as long as its graph.
+pub(crate) struct LinearCall {
+    kernels: &'static PackedKernels,
+    hook: Arc<AttentionHook>,
+    shape: PackedShape,
+    /// Turns that threads have taken in all runs of the node so far.
+    turns: AtomicUsize,
+}
+
+impl LinearCall {
+    pub fn new(kernels: &'static PackedKernels, hook: &Arc<AttentionHook>, shape: PackedShape) -> Self {
+        Self { kernels, hook: Arc::clone(hook), shape, turns: AtomicUsize::new(0) }
+    }
+
+    /// The next strips of this run that nobody has taken. In each run every thread is told once that there are none, so that a run takes
+    /// `ranges + num_threads` turns and the next one starts at a multiple of that.
+    fn next(&self, num_threads: usize) -> Option<Range<usize>> {
+        let strips = self.shape.num_strips();
+        let ranges = strips.min(RANGES_PER_THREAD * num_threads);
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) % (ranges + num_threads);
+        (turn < ranges).then(|| strips * turn / ranges..strips * (turn + 1) / ranges)
+    }
+}
+
+/// The custom operator that rounds: from f32 `[k, rows]`, contiguous, to u8 `[activation_bytes(k), rows]`. ggml calls it from all of its
+/// threads.
+///
+/// # Safety
+/// `userdata` points to a live [`RoundCall`].
+pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_int, num_threads: c_int, userdata: *mut c_void) {
+    // SAFETY: ggml passes back the pointer given when the node was made.
+    let call = unsafe { &*userdata.cast::<RoundCall>() };
+    let work = AssertUnwindSafe(|| {
+        // SAFETY: the node was made with one source, which ggml has computed; buffers are live until all threads return.
+        unsafe {
+            let (result, input) = (&*result, &*(*result).src[0]);
+            let (k, rows) = (input.ne[0] as usize, input.ne[1] as usize);
+            let blocks = k / BLOCK;
+            let share = |i: usize| rows * blocks * i / num_threads as usize;
+            let (mut from, end) = (share(thread as usize), share(thread as usize + 1));
+            while from < end {
+                let (row, first) = (from / blocks, from % blocks);
+                let count = (blocks - first).min(end - from);
+                let (x, out) = (input.data.cast::<f32>().add(row * k), result.data.cast::<u8>().add(row * activation_bytes(k)));
+                (call.kernels.round)(x, k, first, first + count, out);
+                from += count;
+            }
+        }
+    });
+    if catch_unwind(work).is_err() {
+        call.hook.panicked.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The custom operator that multiplies: sources are the packed weight and the rounded activations; the result is f32 `[n, rows]`. ggml
+/// calls it from all of its threads.
+///
+/// # Safety
+/// `userdata` points to a live [`LinearCall`] of the weight's shape.
+pub(crate) unsafe extern "C" fn multiply(result: *mut sys::ggml_tensor, _thread: c_int, num_threads: c_int, userdata: *mut c_void) {
+    // SAFETY: ggml passes back the pointer given when the node was made.
+    let call = unsafe { &*userdata.cast::<LinearCall>() };
+    let work = AssertUnwindSafe(|| {
+        while let Some(strips) = call.next(num_threads as usize) {
+            // SAFETY: the node was made with two sources, which ggml has computed; buffers are live until all threads return.
+            unsafe { multiply_strips(call, &*result, strips) };
+        }
+    });
+    if catch_unwind(work).is_err() {
+        call.hook.panicked.store(true, Ordering::SeqCst);
+        // The step fails; but this thread's turns must be taken, or the next run would begin in the middle.
+        while call.next(num_threads as usize).is_some() {}
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+unsafe fn multiply_strips(call: &LinearCall, result: &sys::ggml_tensor, strips: Range<usize>) {
+    let PackedShape { format, k, n } = call.shape;
+    let (num_rows, row_bytes) = (result.ne[1] as usize, activation_bytes(k));
+    let rows_at_once = (ROWS_BYTES / row_bytes).next_multiple_of(8);
+    for first_row in (0..num_rows).step_by(rows_at_once) {
+        for strip in strips.clone() {
+            let first = strip * STRIP_ROWS;
+            // SAFETY: the node's tensors; every row and strip is inside them.
+            unsafe {
+                let [weight, activations, ..] = result.src;
+                (call.kernels.product)(&PackedProduct {
+                    format,
+                    activations: (*activations).data.cast::<u8>().add(first_row * row_bytes),
+                    strip: (*weight).data.cast::<u8>().add(strip * call.shape.strip_bytes()),
+                    c: result.data.cast::<f32>().add(first_row * n + first),
+                    ldc: n,
+                    rows: rows_at_once.min(num_rows - first_row),
+                    columns: STRIP_ROWS.min(n - first),
+                    k,
+                });
+            }
+        }
+    }
+}
