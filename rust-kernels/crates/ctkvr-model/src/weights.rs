@@ -1,6 +1,6 @@
-//! Weights where they run fastest: in ggml's extra buffer types (CPU_REPACK, AMX) when the device says it can multiply them there (asked as
-//! llama.cpp's loader does: `supports_op` with an empty buffer), else packed for our own products where the CPU has them, else copied as
-//! they are; the last two into huge pages. Used in place from the mapped file when several processes are to share them.
+//! Weights where they run fastest: in ggml's buffer type for AMX, packed for our own products, in ggml's other extra buffer types
+//! (CPU_REPACK), or copied as they are, whichever comes first of what the CPU and the device can multiply (asked as llama.cpp's loader does:
+//! `supports_op` with an empty buffer). All but the extra buffers in huge pages. Used in place from the mapped file when several processes are to share them.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -263,16 +263,15 @@ impl Progress<'_> {
 fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOptions) -> Result<Vec<Placement<'a>>> {
     let extra_types = if options.use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
     let best = |info: &TensorInfo| -> Result<Option<Copy>> {
+        // SAFETY: ggml's own buffer type, which always exists.
+        let plain = unsafe { sys::ggml_backend_cpu_buffer_type() };
+        let packed = options.packed.filter(|_| !options.map_weights).and_then(|_| PackedShape::of(info));
         for extra in &extra_types {
-            if can_multiply(cpu, *extra, info)? {
+            if (packed.is_none() || is_amx(*extra)) && can_multiply(cpu, *extra, info)? {
                 return Ok(Some(Copy { buffer_type: *extra, packed: None }));
             }
         }
-        Ok((!options.map_weights).then(|| Copy {
-            // SAFETY: ggml's own buffer type, which always exists.
-            buffer_type: unsafe { sys::ggml_backend_cpu_buffer_type() },
-            packed: options.packed.and_then(|_| PackedShape::of(info)),
-        }))
+        Ok((!options.map_weights).then_some(Copy { buffer_type: plain, packed }))
     };
     let mut placements = Vec::new();
     for expected in expected_tensors(spec) {
@@ -288,6 +287,12 @@ fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOpt
         placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, copy });
     }
     Ok(placements)
+}
+
+/// Whether it keeps weights for AMX tiles, which multiply faster than any vector.
+fn is_amx(buffer_type: sys::ggml_backend_buffer_type_t) -> bool {
+    // SAFETY: a live buffer type; its name is a static string.
+    unsafe { std::ffi::CStr::from_ptr(sys::ggml_backend_buft_name(buffer_type)) == c"AMX" }
 }
 
 /// Whether the device can run a product with this weight in a buffer of this type.

@@ -119,7 +119,15 @@ fn packed_products_give_llama_cpps_distributions() {
         return;
     };
     let prompt = tiny_prompt(200);
-    for kind in [sys::GGML_TYPE_Q4_0, sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q5_0, sys::GGML_TYPE_Q5_1, sys::GGML_TYPE_Q8_0] {
+    for kind in [
+        sys::GGML_TYPE_Q4_0,
+        sys::GGML_TYPE_Q4_1,
+        sys::GGML_TYPE_Q5_0,
+        sys::GGML_TYPE_Q5_1,
+        sys::GGML_TYPE_Q8_0,
+        sys::GGML_TYPE_Q4_K,
+        sys::GGML_TYPE_Q5_K,
+    ] {
         let file = TinyModel { kind, qkv_bias: true, ..TinyModel::new("llama") }.write();
         let limit = limit_of(file.path(), &prompt, 8, 1);
         let engine = |packed| {

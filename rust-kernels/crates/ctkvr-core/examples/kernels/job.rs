@@ -1,7 +1,7 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    BLOCK, Bf16Kernels, Bf16Product, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
+    Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
     STRIP_ROWS, activation_bytes,
 };
 
@@ -287,8 +287,8 @@ struct PackedLinear {
 
 impl PackedLinear {
     const K: usize = 896;
-    const FORMAT: PackedFormat = PackedFormat { bits: LevelBits::Four, fixed_min: None };
-    const STRIP_BYTES: usize = Self::K / BLOCK * Self::FORMAT.block_bytes();
+    const FORMAT: PackedFormat = PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin };
+    const STRIP_BYTES: usize = Self::FORMAT.strip_bytes(Self::K);
 
     fn new(rows: usize, bytes: usize) -> Self {
         let mut random = Random(8);

@@ -9,7 +9,7 @@ mod simd;
 mod tests;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
-pub use packed::{BLOCK, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
+pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
 
 use crate::error::{Error, Result};
