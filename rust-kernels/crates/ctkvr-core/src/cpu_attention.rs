@@ -20,7 +20,9 @@ use crate::kernels::{Kernels, Rows};
 use crate::key_clusters::KeyClusters;
 use crate::magicpig::MagicPig;
 use crate::options::{SelectorKind, SelectorOptions};
+use crate::partial::Partial;
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
+use crate::prefill_parts::{PrefillPart, PrefillParts};
 use crate::quest::Quest;
 use crate::recent_queries::Placement;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
@@ -71,8 +73,8 @@ struct Step {
     /// Which of `rows` decode, in order.
     decode_rows: Vec<usize>,
     schedule: DecodeSchedule,
-    /// Work items of the prefill rows of one layer, heaviest last.
-    prefills: Vec<PrefillPart>,
+    /// Work items of the prefill rows of one layer.
+    prefills: PrefillParts,
     audit: bool,
     times: StageTotals,
 }
@@ -104,17 +106,9 @@ struct Repair {
     query: Vec<f32>,
 }
 
-/// Some tokens of one KV head of prefill rows.
-#[derive(Clone, Copy)]
-struct PrefillPart {
-    rows: usize,
-    kv_head: usize,
-    first_token: usize,
-    num_tokens: usize,
-}
-
 struct ThreadScratch {
     prefill: PrefillScratch,
+    prefill_total: Partial,
     attend: AttendScratch,
 }
 
@@ -136,7 +130,7 @@ impl CpuAttention {
         }
         let scratch = || {
             let attend = AttendScratch::new(shape.group_size());
-            UnsafeCell::new(ThreadScratch { prefill: PrefillScratch::default(), attend })
+            UnsafeCell::new(ThreadScratch { prefill: PrefillScratch::default(), prefill_total: Partial::default(), attend })
         };
         Ok(Self {
             shape,
@@ -275,7 +269,7 @@ impl CpuAttention {
             self.team.meet(thread.count)?;
             clock.lap(Activity::Wait);
             // SAFETY: each thread has its own scratch.
-            self.prefill(layer, io, unsafe { &mut (*self.threads[thread.index].get()).prefill });
+            self.prefill(layer, io, unsafe { &mut *self.threads[thread.index].get() });
             clock.lap(Activity::Prefill);
         }
         step.times.add(&clock, thread.count);
@@ -352,11 +346,10 @@ impl CpuAttention {
     }
 
     /// This thread's share of the prefill rows' attention over everything before them.
-    fn prefill(&self, layer: usize, io: &LayerIo, scratch: &mut PrefillScratch) {
+    fn prefill(&self, layer: usize, io: &LayerIo, scratch: &mut ThreadScratch) {
         let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
         let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
-        // Heaviest first: the last tokens of a prefill see the most keys.
-        for part in self.team.share(step.prefills.iter().rev()) {
+        for (part, piece, keys) in self.team.share(step.prefills.items()) {
             let rows = &step.rows[part.rows];
             let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
             let item = PrefillItem {
@@ -370,9 +363,16 @@ impl CpuAttention {
                 // SAFETY: as above.
                 out: unsafe { io.out.add(offset) },
                 token_stride: num_q_heads * d,
+                keys,
             };
-            // SAFETY: every item is one thread's, and writes its own tokens and heads.
-            unsafe { item.run(kernels, scratch) };
+            let total = &mut scratch.prefill_total;
+            // SAFETY: every item is one thread's, and one item of each part writes the part's tokens and heads.
+            unsafe {
+                item.attend(kernels, &mut scratch.prefill, total);
+                if part.hand_in(piece, total) {
+                    item.write(total);
+                }
+            }
         }
     }
 
@@ -804,8 +804,8 @@ impl AttentionBackend for CpuAttention {
             if r.phase == Phase::Prefill {
                 for kv_head in 0..num_kv_heads {
                     for first_token in (0..r.num_rows).step_by(per_item) {
-                        let num_tokens = per_item.min(r.num_rows - first_token);
-                        step.prefills.push(PrefillPart { rows: i, kv_head, first_token, num_tokens });
+                        let tokens = first_token..r.num_rows.min(first_token + per_item);
+                        step.prefills.push(PrefillPart::new(i, kv_head, tokens, sequence.len));
                     }
                 }
             }
@@ -828,9 +828,7 @@ impl AttentionBackend for CpuAttention {
                 step.num_decodes += num_kv_heads;
             }
         }
-        let rows = &step.rows;
-        let weight = |p: &PrefillPart| (rows[p.rows].sequence.len + p.first_token + p.num_tokens) * p.num_tokens;
-        step.prefills.sort_by_key(weight);
+        step.prefills.arrange(self.threads.len());
         if step.decodes.len() < step.num_decodes {
             step.decodes.resize_with(step.num_decodes, UnsafeCell::default);
         }

@@ -25,6 +25,7 @@ mod panels;
 mod partial;
 mod posting_lists;
 mod prefill;
+mod prefill_parts;
 mod quantised;
 mod query_cosine;
 mod quest;

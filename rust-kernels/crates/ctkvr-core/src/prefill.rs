@@ -1,9 +1,12 @@
 //! Exact causal attention of a block of new tokens, one KV head: online softmax over blocks of keys, each widened and transposed
 //! once for all query heads of the group (FlashAttention's recurrence, arXiv 2205.14135, on a CPU's caches).
 
+use std::ops::Range;
+
 use crate::kernels::{Bf16Kernels, Bf16Product, Gemm, Kernels, PANEL_COLUMNS};
 use crate::kv::HeadKv;
 use crate::panels::{BLOCK, transpose, widen_rows};
+use crate::partial::Partial;
 
 /// Query rows of one work item at most: large enough that widening a block of keys costs a few percent, small enough that its
 /// scores stay in the second-level cache.
@@ -25,10 +28,6 @@ pub(crate) struct PrefillScratch {
     queries: Vec<f32>,
     /// Scores, then weights `[rows, BLOCK]`.
     scores: Vec<f32>,
-    /// Weighted values `[rows, head_dim]`.
-    output: Vec<f32>,
-    max: Vec<f32>,
-    sum: Vec<f32>,
     rows: Vec<f32>,
     panel: Vec<f32>,
     /// In bf16: the queries, a block's rows, their panels `[BLOCK / 32 or head_dim / 32, .., 32, 2]`, and the weights `[rows, BLOCK]`.
@@ -52,14 +51,16 @@ pub(crate) struct PrefillItem<'a> {
     pub(crate) out: *mut f32,
     /// Values from one token to the next, in both.
     pub(crate) token_stride: usize,
+    /// Positions that are attended to, as far as a token may see them: whole blocks of `BLOCK`, but for the end.
+    pub(crate) keys: Range<usize>,
 }
 
 impl PrefillItem<'_> {
-    /// Writes the output of every token and head of the item.
+    /// Attends to the keys: `total` becomes the softmax of every row (token * group + head) over them.
     ///
     /// # Safety
-    /// `queries` and `out` are live for the item's tokens, and nobody else writes that output.
-    pub(crate) unsafe fn run(&self, kernels: &Kernels, s: &mut PrefillScratch) {
+    /// `queries` are live for the item's tokens.
+    pub(crate) unsafe fn attend(&self, kernels: &Kernels, s: &mut PrefillScratch, total: &mut Partial) {
         let (d, group) = (self.head_dim, self.group);
         let rows = self.num_tokens * group;
         let scale = 1.0 / (d as f32).sqrt();
@@ -69,8 +70,7 @@ impl PrefillItem<'_> {
             let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
             token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
         }
-        let len = self.first_position + self.num_tokens;
-        let bf16 = kernels.bf16.filter(|_| len >= MIN_BF16_KEYS);
+        let bf16 = kernels.bf16.filter(|_| self.first_position + self.num_tokens >= MIN_BF16_KEYS);
         if let Some(bf16) = bf16 {
             s.narrow_queries.resize(rows * d, 0);
             s.narrow_rows.resize(BLOCK * d, 0);
@@ -82,29 +82,40 @@ impl PrefillItem<'_> {
         s.scores.resize(rows * BLOCK, 0.0);
         s.rows.resize(BLOCK * d, 0.0);
         s.panel.resize(BLOCK * d, 0.0);
-        s.output.clear();
-        s.output.resize(rows * d, 0.0);
-        s.max.clear();
-        s.max.resize(rows, f32::NEG_INFINITY);
-        s.sum.clear();
-        s.sum.resize(rows, 0.0);
-        for first in (0..len).step_by(BLOCK) {
-            self.attend_block(kernels, bf16, s, first, BLOCK.min(len - first));
+        total.reset(rows, d);
+        for first in self.keys.clone().step_by(BLOCK) {
+            self.attend_block(kernels, bf16, s, total, first, BLOCK.min(self.keys.end - first));
         }
+    }
+
+    /// Writes the output of every token and head of the item, from the softmax over all keys that it may see.
+    ///
+    /// # Safety
+    /// `out` is live for the item's tokens, and nobody else writes that output.
+    pub(crate) unsafe fn write(&self, total: &Partial) {
+        let (d, group) = (self.head_dim, self.group);
         for t in 0..self.num_tokens {
             // SAFETY: the caller's pointers.
             let target = unsafe { std::slice::from_raw_parts_mut(self.out.add(t * self.token_stride), group * d) };
             for (h, head) in target.chunks_exact_mut(d).enumerate() {
                 let r = t * group + h;
-                head.copy_from_slice(&s.output[r * d..(r + 1) * d]);
-                let factor = 1.0 / s.sum[r];
+                head.copy_from_slice(&total.values[r * d..(r + 1) * d]);
+                let factor = 1.0 / total.sum[r];
                 head.iter_mut().for_each(|x| *x *= factor);
             }
         }
     }
 
     /// Adds keys `first..first + count` to the rows that may see them.
-    fn attend_block(&self, kernels: &Kernels, bf16: Option<&Bf16Kernels>, s: &mut PrefillScratch, first: usize, count: usize) {
+    fn attend_block(
+        &self,
+        kernels: &Kernels,
+        bf16: Option<&Bf16Kernels>,
+        s: &mut PrefillScratch,
+        total: &mut Partial,
+        first: usize,
+        count: usize,
+    ) {
         let (d, group) = (self.head_dim, self.group);
         // Tokens before this one see none of the block.
         let skip = first.saturating_sub(self.first_position);
@@ -120,22 +131,22 @@ impl PrefillItem<'_> {
             let visible = (position + 1 - first).min(count);
             let (row, at) = (&mut s.scores[r * BLOCK..(r + 1) * BLOCK], first_row + r);
             row[visible..].fill(0.0);
-            // SAFETY: `visible` values of the row, bounded by the new maximum; one row of output.
+            // SAFETY: `visible` values of the row, bounded by the new maximum; one row of the total.
             unsafe {
-                let max = s.max[at].max((kernels.max)(row.as_ptr(), visible));
-                if max > s.max[at] {
-                    let old = (s.max[at] - max).exp();
-                    s.sum[at] *= old;
-                    (kernels.scale)(s.output[at * d..].as_mut_ptr(), d, old);
-                    s.max[at] = max;
+                let max = total.max[at].max((kernels.max)(row.as_ptr(), visible));
+                if max > total.max[at] {
+                    let old = (total.max[at] - max).exp();
+                    total.sum[at] *= old;
+                    (kernels.scale)(total.values[at * d..].as_mut_ptr(), d, old);
+                    total.max[at] = max;
                 }
-                s.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
+                total.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
             }
         }
         widen_rows(kernels, &self.kv.values(first, count), 0, count, &mut s.rows);
         match bf16 {
-            Some(bf16) => self.add_values_bf16(bf16, s, first_row, num_rows, count),
-            None => self.add_values(kernels, s, first_row, num_rows, count),
+            Some(bf16) => self.add_values_bf16(bf16, s, total, (first_row, num_rows), count),
+            None => self.add_values(kernels, s, total, (first_row, num_rows), count),
         }
     }
 
@@ -159,22 +170,29 @@ impl PrefillItem<'_> {
         unsafe { (kernels.gemm)(&scores) };
     }
 
-    /// Adds the `count` values in `s.rows`, weighted by the scores, to the output of `num_rows` rows from `first_row` on.
-    fn add_values(&self, kernels: &Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+    /// Adds the `count` values in `s.rows`, weighted by the scores, to those of `num_rows` rows from `first_row` on.
+    fn add_values(
+        &self,
+        kernels: &Kernels,
+        s: &PrefillScratch,
+        total: &mut Partial,
+        (first_row, num_rows): (usize, usize),
+        count: usize,
+    ) {
         let d = self.head_dim;
         let output = Gemm {
             a: s.scores.as_ptr(),
             lda: BLOCK,
             b: s.rows.as_ptr(),
             ldb: d,
-            c: s.output[first_row * d..].as_mut_ptr(),
+            c: total.values[first_row * d..].as_mut_ptr(),
             ldc: d,
             m: num_rows,
             n: d,
             k: count,
             accumulate: true,
         };
-        // SAFETY: as above; output holds num_rows rows from first_row on.
+        // SAFETY: as above; the total holds num_rows rows from first_row on.
         unsafe { (kernels.gemm)(&output) };
     }
 
@@ -202,7 +220,14 @@ impl PrefillItem<'_> {
     }
 
     /// As `add_values`, in bf16.
-    fn add_values_bf16(&self, bf16: &Bf16Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+    fn add_values_bf16(
+        &self,
+        bf16: &Bf16Kernels,
+        s: &mut PrefillScratch,
+        total: &mut Partial,
+        (first_row, num_rows): (usize, usize),
+        count: usize,
+    ) {
         let d = self.head_dim;
         narrow_block(bf16, s, count, d);
         // SAFETY: both hold num_rows * BLOCK values.
@@ -210,14 +235,14 @@ impl PrefillItem<'_> {
         let k = count.next_multiple_of(2);
         for (panel, first) in s.narrow_panels.chunks_exact_mut(PANEL_COLUMNS * BLOCK).zip((0..d).step_by(PANEL_COLUMNS)) {
             let columns = PANEL_COLUMNS.min(d - first);
-            // SAFETY: a panel's columns lie in the block's rows; output holds num_rows rows from first_row on.
+            // SAFETY: a panel's columns lie in the block's rows; the total holds num_rows rows from first_row on.
             unsafe {
                 (bf16.pack_rows)(s.narrow_rows[first..].as_ptr(), d, k, columns, panel.as_mut_ptr());
                 (bf16.product)(&Bf16Product {
                     a: s.narrow_weights.as_ptr(),
                     lda: BLOCK,
                     panel: panel.as_ptr(),
-                    c: s.output[first_row * d + first..].as_mut_ptr(),
+                    c: total.values[first_row * d + first..].as_mut_ptr(),
                     ldc: d,
                     m: num_rows,
                     columns,
