@@ -1,5 +1,6 @@
 /**
- * The list of some neighbouring centroids (docs: design of CTkvr, section 2.1). Memory is one row of scores, reused from list to list, never
+ * The list of some neighbouring centroids, made for the one in their middle: what their queries want is nearly the same (docs: design of
+ * CTkvr, section 2.1; decisions/2026-11-27-index-build.md). Memory is one row of scores, reused from list to list, never
  * centroids x keys.
  */
 import type { IndexedRegion } from '@ctkvr/core';
@@ -24,24 +25,31 @@ export interface ListInput {
 
 /** Returns a function that builds list after list, u32 ascending positions, over the same scratch memory. */
 export function listBuilder(input: ListInput): (list: number) => Uint32Array {
-  const { headDim, groupSize, region, centroidsPerList } = input;
+  const { headDim, groupSize, region } = input;
   const numKeys = region.end - region.start;
-  const numRows = input.queries.length / headDim;
+  const numCentroids = input.queries.length / (groupSize * headDim);
   const scores = new Float64Array(numKeys);
   const ranking = new Float64Array(numKeys);
 
   return (list) => {
-    const first = list * centroidsPerList * groupSize;
-    const end = Math.min(first + centroidsPerList * groupSize, numRows);
-    // ranking[j] = sum over centroids and heads of softmax_j(scale q.k_j), over the whole region.
+    const first = listMaker(list, { numCentroids, centroidsPerList: input.centroidsPerList }) * groupSize;
+    // ranking[j] = sum over heads of softmax_j(scale q.k_j), over the whole region.
     ranking.fill(0);
-    for (let queryRow = first; queryRow < end; queryRow++) {
+    for (let queryRow = first; queryRow < first + groupSize; queryRow++) {
       scoreKeys(input, { queryRow, firstPosition: region.start, out: scores });
       const lse = logSumExp(scores);
       for (let j = 0; j < numKeys; j++) ranking[j]! += Math.exp(scores[j]! - lse);
     }
     return highestScores(ranking, input.listLength).map((j) => j + region.start);
   };
+}
+
+/** The centroid that a list is made for. */
+export function listMaker(
+  list: number,
+  { numCentroids, centroidsPerList }: { readonly numCentroids: number; readonly centroidsPerList: number },
+): number {
+  return Math.min(list * centroidsPerList + Math.floor(centroidsPerList / 2), numCentroids - 1);
 }
 
 /** Writes scale q.k of the keys from `firstPosition` on; `queryRow` counts (centroid, head) pairs. */

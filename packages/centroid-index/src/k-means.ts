@@ -3,17 +3,17 @@
  * stretch's first centres need to know only its own rows (as RetroInfer clusters keys, arXiv 2505.02922).
  */
 
-/** Rows that find their first centres together, or nearly so many. */
-const stretchLength = 4096;
-/** Times that rows are assigned: within their stretch, the last time to any centre. */
-const numPasses = 3;
+/** Rows clustered together, or nearly so many. */
+const stretchLength = 1024;
+/** Times that rows are assigned. */
+const numPasses = 2;
 /** Rows assigned between two yields. */
 const rowsPerYield = 64;
 
 /**
  * Returns the cluster of each row, u16 [n]: ids count up from 0, and each has rows. About `clusterSize` rows share a cluster, more where
- * there would be too many clusters to count. Distances are in f64, centres f32; ties go to the smaller id. Costs up to n^2 rowLength /
- * clusterSize multiplications.
+ * there would be too many clusters to count. Distances are in f64, centres f32; ties go to the smaller id. Costs some n rowLength
+ * stretchLength / clusterSize multiplications a pass.
  * @param input.rows f32 [n, rowLength], n at least 1.
  */
 export function* clusterRows(input: {
@@ -26,17 +26,27 @@ export function* clusterRows(input: {
   // At most 2^15 clusters, and one more a stretch.
   const clusterSize = Math.max(input.clusterSize, Math.ceil(n / 2 ** 15));
   const numStretches = Math.max(1, Math.floor((n + stretchLength / 2) / stretchLength));
-  const centres: Float32Array[] = [];
+  const clusterOf = new Uint32Array(n);
+  let numClusters = 0;
   for (let s = 0; s < numStretches; s++) {
     const [from, to] = [Math.floor((n * s) / numStretches), Math.floor((n * (s + 1)) / numStretches)];
     const stretch = rows.subarray(from * rowLength, to * rowLength);
-    let own: Float32Array[] = firstCentres({ rows: stretch, rowLength, count: Math.ceil((to - from) / clusterSize) });
+    let centres: Float32Array[] = firstCentres({
+      rows: stretch,
+      rowLength,
+      count: Math.ceil((to - from) / clusterSize),
+    });
+    let nearest = yield* nearestCentres(stretch, centres);
     for (let pass = 1; pass < numPasses; pass++) {
-      own = movedCentres(stretch, own, yield* nearestCentres(stretch, own));
+      centres = movedCentres(stretch, centres, nearest);
+      nearest = yield* nearestCentres(stretch, centres);
     }
-    for (const centre of own) centres.push(centre);
+    nearest.forEach((c, i) => {
+      clusterOf[from + i] = numClusters + c;
+    });
+    numClusters += centres.length;
   }
-  return withoutEmpty(yield* nearestCentres(rows, centres));
+  return withoutEmpty(clusterOf);
 }
 
 /** Rows spread evenly. */

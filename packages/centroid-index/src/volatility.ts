@@ -5,7 +5,7 @@
  */
 
 import type { BlockInput } from './build-block.js';
-import { scoreKeys } from './build-list.js';
+import { listMaker, scoreKeys } from './build-list.js';
 import type { CentroidBlock } from './centroid-block.js';
 import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
@@ -15,8 +15,8 @@ import type { Tail } from './tail.js';
 const maxSamples = 128;
 /** How much older the centroids are that a query may find: so far from the prompt's end is an answer soon. */
 const maxLag = 64;
-/** Query heads that the native build scores together, in whole lists; a query is not looked up among these. */
-const rowsPerPass = 28;
+/** Query heads that the native build scores together; a query is not looked up among their lists. */
+const rowsPerPass = 24;
 /** The most that a correction adds: clusters never stand for more than twice what their means say. */
 export const maxCorrection = Math.fround(Math.LN2);
 
@@ -47,17 +47,19 @@ export function* measureVolatility(of: {
 }): Generator<void, Volatility> {
   const { block, input, tail, numProbes, clusterProbes } = of;
   const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = block;
-  const half = Math.floor(numCentroids / 2);
-  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize / centroidsPerList)) * centroidsPerList;
+  const numLists = Math.ceil(numCentroids / centroidsPerList);
+  const half = Math.floor(numLists / 2);
+  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize)) * centroidsPerList;
   const lag = Math.max(Math.min(maxLag, Math.ceil(numCentroids / 8)), perPass);
-  const stride = Math.max(1, Math.ceil((numCentroids - half) / maxSamples));
+  const stride = Math.max(1, Math.ceil((numLists - half) / maxSamples));
   const scores = new Float64Array(input.keys.length);
   const rest = { lse: new Float32Array(groupSize), value: new Float32Array(groupSize * headDim) };
   const shortfalls: number[][] = Array.from({ length: groupSize }, () => []);
   let squares = 0;
   let numRows = 0;
   let floor = Number.POSITIVE_INFINITY;
-  for (let centroid = half; centroid < numCentroids; centroid += stride) {
+  for (let list = half; list < numLists; list += stride) {
+    const centroid = listMaker(list, block);
     if (centroid < lag || end === start) continue;
     const rowLength = groupSize * headDim;
     const query = input.queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);

@@ -63,16 +63,18 @@ export function naiveSegment(
   const n = stretch.end - stretch.start;
   const joint = jointRows(own(keys), own(values));
   const size = Math.max(clusterSize, Math.ceil(n / 32768));
-  const parts = Math.max(1, Math.round(n / 4096));
+  const parts = Math.max(1, Math.round(n / 1024));
   const gaps: number[] = [];
-  const centres: (readonly number[])[] = [];
+  const assigned: number[] = [];
+  let clusters = 0;
   for (let part = 0; part < parts; part++) {
     const rows = joint.slice(Math.floor((n * part) / parts), Math.floor((n * (part + 1)) / parts));
     const count = Math.ceil(rows.length / size);
     const spread = Array.from({ length: count }, (_, c) => rows[Math.floor(((c + 0.5) * rows.length) / count)]!);
-    centres.push(...moved(rows, moved(rows, spread, gaps), gaps));
+    const centres = moved(rows, spread, gaps);
+    assigned.push(...rows.map((row) => clusters + nearest(row, centres, gaps)));
+    clusters += count;
   }
-  const assigned = joint.map((row) => nearest(row, centres, gaps));
   const used = [...new Set(assigned)].sort((a, b) => a - b);
   const clusterOf = assigned.map((c) => used.indexOf(c));
   const means = (rows: readonly (readonly number[])[]) =>

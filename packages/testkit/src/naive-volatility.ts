@@ -23,12 +23,17 @@ export function naiveVolatility(
   const { region, queries } = head;
   const keys = rowsOf(data.keys, headDim);
   const tail = input.tail && { ...input.tail, corrections: Array<number>(groupSize).fill(0) };
-  // As much older as an eighth of all centroids, at most 64; and older than those that are scored together: whole lists of 28 query rows.
-  const pass = Math.max(1, Math.floor(28 / groupSize / options.centroidsPerList)) * options.centroidsPerList;
+  // As much older as an eighth of all centroids, at most 64; and older than those of lists that are made together: of 24 query rows.
+  const pass = Math.max(1, Math.floor(24 / groupSize)) * options.centroidsPerList;
   const lag = Math.max(Math.min(64, Math.ceil(queries.length / 8)), pass);
-  const sampled = queries
-    .map((_, c) => c)
-    .filter((c) => c >= Math.floor(queries.length / 2) && c >= lag && region.start < region.end);
+  // Those that the later half of the lists is made for.
+  const numLists = Math.ceil(queries.length / options.centroidsPerList);
+  const middle = (list: number) =>
+    Math.min(list * options.centroidsPerList + Math.floor(options.centroidsPerList / 2), queries.length - 1);
+  const sampled = Array.from({ length: numLists }, (_, list) => list)
+    .filter((list) => list >= Math.floor(numLists / 2))
+    .map(middle)
+    .filter((c) => c >= lag && region.start < region.end);
   if (sampled.length === 0) return { volatility: 0, similarityFloor: -1, corrections: Array(groupSize).fill(0) };
 
   const rows = sampled.map((c) => {

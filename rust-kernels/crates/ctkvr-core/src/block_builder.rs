@@ -1,19 +1,20 @@
 //! Makes a block of centroids (design 2.1): scores of a few centroids' queries against all keys of the region at once, softmax, list;
-//! never centroids times keys.
+//! never centroids times keys. Of neighbouring centroids that share a list, only the one in their middle is scored: what their queries want
+//! is nearly the same (docs/decisions/2026-11-27-index-build.md).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::centroid_block::{CentroidBlock, pool};
 use crate::error::{Error, Result};
-use crate::kernels::{Gemm, Kernels, Rows};
-use crate::panels::{BLOCK, transpose, widen_rows};
+use crate::kernels::{Kernels, Rows};
+use crate::key_panels::KeyPanels;
 use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
 use crate::top_k::TopK;
 use crate::volatility::{RegionWeights, VolatilityMeter};
 
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
-const ROWS_PER_PASS: usize = 28;
+const ROWS_PER_PASS: usize = 24;
 
 /// What a block is made from.
 pub(crate) struct BlockInput<'a> {
@@ -37,9 +38,14 @@ pub(crate) struct BlockInput<'a> {
 }
 
 impl BlockInput<'_> {
-    /// Centroids of one pass: whole lists.
+    /// Lists of one pass.
+    fn lists_per_pass(&self) -> usize {
+        (ROWS_PER_PASS / self.group).max(1)
+    }
+
+    /// Centroids whose lists come at once.
     pub(crate) fn centroids_per_pass(&self) -> usize {
-        (ROWS_PER_PASS / self.group / self.per_list).max(1) * self.per_list
+        self.lists_per_pass() * self.per_list
     }
 
     fn num_centroids(&self) -> usize {
@@ -55,8 +61,8 @@ impl BlockInput<'_> {
     }
 }
 
-/// Builds a block on the calling thread; `meter` sees every centroid before its list is there. Memory beside the block: two f32 copies of
-/// the region's keys, and a pass of scores.
+/// Builds a block on the calling thread; `meter` sees every centroid that makes a list before that is there. Memory beside the block: the
+/// region's keys in f32 or bf16, and a pass of scores.
 pub(crate) fn build_block(
     kernels: &Kernels,
     input: &BlockInput,
@@ -69,34 +75,31 @@ pub(crate) fn build_block(
         let expected = (num_centroids.max(1)) * group * d;
         return Err(Error::ShapeMismatch { op: "buildIndex", what: "queries", expected, actual: input.queries.len() });
     }
-    check_finite("queries", input.queries)?;
+    check_queries(input.queries)?;
     let (unit, pooled) = normalise_all(input.queries, group, d);
     let mut block = CentroidBlock { unit, pooled, ..input.bare_block() };
+    let num_lists = CentroidBlock::num_lists_of(num_centroids, per_list);
+    if n == 0 {
+        (0..num_lists).for_each(|_| block.lists.push(&[]));
+        return Ok(block);
+    }
+    let query = |c: usize| &input.queries[c * group * d..(c + 1) * group * d];
     let mut pass = Pass::new(kernels, input)?;
-    let per_pass = input.centroids_per_pass();
-    for first in (0..num_centroids).step_by(per_pass) {
+    for first in (0..num_lists).step_by(input.lists_per_pass()) {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let count = per_pass.min(num_centroids - first);
-        let num_lists = CentroidBlock::num_lists_of(count, per_list);
-        if n == 0 {
-            (0..num_lists).for_each(|_| block.lists.push(&[]));
-            continue;
-        }
-        let queries = &input.queries[first * group * d..(first + count) * group * d];
-        pass.score(queries);
+        let makers = first..(first + input.lists_per_pass()).min(num_lists);
+        let makers: Vec<usize> = makers.map(|list| block.maker_of(list)).collect();
+        pass.score(makers.iter().map(|&c| query(c)));
         if let Some(meter) = meter.as_deref_mut() {
-            for (c, query) in queries.chunks_exact(group * d).enumerate() {
-                if meter.samples(first + c) {
-                    meter.add(&block, first + c, query, &pass.region_weights(c));
+            for (i, &c) in makers.iter().enumerate() {
+                if meter.samples(first + i, c) {
+                    meter.add(&block, c, query(c), &pass.region_weights(i));
                 }
             }
         }
-        for l in 0..num_lists {
-            let members = l * per_list..((l + 1) * per_list).min(count);
-            block.lists.push(pass.list(members, input.list_len));
-        }
+        (0..makers.len()).for_each(|i| block.lists.push(pass.list(i, input.list_len)));
     }
     block.lists.shrink();
     Ok(block)
@@ -122,13 +125,9 @@ fn normalise_all(queries: &[f32], group: usize, d: usize) -> (QuantisedRows, Qua
 struct Pass<'a> {
     kernels: &'a Kernels,
     scale: f32,
-    d: usize,
     n: usize,
     group: usize,
-    /// Keys transposed in blocks: `[ceil(n / BLOCK), d, BLOCK]`.
-    panels: Vec<f32>,
-    /// Row length of `weights`: n rounded up to whole blocks.
-    stride: usize,
+    keys: KeyPanels<'a>,
     queries: Vec<f32>,
     /// e^(score - row maximum), f32 `[rows, stride]`.
     weights: Vec<f32>,
@@ -142,25 +141,12 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(kernels: &'a Kernels, input: &BlockInput) -> Result<Self> {
-        let (d, n) = (input.keys.head_dim(), input.keys.len());
-        let scale = 1.0 / (d as f32).sqrt();
-        let blocks = n.div_ceil(BLOCK);
-        let mut panels = vec![0.0; blocks * d * BLOCK];
-        let mut keys = vec![0.0; n * d];
-        widen_rows(kernels, &input.keys, 0, n, &mut keys);
-        check_finite("keys", &keys)?;
-        for (b, panel) in panels.chunks_exact_mut(d * BLOCK).enumerate() {
-            let count = BLOCK.min(n - b * BLOCK);
-            transpose(&keys[b * BLOCK * d..(b * BLOCK + count) * d], count, d, panel);
-        }
         Ok(Self {
             kernels,
-            scale,
-            d,
-            n,
+            scale: 1.0 / (input.keys.head_dim() as f32).sqrt(),
+            n: input.keys.len(),
             group: input.group,
-            panels,
-            stride: blocks * BLOCK,
+            keys: KeyPanels::new(kernels, &input.keys)?,
             queries: Vec::new(),
             weights: Vec::new(),
             maxima: Vec::new(),
@@ -171,32 +157,16 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Softmax weights, unnormalised, of every query row over the region.
-    fn score(&mut self, queries: &[f32]) {
-        let rows = queries.len() / self.d;
+    /// Softmax weights, unnormalised, of some centroids' queries over the region.
+    fn score<'q>(&mut self, queries: impl ExactSizeIterator<Item = &'q [f32]>) {
+        let (rows, stride) = (queries.len() * self.group, self.keys.stride());
         self.queries.clear();
-        self.queries.extend(queries.iter().map(|x| x * self.scale));
-        self.weights.resize(rows * self.stride, 0.0);
-        for (b, panel) in self.panels.chunks_exact(self.d * BLOCK).enumerate() {
-            let product = Gemm {
-                a: self.queries.as_ptr(),
-                lda: self.d,
-                b: panel.as_ptr(),
-                ldb: BLOCK,
-                // SAFETY: block b's columns are inside the row.
-                c: unsafe { self.weights.as_mut_ptr().add(b * BLOCK) },
-                ldc: self.stride,
-                m: rows,
-                n: BLOCK,
-                k: self.d,
-                accumulate: false,
-            };
-            // SAFETY: weights hold rows * stride values, a panel d * BLOCK.
-            unsafe { (self.kernels.gemm)(&product) };
-        }
+        self.queries.extend(queries.flatten().map(|x| x * self.scale));
+        self.weights.resize(self.weights.len().max(rows * stride), 0.0);
+        self.keys.score(&self.queries, &mut self.weights);
         self.maxima.clear();
         self.sums.clear();
-        for row in self.weights.chunks_exact_mut(self.stride).take(rows) {
+        for row in self.weights.chunks_exact_mut(stride).take(rows) {
             let row = &mut row[..self.n];
             // SAFETY: the row holds n values.
             let max = unsafe { (self.kernels.max)(row.as_ptr(), row.len()) };
@@ -207,26 +177,26 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What the pass's c-th centroid attends to.
-    fn region_weights(&self, c: usize) -> RegionWeights<'_> {
-        let rows = c * self.group..(c + 1) * self.group;
+    /// What the pass's i-th centroid attends to.
+    fn region_weights(&self, i: usize) -> RegionWeights<'_> {
+        let (rows, stride) = (i * self.group..(i + 1) * self.group, self.keys.stride());
         RegionWeights {
-            weights: &self.weights[rows.start * self.stride..rows.end * self.stride],
-            stride: self.stride,
+            weights: &self.weights[rows.start * stride..rows.end * stride],
+            stride,
             num_keys: self.n,
             maxima: &self.maxima[rows.clone()],
             sums: &self.sums[rows],
         }
     }
 
-    /// The list of some of the pass's centroids.
-    fn list(&mut self, members: std::ops::Range<usize>, list_len: usize) -> &[u32] {
+    /// The list of the pass's i-th centroid.
+    fn list(&mut self, i: usize, list_len: usize) -> &[u32] {
         self.scores.clear();
         self.scores.resize(self.n, 0.0);
-        for r in members.start * self.group..members.end * self.group {
+        for r in i * self.group..(i + 1) * self.group {
             // SAFETY: both hold n values.
             unsafe {
-                let row = self.weights.as_ptr().add(r * self.stride);
+                let row = self.weights.as_ptr().add(r * self.keys.stride());
                 (self.kernels.add_scaled)(row, self.n, 1.0 / self.sums[r], self.scores.as_mut_ptr());
             }
         }
@@ -235,10 +205,9 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Finite f16-sized keys and queries cannot make a score that is not.
-fn check_finite(what: &'static str, x: &[f32]) -> Result<()> {
-    match x.iter().position(|v| !v.is_finite()) {
+fn check_queries(queries: &[f32]) -> Result<()> {
+    match queries.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(index) => Err(Error::NonFinite { op: "buildIndex", what, index }),
+        Some(index) => Err(Error::NonFinite { op: "buildIndex", what: "queries", index }),
     }
 }

@@ -64,6 +64,11 @@ impl CentroidBlock {
         centroid / self.per_list
     }
 
+    /// The centroid that a list is made for: the middle one of as many as should share it, or the last.
+    pub(crate) fn maker_of(&self, list: usize) -> usize {
+        (list * self.per_list + self.per_list / 2).min(self.num_centroids() - 1)
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.pooled.bytes() + self.unit.bytes() + self.lists.bytes()

@@ -14,7 +14,7 @@ use crate::tail::{Tail, TailScratch};
 use crate::volatility::VolatilityMeter;
 
 /// What stands at a position that is a candidate.
-const MARK: u8 = 255;
+pub(crate) const MARK: u8 = 255;
 /// Probes look at the newest blocks that together have at most 3/2 as many centroids as the first one had; up to twice as many are held,
 /// so that a cut finds again what probes looked at then.
 const ACTIVE_HALVES: usize = 3;
@@ -64,7 +64,8 @@ impl CentroidIndex {
         let (place, shape) = ((input.start, input.made_at), (input.group, input.cluster_size));
         let tail = || Tail::build(kernels, rows, place, shape, cancel);
         let mut tail = input.tail.then(tail).transpose()?;
-        let mut meter = VolatilityMeter::new(kernels, meter, tail.as_ref(), num_first, input.centroids_per_pass());
+        let counts = (num_first, CentroidBlock::num_lists_of(num_first, input.per_list));
+        let mut meter = VolatilityMeter::new(kernels, meter, tail.as_ref(), counts, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
         let (volatility, similarity_floor, sharpness) = (meter.volatility(), meter.similarity_floor(), meter.sharpness());
         let corrections = meter.corrections(input.group);
@@ -321,7 +322,7 @@ impl CentroidIndex {
 }
 
 /// Writes the positions of all marks, at most `most` - 64, ascending; the first mark is that of `start`.
-fn list_marked(kernels: &Kernels, marks: &[u8], start: usize, most: usize, out: &mut Vec<u32>) {
+pub(crate) fn list_marked(kernels: &Kernels, marks: &[u8], start: usize, most: usize, out: &mut Vec<u32>) {
     out.clear();
     out.reserve(most);
     // SAFETY: marks are whole words, and there is room for 64 more positions than are marked.

@@ -28,7 +28,7 @@ pub(crate) struct KMeans<'a> {
     pub(crate) cluster_size: usize,
     /// Rows clustered together, or nearly so many.
     pub(crate) stretch_len: usize,
-    /// Times that rows are assigned, at least once; the last time over all stretches' centres.
+    /// Times that rows are assigned, at least once.
     pub(crate) num_passes: usize,
     pub(crate) cancel: &'a AtomicBool,
 }
@@ -38,20 +38,21 @@ impl KMeans<'_> {
     pub(crate) fn cluster(&self, rows: &[f32], d: usize) -> Result<(usize, Vec<u32>)> {
         let n = rows.len() / d;
         let num_stretches = ((n + self.stretch_len / 2) / self.stretch_len).max(1);
-        let mut centres: Vec<f32> = Vec::new();
+        let mut num_clusters = 0;
         let mut assigned = vec![0; n];
         for s in 0..num_stretches {
             let stretch = n * s / num_stretches..n * (s + 1) / num_stretches;
-            let mine = &rows[stretch.start * d..stretch.end * d];
-            let mut own = self.first_centres(mine, d, stretch.len().div_ceil(self.cluster_size));
+            let (rows, assigned) = (&rows[stretch.start * d..stretch.end * d], &mut assigned[stretch.clone()]);
+            let mut centres = self.first_centres(rows, d, stretch.len().div_ceil(self.cluster_size));
+            self.assign(rows, &centres, d, assigned)?;
             for _ in 1..self.num_passes {
-                self.assign(mine, &own, d, &mut assigned[stretch.clone()])?;
-                self.move_centres(mine, &assigned[stretch.clone()], &mut own, d);
+                self.move_centres(rows, assigned, &mut centres, d);
+                self.assign(rows, &centres, d, assigned)?;
             }
-            centres.extend_from_slice(&own);
+            assigned.iter_mut().for_each(|c| *c += num_clusters as u32);
+            num_clusters += centres.len() / d;
         }
-        self.assign(rows, &centres, d, &mut assigned)?;
-        Ok((centres.len() / d, assigned))
+        Ok((num_clusters, assigned))
     }
 
     /// `count` rows spread evenly over the stretch.

@@ -18,6 +18,7 @@ mod k_means;
 mod kernels;
 mod key_clusters;
 mod key_overlap;
+mod key_panels;
 mod kv;
 mod magicpig;
 mod options;

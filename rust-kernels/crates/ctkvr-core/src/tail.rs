@@ -170,8 +170,18 @@ impl Tail {
         num_taken * size_of::<u32>()
     }
 
-    /// What is left, after [`Tail::weigh`]: writes log-sum-exp `[group]`, -infinity where that is nothing, and mean value `[group,
-    /// head_dim]`. Returns the bytes read.
+    /// What is left, after [`Tail::weigh`]: writes log-sum-exp `[group]`, -infinity where that is nothing. Makes the weights of each head
+    /// sum to 1.
+    pub(crate) fn rest_lse(&self, scratch: &mut TailScratch, lse: &mut Vec<f32>) {
+        lse.clear();
+        for (h, weights) in scratch.weights.chunks_exact_mut(self.num_clusters().max(1)).enumerate() {
+            let sum = normalise_sum(weights);
+            lse.push(sum.map_or(f32::NEG_INFINITY, |sum| scratch.maxima[h] + sum.ln() + self.corrections[h]));
+        }
+        lse.resize(self.corrections.len(), f32::NEG_INFINITY);
+    }
+
+    /// As [`Tail::rest_lse`], and writes the mean value `[group, head_dim]`. Returns the bytes read.
     pub(crate) fn rest(
         &self,
         kernels: &Kernels,
@@ -180,15 +190,9 @@ impl Tail {
         lse: &mut Vec<f32>,
         value: &mut Vec<f32>,
     ) -> usize {
-        let (m, group) = (self.num_clusters(), self.corrections.len());
-        lse.clear();
-        for (h, weights) in scratch.weights.chunks_exact_mut(m.max(1)).enumerate() {
-            let sum = normalise_sum(weights);
-            lse.push(sum.map_or(f32::NEG_INFINITY, |sum| scratch.maxima[h] + sum.ln() + self.corrections[h]));
-        }
-        lse.resize(group, f32::NEG_INFINITY);
+        self.rest_lse(scratch, lse);
         self.mean_value(kernels, &scratch.weights, row_len, value);
-        m * row_len / group * size_of::<u16>()
+        self.num_clusters() * row_len / self.corrections.len() * size_of::<u16>()
     }
 
     /// Mean value `[group, head_dim]` of positions whose weights are known: f32 `[group, n]`, of all n positions in order, 0 for those

@@ -13,9 +13,9 @@ use crate::kernels::{Kernels, Rows};
 use crate::panels::widen_rows;
 
 /// Positions clustered together.
-const STRETCH_LEN: usize = 4096;
+const STRETCH_LEN: usize = 1024;
 /// Times that positions are assigned.
-const NUM_PASSES: usize = 3;
+const NUM_PASSES: usize = 2;
 /// Clusters are counted by u16: beyond this many positions they grow.
 const MAX_CLUSTERS: usize = 1 << 16;
 

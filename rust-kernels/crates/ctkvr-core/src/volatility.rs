@@ -4,7 +4,7 @@
 //! another key, and no neighbour's list has it.
 
 use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
-use crate::centroid_index::MeterInput;
+use crate::centroid_index::{MARK, MeterInput, list_marked};
 use crate::kernels::{Kernels, Rows};
 use crate::ranked::Ranked;
 use crate::tail::{MAX_CORRECTION, Tail, TailScratch};
@@ -23,6 +23,7 @@ pub(crate) struct VolatilityMeter<'a> {
     cluster_probes: usize,
     tail: Option<&'a Tail>,
     lag: usize,
+    /// Lists of which one is sampled, and the first one.
     stride: usize,
     first: usize,
     squares: f64,
@@ -36,13 +37,12 @@ pub(crate) struct VolatilityMeter<'a> {
     query: UnitQuery,
     similarities: Vec<f32>,
     order: Vec<Ranked>,
-    /// Whether a position of the region is in a probed list.
-    found: Vec<bool>,
+    /// [`MARK`] where a position of the region is in a probed list, else 0; whole words of 64.
+    found: Vec<u8>,
     scores: Vec<f32>,
     taken: Vec<u32>,
     tail_scratch: TailScratch,
     tail_lse: Vec<f32>,
-    tail_value: Vec<f32>,
 }
 
 /// One centroid's softmax over the indexed region, per query head of the group.
@@ -57,16 +57,17 @@ pub(crate) struct RegionWeights<'a> {
 }
 
 impl<'a> VolatilityMeter<'a> {
-    /// `per_pass`: centroids whose lists come at once, so that a query's own pass is not there yet when it is looked up.
+    /// `num_centroids` in `num_lists` lists. `per_pass`: centroids whose lists come at once, so that a query's own pass is not there yet
+    /// when it is looked up.
     pub(crate) fn new(
         kernels: &'a Kernels,
         input: MeterInput<'a>,
         tail: Option<&'a Tail>,
-        num_centroids: usize,
+        (num_centroids, num_lists): (usize, usize),
         per_pass: usize,
     ) -> Self {
         let MeterInput { always, num_probes, cluster_probes } = input;
-        let first = num_centroids / 2;
+        let first = num_lists / 2;
         Self {
             kernels,
             always,
@@ -74,7 +75,7 @@ impl<'a> VolatilityMeter<'a> {
             cluster_probes,
             tail,
             lag: LAG.min(num_centroids.div_ceil(8)).max(per_pass),
-            stride: (num_centroids - first).div_ceil(MAX_SAMPLES).max(1),
+            stride: (num_lists - first).div_ceil(MAX_SAMPLES).max(1),
             first,
             squares: 0.0,
             far_squares: 0.0,
@@ -89,13 +90,12 @@ impl<'a> VolatilityMeter<'a> {
             taken: Vec::new(),
             tail_scratch: TailScratch::default(),
             tail_lse: Vec::new(),
-            tail_value: Vec::new(),
         }
     }
 
-    /// Whether centroid c's query is one of the sample.
-    pub(crate) fn samples(&self, c: usize) -> bool {
-        c >= self.first.max(self.lag) && (c - self.first).is_multiple_of(self.stride)
+    /// Whether the query of a list's centroid c is one of the sample.
+    pub(crate) fn samples(&self, list: usize, c: usize) -> bool {
+        c >= self.lag && list >= self.first && (list - self.first).is_multiple_of(self.stride)
     }
 
     /// Looks centroid c's query (f32 `[group, head_dim]`) up in `block`, which has the lists of all earlier passes.
@@ -103,31 +103,26 @@ impl<'a> VolatilityMeter<'a> {
         let d = block.head_dim;
         self.probe(block, c + 1 - self.lag, query);
         self.found.clear();
-        self.found.resize(region.num_keys, false);
+        self.found.resize(region.num_keys.next_multiple_of(64), 0);
         let mut probed: Vec<usize> = Vec::new();
         for near in &self.order {
             let list = block.list_of(near.id() as usize);
             if probed.len() < self.num_probes && !probed.contains(&list) {
                 probed.push(list);
-                block.lists.for_each(list, |p| self.found[p] = true);
+                block.lists.for_each(list, |p| self.found[p] = MARK);
             }
         }
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
         self.estimate_missed(block.start, &scaled);
         for h in 0..block.group {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
-            let square = |w: f32| f64::from(w) * f64::from(w);
-            let (mut all, mut missed, mut missed_sum) = (0.0, 0.0, 0.0);
-            for (&w, &found) in weights.iter().zip(&self.found) {
-                all += square(w);
-                missed += if found { 0.0 } else { square(w) };
-                missed_sum += if found { 0.0 } else { f64::from(w) };
-            }
-            let shortfall = missed_sum.ln() as f32 + region.maxima[h] - self.tail_lse[h];
+            // SAFETY: both hold num_keys values.
+            let sums = unsafe { (self.kernels.missed_sums)(weights.as_ptr(), self.found.as_ptr(), weights.len()) };
+            let shortfall = sums.sum.ln() as f32 + region.maxima[h] - self.tail_lse[h];
             self.shortfalls.push(if shortfall.is_finite() { shortfall } else { 0.0 });
             let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
-            self.squares += missed / (total * total);
-            self.far_squares += all / (total * total);
+            self.squares += sums.squares / (total * total);
+            self.far_squares += sums.all_squares / (total * total);
             self.num_rows += 1;
         }
     }
@@ -138,12 +133,10 @@ impl<'a> VolatilityMeter<'a> {
             self.tail_lse.resize(scaled.len(), f32::NEG_INFINITY);
             return;
         };
-        let found = self.found.iter().enumerate().filter(|(_, found)| **found);
-        self.taken.clear();
-        self.taken.extend(found.map(|(i, _)| (start + i) as u32));
+        list_marked(self.kernels, &self.found, start, self.found.len() + 64, &mut self.taken);
         tail.weigh(self.kernels, scaled, &self.taken, &mut self.tail_scratch);
-        tail.take_heaviest(self.kernels, self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = true);
-        tail.rest(self.kernels, scaled.len(), &mut self.tail_scratch, &mut self.tail_lse, &mut self.tail_value);
+        tail.take_heaviest(self.kernels, self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = MARK);
+        tail.rest_lse(&mut self.tail_scratch, &mut self.tail_lse);
     }
 
     /// Fills `order` with the nearest of the first `num_centroids` centroids, best first.
@@ -162,11 +155,16 @@ impl<'a> VolatilityMeter<'a> {
     /// Sum of e^(score - maximum) over sinks and window, for one head.
     fn always_sum(&mut self, scaled: &[f32], maximum: f32) -> f64 {
         let mut sum = 0.0;
-        for rows in &self.always {
-            self.scores.resize(rows.len(), 0.0);
-            // SAFETY: the scores hold one row of rows.len().
-            unsafe { (self.kernels.score_rows)(scaled.as_ptr(), 1, rows, self.scores.as_mut_ptr(), rows.len()) };
-            sum += self.scores.iter().map(|s| f64::from((s - maximum).exp())).sum::<f64>();
+        for rows in self.always.iter().filter(|rows| rows.len() > 0) {
+            let n = rows.len();
+            self.scores.resize(n, 0.0);
+            // SAFETY: the scores hold n values.
+            let (own, share) = unsafe {
+                (self.kernels.score_rows)(scaled.as_ptr(), 1, rows, self.scores.as_mut_ptr(), n);
+                let own = (self.kernels.max)(self.scores.as_ptr(), n);
+                (own, (self.kernels.exp_sub)(self.scores.as_mut_ptr(), n, own))
+            };
+            sum += f64::from(share) * f64::from(own - maximum).exp();
         }
         sum
     }
@@ -249,7 +247,7 @@ mod tests {
         let (keys, queries) = (random(1, NUM_KEYS * D), random(2, NUM_CENTROIDS * D));
         let queries: Vec<f32> = queries.iter().map(|q| 3.0 * q).collect();
         let index = build(&keys, &queries, &options(6, NUM_CENTROIDS));
-        let (lag, mut squares, mut num_rows) = (28, 0.0, 0);
+        let (lag, mut squares, mut num_rows) = (24, 0.0, 0);
         for c in NUM_CENTROIDS / 2..NUM_CENTROIDS {
             let known: std::collections::BTreeSet<u32> = (0..=c - lag).flat_map(|o| index.list(o).expect("a list")).collect();
             let score = |p: usize| -> f64 {

@@ -1,5 +1,6 @@
 //! The kernels, written once over [`Simd`]. kernels/mod.rs compiles each for every instruction set.
 
+use super::MissedSums;
 use super::rows::Rows;
 use super::simd::{Simd, exp_nonpositive};
 
@@ -255,6 +256,49 @@ pub(super) unsafe fn exp_sub<S: Simd>(x: *mut f32, n: usize, offset: f32) -> f32
             }
         }
         total
+    }
+}
+
+/// See [`super::Kernels::missed_sums`].
+#[inline(always)]
+pub(super) unsafe fn missed_sums<S: Simd>(weights: *const f32, marks: *const u8, n: usize) -> MissedSums {
+    /// Weights added up in f32.
+    const RUN: usize = 256;
+    let mut out = MissedSums::default();
+    for first in (0..n).step_by(RUN) {
+        let count = RUN.min(n - first);
+        // SAFETY: both hold n values.
+        unsafe {
+            let (weights, marks) = (weights.add(first), marks.add(first).cast::<i8>());
+            let mut sums = [S::splat(0.0); 3];
+            let whole = count - count % S::LANES;
+            let mut i = 0;
+            while i < whole {
+                add_missed::<S>(S::load(weights.add(i)), marks.add(i), &mut sums);
+                i += S::LANES;
+            }
+            if whole < count {
+                let mut rest = [0i8; 16];
+                std::ptr::copy_nonoverlapping(marks.add(whole), rest.as_mut_ptr(), count - whole);
+                add_missed::<S>(load_first::<S>(weights.add(whole), count - whole), rest.as_ptr(), &mut sums);
+            }
+            out.all_squares += f64::from(S::sum(sums[0]));
+            out.squares += f64::from(S::sum(sums[1]));
+            out.sum += f64::from(S::sum(sums[2]));
+        }
+    }
+    out
+}
+
+/// Adds the squares of one vector of weights, the squares of those not marked, and those themselves. Marks: -1 or 0.
+#[inline(always)]
+unsafe fn add_missed<S: Simd>(w: S::V, marks: *const i8, sums: &mut [S::V; 3]) {
+    // SAFETY: the marks hold LANES bytes.
+    unsafe {
+        let missed = S::fma(S::load_i8(marks), w, w);
+        sums[0] = S::fma(w, w, sums[0]);
+        sums[1] = S::fma(missed, missed, sums[1]);
+        sums[2] = S::add(sums[2], missed);
     }
 }
 

@@ -32,6 +32,16 @@ pub struct Gemm {
     pub accumulate: bool,
 }
 
+/// What [`Kernels::missed_sums`] adds up, f32 by the 256 and those in f64.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MissedSums {
+    /// Squares of all weights.
+    pub all_squares: f64,
+    /// Squares of those that are not marked, and themselves.
+    pub squares: f64,
+    pub sum: f64,
+}
+
 /// The kernels of one instruction set. Every function is unsafe for the same reason: pointers must be live for the sizes its
 /// comment gives, and `head_dim` must be a multiple of `lanes`; [`Kernels::for_head_dim`] and [`Kernels::named`] see to the CPU.
 pub struct Kernels {
@@ -47,6 +57,8 @@ pub struct Kernels {
     pub max: unsafe fn(x: *const f32, n: usize) -> f32,
     /// x = e^(x - offset) in place, offset >= every x; returns the sum.
     pub exp_sub: unsafe fn(x: *mut f32, n: usize, offset: f32) -> f32,
+    /// Sums over some of n weights, those whose `marks[i]` is 0 (others are 255), and over all: see [`MissedSums`].
+    pub missed_sums: unsafe fn(weights: *const f32, marks: *const u8, n: usize) -> MissedSums,
     /// acc += scale * x, n values.
     pub add_scaled: unsafe fn(x: *const f32, n: usize, scale: f32, acc: *mut f32),
     /// x *= factor, n values.
@@ -78,7 +90,7 @@ pub struct Kernels {
 macro_rules! kernel_table {
     ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal $(, $features:literal)?) => {
         mod $module {
-            use super::{Gemm, generic, rows::Rows, simd::$simd};
+            use super::{Gemm, MissedSums, generic, rows::Rows, simd::$simd};
 
             $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn score_rows(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
@@ -102,6 +114,12 @@ macro_rules! kernel_table {
             pub(super) unsafe fn exp_sub(x: *mut f32, n: usize, offset: f32) -> f32 {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::exp_sub::<$simd>(x, n, offset) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn missed_sums(weights: *const f32, marks: *const u8, n: usize) -> MissedSums {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::missed_sums::<$simd>(weights, marks, n) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -178,6 +196,7 @@ macro_rules! kernel_table {
             add_weighted_rows: $module::add_weighted_rows,
             max: $module::max,
             exp_sub: $module::exp_sub,
+            missed_sums: $module::missed_sums,
             add_scaled: $module::add_scaled,
             scale: $module::scale,
             score_codes: $module::score_codes,

@@ -209,3 +209,26 @@ fn marks_become_ascending_positions() {
         }
     }
 }
+
+#[test]
+fn missed_weights_are_added_up() {
+    let mut random = Random(12);
+    for kernels in Kernels::available() {
+        for n in [0, 1, 15, 16, 17, 255, 256, 257, 1000] {
+            let weights: Vec<f32> = random.vec(n).iter().map(|x| x.abs()).collect();
+            let marks: Vec<u8> = random.vec(n).iter().map(|x| if *x < 0.3 { 255 } else { 0 }).collect();
+            // SAFETY: both hold n values.
+            let actual = unsafe { (kernels.missed_sums)(weights.as_ptr(), marks.as_ptr(), n) };
+            let sum = |f: fn(f64) -> f64, all: bool| -> f64 {
+                let those = weights.iter().zip(&marks).filter(|(_, mark)| all || **mark == 0);
+                those.map(|(w, _)| f(f64::from(*w))).sum()
+            };
+            let square = |x: f64| x * x;
+            for (actual, exact) in
+                [(actual.all_squares, sum(square, true)), (actual.squares, sum(square, false)), (actual.sum, sum(|x| x, false))]
+            {
+                assert!((actual - exact).abs() <= bound(256, exact), "{} n {n}: {actual} for {exact}", kernels.name);
+            }
+        }
+    }
+}
