@@ -1,6 +1,7 @@
 //! K-means over the rows of one KV head, in stretches, as RetroInfer clusters keys (arXiv 2505.02922; it calls them segments): keys near
 //! each other in the text are alike after rotary embedding, so that a stretch needs to know only its own keys.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::centroid_block::normalise;
@@ -34,15 +35,17 @@ pub(crate) struct KMeans<'a> {
 }
 
 impl KMeans<'_> {
-    /// Assigns each of `rows` (f32 `[n, d]`) to one of the returned number of clusters. A cluster may stay empty. Ties: the smaller id.
-    pub(crate) fn cluster(&self, rows: &[f32], d: usize) -> Result<(usize, Vec<u32>)> {
-        let n = rows.len() / d;
+    /// Assigns each of n rows to one of the returned number of clusters. A cluster may stay empty. Ties: the smaller id. `fill` writes some
+    /// of the rows to f32 `[.., d]`: a stretch at a time, so that it stays in cache.
+    pub(crate) fn cluster(&self, n: usize, d: usize, fill: impl Fn(Range<usize>, &mut [f32])) -> Result<(usize, Vec<u32>)> {
         let num_stretches = ((n + self.stretch_len / 2) / self.stretch_len).max(1);
         let mut num_clusters = 0;
-        let mut assigned = vec![0; n];
+        let (mut assigned, mut rows) = (vec![0; n], Vec::new());
         for s in 0..num_stretches {
             let stretch = n * s / num_stretches..n * (s + 1) / num_stretches;
-            let (rows, assigned) = (&rows[stretch.start * d..stretch.end * d], &mut assigned[stretch.clone()]);
+            rows.resize(stretch.len() * d, 0.0);
+            fill(stretch.clone(), &mut rows);
+            let (rows, assigned) = (&rows[..], &mut assigned[stretch.clone()]);
             let mut centres = self.first_centres(rows, d, stretch.len().div_ceil(self.cluster_size));
             self.assign(rows, &centres, d, assigned)?;
             for _ in 1..self.num_passes {
@@ -139,6 +142,10 @@ mod tests {
     static GO: AtomicBool = AtomicBool::new(false);
     const BOTH: [Likeness; 2] = [Likeness::Direction, Likeness::Distance];
 
+    fn cluster(k_means: KMeans, rows: &[f32]) -> Result<(usize, Vec<u32>)> {
+        k_means.cluster(rows.len() / D, D, |range, out| out.copy_from_slice(&rows[range.start * D..range.end * D]))
+    }
+
     fn k_means(kernels: &Kernels, likeness: Likeness, stretch_len: usize) -> KMeans<'_> {
         KMeans { kernels, likeness, cluster_size: 16, stretch_len, num_passes: 10, cancel: &GO }
     }
@@ -180,7 +187,7 @@ mod tests {
         }
         for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
             for stretch_len in [num_groups * size, 64] {
-                let (count, assigned) = k_means(kernels, likeness, stretch_len).cluster(&rows, D)?;
+                let (count, assigned) = cluster(k_means(kernels, likeness, stretch_len), &rows)?;
                 assert_eq!(count, num_groups);
                 for (i, c) in assigned.iter().enumerate() {
                     assert_eq!(*c, assigned[i / size * size], "{} {likeness:?} row {i}", kernels.name);
@@ -197,11 +204,11 @@ mod tests {
     fn equal_rows_zeros_and_cancellation() -> Result<()> {
         for (kernels, likeness) in tables(D).into_iter().flat_map(|k| BOTH.map(|l| (k, l))) {
             for value in [0.0, 1.0] {
-                let (count, assigned) = k_means(kernels, likeness, 8192).cluster(&[value; 50 * D], D)?;
+                let (count, assigned) = cluster(k_means(kernels, likeness, 8192), &[value; 50 * D])?;
                 assert_eq!((count, assigned), (4, vec![0; 50]), "ties go to the smaller id");
             }
             let cancelled = KMeans { cancel: &AtomicBool::new(true), ..k_means(kernels, likeness, 8192) };
-            assert_eq!(cancelled.cluster(&[0.0; D], D), Err(Error::Cancelled));
+            assert_eq!(cluster(cancelled, &[0.0; D]), Err(Error::Cancelled));
         }
         Ok(())
     }

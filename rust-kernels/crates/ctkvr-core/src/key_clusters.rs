@@ -4,6 +4,7 @@
 //! their mean, 10 passes, clusters ranked by the softmax over mean keys summed over the group, 23.2 % of the clusters estimated. Ours: as many clusters are read as fit in `max_selected` positions (at least one; the authors read 1.8 % of the clusters), and
 //! centres are normalised before the first pass too.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
@@ -37,9 +38,10 @@ impl KeyClusters {
     pub(crate) fn build(kernels: &Kernels, keys: &Rows, values: &Rows, start: usize, cancel: &AtomicBool) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let mean = mean_row(kernels, keys);
-        let mut centred = vec![0.0; len * d];
-        widen_rows(kernels, keys, 0, len, &mut centred);
-        centred.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
+        let centred = |stretch: Range<usize>, out: &mut [f32]| {
+            widen_rows(kernels, keys, stretch.start, stretch.len(), out);
+            out.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
+        };
         let k_means = KMeans {
             kernels,
             likeness: Likeness::Direction,
@@ -48,7 +50,7 @@ impl KeyClusters {
             num_passes: NUM_PASSES,
             cancel,
         };
-        let (num_clusters, assigned) = k_means.cluster(&centred, d)?;
+        let (num_clusters, assigned) = k_means.cluster(len, d, centred)?;
         let mut lists = vec![Vec::new(); num_clusters];
         assigned.iter().enumerate().for_each(|(i, &c)| lists[c as usize].push(i as u32));
         lists.retain(|list| !list.is_empty());

@@ -48,7 +48,7 @@ impl TailSegment {
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let (d, n) = (keys.head_dim(), keys.len());
-        let rows = joint_rows(kernels, keys, values);
+        let weight = value_weight(kernels, keys, values);
         let k_means = KMeans {
             kernels,
             likeness: Likeness::Distance,
@@ -57,7 +57,8 @@ impl TailSegment {
             num_passes: NUM_PASSES,
             cancel,
         };
-        let (_, assigned) = k_means.cluster(&rows, 2 * d)?;
+        let joint = |stretch: Range<usize>, out: &mut [f32]| joint_rows(kernels, (keys, values), weight, stretch, out);
+        let (_, assigned) = k_means.cluster(n, 2 * d, joint)?;
         let cluster_of = without_empty(&assigned);
         let num_clusters = cluster_of.iter().max().map_or(0, |&c| usize::from(c) + 1);
         let (offsets, members) = members_of(&cluster_of, num_clusters);
@@ -118,34 +119,36 @@ impl TailSegment {
     }
 }
 
-/// What is clustered: f32 `[n, 2 d]`, each key, then its value times the power of two that makes both spread about equally far around
-/// their means. A power of two keeps small integers exact.
-fn joint_rows(kernels: &Kernels, keys: &Rows, values: &Rows) -> Vec<f32> {
-    let (d, n) = (keys.head_dim(), keys.len());
-    let mut rows = vec![0.0; n * 2 * d];
-    for (i, row) in rows.chunks_exact_mut(2 * d).enumerate() {
-        widen_rows(kernels, keys, i, 1, &mut row[..d]);
-        widen_rows(kernels, values, i, 1, &mut row[d..]);
+/// What is clustered: f32 `[.., 2 d]`, each key of some positions, then its value times `weight`.
+fn joint_rows(kernels: &Kernels, (keys, values): (&Rows, &Rows), weight: f32, range: Range<usize>, out: &mut [f32]) {
+    let d = keys.head_dim();
+    for (i, row) in range.zip(out.chunks_exact_mut(2 * d)) {
+        let (key, value) = row.split_at_mut(d);
+        widen_rows(kernels, keys, i, 1, key);
+        widen_rows(kernels, values, i, 1, value);
+        value.iter_mut().for_each(|x| *x *= weight);
     }
-    let (key_spread, value_spread) = (spread(&rows, 2 * d, 0..d), spread(&rows, 2 * d, d..2 * d));
-    if key_spread > 0.0 && value_spread > 0.0 {
-        let weight = (0.5 * (key_spread / value_spread).log2()).round().exp2() as f32;
-        rows.chunks_exact_mut(2 * d).for_each(|row| row[d..].iter_mut().for_each(|x| *x *= weight));
-    }
-    rows
 }
 
-/// Sum of the squared distances of some columns from their means.
-fn spread(rows: &[f32], width: usize, columns: Range<usize>) -> f64 {
-    let n = (rows.len() / width) as f64;
-    let (mut sums, mut squares) = (vec![0f64; columns.len()], 0f64);
-    for row in rows.chunks_exact(width) {
-        for (sum, x) in sums.iter_mut().zip(&row[columns.clone()]) {
+/// The power of two that makes values spread about as far around their mean as keys do: it keeps small integers exact. 1 where either has
+/// no spread.
+fn value_weight(kernels: &Kernels, keys: &Rows, values: &Rows) -> f32 {
+    let (keys, values) = (spread(kernels, keys), spread(kernels, values));
+    if keys > 0.0 && values > 0.0 { (0.5 * (keys / values).log2()).round().exp2() as f32 } else { 1.0 }
+}
+
+/// Sum of the squared distances of rows from their mean.
+fn spread(kernels: &Kernels, rows: &Rows) -> f64 {
+    let d = rows.head_dim();
+    let (mut sums, mut squares, mut row) = (vec![0f64; d], vec![0f64; d], vec![0.0; d]);
+    for i in 0..rows.len() {
+        widen_rows(kernels, rows, i, 1, &mut row);
+        for ((sum, square), x) in sums.iter_mut().zip(&mut squares).zip(&row) {
             *sum += f64::from(*x);
-            squares += f64::from(*x) * f64::from(*x);
+            *square += f64::from(*x) * f64::from(*x);
         }
     }
-    squares - sums.iter().map(|s| s * s).sum::<f64>() / n
+    squares.iter().sum::<f64>() - sums.iter().map(|s| s * s).sum::<f64>() / rows.len() as f64
 }
 
 /// The same clusters counted without those that nobody is in, in the same order.
@@ -261,12 +264,17 @@ mod tests {
             for (most, weight) in [(1, 4.0), (4, 1.0), (16, 0.25)] {
                 let (keys, values) = (random.reals(500 * D, 4), random.reals(500 * D, most));
                 let kv = store(&keys, &values, D);
-                let rows = joint_rows(kernels, &kv.keys(0, 500), &kv.values(0, 500));
-                assert_eq!(rows[..D], keys[..D]);
-                assert_eq!(rows[D..2 * D], values[..D].iter().map(|x| x * weight).collect::<Vec<_>>());
+                let (stored_keys, stored_values) = (kv.keys(0, 500), kv.values(0, 500));
+                assert_eq!(value_weight(kernels, &stored_keys, &stored_values), weight);
+                let mut rows = [0.0; 4 * D];
+                joint_rows(kernels, (&stored_keys, &stored_values), weight, 7..9, &mut rows);
+                for (row, i) in rows.chunks_exact(2 * D).zip([7, 8]) {
+                    assert_eq!(row[..D], keys[i * D..(i + 1) * D]);
+                    assert_eq!(row[D..], values[i * D..(i + 1) * D].iter().map(|x| x * weight).collect::<Vec<_>>());
+                }
             }
             let kv = store(&[1.0; 3 * D], &[7.0; 3 * D], D);
-            assert_eq!(joint_rows(kernels, &kv.keys(0, 3), &kv.values(0, 3))[D..2 * D], [7.0; D], "no spread, no weight");
+            assert_eq!(value_weight(kernels, &kv.keys(0, 3), &kv.values(0, 3)), 1.0, "no spread, no weight");
         }
     }
 

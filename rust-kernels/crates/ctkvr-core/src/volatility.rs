@@ -114,13 +114,14 @@ impl<'a> VolatilityMeter<'a> {
         }
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
         self.estimate_missed(block.start, &scaled);
-        for h in 0..block.group {
+        let always = self.always_sums(&scaled, region.maxima);
+        for (h, always) in always.into_iter().enumerate() {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
             // SAFETY: both hold num_keys values.
             let sums = unsafe { (self.kernels.missed_sums)(weights.as_ptr(), self.found.as_ptr(), weights.len()) };
             let shortfall = sums.sum.ln() as f32 + region.maxima[h] - self.tail_lse[h];
             self.shortfalls.push(if shortfall.is_finite() { shortfall } else { 0.0 });
-            let total = f64::from(region.sums[h]) + self.always_sum(&scaled[h * d..(h + 1) * d], region.maxima[h]);
+            let total = f64::from(region.sums[h]) + always;
             self.squares += sums.squares / (total * total);
             self.far_squares += sums.all_squares / (total * total);
             self.num_rows += 1;
@@ -152,21 +153,25 @@ impl<'a> VolatilityMeter<'a> {
         self.floor = self.floor.min(self.order[0].score());
     }
 
-    /// Sum of e^(score - maximum) over sinks and window, for one head.
-    fn always_sum(&mut self, scaled: &[f32], maximum: f32) -> f64 {
-        let mut sum = 0.0;
+    /// Sums of e^(score - maximum) over sinks and window, head by head.
+    fn always_sums(&mut self, scaled: &[f32], maxima: &[f32]) -> Vec<f64> {
+        let group = maxima.len();
+        let mut sums = vec![0.0; group];
         for rows in self.always.iter().filter(|rows| rows.len() > 0) {
             let n = rows.len();
-            self.scores.resize(n, 0.0);
-            // SAFETY: the scores hold n values.
-            let (own, share) = unsafe {
-                (self.kernels.score_rows)(scaled.as_ptr(), 1, rows, self.scores.as_mut_ptr(), n);
-                let own = (self.kernels.max)(self.scores.as_ptr(), n);
-                (own, (self.kernels.exp_sub)(self.scores.as_mut_ptr(), n, own))
-            };
-            sum += f64::from(share) * f64::from(own - maximum).exp();
+            self.scores.resize(group * n, 0.0);
+            // SAFETY: the scores hold group rows of n values.
+            unsafe { (self.kernels.score_rows)(scaled.as_ptr(), group, rows, self.scores.as_mut_ptr(), n) };
+            for ((scores, maximum), sum) in self.scores.chunks_exact_mut(n).zip(maxima).zip(&mut sums) {
+                // SAFETY: the row holds n values, of which none is above their largest.
+                let (own, share) = unsafe {
+                    let own = (self.kernels.max)(scores.as_ptr(), n);
+                    (own, (self.kernels.exp_sub)(scores.as_mut_ptr(), n, own))
+                };
+                *sum += f64::from(share) * f64::from(own - maximum).exp();
+            }
         }
-        sum
+        sums
     }
 
     /// Root of the mean, over the sampled queries and their heads, of the sum of the squared attention weights that were missed: what
