@@ -25,6 +25,9 @@ export interface StoredSequenceParts {
   readonly selector: SelectorOptions;
 }
 
+/** Milliseconds of an index build after which other sessions get a step: a few tokens' time. */
+const buildSliceMs = 40;
+
 export class StoredSequence {
   readonly native: NativeSequence;
   readonly #composer: StepComposer<NativeSequence>;
@@ -107,8 +110,14 @@ export class StoredSequence {
       this.#truncateNative(length - queriesWanted(state));
       await this.#append(operation, this.#ids.slice(this.native.length, length), { output: 'none' });
     }
-    const work = this.#composer.runExclusive(() => this.native.buildIndex(), { signal: operation.signal });
-    return await operation.track(work);
+    const build = () => this.native.buildIndex(buildSliceMs);
+    for (let buildMs = 0; ; ) {
+      const { headsLeft, ...part } = await operation.track(
+        this.#composer.runExclusive(build, { signal: operation.signal }),
+      );
+      buildMs += part.buildMs;
+      if (headsLeft === 0) return { ...part, buildMs };
+    }
   }
 
   #truncateNative(length: number): void {

@@ -104,6 +104,16 @@ export interface NativeSequenceOptions {
   readonly selector: SelectorOptions;
 }
 
+/** What an index build, or a part of one, made. */
+export interface NativeBuildReport {
+  /** Of this call. */
+  readonly buildMs: number;
+  /** (layer, KV head) pairs that are not built yet. */
+  readonly headsLeft: number;
+  readonly indexBytes: number;
+  readonly indexedTokens: number;
+}
+
 export interface NativeSequence {
   readonly id: number;
   /** Tokens whose keys and values are stored. */
@@ -122,8 +132,10 @@ export interface NativeSequence {
   /**
    * Builds the index over what is stored, off the JavaScript thread; where there is one, the queries since become centroids. A no-op for
    * selectors without one, and below denseBelow. While tokens are generated, `step` grows it by itself.
+   * @param maxMs once these milliseconds have passed, no further head is begun: where `headsLeft` is above 0, the index is as it was, and the
+   * next call goes on (or begins anew, if the sequence has changed). Default: until it is built.
    */
-  buildIndex(): Promise<{ readonly buildMs: number; readonly indexBytes: number; readonly indexedTokens: number }>;
+  buildIndex(maxMs?: number): Promise<NativeBuildReport>;
   setSampler(sampler: NativeSamplerOptions): void;
   close(): void;
 }

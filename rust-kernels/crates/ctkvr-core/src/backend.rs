@@ -3,6 +3,7 @@
 //! same two traits.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::{error::Result, options::SelectorOptions, stage_clock::StageTimes};
 
@@ -107,10 +108,12 @@ pub struct StepReport {
     pub stages: StageTimes,
 }
 
-/// What a build made.
+/// What a build, or a part of one, made.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BuildReport {
     pub build_ms: f64,
+    /// Heads that are not built yet: until there are none, the index is as it was.
+    pub heads_left: usize,
     pub index_bytes: usize,
     pub indexed_tokens: usize,
 }
@@ -142,7 +145,18 @@ pub trait AttentionBackend: LayerAttention {
     fn num_recent_queries(&self, sequence: SequenceId) -> Result<usize>;
     fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory>;
     /// Builds the index, or brings it up to date with the tokens since (their queries become centroids), with `num_threads` threads; stops with [`crate::Error::Cancelled`], leaving the old index, when `cancel` is set.
-    fn build_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport>;
+    fn build_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
+        self.build_index_part(sequence, Duration::MAX, num_threads, cancel)
+    }
+    /// As `build_index`, but begins no further head once `most` has passed, so that others' steps can run in between; at least
+    /// one is built. The next call goes on, unless the sequence has changed meanwhile: then it begins anew.
+    fn build_index_part(
+        &self,
+        sequence: SequenceId,
+        most: Duration,
+        num_threads: usize,
+        cancel: &AtomicBool,
+    ) -> Result<BuildReport>;
     /// Grows the index where it is due: while tokens are generated, so that what they left behind is found like the prompt. Costs a few
     /// percent of a step, mostly nothing. Stops with [`crate::Error::Cancelled`], leaving the index as it was.
     fn grow_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<()>;

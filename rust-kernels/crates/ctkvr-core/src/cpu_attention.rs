@@ -4,8 +4,8 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
@@ -26,7 +26,7 @@ use crate::prefill_parts::{PrefillPart, PrefillParts};
 use crate::quest::Quest;
 use crate::recent_queries::Placement;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
-use crate::sequence::{HeadState, Sequence, SequenceIndex};
+use crate::sequence::{HeadState, PartialBuild, Sequence, SequenceIndex};
 use crate::snapkv::{SnapKv, SnapKvInput};
 use crate::stage_clock::{Activity, StageClock, StageTotals};
 use crate::team::{Broken, Team};
@@ -434,33 +434,47 @@ impl CpuAttention {
         }
     }
 
-    /// Builds one sequence's index, or, where there is one of the same settings, brings it up to date; `sequence` is lent. Returns how
-    /// many positions it covers.
-    fn build(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<usize> {
-        let region = sequence.region(sequence.len);
+    /// Builds one sequence's index, or, where there is one of the same settings, brings it up to date, as far as it comes until `deadline`;
+    /// `sequence` is lent. Returns how many heads are left.
+    fn build(&self, sequence: &mut Sequence, deadline: Option<Instant>, num_threads: usize, cancel: &AtomicBool) -> Result<usize> {
+        let (len, num_heads) = (sequence.len, sequence.heads.len());
+        let mut partial = sequence.partial.take().filter(|p| p.len == len).unwrap_or_else(|| PartialBuild::new(len, num_heads));
+        let region = sequence.region(len);
         if region.is_empty() {
             sequence.index = None;
             return Ok(0);
         }
-        if sequence.index.is_some() && sequence.selector.kind == SelectorKind::Ctkvr {
-            let heads: Vec<usize> = (0..sequence.heads.len()).collect();
-            self.extend(sequence, &heads, sequence.len, num_threads, cancel)?;
-            if let Some(index) = sequence.index.as_mut().filter(|i| i.built_at.last() != Some(&sequence.len)) {
-                index.built_at.push(sequence.len);
+        let index = sequence.index.as_ref().filter(|_| sequence.selector.kind == SelectorKind::Ctkvr);
+        let left: Vec<usize> = (0..num_heads).filter(|&i| partial.heads[i].is_none()).collect();
+        let built = in_parallel(left.len(), num_threads, deadline, |h| match index {
+            Some(index) => self.extended_head(sequence, index, left[h], len, cancel),
+            None => {
+                let selector = self.build_head(sequence, left[h], region.clone(), cancel)?.into();
+                Ok(HeadState { selector, end: region.end, made_at: len, grown_at: len })
             }
-        } else {
-            let num_heads = sequence.heads.len();
-            let build = |i: usize| self.build_head(sequence, i, region.clone(), cancel);
-            let mut selectors = in_parallel(num_heads, num_threads, build)?;
-            score_all_of_sharpest(&mut selectors, sequence.selector.exact_share);
-            let (start, end, made_at) = (region.start, region.end, sequence.len);
-            let state = |selector: Box<dyn HeadSelector>| HeadState { selector: selector.into(), end, made_at, grown_at: made_at };
-            let heads = selectors.into_iter().map(state).collect();
-            let options = sequence.selector.clone();
-            sequence.index = Some(SequenceIndex { start, heads, options, built_at: vec![made_at] });
+        })?;
+        let num_built = built.len();
+        left.iter().zip(built).for_each(|(&i, state)| partial.heads[i] = Some(state));
+        if num_built < left.len() {
+            sequence.partial = Some(partial);
+            return Ok(left.len() - num_built);
+        }
+        let mut heads: Vec<HeadState> = partial.heads.into_iter().flatten().collect();
+        match &mut sequence.index {
+            Some(index) if sequence.selector.kind == SelectorKind::Ctkvr => {
+                index.heads = heads;
+                if index.built_at.last() != Some(&len) {
+                    index.built_at.push(len);
+                }
+            }
+            _ => {
+                score_all_of_sharpest(&mut heads, sequence.selector.exact_share);
+                let options = sequence.selector.clone();
+                sequence.index = Some(SequenceIndex { start: region.start, heads, options, built_at: vec![len] });
+            }
         }
         sequence.narrow_recent();
-        Ok(region.len())
+        Ok(0)
     }
 
     /// Grows the heads whose turn has come. Each grows as if it had been asked at every single token, so that the index depends on what is
@@ -474,6 +488,8 @@ impl CpuAttention {
             let due = |i: usize| Some(index.next_growth(i)).filter(|at| *at <= sequence.len);
             let Some(first) = (0..index.heads.len()).filter_map(due).min() else { return Ok(()) };
             let heads: Vec<usize> = (0..index.heads.len()).filter(|&i| due(i) == Some(first)).collect();
+            // What it has of these heads is of what they were.
+            sequence.partial = None;
             self.extend(sequence, &heads, first, num_threads, cancel)?;
             let Some(index) = &mut sequence.index else { return Ok(()) };
             // Also of a head that found no queries: its turn is over.
@@ -481,29 +497,36 @@ impl CpuAttention {
         }
     }
 
-    /// Grows the given heads of a sequence's index over what was stored when it held `len` tokens, with the queries since each last grew.
-    /// A head without new queries stays as it is.
+    /// Grows the given heads of a sequence's index over what was stored when it held `len` tokens.
     fn extend(&self, sequence: &mut Sequence, heads: &[usize], len: usize, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
         let Some(index) = &sequence.index else { return Ok(()) };
-        let region = index.start..sequence.region(len).end.max(index.start);
-        let grown = in_parallel(heads.len(), num_threads, |h| {
-            let state = &index.heads[heads[h]];
-            let queries = self.recent_queries(sequence, heads[h], state.grown_at..len);
-            if queries.is_empty() || region.end < state.end {
-                return Ok(None);
-            }
-            let input = self.block_input(sequence, heads[h], region.clone(), &queries, len);
-            let selector = state.selector.extended(&input, self.kernels, cancel)?;
-            Ok(selector.map(|selector| HeadState { selector, end: region.end, made_at: len, grown_at: len }))
-        })?;
+        let grown = in_parallel(heads.len(), num_threads, None, |h| self.extended_head(sequence, index, heads[h], len, cancel))?;
         if let Some(index) = &mut sequence.index {
-            for (state, &i) in grown.into_iter().zip(heads) {
-                if let Some(state) = state {
-                    index.heads[i] = state;
-                }
-            }
+            heads.iter().zip(grown).for_each(|(&i, state)| index.heads[i] = state);
         }
         Ok(())
+    }
+
+    /// Head i grown over what was stored when the sequence held `len` tokens, with the queries since it last grew. Without new queries it
+    /// stays as it is.
+    fn extended_head(
+        &self,
+        sequence: &Sequence,
+        index: &SequenceIndex,
+        i: usize,
+        len: usize,
+        cancel: &AtomicBool,
+    ) -> Result<HeadState> {
+        let state = &index.heads[i];
+        let region = index.start..sequence.region(len).end.max(index.start);
+        let queries = self.recent_queries(sequence, i, state.grown_at..len);
+        if queries.is_empty() || region.end < state.end {
+            return Ok(state.clone());
+        }
+        let input = self.block_input(sequence, i, region.clone(), &queries, len);
+        let grown = state.selector.extended(&input, self.kernels, cancel)?;
+        let new = |selector| HeadState { selector, end: region.end, made_at: len, grown_at: len };
+        Ok(grown.map_or_else(|| state.clone(), new))
     }
 
     /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most `num_centroids`: f32 `[n, group,
@@ -590,42 +613,49 @@ impl CpuAttention {
     }
 }
 
-/// Runs `work` for `0..count` on some threads; an error stops what has not begun.
-fn in_parallel<T: Send>(count: usize, num_threads: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    if num_threads <= 1 || count <= 1 {
-        return (0..count).map(work).collect();
-    }
+/// Runs `work` for `0..count` on some threads, in order, and returns what it gave; an error stops what has not begun. After `deadline`
+/// nothing more begins, so that the last ones may be missing; the first is not.
+fn in_parallel<T: Send>(
+    count: usize,
+    num_threads: usize,
+    deadline: Option<Instant>,
+    work: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let results: Vec<Mutex<Option<Result<T>>>> = (0..count).map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..num_threads.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count || stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let result = work(i);
-                    if result.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
+    let run = || {
+        while !stop.load(Ordering::Relaxed) {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                return;
+            }
+            let result = work(i);
+            if result.is_err() || deadline.is_some_and(|at| Instant::now() >= at) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            *lock(&results[i]) = Some(result);
         }
-    });
-    let slots = results.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-    // Without an error every slot is filled.
-    slots.collect()
+    };
+    if num_threads <= 1 || count <= 1 {
+        run();
+    } else {
+        std::thread::scope(|scope| (0..num_threads.min(count)).for_each(|_| drop(scope.spawn(run))));
+    }
+    results.into_iter().map_while(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
 /// Makes the `share` of the heads that look far back most sharply score every key (ties: the earlier head).
-fn score_all_of_sharpest(heads: &mut [Box<dyn HeadSelector>], share: f64) {
-    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].sharpness() > 0.0).collect();
-    order.sort_by(|&a, &b| heads[b].sharpness().total_cmp(&heads[a].sharpness()));
+fn score_all_of_sharpest(heads: &mut [HeadState], share: f64) {
+    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].selector.sharpness() > 0.0).collect();
+    order.sort_by(|&a, &b| heads[b].selector.sharpness().total_cmp(&heads[a].selector.sharpness()));
     order.truncate((share * heads.len() as f64).round() as usize);
-    order.iter().for_each(|&i| heads[i].score_all());
+    for i in order {
+        // Just built: nobody else has it.
+        if let Some(selector) = Arc::get_mut(&mut heads[i].selector) {
+            selector.score_all();
+        }
+    }
 }
 
 /// Dense steps that a token at `position` may have when it is to be `per_token` of them in the long run.
@@ -744,15 +774,17 @@ impl AttentionBackend for CpuAttention {
         }
     }
 
-    fn build_index(&self, id: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
+    fn build_index_part(&self, id: SequenceId, most: Duration, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
         let clock = Instant::now();
         let mut sequence = self.lend(id)?;
         // A panic in a build thread must not lose the sequence.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.build(&mut sequence, num_threads, cancel)));
+        let deadline = clock.checked_add(most);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.build(&mut sequence, deadline, num_threads, cancel)));
         let index_bytes = sequence.memory().index_bytes;
+        let indexed_tokens = sequence.index.as_ref().map_or(0, |index| index.end() - index.start);
         self.give_back(id, sequence);
-        let indexed_tokens = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
-        Ok(BuildReport { build_ms: clock.elapsed().as_secs_f64() * 1e3, index_bytes, indexed_tokens })
+        let heads_left = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(BuildReport { build_ms: clock.elapsed().as_secs_f64() * 1e3, heads_left, index_bytes, indexed_tokens })
     }
 
     fn grow_index(&self, id: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<()> {

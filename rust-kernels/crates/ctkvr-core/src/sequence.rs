@@ -21,6 +21,25 @@ pub(crate) struct HeadState {
     pub(crate) grown_at: usize,
 }
 
+/// A build that is not finished.
+pub(crate) struct PartialBuild {
+    /// Tokens stored.
+    pub(crate) len: usize,
+    /// `[num_layers, num_kv_heads]`: those that are built.
+    pub(crate) heads: Vec<Option<HeadState>>,
+}
+
+impl PartialBuild {
+    /// Nothing built yet.
+    pub(crate) fn new(len: usize, num_heads: usize) -> Self {
+        Self { len, heads: vec![None; num_heads] }
+    }
+
+    fn bytes(&self) -> usize {
+        self.heads.iter().flatten().map(|h| h.selector.bytes()).sum()
+    }
+}
+
 impl HeadState {
     /// As it was when only `len` tokens were stored; `None` when it was not there yet.
     fn truncated(&self, len: usize) -> Option<Self> {
@@ -79,6 +98,7 @@ pub(crate) struct Sequence {
     pub(crate) recent: RecentQueries,
     pub(crate) selector: SelectorOptions,
     pub(crate) index: Option<SequenceIndex>,
+    pub(crate) partial: Option<PartialBuild>,
 }
 
 impl Sequence {
@@ -86,7 +106,7 @@ impl Sequence {
         let row_len = shape.num_q_heads * shape.head_dim;
         let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim)).collect();
         let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
-        Self { max_tokens, len: 0, heads, recent, selector, index: None }
+        Self { max_tokens, len: 0, heads, recent, selector, index: None, partial: None }
     }
 
     pub(crate) fn fork(&self) -> Self {
@@ -97,6 +117,7 @@ impl Sequence {
             recent: self.recent.clone(),
             selector: self.selector.clone(),
             index: self.index.clone(),
+            partial: None,
         }
     }
 
@@ -127,6 +148,7 @@ impl Sequence {
 
     /// Changes the selector. An index stays when it was built with the same settings (how it is read may differ).
     pub(crate) fn set_selector(&mut self, selector: SelectorOptions) {
+        self.partial = None;
         let keeps_index = self.index.as_ref().is_some_and(|i| i.options.same_build(&selector));
         self.selector = selector;
         if !keeps_index {
@@ -141,6 +163,7 @@ impl Sequence {
             return;
         }
         self.len = len;
+        self.partial = None;
         self.recent.truncate(len);
         self.heads.iter_mut().for_each(|h| h.truncate(len));
         self.index = self.index.take().and_then(|i| i.truncated(len));
@@ -166,7 +189,9 @@ impl Sequence {
     pub(crate) fn memory(&self) -> SequenceMemory {
         SequenceMemory {
             kv_bytes: self.heads.iter().map(HeadKv::bytes).sum(),
-            index_bytes: self.recent.bytes() + self.index.as_ref().map_or(0, SequenceIndex::bytes),
+            index_bytes: self.recent.bytes()
+                + self.index.as_ref().map_or(0, SequenceIndex::bytes)
+                + self.partial.as_ref().map_or(0, PartialBuild::bytes),
         }
     }
 }

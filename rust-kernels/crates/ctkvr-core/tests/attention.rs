@@ -2,6 +2,7 @@
 //! instruction set of this machine, with one thread and several.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use ctkvr_core::{
     AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, LayerAttention, LayerIo, Phase,
@@ -697,6 +698,47 @@ fn rivals_keep_their_budget_and_count_what_they_read() {
         let sparse = SelectorOptions { hash_bits: 6, hash_tables: 40, ..options(SelectorKind::MagicPig) };
         let (pig, _) = decoded(SelectorOptions { dense_layers: true, ..sparse });
         assert!(pig.selected > per_layer && pig.selected < 2 * per_layer, "{pig:?}");
+    }
+}
+
+/// Head by head gives what one go gives, first builds and later ones, and begins anew when the sequence has changed.
+#[test]
+fn an_index_may_be_built_in_parts() {
+    let text = Text::new(16, 700);
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let go = AtomicBool::new(false);
+    let num_heads = SHAPE.num_layers * SHAPE.num_kv_heads;
+    let part = |id: SequenceId| attention.build_index_part(id, Duration::ZERO, 1, &go).expect("a part").heads_left;
+    let in_parts =
+        |id: SequenceId| assert_eq!((0..num_heads).map(|_| part(id)).collect::<Vec<_>>(), (0..num_heads).rev().collect::<Vec<_>>());
+    let decode = |id: SequenceId, position: usize| {
+        let (out, counters) = step(&attention, 2, &[(id, &text, position..position + 1, Phase::Decode)], false).expect("decode");
+        attention.truncate(id, position).expect("truncated");
+        (out, counters[0].expect("decode counts"))
+    };
+    for kind in [SelectorKind::Ctkvr, SelectorKind::Quest] {
+        let [whole, parts] = [(); 2].map(|()| prefilled(&attention, 2, &text, &[500], options(kind)));
+        // Of both, as its query takes the oldest one's place.
+        let step_back = |id: SequenceId| {
+            step(&attention, 2, &[(id, &text, 500..501, Phase::Prefill)], false).expect("a token");
+            attention.truncate(id, 500).expect("taken back");
+        };
+        step_back(whole);
+        attention.build_index(whole, 2, &go).expect("built");
+        assert_eq!(part(parts), num_heads - 1);
+        assert_eq!(attention.indexed_range(parts), Ok((0, 0)), "not before it is whole");
+        assert!(attention.memory(parts).expect("open").index_bytes > 0);
+        step_back(parts);
+        in_parts(parts);
+        assert_eq!(attention.indexed_range(parts), attention.indexed_range(whole));
+        assert_eq!(decode(parts, 500), decode(whole, 500), "{kind:?}");
+        for id in [whole, parts] {
+            step(&attention, 2, &[(id, &text, 500..600, Phase::Prefill)], false).expect("another turn");
+        }
+        attention.build_index(whole, 2, &go).expect("built");
+        in_parts(parts);
+        assert_eq!(attention.indexed_range(parts), attention.indexed_range(whole));
+        assert_eq!(decode(parts, 600), decode(whole, 600), "{kind:?}: the next turn");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctkvr_core::{AttentionBackend, BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
 
@@ -226,16 +226,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Builds the sequence's index over what is stored.
+    /// Builds the sequence's index over what is stored; once `most` has passed, what is left waits for the next call.
     ///
     /// # Errors
     /// `UnknownSequence`, `Busy`, `Cancelled` (the old index stays).
-    pub fn build_index(&self, sequence: SequenceId, cancel: &AtomicBool) -> Result<BuildReport> {
+    pub fn build_index(&self, sequence: SequenceId, most: Duration, cancel: &AtomicBool) -> Result<BuildReport> {
         let _run = self.lock_run("buildIndex")?;
         let Some(id) = self.table().get(sequence)?.backend else {
             return Ok(BuildReport::default());
         };
-        let report = self.hook.backend.build_index(id, self.num_threads, cancel)?;
+        let report = self.hook.backend.build_index_part(id, most, self.num_threads, cancel)?;
         // Closed meanwhile: nothing to refresh.
         if let Ok(state) = self.table().get_mut(sequence) {
             self.refresh(state)?;

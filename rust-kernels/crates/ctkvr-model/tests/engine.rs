@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::dense_attention::DenseAttention;
 use common::tiny_model::{NUM_LAYERS, TemporaryFile, TinyModel, VOCAB_SIZE};
@@ -119,7 +120,7 @@ fn decode_reports_what_it_read() {
         SelectorOptions { kind: SelectorKind::Streaming, num_sink_tokens: 4, recent_window: 16, ..SelectorOptions::full() };
     let sequence = engine.create_sequence(256, selector).unwrap();
     logits(&engine, sequence, &tokens(5, 100));
-    engine.build_index(sequence, &NO_CANCEL).unwrap();
+    engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
     assert_eq!(engine.indexed_range(sequence).unwrap(), (4, 84));
     let plan = [StepEntry { sequence, tokens: &[9], phase: Phase::Decode, output: StepOutput::None }];
     let result = engine.step(&plan, true, &NO_CANCEL).unwrap();
@@ -227,8 +228,14 @@ fn cancelling_stops_between_layers() {
         fn memory(&self, sequence: SequenceId) -> ctkvr_core::Result<ctkvr_core::SequenceMemory> {
             self.inner.memory(sequence)
         }
-        fn build_index(&self, id: SequenceId, threads: usize, cancel: &AtomicBool) -> ctkvr_core::Result<ctkvr_core::BuildReport> {
-            self.inner.build_index(id, threads, cancel)
+        fn build_index_part(
+            &self,
+            id: SequenceId,
+            most: Duration,
+            threads: usize,
+            cancel: &AtomicBool,
+        ) -> ctkvr_core::Result<ctkvr_core::BuildReport> {
+            self.inner.build_index_part(id, most, threads, cancel)
         }
         fn begin_step(&self, rows: &[ctkvr_core::SequenceRows], audit: bool) -> ctkvr_core::Result<()> {
             self.inner.begin_step(rows, audit)

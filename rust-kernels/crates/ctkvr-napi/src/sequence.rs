@@ -1,6 +1,7 @@
 //! A sequence of a model: a row of KV, its index and its sampler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ctkvr_core::BuildReport;
 use napi::Env;
@@ -101,16 +102,18 @@ impl NativeSequence {
         self.slot.set_sampler(&self.host, sampler.into())
     }
 
-    /// Builds the index on the engine's thread.
+    /// Builds the index on the engine's thread; once `max_ms` has passed, what is left waits for the next call.
     #[napi(catch_unwind)]
-    pub fn build_index<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+    pub fn build_index<'env>(&self, env: &'env Env, max_ms: Option<f64>) -> napi::Result<Object<'env>> {
         let id = self.slot.id();
+        let most = max_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()).unwrap_or(Duration::MAX);
         promise(env, |deferred| {
             let id = match id {
                 Ok(id) => id,
                 Err(error) => return Err(Refused { deferred, error }),
             };
-            let build = move |engine: &ctkvr_model::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, cancel);
+            let build =
+                move |engine: &ctkvr_model::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, most, cancel);
             self.host.start("buildIndex", vec![self.slot.key], deferred, build, |report| Ok(JsBuildReport::from(report)))
         })
     }
@@ -122,16 +125,18 @@ impl NativeSequence {
     }
 }
 
-/// What an index build made.
+/// What an index build, or a part of one, made.
 #[napi(object, object_from_js = false)]
 pub struct JsBuildReport {
     pub build_ms: f64,
+    pub heads_left: u32,
     pub index_bytes: f64,
     pub indexed_tokens: f64,
 }
 
 impl From<BuildReport> for JsBuildReport {
     fn from(report: BuildReport) -> Self {
-        Self { build_ms: report.build_ms, index_bytes: report.index_bytes as f64, indexed_tokens: report.indexed_tokens as f64 }
+        let BuildReport { build_ms, heads_left, index_bytes, indexed_tokens } = report;
+        Self { build_ms, heads_left: heads_left as u32, index_bytes: index_bytes as f64, indexed_tokens: indexed_tokens as f64 }
     }
 }

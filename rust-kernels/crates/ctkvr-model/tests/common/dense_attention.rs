@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use ctkvr_core::{
     AttentionBackend, AttentionShape, BuildReport, Error, LayerAttention, LayerIo, Result, SelectorOptions, SequenceId,
@@ -162,7 +163,7 @@ impl AttentionBackend for DenseAttention {
         self.with(sequence, |sequence| SequenceMemory { kv_bytes: sequence.len, index_bytes: 0 })
     }
 
-    fn build_index(&self, _sequence: SequenceId, _num_threads: usize, _cancel: &AtomicBool) -> Result<BuildReport> {
+    fn build_index_part(&self, _: SequenceId, _: Duration, _: usize, _: &AtomicBool) -> Result<BuildReport> {
         Ok(BuildReport::default())
     }
 
