@@ -91,6 +91,25 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     for (const sequence of [busy, fork, nested]) sequence.close();
   });
 
+  it('builds an index part by part, with steps of others in between', async () => {
+    const other = await sequenceWith(model, ids(3));
+    const selector = resolveSelectorOptions({ denseBelow: 0 });
+    const [whole, parts] = [600, 600].map((maxTokens) => model.createSequence({ maxTokens, selector }));
+    for (const sequence of [whole!, parts!]) await model.step([entry(sequence, ids(500))], {});
+    await whole!.buildIndex();
+    let left = Number.POSITIVE_INFINITY;
+    while (left > 0) {
+      expect(parts!.indexedRange).toEqual([0, 0]);
+      const { headsLeft } = await parts!.buildIndex(0);
+      expect(headsLeft).toBeLessThan(left);
+      left = headsLeft;
+      await model.step([entry(other, [5])], {});
+    }
+    expect(parts!.indexedRange).toEqual(whole!.indexedRange);
+    expect(await logitsAfter(model, parts!, 7)).toEqual(await logitsAfter(model, whole!, 7));
+    for (const sequence of [other, whole!, parts!]) sequence.close();
+  });
+
   it('creates, uses and closes sequences while a step runs', async () => {
     const busy = await sequenceWith(model, []);
     const running = model.step([entry(busy, ids(400))], {});
