@@ -4,10 +4,10 @@ use super::MissedSums;
 use super::rows::Rows;
 use super::simd::{Simd, exp_nonpositive};
 
-/// Rows that stay in the first-level cache while every group of heads passes over them.
-const ROW_BLOCK: usize = 128;
-/// Rows asked for ahead of their use: far enough for memory's latency at a few cycles a row and head.
-const ROWS_AHEAD: usize = 32;
+/// Bytes of rows that stay in the first-level cache while every group of heads passes over them.
+const BLOCK_BYTES: usize = 16 << 10;
+/// Bytes of rows asked for ahead of their use: as many cache lines as a core can wait for, and room beside the block.
+const BYTES_AHEAD: usize = 8 << 10;
 /// Bytes that memory is read in.
 const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
@@ -17,16 +17,16 @@ const GEMM_ROWS: usize = 6;
 #[inline(always)]
 pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
     let d = rows.head_dim();
-    for i in 0..ROWS_AHEAD.min(rows.len()) {
-        // SAFETY: i is a row.
-        unsafe { prefetch::<S>(rows.row(i).cast(), 2 * d) };
-    }
+    // SAFETY: the rows are the caller's.
+    unsafe { prefetch_first::<S>(rows) };
+    // As equal as can be: heads that are left over would widen every row once more.
+    let strip = group.div_ceil(group.div_ceil(S::HEADS));
     let mut first = 0;
     while first < rows.len() {
-        let end = (first + ROW_BLOCK).min(rows.len());
+        let end = (first + rows_in::<BLOCK_BYTES>(d)).min(rows.len());
         let mut h = 0;
         while h < group {
-            let heads = (group - h).min(S::HEADS);
+            let heads = (group - h).min(strip);
             // SAFETY: q holds group * d values, out group rows of stride >= rows.len().
             unsafe {
                 let (q, out) = (q.add(h * d), out.add(h * stride));
@@ -43,6 +43,28 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
     }
 }
 
+/// How many rows of `d` f16 are about `BYTES` bytes.
+#[inline(always)]
+fn rows_in<const BYTES: usize>(d: usize) -> usize {
+    (BYTES / (2 * d)).max(1)
+}
+
+/// Asks for the first rows, of which nobody comes before.
+#[inline(always)]
+unsafe fn prefetch_first<S: Simd>(rows: &Rows) {
+    for i in 0..rows_in::<BYTES_AHEAD>(rows.head_dim()).min(rows.len()) {
+        // SAFETY: i is a row.
+        unsafe { prefetch_row::<S>(rows, i) };
+    }
+}
+
+/// Asks for row i.
+#[inline(always)]
+unsafe fn prefetch_row<S: Simd>(rows: &Rows, i: usize) {
+    // SAFETY: i is a row of the caller's.
+    unsafe { prefetch::<S>(rows.row(i).cast(), 2 * rows.head_dim()) };
+}
+
 /// Scores of `HEADS` heads over rows `first..end`, four rows at a time: each widened vector of a row meets all heads while it is in a
 /// register. `ahead`: whether to ask for rows that come later.
 #[inline(always)]
@@ -55,7 +77,7 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
     ahead: bool,
 ) {
     let d = rows.head_dim();
-    let ahead = if ahead { ROWS_AHEAD } else { usize::MAX };
+    let ahead = if ahead { rows_in::<BYTES_AHEAD>(d) } else { usize::MAX };
     let mut i = first;
     // SAFETY: the caller's bounds.
     unsafe {
@@ -65,7 +87,7 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
             for (j, row) in row.iter_mut().enumerate().take(count) {
                 *row = rows.row(i + j);
                 if rows.len() - i - j > ahead {
-                    prefetch::<S>(rows.row(i + j + ahead).cast(), 2 * d);
+                    prefetch_row::<S>(rows, i + j + ahead);
                 }
             }
             let mut sums = [[S::splat(0.0); 4]; HEADS];
@@ -99,7 +121,8 @@ unsafe fn store_up_to_4(p: *mut f32, values: [f32; 4], count: usize) {
         if count == 4 {
             p.cast::<[f32; 4]>().write_unaligned(values);
         } else {
-            std::ptr::copy_nonoverlapping(values.as_ptr(), p, count);
+            // No call of memcpy: one centroid has three heads as often as not.
+            values.iter().take(count.min(3)).enumerate().for_each(|(i, v)| *p.add(i) = *v);
         }
     }
 }
@@ -122,27 +145,32 @@ unsafe fn store_first<S: Simd>(p: *mut f32, v: S::V, count: usize) {
 #[inline(always)]
 pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usize, group: usize, rows: &Rows, acc: *mut f32) {
     let d = rows.head_dim();
+    // SAFETY: the rows are the caller's.
+    unsafe { prefetch_first::<S>(rows) };
+    let ahead = rows_in::<BYTES_AHEAD>(d);
+    let strip = group.div_ceil(group.div_ceil(4));
     let mut first = 0;
     while first < rows.len() {
-        let end = (first + ROW_BLOCK).min(rows.len());
+        let end = (first + rows_in::<BLOCK_BYTES>(d)).min(rows.len());
         let mut c = 0;
         while c < d {
             let wide = d - c >= 4 * S::LANES;
             let mut h = 0;
             while h < group {
-                let heads = (group - h).min(4);
+                let heads = (group - h).min(strip);
+                let range = (first, end, if c == 0 && h == 0 { ahead } else { usize::MAX });
                 // SAFETY: weights hold group rows of stride >= rows.len(), acc holds group * d.
                 unsafe {
                     let (w, a) = (weights.add(h * stride), acc.add(h * d + c));
                     match (heads, wide) {
-                        (4, true) => weighted_strip::<S, 4, 4>(w, stride, rows, first, end, c, a),
-                        (3, true) => weighted_strip::<S, 3, 4>(w, stride, rows, first, end, c, a),
-                        (2, true) => weighted_strip::<S, 2, 4>(w, stride, rows, first, end, c, a),
-                        (_, true) => weighted_strip::<S, 1, 4>(w, stride, rows, first, end, c, a),
-                        (4, false) => weighted_strip::<S, 4, 1>(w, stride, rows, first, end, c, a),
-                        (3, false) => weighted_strip::<S, 3, 1>(w, stride, rows, first, end, c, a),
-                        (2, false) => weighted_strip::<S, 2, 1>(w, stride, rows, first, end, c, a),
-                        (_, false) => weighted_strip::<S, 1, 1>(w, stride, rows, first, end, c, a),
+                        (4, true) => weighted_strip::<S, 4, 4>(w, stride, rows, range, c, a),
+                        (3, true) => weighted_strip::<S, 3, 4>(w, stride, rows, range, c, a),
+                        (2, true) => weighted_strip::<S, 2, 4>(w, stride, rows, range, c, a),
+                        (_, true) => weighted_strip::<S, 1, 4>(w, stride, rows, range, c, a),
+                        (4, false) => weighted_strip::<S, 4, 1>(w, stride, rows, range, c, a),
+                        (3, false) => weighted_strip::<S, 3, 1>(w, stride, rows, range, c, a),
+                        (2, false) => weighted_strip::<S, 2, 1>(w, stride, rows, range, c, a),
+                        (_, false) => weighted_strip::<S, 1, 1>(w, stride, rows, range, c, a),
                     }
                 }
                 h += heads;
@@ -153,14 +181,13 @@ pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usi
     }
 }
 
-/// `HEADS` accumulators of `VECS` vectors each over rows `first..end`, columns from `c`.
+/// `HEADS` accumulators of `VECS` vectors each over rows `first..end`, columns from `c`. `ahead`: which later row to ask for.
 #[inline(always)]
 unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
     weights: *const f32,
     stride: usize,
     rows: &Rows,
-    first: usize,
-    end: usize,
+    (first, end, ahead): (usize, usize, usize),
     c: usize,
     acc: *mut f32,
 ) {
@@ -174,8 +201,8 @@ unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
             }
         }
         for i in first..end {
-            if rows.len() - i > ROWS_AHEAD {
-                prefetch::<S>(rows.row(i + ROWS_AHEAD).cast(), 2 * d);
+            if rows.len() - i > ahead {
+                prefetch_row::<S>(rows, i + ahead);
             }
             let row = rows.row(i).add(c);
             let mut v = [S::splat(0.0); VECS];
