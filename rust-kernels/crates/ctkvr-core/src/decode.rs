@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::backend::SelectionCounters;
 use crate::kernels::{Kernels, Rows};
 use crate::kv::HeadKv;
-use crate::partial::Partial;
+use crate::partial::{Partial, sum_of};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
 use crate::top_k::TopK;
 
@@ -68,7 +68,9 @@ pub(crate) struct HeadDecode {
     group_weights: Vec<f32>,
     /// Indexes into the candidates, then positions.
     selected: Vec<u32>,
+    /// f32 `[group, selected]`: scores, or, where the choice needed them anyway, e^(score - maximum) as in `weights`.
     selected_scores: Vec<f32>,
+    has_weights: bool,
     /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
     dropped: Vec<(f32, f32)>,
     /// Estimated share of the attention that was read `[group]`.
@@ -176,6 +178,8 @@ impl HeadDecode {
         let Some(layout) = self.layout else { return };
         let n = self.num_candidates;
         self.selected.clear();
+        self.selected_scores.clear();
+        self.has_weights = false;
         self.dropped.clear();
         self.drawn.clear();
         if n > 0 {
@@ -186,16 +190,17 @@ impl HeadDecode {
                 self.group_weights(kernels);
                 let enough = if by_weight { self.top_k.count_reaching(&self.group_weights, layout.top_p) } else { n };
                 self.top_k.select(kernels, &self.group_weights, most.min(enough), &mut self.selected);
+                self.gather_selected_weights();
+                if self.selected.len() < n {
+                    self.sum_dropped();
+                    self.average_dropped(kernels, selector);
+                }
             } else {
                 self.selected.extend(0..n as u32);
-            }
-            self.gather_selected_scores();
-            if let Some(selector) = selector.filter(|_| self.selected.len() == n) {
-                self.reweigh(kernels, selector, layout.max_selected);
-            }
-            if self.selected.len() < n {
-                self.sum_dropped();
-                self.average_dropped(kernels, selector);
+                self.selected_scores.extend_from_slice(&self.scores[..self.group * n]);
+                if let Some(selector) = selector {
+                    self.reweigh(kernels, selector, layout.max_selected);
+                }
             }
             match self.proposal.candidates {
                 Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
@@ -225,13 +230,12 @@ impl HeadDecode {
         }
     }
 
-    fn gather_selected_scores(&mut self) {
-        let (n, keep) = (self.num_candidates, self.selected.len());
-        self.selected_scores.clear();
-        for scores in self.scores[..self.group * n].chunks_exact(n) {
-            self.selected_scores.extend(self.selected.iter().map(|&i| scores[i as usize]));
+    /// The weights of what was chosen: attention needs no exponentials of it any more.
+    fn gather_selected_weights(&mut self) {
+        for weights in self.weights.chunks_exact(self.num_candidates) {
+            self.selected_scores.extend(self.selected.iter().map(|&i| weights[i as usize]));
         }
-        debug_assert_eq!(self.selected_scores.len(), keep * self.group);
+        self.has_weights = true;
     }
 
     /// Lets a selector that drew its candidates at random turn their scores into an estimate; all of them are selected.
@@ -250,9 +254,8 @@ impl HeadDecode {
     /// Weight of what was scored but not selected: all minus selected. The difference is good to rounding of the whole, which is
     /// what it is added to.
     fn sum_dropped(&mut self) {
-        let n = self.num_candidates;
-        for (weights, &(max, sum)) in self.weights.chunks_exact(n).zip(&self.totals) {
-            self.dropped.push((max, (sum - sum_of(weights, &self.selected)).max(0.0)));
+        for (weights, &(max, sum)) in self.selected_scores.chunks_exact(self.selected.len()).zip(&self.totals) {
+            self.dropped.push((max, (sum - sum_of(weights)).max(0.0)));
         }
     }
 
@@ -291,6 +294,10 @@ impl HeadDecode {
             }
         }
         let selected = overlap(&mine, after_window, 0..self.selected.len());
+        if self.has_weights {
+            self.add_weighted(kernels, kv, selected, total, &mut scratch.partial);
+            return;
+        }
         for start in selected.clone().step_by(PASS) {
             let (len, stride) = (PASS.min(selected.end - start), self.selected.len());
             for h in 0..self.group {
@@ -299,6 +306,24 @@ impl HeadDecode {
             }
             scratch.attend(kernels, total, &kv.values_at(&self.selected[start..start + len]));
         }
+    }
+
+    /// Attention over some of the selected, by the weights that the choice left.
+    fn add_weighted(&self, kernels: &Kernels, kv: &HeadKv, selected: Range<usize>, total: &mut Partial, scratch: &mut Partial) {
+        if selected.is_empty() {
+            return;
+        }
+        let stride = self.selected.len();
+        let maxima = self.totals.iter().map(|(max, _)| *max);
+        scratch.reset(self.group, self.head_dim);
+        scratch.attend_weighted(
+            kernels,
+            &self.selected_scores[selected.start..],
+            stride,
+            maxima,
+            &kv.values_at(&self.selected[selected]),
+        );
+        total.merge(scratch);
     }
 
     /// Scored positions, ascending, when the selector listed them.
@@ -411,16 +436,6 @@ impl HeadDecode {
     pub(crate) fn lse(&self, h: usize) -> f32 {
         self.partials[0].lse(h)
     }
-}
-
-/// Sum of some values, in eight running sums: one would wait for itself.
-fn sum_of(values: &[f32], indexes: &[u32]) -> f32 {
-    let mut sums = [0f32; 8];
-    let (chunks, rest) = indexes.as_chunks::<8>();
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, &i)| *sum += values[i as usize]);
-    }
-    rest.iter().map(|&i| values[i as usize]).chain(sums).sum()
 }
 
 /// One thread's memory for [`HeadDecode::attend`].
