@@ -122,8 +122,22 @@ impl CentroidBlock {
 
     /// Asks for what `similarity` will read.
     pub(crate) fn prefetch_similarity(&self, kernels: &Kernels, c: usize) {
+        let scales = &self.unit.scales[c * self.group..(c + 1) * self.group];
         // SAFETY: the rows of one centroid's heads lie side by side.
-        unsafe { (kernels.prefetch)(self.unit.codes(c * self.group).as_ptr().cast(), self.group * self.head_dim) };
+        unsafe {
+            (kernels.prefetch)(self.unit.codes(c * self.group).as_ptr().cast(), self.group * self.head_dim);
+            (kernels.prefetch)(scales.as_ptr().cast(), size_of_val(scales));
+        }
+    }
+
+    /// Asks for what `coarse` will read of all centroids.
+    pub(crate) fn prefetch_coarse(&self, kernels: &Kernels) {
+        let QuantisedRows { codes, scales, .. } = &self.pooled;
+        // SAFETY: the bytes are the block's own.
+        unsafe {
+            (kernels.prefetch)(codes.as_ptr().cast(), codes.len());
+            (kernels.prefetch)(scales.as_ptr().cast(), size_of_val(&scales[..]));
+        }
     }
 
     /// Asks for list l.

@@ -240,6 +240,7 @@ impl CentroidIndex {
         scratch: &mut ProbeScratch,
         out: &mut Vec<(f32, u32)>,
     ) -> usize {
+        self.active().iter().for_each(|block| block.prefetch_coarse(kernels));
         scratch.query.set(query, self.newest().head_dim);
         scratch.order.clear();
         let (mut bytes, mut first_id) = (0, 0);
@@ -247,6 +248,10 @@ impl CentroidIndex {
             let n = block.num_centroids();
             bytes += block.coarse(kernels, &scratch.query, (n, first_id), &mut scratch.similarities, &mut scratch.order);
             first_id += n;
+        }
+        if let Some(tail) = &self.tail {
+            // What comes after the probe arrives while it is made.
+            tail.prefetch_keys(kernels);
         }
         keep_near(&mut scratch.order, num_probes);
         for near in &scratch.order {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
+use crate::partial::sum_of;
 use crate::ranked::{Ranked, keep_best};
 use crate::tail_segment::TailSegment;
 
@@ -118,6 +119,28 @@ impl Tail {
         })
     }
 
+    /// Asks for what [`Tail::weigh`] will read.
+    pub(crate) fn prefetch_keys(&self, kernels: &Kernels) {
+        for segment in &self.segments {
+            let (keys, clusters) = (segment.keys().values(), &segment.cluster_of);
+            // SAFETY: the bytes are the segment's own.
+            unsafe {
+                (kernels.prefetch)(keys.as_ptr().cast(), size_of_val(keys));
+                (kernels.prefetch)(clusters.as_ptr().cast(), size_of_val(&clusters[..]));
+            }
+        }
+        // SAFETY: as above.
+        unsafe { (kernels.prefetch)(self.counts.as_ptr().cast(), size_of_val(&self.counts[..])) };
+    }
+
+    /// Asks for what [`Tail::rest`] will read.
+    fn prefetch_values(&self, kernels: &Kernels) {
+        for values in self.segments.iter().map(|s| s.values().values()) {
+            // SAFETY: the bytes are the segment's own.
+            unsafe { (kernels.prefetch)(values.as_ptr().cast(), size_of_val(values)) };
+        }
+    }
+
     /// Weighs all positions but `taken` (ascending, of the region) for a query: f32 `[group, head_dim]`, times 1/sqrt(head_dim). Returns
     /// the bytes read.
     pub(crate) fn weigh(&self, kernels: &Kernels, scaled: &[f32], taken: &[u32], scratch: &mut TailScratch) -> usize {
@@ -159,6 +182,13 @@ impl Tail {
         scratch.order.clear();
         scratch.order.extend(scratch.shares.iter().zip(0..).map(|(share, c)| Ranked::new(*share, c)));
         keep_best(&mut scratch.order, count);
+        for c in scratch.order.iter().map(|r| r.id() as usize) {
+            let (segment, clusters) = self.part_of(c);
+            let members = segment.members(c - clusters.start);
+            // SAFETY: the bytes are the segment's own.
+            unsafe { (kernels.prefetch)(members.as_ptr().cast(), size_of_val(members)) };
+        }
+        self.prefetch_values(kernels);
         let mut num_taken = 0;
         for c in scratch.order.iter().map(|r| r.id() as usize) {
             (0..scratch.totals.len()).for_each(|h| scratch.weights[h * m + c] = 0.0);
@@ -280,10 +310,7 @@ fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
 
 /// Makes some weights sum to 1, and returns what they summed to; `None`, and zeros, when that is nothing.
 fn normalise_sum(weights: &mut [f32]) -> Option<f32> {
-    let (chunks, rest) = weights.as_chunks::<8>();
-    let mut sums = [0f32; 8];
-    chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x));
-    let sum: f32 = rest.iter().copied().chain(sums).sum();
+    let sum = sum_of(weights);
     let factor = if sum > 0.0 { 1.0 / sum } else { 0.0 };
     weights.iter_mut().for_each(|w| *w *= factor);
     (sum > 0.0).then_some(sum)
