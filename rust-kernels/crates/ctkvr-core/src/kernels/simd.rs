@@ -37,8 +37,8 @@ pub(super) trait Simd: Copy {
     unsafe fn sum_each(v: [Self::V; 4]) -> [f32; 4];
     /// Bit i = whether lane i of a is at least lane i of b.
     unsafe fn ge_mask(a: Self::V, b: Self::V) -> u32;
-    /// Asks for the cache line at `p`, which is read once and soon: into the first-level cache, past the second. Then the hardware fetches
-    /// no neighbours that nobody reads (Zen 5: scattered rows come 1.5 times as fast as through the second-level cache).
+    /// Asks for the cache line at `p`, which is read once and soon: into the first-level cache and, where the instruction set can say so,
+    /// past the second (Zen 5: scattered rows come 1.4 to 1.6 times as fast as when they are asked for into the second).
     unsafe fn prefetch(p: *const u8);
     /// Bit i = highest bit of byte i, of 64 bytes.
     #[inline(always)]
