@@ -1,5 +1,5 @@
 /** Option values from their texts, and the options that several commands share. Errors name the option, what it takes and what it got. */
-import { type PresetName, presetNames, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
+import { type KvFormat, kvFormats, type PresetName, presetNames, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
 import { DEFAULT_MODEL } from '@ctkvr/model-runner';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
@@ -64,14 +64,26 @@ export function addModelOptions(command: Command): Command {
     .option('--map-weights', 'share the weights with other processes of the same model; slower', false);
 }
 
+/** `--kv-format`, of every command that makes a session. */
+export function kvFormatOption(): Option {
+  return new Option(
+    '--kv-format <format>',
+    'how keys and values are stored: q8 = 8-bit codes and scales, 9/16 of the memory of f16',
+  )
+    .choices(kvFormats)
+    .default('f16');
+}
+
 export interface SelectorFlags {
   readonly selector?: SelectorName;
   readonly preset: PresetName;
   readonly maxSelected?: number;
+  readonly kvFormat: KvFormat;
 }
 
 export function addSelectorOptions(command: Command): Command {
   return command
+    .addOption(kvFormatOption())
     .addOption(new Option('--selector <name>', 'which keys a step reads (default: ctkvr)').choices(selectorNames))
     .addOption(new Option('--preset <name>', 'settings of the selector').choices(presetNames).default('balanced'))
     .option('--max-selected <count>', 'values read per KV head and token; 0 = those of all candidates', integer(0));

@@ -3,7 +3,7 @@
  * run at the same time share engine steps through the model's step composer.
  */
 import { randomInt } from 'node:crypto';
-import { CtkvrError, type PresetName, type SelectorOptions } from '@ctkvr/core';
+import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { ChatRequest } from './chat-request.js';
@@ -13,7 +13,8 @@ export interface SessionChatEngineOptions {
   readonly modelId: string;
   /** Tokens of prompt and answer together; at most what the model was loaded for. */
   readonly contextLength: number;
-  readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
+  readonly kvFormat?: KvFormat | undefined;
+  readonly selector?: (Partial<SelectorOptions> & { readonly preset?: PresetName }) | undefined;
 }
 
 export class SessionChatEngine implements ChatEngine {
@@ -21,13 +22,13 @@ export class SessionChatEngine implements ChatEngine {
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
   readonly #model: Model;
-  readonly #selector: SessionChatEngineOptions['selector'];
+  readonly #session: Pick<SessionChatEngineOptions, 'kvFormat' | 'selector'>;
 
   constructor(options: SessionChatEngineOptions) {
     this.modelId = options.modelId;
     this.contextLength = options.contextLength;
     this.#model = options.model;
-    this.#selector = options.selector;
+    this.#session = { kvFormat: options.kvFormat, selector: options.selector };
   }
 
   async prepare(request: ChatRequest): Promise<PreparedChat> {
@@ -42,7 +43,7 @@ export class SessionChatEngine implements ChatEngine {
   ): AsyncGenerator<ChatEvent, void, undefined> {
     await using session = this.#model.createSession({
       contextLength: tokens.length + maxTokens,
-      ...(this.#selector === undefined ? {} : { selector: this.#selector }),
+      ...this.#session,
     });
     yield { type: 'opened' };
     const clock = new TokenClock();

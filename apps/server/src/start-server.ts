@@ -1,6 +1,6 @@
 /** Loads a model and listens: what `ctkvr serve` runs. */
 import path from 'node:path';
-import type { PresetName, SelectorOptions } from '@ctkvr/core';
+import type { KvFormat, PresetName, SelectorOptions } from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
 import { type ListenOptions, listen, type RunningServer } from './running-server.js';
 import { SessionChatEngine } from './session-chat-engine.js';
@@ -12,6 +12,8 @@ export interface StartServerOptions extends ListenOptions {
   readonly modelName?: string;
   /** Tokens of prompt and answer together. Default, and most for a loaded model: what it was loaded for. */
   readonly contextLength?: number;
+  /** How sessions store keys and values. Default 'f16'. */
+  readonly kvFormat?: KvFormat;
   readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
   /** Passed on to loadModel when `model` is a string. */
   readonly load?: Omit<LoadModelOptions, 'contextLength'>;
@@ -22,7 +24,7 @@ export interface StartServerOptions extends ListenOptions {
  * @throws {CtkvrError} what loadModel throws; CTKVR_INVALID_OPTION when the address cannot be bound.
  */
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
-  const { contextLength, selector } = options;
+  const { contextLength, kvFormat, selector } = options;
   const owned =
     typeof options.model === 'string'
       ? await loadModel(options.model, { ...options.load, ...(contextLength === undefined ? {} : { contextLength }) })
@@ -32,7 +34,8 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
     model,
     modelId: options.modelName ?? nameOf(options.model),
     contextLength: Math.min(contextLength ?? model.contextLength, model.contextLength),
-    ...(selector === undefined ? {} : { selector }),
+    kvFormat,
+    selector,
   });
   return listen(engine, options, async () => {
     await owned?.close();

@@ -21,6 +21,14 @@ describe('estimateMemory', () => {
     expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1536);
   });
 
+  it('counts codes and scales of keys and values in 8 bits, and the same index', () => {
+    const [f16, q8] = (['f16', 'q8'] as const).map((kvFormat) =>
+      estimateMemory({ info, contextLength: 16_000, kvFormat, selector }),
+    );
+    // Per layer and KV head a key and a value of 64 codes and two f32 scales.
+    expect(q8).toEqual({ kvBytes: 16_000 * 24 * 2 * 2 * (64 + 2 * 4), indexBytes: f16!.indexBytes });
+  });
+
   it('counts the clusters of the tail', () => {
     const [withTail, without] = [true, false].map((tail) => {
       return estimateMemory({ info, contextLength: 16_272, selector: { ...selector, tail } }).indexBytes;
@@ -76,5 +84,7 @@ describe('checkMemory', () => {
         fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 7328 }),
       }),
     );
+    const q8 = () => checkMemory({ ...input, kvFormat: 'q8', availableBytes: needed, reservedBytes: needed / 2 });
+    expect(q8).toThrowError(expect.objectContaining({ fields: expect.objectContaining({ fittingContextLength: 13_028 }) }));
   });
 });

@@ -3,7 +3,7 @@
  * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids, clusters for what
  * is not read; docs/design/selectors.md for the others).
  */
-import { CtkvrError, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
+import { CtkvrError, indexedRegion, type KvFormat, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 
 /** What it takes of a model; `model.info` has it. */
@@ -24,12 +24,23 @@ export interface MemoryEstimateInput {
   readonly info: AttentionSizes;
   /** Tokens of the full context. */
   readonly contextLength: number;
+  /** Default 'f16'. */
+  readonly kvFormat?: KvFormat;
   readonly selector: SelectorOptions;
 }
 
 /** Returns bytes of keys, values and index of one session whose context is full. */
-export function estimateMemory({ info, contextLength, selector }: MemoryEstimateInput): MemoryEstimate {
-  return { kvBytes: info.kvBytesPerToken * contextLength, indexBytes: indexBytes(info, contextLength, selector) };
+export function estimateMemory({ info, contextLength, kvFormat, selector }: MemoryEstimateInput): MemoryEstimate {
+  return {
+    kvBytes: kvBytesPerToken(info, kvFormat) * contextLength,
+    indexBytes: indexBytes(info, contextLength, selector),
+  };
+}
+
+/** Returns the bytes of one token's keys and values, all layers. */
+export function kvBytesPerToken({ kvBytesPerToken }: AttentionSizes, kvFormat: KvFormat = 'f16'): number {
+  // 32 codes and a scale, where f16 takes 64 bytes.
+  return kvFormat === 'q8' ? (kvBytesPerToken * 36) / 64 : kvBytesPerToken;
 }
 
 function indexBytes(info: AttentionSizes, contextLength: number, selector: SelectorOptions): number {
@@ -89,11 +100,11 @@ function rivalHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: 
 export function checkMemory(
   input: MemoryEstimateInput & { readonly availableBytes: number; readonly reservedBytes: number },
 ): void {
-  const { contextLength, availableBytes, reservedBytes, info } = input;
+  const { contextLength, availableBytes, reservedBytes, info, kvFormat } = input;
   const { kvBytes, indexBytes } = estimateMemory(input);
   const freeBytes = Math.max(0, availableBytes - reservedBytes);
   if (kvBytes + indexBytes <= freeBytes) return;
-  const fits = Math.max(0, Math.floor((freeBytes - indexBytes) / info.kvBytesPerToken));
+  const fits = Math.max(0, Math.floor((freeBytes - indexBytes) / kvBytesPerToken(info, kvFormat)));
   throw new CtkvrError(
     'CTKVR_OUT_OF_MEMORY',
     `a context of ${contextLength} tokens needs ${mib(kvBytes)} of keys and values and up to ${mib(indexBytes)} of index; ` +

@@ -1,11 +1,11 @@
 /** A loaded model: its tokenizer and chat template, and the sessions that share its engine. */
-import { CtkvrError, resolveSelectorOptions } from '@ctkvr/core';
+import { CtkvrError, resolveKvFormat, resolveSelectorOptions } from '@ctkvr/core';
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
 import { type ChatMessage, ChatTemplate } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
-import { checkMemory } from './memory-estimate.js';
+import { checkMemory, kvBytesPerToken } from './memory-estimate.js';
 import { closedError } from './operation-errors.js';
 import { Session } from './session.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
@@ -95,11 +95,12 @@ export class Model {
   createSession(options: SessionOptions = {}): Session {
     this.#checkOpen();
     const contextLength = checkContextLength(options.contextLength ?? this.contextLength, this.contextLength);
+    const kvFormat = resolveKvFormat(options.kvFormat);
     const selector = resolveSelectorOptions(options.selector);
-    this.#checkMemory({ contextLength, selector, sharedLength: 0 });
-    const native = this.native.createSequence({ maxTokens: contextLength, selector });
+    this.#checkMemory({ contextLength, kvFormat, selector, sharedLength: 0 });
+    const native = this.native.createSequence({ maxTokens: contextLength, kvFormat, selector });
     const sequence = new StoredSequence({ native, composer: this.#composer, selector });
-    return new Session({ host: this.#host, sequence, contextLength, conversation: new Conversation() });
+    return new Session({ host: this.#host, sequence, contextLength, kvFormat, conversation: new Conversation() });
   }
 
   /** Closes every session, then frees the weights. Idempotent. */
@@ -122,14 +123,15 @@ export class Model {
     if (this.#closing !== null) throw closedError('model');
   }
 
-  #checkMemory({ contextLength, selector, sharedLength }: SessionNeed): void {
+  #checkMemory({ contextLength, kvFormat, selector, sharedLength }: SessionNeed): void {
     let reservedBytes = 0;
     for (const session of this.#sessions) reservedBytes += session.reservedBytes;
     checkMemory({
       info: this.info,
       contextLength,
+      kvFormat,
       selector,
-      availableBytes: this.#parts.availableMemoryBytes() + sharedLength * this.info.kvBytesPerToken,
+      availableBytes: this.#parts.availableMemoryBytes() + sharedLength * kvBytesPerToken(this.info, kvFormat),
       reservedBytes,
     });
   }

@@ -1,5 +1,5 @@
 /** What a session needs of its model. Internal: `Model` implements it, so that the two files do not import each other's classes. */
-import type { SelectorOptions } from '@ctkvr/core';
+import type { KvFormat, SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import type { ChatTemplate } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
@@ -22,6 +22,7 @@ export interface SessionHost {
 
 export interface SessionNeed {
   readonly contextLength: number;
+  readonly kvFormat: KvFormat;
   readonly selector: SelectorOptions;
   /** Tokens that share memory with another session: a fork's beginning. */
   readonly sharedLength: number;

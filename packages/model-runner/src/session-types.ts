@@ -1,5 +1,5 @@
 /** Options, events and results of a session. Types only. */
-import type { PresetName, SelectionCounters, SelectorOptions, StepTimings } from '@ctkvr/core';
+import type { KvFormat, PresetName, SelectionCounters, SelectorOptions, StepTimings } from '@ctkvr/core';
 import type { SamplingOptions } from './sampling-options.js';
 
 /** A preset, changed field by field. */
@@ -8,6 +8,11 @@ export type SelectorChoice = Partial<SelectorOptions> & { readonly preset?: Pres
 export interface SessionOptions {
   /** Tokens the session can hold, prompt and answers together. Default: the model's contextLength. Memory is taken as it fills. */
   readonly contextLength?: number | undefined;
+  /**
+   * How keys and values are stored. Default 'f16'; 'q8' takes 9/16 of the memory, for models whose heads have a multiple of 32 values
+   * (docs/decisions/2026-11-27-keys-and-values-in-8-bits.md: what it costs in fidelity). Forks have it too.
+   */
+  readonly kvFormat?: KvFormat | undefined;
   /** Which keys decode steps read. Default: the preset `balanced`. */
   readonly selector?: SelectorChoice | undefined;
 }

@@ -2,7 +2,7 @@
  * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
  * model run side by side; their steps are composed into shared ones.
  */
-import { CtkvrError, resolveSelectorOptions, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
+import { CtkvrError, type KvFormat, resolveSelectorOptions, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { generateAnswer } from './generate-answer.js';
@@ -33,6 +33,7 @@ export interface SessionParts {
   readonly host: SessionHost;
   readonly sequence: StoredSequence;
   readonly contextLength: number;
+  readonly kvFormat: KvFormat;
   /** null when the sequence holds tokens that came from no message. */
   readonly conversation: Conversation | null;
 }
@@ -40,6 +41,8 @@ export interface SessionParts {
 export class Session {
   /** Tokens this session can hold. */
   readonly contextLength: number;
+  /** How its keys and values are stored. */
+  readonly kvFormat: KvFormat;
   readonly #host: SessionHost;
   readonly #sequence: StoredSequence;
   #conversation: Conversation | null;
@@ -50,6 +53,7 @@ export class Session {
   /** @internal Sessions are made by `Model.createSession` and `Session.fork`. */
   constructor(parts: SessionParts) {
     this.contextLength = parts.contextLength;
+    this.kvFormat = parts.kvFormat;
     this.#host = parts.host;
     this.#sequence = parts.sequence;
     this.#conversation = parts.conversation;
@@ -89,7 +93,8 @@ export class Session {
   /** Bytes this session may still allocate. */
   get reservedBytes(): number {
     const { info } = this.#host;
-    const full = estimateMemory({ info, contextLength: this.contextLength, selector: this.selector });
+    const { contextLength, kvFormat, selector } = this;
+    const full = estimateMemory({ info, contextLength, kvFormat, selector });
     const { kvBytes, indexBytes } = this.native.memory;
     return Math.max(0, full.kvBytes - kvBytes) + Math.max(0, full.indexBytes - indexBytes);
   }
@@ -154,12 +159,13 @@ export class Session {
   fork(): Session {
     this.#checkOpen();
     if (this.#operation?.isInEngine) throw busyError('fork', this.#operation.name);
-    const { contextLength, selector } = this;
-    this.#host.checkMemory({ contextLength, selector, sharedLength: this.native.length });
+    const { contextLength, kvFormat, selector } = this;
+    this.#host.checkMemory({ contextLength, kvFormat, selector, sharedLength: this.native.length });
     return new Session({
       host: this.#host,
       sequence: this.#sequence.fork(),
       contextLength,
+      kvFormat,
       conversation: this.#conversation?.copy() ?? null,
     });
   }

@@ -2,7 +2,7 @@
  * The one typed seam of the native binary (rust-kernels/crates/ctkvr-napi). Everything that crosses is plain data or a typed array.
  * Native errors arrive as Error with `message` = JSON { code, message, fields } and are mapped in errors.ts only.
  */
-import type { SelectionCounters, SelectorOptions, SequenceMemory, StepTimings } from '@ctkvr/core';
+import type { KvFormat, SelectionCounters, SelectorOptions, SequenceMemory, StepTimings } from '@ctkvr/core';
 
 export interface NativeBinding {
   /** Version of the crate, instruction sets compiled in, and the one chosen at run time. */
@@ -101,6 +101,8 @@ export interface NativeModel {
 
 export interface NativeSequenceOptions {
   readonly maxTokens: number;
+  /** Default 'f16'. q8 takes heads of a multiple of 32 values. */
+  readonly kvFormat?: KvFormat;
   readonly selector: SelectorOptions;
 }
 
@@ -123,7 +125,7 @@ export interface NativeSequence {
   readonly indexedRange: readonly [number, number];
   /** Queries held that a build would make centroids of: the last `numCentroids` of a prefill, every fourth of generated tokens. */
   readonly numRecentQueries: number;
-  /** A second sequence with the same tokens, KV pages (shared, copy on write), recent queries and index. */
+  /** A second sequence with the same tokens, format, KV pages (shared, copy on write), recent queries and index. */
   fork(): NativeSequence;
   /** Drops positions >= length: as if they had never been appended. The index goes back to what it was then. */
   truncate(length: number): void;

@@ -58,6 +58,7 @@ export async function ask(
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
   await using session = model.createSession({
+    kvFormat: flags.kvFormat,
     selector: { ...selectorSettings(flags), massSampling: true },
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
   });

@@ -55,6 +55,7 @@ async function chat(files: readonly string[], flags: ChatFlags, { io, signal }: 
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
   await using session = model.createSession({
+    kvFormat: flags.kvFormat,
     selector: { ...selectorSettings(flags), massSampling: true },
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
   });

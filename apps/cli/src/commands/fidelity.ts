@@ -1,6 +1,6 @@
 /** `ctkvr fidelity`: how far each selector's next-token distributions are from dense attention, at what it reads and costs. */
 
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, type KvFormat } from '@ctkvr/core';
 import {
   type Contender,
   contenderNames,
@@ -17,7 +17,7 @@ import { print, printJson } from '../console-io.js';
 import { describeFidelity, describeTurns } from '../fidelity/describe-report.js';
 import { readQuestions } from '../fidelity/read-questions.js';
 import { openModel } from '../open-model.js';
-import { addModelOptions, integer, listOf, type ModelOptions } from '../parse-options.js';
+import { addModelOptions, integer, kvFormatOption, listOf, type ModelOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 import { readDocuments } from '../read-document.js';
 
@@ -30,6 +30,7 @@ interface FidelityFlags extends ModelOptions {
   readonly steps: number;
   readonly selectors: Contender[];
   readonly maxSelected?: number;
+  readonly kvFormat: KvFormat;
   readonly json: boolean;
 }
 
@@ -65,6 +66,7 @@ export function fidelityCommand(run: RunAction): Command {
       'values read per KV head and token beside sinks and window, by those that have such a budget (default: 512, ctkvr-paper 1024)',
       integer(0),
     )
+    .addOption(kvFormatOption().conflicts('turns'))
     .option('--json', 'print the report as JSON', false)
     .action((flags: FidelityFlags) => run((context) => fidelity(flags, context)));
 }
@@ -95,9 +97,9 @@ async function fidelity(flags: FidelityFlags, { io, signal }: CommandContext): P
     numThreads: model.numThreads,
   };
   if (flags.turns === undefined) {
-    const { question, indexBeforeQuestion } = flags;
-    const measure = await measureFidelity({ ...input, indexBeforeQuestion }).finally(() => progress.clear());
-    const report = { ...head, question, indexBeforeQuestion, ...measure };
+    const { question, indexBeforeQuestion, kvFormat } = flags;
+    const measure = await measureFidelity({ ...input, indexBeforeQuestion, kvFormat }).finally(() => progress.clear());
+    const report = { ...head, question, indexBeforeQuestion, kvFormat, ...measure };
     await (flags.json ? printJson(io, report) : print(io, describeFidelity(report)));
   } else {
     const measure = await measureTurns({ ...input, questions }).finally(() => progress.clear());

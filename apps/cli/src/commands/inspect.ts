@@ -58,6 +58,8 @@ interface MemoryNeed {
   readonly context: number;
   readonly weightsBytes: number;
   readonly kvBytes: number;
+  /** With `--kv-format q8`; null where the model's heads cannot be stored so. */
+  readonly kvBytesQ8: number | null;
   /** At most, with the default settings. */
   readonly indexBytes: number;
   readonly totalBytes: number;
@@ -65,11 +67,13 @@ interface MemoryNeed {
 }
 
 function memoryOf(info: NativeModelInfo, context: number, availableBytes: number): MemoryNeed {
-  const { kvBytes, indexBytes } = estimateMemory({ info, contextLength: context, selector: resolveSelectorOptions() });
+  const input = { info, contextLength: context, selector: resolveSelectorOptions() };
+  const { kvBytes, indexBytes } = estimateMemory(input);
   return {
     context,
     weightsBytes: info.sizeBytes,
     kvBytes,
+    kvBytesQ8: info.headDim % 32 === 0 ? estimateMemory({ ...input, kvFormat: 'q8' }).kvBytes : null,
     indexBytes,
     totalBytes: info.sizeBytes + kvBytes + indexBytes,
     availableBytes,
@@ -101,11 +105,12 @@ function attentionRows(info: NativeModelInfo): string[][] {
 
 function memoryRows(memory: MemoryNeed, info: NativeModelInfo): string[][] {
   const fits = memory.totalBytes <= memory.availableBytes;
+  const inQ8 = memory.kvBytesQ8 === null ? '' : ` (with --kv-format q8: ${formatBytes(memory.kvBytesQ8)})`;
   const beyond = memory.context > info.trainedContext ? ' (beyond what the model was trained for)' : '';
   return [
     [`context of ${formatCount(memory.context)}`, `${formatBytes(memory.totalBytes)}${beyond}`],
     ['  weights', formatBytes(memory.weightsBytes)],
-    ['  keys and values', formatBytes(memory.kvBytes)],
+    ['  keys and values', `${formatBytes(memory.kvBytes)}${inQ8}`],
     ['  index, at most', formatBytes(memory.indexBytes)],
     ['free here', `${formatBytes(memory.availableBytes)}: ${fits ? 'enough' : 'not enough'}`],
   ];

@@ -45,6 +45,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     port: flags.port,
     maxRunning: flags.maxRunning,
     maxQueued: flags.maxQueued,
+    kvFormat: flags.kvFormat,
     selector: selectorSettings(flags),
     handleSignals: false,
     ...(flags.name === undefined ? {} : { modelName: flags.name }),

@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::{error::Result, options::SelectorOptions, stage_clock::StageTimes};
+use crate::{error::Result, kernels::KvFormat, options::SelectorOptions, stage_clock::StageTimes};
 
 /// Sizes of a model's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +130,8 @@ pub struct SequenceMemory {
 pub trait AttentionBackend: LayerAttention {
     fn shape(&self) -> AttentionShape;
     /// An empty sequence that may grow to `max_tokens`; pages are allocated as it grows.
-    fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> Result<SequenceId>;
-    /// Same tokens, pages shared (copied when one side writes), same recent queries and index.
+    fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId>;
+    /// Same tokens and format, pages shared (copied when one side writes), same recent queries and index.
     fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId>;
     fn close_sequence(&self, sequence: SequenceId);
     fn len(&self, sequence: SequenceId) -> Result<usize>;

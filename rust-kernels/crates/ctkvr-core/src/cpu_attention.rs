@@ -16,10 +16,11 @@ use crate::centroid_index::{CentroidIndex, MeterInput};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::decode_schedule::{DecodeSchedule, Stage};
 use crate::error::{Error, Result};
-use crate::kernels::{Kernels, Rows};
+use crate::kernels::{Kernels, KvFormat, Rows};
 use crate::key_clusters::KeyClusters;
 use crate::magicpig::MagicPig;
 use crate::options::{SelectorKind, SelectorOptions};
+use crate::panels::widen_rows;
 use crate::partial::Partial;
 use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
 use crate::prefill_parts::{PrefillPart, PrefillParts};
@@ -47,14 +48,14 @@ pub struct CpuAttention {
 // (DecodeSchedule).
 unsafe impl Sync for CpuAttention {}
 
-/// See [`CpuAttention::stored_head`]; f16 bits.
+/// See [`CpuAttention::stored_head`]; widened.
 pub struct StoredHead {
     /// `[len, head_dim]`, after rotary embedding.
-    pub keys: Vec<u16>,
+    pub keys: Vec<f32>,
     /// `[len, head_dim]`.
-    pub values: Vec<u16>,
+    pub values: Vec<f32>,
     /// `[held, group, head_dim]`, after rotary embedding, the newest last: as many as the selector keeps for centroids.
-    pub queries: Vec<u16>,
+    pub queries: Vec<f32>,
 }
 
 /// A sequence is either here or lent to the open step or build; then its last figures answer for it.
@@ -158,16 +159,15 @@ impl CpuAttention {
         }
         self.with(id, |sequence| {
             let kv = &sequence.heads[layer * num_kv_heads + kv_head];
-            let copy = |rows: Rows| {
-                // SAFETY: every row is stored, of d values.
-                let row = |i: usize| unsafe { std::slice::from_raw_parts(rows.row(i), d) };
-                (0..rows.len()).flat_map(row).copied().collect::<Vec<u16>>()
+            let widened = |rows: Rows| {
+                let mut out = vec![0.0; rows.len() * d];
+                widen_rows(self.kernels, &rows, 0, rows.len(), &mut out);
+                out
             };
-            let row_len = self.shape.group_size() * d;
-            let group = kv_head * row_len..(kv_head + 1) * row_len;
-            let queries = (0..sequence.recent.len()).flat_map(|i| &sequence.recent.row(layer, i)[group.clone()]);
-            let (keys, values) = (copy(kv.keys(0, sequence.len)), copy(kv.values(0, sequence.len)));
-            Ok(StoredHead { keys, values, queries: queries.copied().collect() })
+            let (keys, values) = (widened(kv.keys(0, sequence.len)), widened(kv.values(0, sequence.len)));
+            let held = sequence.recent.len();
+            let queries = self.widened_queries(sequence, layer * num_kv_heads + kv_head, 0..held);
+            Ok(StoredHead { keys, values, queries })
         })
     }
 
@@ -233,10 +233,8 @@ impl CpuAttention {
                     let kv = &rows.sequence.heads[layer * num_kv_heads + g];
                     // SAFETY: begin_step reserved the position; this thread alone writes it; io holds the row.
                     unsafe {
-                        let (key, value) = kv.slot(position);
                         let source = (row * num_kv_heads + g) * d;
-                        (kernels.narrow)(io.keys.add(source), d, key);
-                        (kernels.narrow)(io.values.add(source), d, value);
+                        kv.store(kernels, position, io.keys.add(source), io.values.add(source));
                     }
                 }
                 // Of a long prefill only the end is kept; two rows must not race for one slot.
@@ -532,10 +530,15 @@ impl CpuAttention {
     /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most `num_centroids`: f32 `[n, group,
     /// head_dim]`, oldest first.
     fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>) -> Vec<f32> {
-        let (layer, g) = (head / self.shape.num_kv_heads, head % self.shape.num_kv_heads);
-        let row_len = self.shape.group_size() * self.shape.head_dim;
         let held = sequence.recent.of_positions(positions);
         let held = held.start.max(held.end.saturating_sub(sequence.selector.num_centroids))..held.end;
+        self.widened_queries(sequence, head, held)
+    }
+
+    /// Some of one (layer, KV head)'s held queries: f32 `[n, group, head_dim]`.
+    fn widened_queries(&self, sequence: &Sequence, head: usize, held: std::ops::Range<usize>) -> Vec<f32> {
+        let (layer, g) = (head / self.shape.num_kv_heads, head % self.shape.num_kv_heads);
+        let row_len = self.shape.group_size() * self.shape.head_dim;
         let mut queries = vec![0.0; held.len() * row_len];
         for (row, i) in queries.chunks_exact_mut(row_len).zip(held) {
             let source = &sequence.recent.row(layer, i)[g * row_len..(g + 1) * row_len];
@@ -708,9 +711,10 @@ impl AttentionBackend for CpuAttention {
         self.shape
     }
 
-    fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> Result<SequenceId> {
+    fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId> {
         selector.check()?;
-        Ok(self.insert(Sequence::new(self.shape, max_tokens, selector)))
+        format.check(self.shape.head_dim)?;
+        Ok(self.insert(Sequence::new(self.shape, max_tokens, format, selector)))
     }
 
     fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId> {

@@ -363,7 +363,7 @@ impl HeadDecode {
             }
         }
         self.partials[0].write(out);
-        self.count(layout, counters);
+        self.count(kv.row_bytes(), layout, counters);
     }
 
     /// Sums all parts up in the first.
@@ -411,8 +411,7 @@ impl HeadDecode {
         (self.read_lse(h) - all).exp().min(1.0)
     }
 
-    fn count(&self, layout: Layout, counters: &mut SelectionCounters) {
-        let row_bytes = (self.head_dim * size_of::<u16>()) as u64;
+    fn count(&self, row_bytes: usize, layout: Layout, counters: &mut SelectionCounters) {
         let always = layout.len - (layout.end - layout.start);
         let keys_read = (always + self.num_candidates) as u64;
         let values_read = (always + self.selected.len()) as u64;
@@ -424,7 +423,7 @@ impl HeadDecode {
         counters.candidates += self.num_candidates as u64;
         counters.selected += self.selected.len() as u64;
         counters.dense_repairs += u64::from(self.repairs);
-        counters.bytes_read += (keys_read + values_read) * row_bytes + self.proposal.bytes_read as u64;
+        counters.bytes_read += (keys_read + values_read) * row_bytes as u64 + self.proposal.bytes_read as u64;
     }
 
     /// Estimated share of the attention that was read `[group]`; after [`HeadDecode::finish`].

@@ -1,13 +1,13 @@
 //! Rows of f16 that never change, as long as they need to be, where kernels want pages.
 
-use crate::kernels::{Kernels, PAGE_SIZE, Rows};
+use crate::kernels::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 
 /// f16 `[n, head_dim]`.
 pub(crate) struct F16Rows {
     head_dim: usize,
     values: Box<[u16]>,
     /// First row of each `PAGE_SIZE`: they point into `values`.
-    pages: Vec<*const u16>,
+    pages: Vec<*const u8>,
 }
 
 // SAFETY: the pointers point into the values, which nobody writes.
@@ -19,7 +19,7 @@ impl F16Rows {
     /// From f16 `[n, head_dim]`.
     pub(crate) fn new(values: Vec<u16>, head_dim: usize) -> Self {
         let values = values.into_boxed_slice();
-        let pages = values.chunks(PAGE_SIZE * head_dim).map(<[u16]>::as_ptr).collect();
+        let pages = values.chunks(PAGE_SIZE * head_dim).map(|page| page.as_ptr().cast()).collect();
         Self { head_dim, values, pages }
     }
 
@@ -36,7 +36,8 @@ impl F16Rows {
     }
 
     pub(crate) fn rows(&self) -> Rows<'_> {
-        Rows::run(&self.pages, self.head_dim, 0, 0, self.len())
+        let layout = PageLayout { head_dim: self.head_dim, format: KvFormat::F16 };
+        Rows::run(&self.pages, layout, KvSide::Keys, 0, self.len())
     }
 
     /// f16 `[n, head_dim]`.

@@ -20,7 +20,7 @@ use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::error::{Error, Result};
 use crate::f16_rows::F16Rows;
 use crate::index_image::{IndexImage, decode_image, encode_image};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, KvFormat};
 use crate::kv::HeadKv;
 use crate::options::{CentroidChoice, SelectorOptions};
 use crate::selector::{Ctkvr, HeadSelector};
@@ -122,7 +122,7 @@ impl HeadIndex {
         check_finite("queries", input.queries)?;
         let mut head = Self {
             kernels,
-            kv: HeadKv::new(d),
+            kv: HeadKv::new(d, KvFormat::F16),
             num_tokens: 0,
             head_dim: d,
             group,
@@ -157,7 +157,7 @@ impl HeadIndex {
         check_len("keys", input.keys.len(), image.num_tokens * image.head_dim)?;
         let mut head = Self {
             kernels,
-            kv: HeadKv::new(image.head_dim),
+            kv: HeadKv::new(image.head_dim, KvFormat::F16),
             num_tokens: 0,
             head_dim: image.head_dim,
             group: image.group,
@@ -199,13 +199,9 @@ impl HeadIndex {
     /// Writes rows to positions from `first` on, which were reserved.
     fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) {
         let d = self.head_dim;
-        for (i, (from_key, from_value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
+        for (i, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
             // SAFETY: reserved by the caller; nobody else has the pages; a row holds d values.
-            unsafe {
-                let (key, value) = self.kv.slot(first + i);
-                (self.kernels.narrow)(from_key.as_ptr(), d, key);
-                (self.kernels.narrow)(from_value.as_ptr(), d, value);
-            }
+            unsafe { self.kv.store(self.kernels, first + i, key.as_ptr(), value.as_ptr()) };
         }
     }
 

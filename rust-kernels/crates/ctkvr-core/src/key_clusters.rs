@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::k_means::{KMeans, Likeness};
-use crate::kernels::{Kernels, Rows};
+use crate::kernels::{Kernels, KvFormat, Rows};
 use crate::kv::HeadKv;
 use crate::panels::{mean_row, widen_rows};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
@@ -54,17 +54,13 @@ impl KeyClusters {
         let mut lists = vec![Vec::new(); num_clusters];
         assigned.iter().enumerate().for_each(|(i, &c)| lists[c as usize].push(i as u32));
         lists.retain(|list| !list.is_empty());
-        let mut centres = HeadKv::new(d);
+        let mut centres = HeadKv::new(d, KvFormat::F16);
         centres.reserve(0, lists.len())?;
         let (mut offsets, mut members) = (vec![0], Vec::with_capacity(len));
         for (c, list) in lists.iter().enumerate() {
             let (key, value) = (mean_of(kernels, keys, list), mean_of(kernels, values, list));
             // SAFETY: reserved above, and nobody else has the pages.
-            unsafe {
-                let (key_out, value_out) = centres.slot(c);
-                (kernels.narrow)(key.as_ptr(), d, key_out);
-                (kernels.narrow)(value.as_ptr(), d, value_out);
-            }
+            unsafe { centres.store(kernels, c, key.as_ptr(), value.as_ptr()) };
             members.extend(list.iter().map(|i| start as u32 + i));
             offsets.push(members.len() as u32);
         }

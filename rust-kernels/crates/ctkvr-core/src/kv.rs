@@ -3,42 +3,36 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernels::{PAGE_SIZE, Rows};
+use crate::kernels::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 use crate::slab::Block;
 
-/// `PAGE_SIZE` positions of one KV head: keys f16 `[PAGE_SIZE, head_dim]`, then values of the same shape. Writers hold the only
-/// reference (`HeadKv::reserve`).
+/// `PAGE_SIZE` positions of one KV head. Writers hold the only reference (`HeadKv::reserve`).
 struct Page(Block);
 
 impl Page {
-    fn new(head_dim: usize) -> Result<Self> {
-        let bytes = page_bytes(head_dim);
+    fn new(layout: PageLayout) -> Result<Self> {
+        let bytes = layout.bytes();
         Block::new(bytes).map(Self).ok_or(Error::OutOfMemory { what: "a KV page", needed: bytes as u64, available: 0 })
     }
 
-    fn start(&self) -> *mut u16 {
-        self.0.start().cast()
+    fn start(&self) -> *mut u8 {
+        self.0.start()
     }
 
-    fn copy(&self, head_dim: usize) -> Result<Self> {
-        let page = Self::new(head_dim)?;
+    fn copy(&self, layout: PageLayout) -> Result<Self> {
+        let page = Self::new(layout)?;
         // SAFETY: both pages have the same size.
-        unsafe { std::ptr::copy_nonoverlapping(self.0.start(), page.0.start(), page_bytes(head_dim)) };
+        unsafe { std::ptr::copy_nonoverlapping(self.start(), page.start(), layout.bytes()) };
         Ok(page)
     }
 }
 
-/// Bytes of one page.
-pub(crate) fn page_bytes(head_dim: usize) -> usize {
-    PAGE_SIZE * head_dim * 2 * size_of::<u16>()
-}
-
 /// Keys and values of one KV head of one sequence.
 pub(crate) struct HeadKv {
-    head_dim: usize,
+    layout: PageLayout,
     pages: Vec<Arc<Page>>,
-    /// `pages[i]`'s first key: what the kernels read.
-    pointers: Vec<*const u16>,
+    /// Where each of `pages` begins: what the kernels read.
+    pointers: Vec<*const u8>,
 }
 
 // SAFETY: the pointers point into `pages`, which are Send and Sync.
@@ -47,13 +41,14 @@ unsafe impl Send for HeadKv {}
 unsafe impl Sync for HeadKv {}
 
 impl HeadKv {
-    pub(crate) fn new(head_dim: usize) -> Self {
-        Self { head_dim, pages: Vec::new(), pointers: Vec::new() }
+    /// `format` fits `head_dim` ([`KvFormat::check`]).
+    pub(crate) fn new(head_dim: usize, format: KvFormat) -> Self {
+        Self { layout: PageLayout { head_dim, format }, pages: Vec::new(), pointers: Vec::new() }
     }
 
     /// Shares all pages.
     pub(crate) fn fork(&self) -> Self {
-        Self { head_dim: self.head_dim, pages: self.pages.clone(), pointers: self.pointers.clone() }
+        Self { layout: self.layout, pages: self.pages.clone(), pointers: self.pointers.clone() }
     }
 
     /// Makes positions `from..to` writable: pages exist and belong to this sequence alone.
@@ -61,12 +56,12 @@ impl HeadKv {
         if let Some(last) = self.pages.get_mut(from / PAGE_SIZE) {
             // A page beyond the one `from` lies in cannot exist: truncate drops those.
             if Arc::get_mut(last).is_none() {
-                *last = Arc::new(last.copy(self.head_dim)?);
+                *last = Arc::new(last.copy(self.layout)?);
                 self.pointers[from / PAGE_SIZE] = last.start();
             }
         }
         while self.pages.len() * PAGE_SIZE < to {
-            let page = Page::new(self.head_dim)?;
+            let page = Page::new(self.layout)?;
             self.pointers.push(page.start());
             self.pages.push(Arc::new(page));
         }
@@ -81,88 +76,106 @@ impl HeadKv {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.pages.len() * page_bytes(self.head_dim)
+        self.pages.len() * self.layout.bytes()
     }
 
-    /// Where key and value of a position are written.
+    /// Bytes of one key or value.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.layout.format.row_bytes(self.layout.head_dim)
+    }
+
+    /// Writes key and value of a position, f32 `[head_dim]`.
     ///
     /// # Safety
-    /// `position` was reserved; nobody reads or writes that row meanwhile.
-    pub(crate) unsafe fn slot(&self, position: usize) -> (*mut u16, *mut u16) {
-        let page = &self.pages[position / PAGE_SIZE];
-        let offset = position % PAGE_SIZE * self.head_dim;
-        // SAFETY: both offsets are inside the page.
-        unsafe { (page.start().add(offset), page.start().add(self.value_offset() + offset)) }
-    }
-
-    fn value_offset(&self) -> usize {
-        PAGE_SIZE * self.head_dim
+    /// `position` was reserved, and nobody reads or writes it meanwhile; both hold `head_dim` values, a multiple of the lanes.
+    pub(crate) unsafe fn store(&self, kernels: &Kernels, position: usize, key: *const f32, value: *const f32) {
+        let (page, d) = (self.pages[position / PAGE_SIZE].start(), self.layout.head_dim);
+        for (side, x) in [(KvSide::Keys, key), (KvSide::Values, value)] {
+            let (row, scales) = self.layout.offsets(side, position % PAGE_SIZE);
+            // SAFETY: the row is in the page, aligned for its values, and so are its scales.
+            unsafe {
+                match self.layout.format {
+                    KvFormat::F16 => (kernels.narrow)(x, d, page.add(row).cast()),
+                    KvFormat::Q8 => (kernels.quantise)(x, d, page.add(row).cast(), page.add(scales).cast()),
+                }
+            }
+        }
     }
 
     pub(crate) fn keys(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.head_dim, 0, start, len)
+        Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len)
     }
 
     pub(crate) fn values(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.head_dim, self.value_offset(), start, len)
+        Rows::run(&self.pointers, self.layout, KvSide::Values, start, len)
     }
 
     pub(crate) fn keys_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.head_dim, 0, positions)
+        Rows::list(&self.pointers, self.layout, KvSide::Keys, positions)
     }
 
     pub(crate) fn values_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.head_dim, self.value_offset(), positions)
+        Rows::list(&self.pointers, self.layout, KvSide::Values, positions)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::panels::widen_rows;
+    use crate::test_rows::tables;
 
-    fn write(kv: &HeadKv, position: usize, value: u16) {
-        // SAFETY: the tests reserve first and are single-threaded.
-        unsafe {
-            let (k, v) = kv.slot(position);
-            *k = value;
-            *v = value + 1;
-        }
+    const D: usize = 32;
+
+    /// Writes what both formats hold exactly: the codes' own range.
+    fn write(kv: &HeadKv, position: usize, value: f32) {
+        let row = |x: f32| [[127.0, x], [-127.0, x]].concat().repeat(D / 4);
+        // SAFETY: the tests reserve first and are single-threaded; rows of D values.
+        unsafe { kv.store(tables(D)[0], position, row(value).as_ptr(), row(-value).as_ptr()) };
     }
 
-    fn read(kv: &HeadKv, position: usize) -> (u16, u16) {
-        // SAFETY: the position was written.
-        unsafe { (*kv.keys(position, 1).row(0), *kv.values_at(&[position as u32]).row(0)) }
+    fn read(kv: &HeadKv, position: usize) -> f32 {
+        let (mut key, mut value) = ([0.0; D], [0.0; D]);
+        widen_rows(tables(D)[0], &kv.keys(position, 1), 0, 1, &mut key);
+        widen_rows(tables(D)[0], &kv.values_at(&[position as u32]), 0, 1, &mut value);
+        assert_eq!((key[0], key[D - 2], value[D - 1]), (127.0, -127.0, -key[1]), "position {position}");
+        key[1]
     }
 
     #[test]
     fn a_fork_shares_pages_until_one_side_writes() -> Result<()> {
-        let mut a = HeadKv::new(64);
-        let n = PAGE_SIZE + 10;
-        a.reserve(0, n)?;
-        (0..n).for_each(|p| write(&a, p, p as u16));
-        let mut b = a.fork();
-        assert_eq!(a.pointers, b.pointers);
-        b.reserve(n, n + 1)?;
-        write(&b, n, 7);
-        assert_eq!(a.pointers[0], b.pointers[0], "a full page stays shared");
-        assert_ne!(a.pointers[1], b.pointers[1], "the page written to is copied");
-        a.reserve(n, n + 1)?;
-        write(&a, n, 9);
-        assert_eq!((read(&a, n), read(&b, n)), ((9, 10), (7, 8)));
-        assert_eq!(read(&b, n - 1), ((n - 1) as u16, n as u16));
+        for format in [KvFormat::F16, KvFormat::Q8] {
+            let mut a = HeadKv::new(D, format);
+            let n = PAGE_SIZE + 10;
+            a.reserve(0, n)?;
+            (0..n).for_each(|p| write(&a, p, (p % 100) as f32));
+            let mut b = a.fork();
+            assert_eq!(a.pointers, b.pointers);
+            b.reserve(n, n + 1)?;
+            write(&b, n, 7.0);
+            assert_eq!(a.pointers[0], b.pointers[0], "a full page stays shared");
+            assert_ne!(a.pointers[1], b.pointers[1], "the page written to is copied");
+            a.reserve(n, n + 1)?;
+            write(&a, n, 9.0);
+            assert_eq!((read(&a, n), read(&b, n)), (9.0, 7.0));
+            assert!((0..n).all(|p| (read(&a, p), read(&b, p)) == ((p % 100) as f32, (p % 100) as f32)));
+        }
         Ok(())
     }
 
     #[test]
     fn truncate_frees_whole_pages_and_the_rest_can_be_rewritten() -> Result<()> {
-        let mut kv = HeadKv::new(16);
-        kv.reserve(0, 3 * PAGE_SIZE)?;
-        assert_eq!(kv.bytes(), 3 * page_bytes(16));
-        kv.truncate(PAGE_SIZE + 1);
-        assert_eq!(kv.bytes(), 2 * page_bytes(16));
-        kv.reserve(PAGE_SIZE + 1, PAGE_SIZE + 2)?;
-        write(&kv, PAGE_SIZE + 1, 3);
-        assert_eq!(read(&kv, PAGE_SIZE + 1), (3, 4));
+        // A key and a value each: 32 f16, or 32 codes and a scale.
+        for (format, row_bytes) in [(KvFormat::F16, 64), (KvFormat::Q8, 36)] {
+            let mut kv = HeadKv::new(D, format);
+            kv.reserve(0, 3 * PAGE_SIZE)?;
+            assert_eq!((kv.bytes(), kv.row_bytes()), (3 * PAGE_SIZE * 2 * row_bytes, row_bytes));
+            kv.truncate(PAGE_SIZE + 1);
+            assert_eq!(kv.bytes(), 2 * PAGE_SIZE * 2 * row_bytes);
+            kv.reserve(PAGE_SIZE + 1, PAGE_SIZE + 2)?;
+            write(&kv, PAGE_SIZE + 1, 3.0);
+            assert_eq!(read(&kv, PAGE_SIZE + 1), 3.0);
+        }
         Ok(())
     }
 }

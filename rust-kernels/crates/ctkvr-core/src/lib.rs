@@ -58,8 +58,8 @@ pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
-    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, MAX_HEAD_DIM, PAGE_SIZE, PANEL_COLUMNS, PackedFormat,
-    PackedKernels, PackedProduct, Rows, STRIP_ROWS, activation_bytes,
+    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
+    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};

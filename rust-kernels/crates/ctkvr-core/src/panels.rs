@@ -7,12 +7,9 @@ pub(crate) const BLOCK: usize = 128;
 
 /// Widens `rows[first..first + count]` to f32 `[count, head_dim]`.
 pub(crate) fn widen_rows(kernels: &Kernels, rows: &Rows, first: usize, count: usize, out: &mut [f32]) {
-    let d = rows.head_dim();
-    assert!(first + count <= rows.len() && out.len() >= count * d);
-    for (i, row) in out.chunks_exact_mut(d).take(count).enumerate() {
-        // SAFETY: the row exists and holds d values, a multiple of the lanes.
-        unsafe { (kernels.widen)(rows.row(first + i), d, row.as_mut_ptr()) };
-    }
+    assert!(first + count <= rows.len() && out.len() >= count * rows.head_dim());
+    // SAFETY: the rows exist, and there is room for them.
+    unsafe { (kernels.widen_rows)(&rows.part(first, count), out.as_mut_ptr()) };
 }
 
 /// Mean of the rows, f32 `[head_dim]`.

@@ -5,8 +5,9 @@
 //! share none).
 
 use crate::error::Result;
-use crate::kernels::{Kernels, Rows};
+use crate::kernels::{Kernels, KvFormat, Rows};
 use crate::kv::HeadKv;
+use crate::panels::widen_rows;
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
 use crate::top_k::TopK;
 
@@ -17,7 +18,7 @@ pub(crate) const QUEST_DENSE_LAYERS: usize = 2;
 
 /// One KV head's page summaries.
 pub(crate) struct Quest {
-    /// Row p: largest values of page p as key, smallest as value; they are keys' own f16 values, so nothing is rounded.
+    /// Row p: largest values of page p as key, smallest as value; of keys in f16 they are the keys' own values, so nothing is rounded.
     summaries: HeadKv,
     num_pages: usize,
     start: usize,
@@ -29,7 +30,7 @@ impl Quest {
     pub(crate) fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let num_pages = len.div_ceil(QUEST_PAGE);
-        let mut summaries = HeadKv::new(d);
+        let mut summaries = HeadKv::new(d, KvFormat::F16);
         summaries.reserve(0, num_pages)?;
         let mut row = vec![0.0; d];
         let (mut largest, mut smallest) = (vec![0.0; d], vec![0.0; d]);
@@ -37,19 +38,14 @@ impl Quest {
             largest.fill(f32::NEG_INFINITY);
             smallest.fill(f32::INFINITY);
             for i in page * QUEST_PAGE..((page + 1) * QUEST_PAGE).min(len) {
-                // SAFETY: row i exists; both hold d values, a multiple of the lanes.
-                unsafe { (kernels.widen)(keys.row(i), d, row.as_mut_ptr()) };
+                widen_rows(kernels, keys, i, 1, &mut row);
                 for ((max, min), x) in largest.iter_mut().zip(&mut smallest).zip(&row) {
                     *max = max.max(*x);
                     *min = min.min(*x);
                 }
             }
             // SAFETY: reserved above, and nobody else has the pages.
-            unsafe {
-                let (max, min) = summaries.slot(page);
-                (kernels.narrow)(largest.as_ptr(), d, max);
-                (kernels.narrow)(smallest.as_ptr(), d, min);
-            }
+            unsafe { summaries.store(kernels, page, largest.as_ptr(), smallest.as_ptr()) };
         }
         Ok(Self { summaries, num_pages, start, len })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::{AttentionShape, SequenceMemory};
 use crate::error::{Error, Result};
+use crate::kernels::KvFormat;
 use crate::kv::HeadKv;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::recent_queries::{DECODE_STRIDE, RecentQueries};
@@ -102,9 +103,9 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    pub(crate) fn new(shape: AttentionShape, max_tokens: usize, selector: SelectorOptions) -> Self {
+    pub(crate) fn new(shape: AttentionShape, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Self {
         let row_len = shape.num_q_heads * shape.head_dim;
-        let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim)).collect();
+        let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim, format)).collect();
         let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
         Self { max_tokens, len: 0, heads, recent, selector, index: None, partial: None }
     }

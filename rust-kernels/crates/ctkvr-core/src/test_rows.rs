@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, KvFormat};
 use crate::kv::HeadKv;
 
 /// A small generator (SplitMix64).
@@ -30,15 +30,11 @@ impl Random {
 
 /// Keys and values f32 `[n, d]` as a store.
 pub(crate) fn store(keys: &[f32], values: &[f32], d: usize) -> HeadKv {
-    let mut kv = HeadKv::new(d);
+    let mut kv = HeadKv::new(d, KvFormat::F16);
     kv.reserve(0, keys.len() / d).expect("a small store");
     for (i, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
         // SAFETY: reserved above; each row holds d values.
-        unsafe {
-            let (k, v) = kv.slot(i);
-            key.iter().enumerate().for_each(|(c, x)| *k.add(c) = f16::from_f32(*x).to_bits());
-            value.iter().enumerate().for_each(|(c, x)| *v.add(c) = f16::from_f32(*x).to_bits());
-        }
+        unsafe { kv.store(tables(d)[0], i, key.as_ptr(), value.as_ptr()) };
     }
     kv
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, LayerAttention, LayerIo, Phase,
+    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, KvFormat, LayerAttention, LayerIo, Phase,
     SelectionCounters, SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
 };
 use half::{bf16, f16};
@@ -173,7 +173,7 @@ fn options(kind: SelectorKind) -> SelectorOptions {
 }
 
 fn prefilled(attention: &CpuAttention, threads: usize, text: &Text, chunks: &[usize], selector: SelectorOptions) -> SequenceId {
-    let id = attention.create_sequence(2000, selector).expect("created");
+    let id = attention.create_sequence(2000, KvFormat::F16, selector).expect("created");
     let mut at = 0;
     for n in chunks {
         step(attention, threads, &[(id, text, at..at + n, Phase::Prefill)], false).expect("prefill");
@@ -191,7 +191,7 @@ fn prefill_and_dense_decode_match_f64_on_every_instruction_set() {
         }
         for threads in [1, 3] {
             let attention = CpuAttention::with_isa(SHAPE, threads, kernels.name).expect("kernels fit");
-            let id = attention.create_sequence(700, options(SelectorKind::Full)).expect("created");
+            let id = attention.create_sequence(700, KvFormat::F16, options(SelectorKind::Full)).expect("created");
             let mut at = 0;
             for n in [1, 255, 2, 300, 100] {
                 let (out, _) = step(&attention, threads, &[(id, &text, at..at + n, Phase::Prefill)], false).expect("prefill");
@@ -373,7 +373,7 @@ fn several_sequences_in_one_step_do_not_meet() {
     let (a, b) = (Text::new(4, 400), Text::new(5, 400));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let first = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
-    let second = attention.create_sequence(400, options(SelectorKind::Full)).expect("created");
+    let second = attention.create_sequence(400, KvFormat::F16, options(SelectorKind::Full)).expect("created");
     let rows = [(first, &a, 300..301, Phase::Decode), (second, &b, 0..130, Phase::Prefill)];
     let (out, counters) = step(&attention, 2, &rows, false).expect("mixed step");
     assert_dense(&out, 0, &a, 300, "decode beside a prefill");
@@ -421,12 +421,14 @@ fn an_aborted_step_leaves_everything_as_before() {
 fn what_cannot_be_done_is_refused_with_the_numbers() {
     let text = Text::new(9, 400);
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
-    let id = attention.create_sequence(100, options(SelectorKind::Ctkvr)).expect("created");
+    let id = attention.create_sequence(100, KvFormat::F16, options(SelectorKind::Ctkvr)).expect("created");
     let refused = step(&attention, 1, &[(id, &text, 0..101, Phase::Prefill)], false).err();
     assert_eq!(refused, Some(Error::ContextExceeded { max_tokens: 100, needed: 101 }));
     let twice = [(id, &text, 0..1, Phase::Prefill), (id, &text, 1..2, Phase::Prefill)];
     assert!(step(&attention, 1, &twice, false).is_err(), "one sequence twice in a step");
-    assert!(attention.create_sequence(10, SelectorOptions { num_probes: 0, ..options(SelectorKind::Ctkvr) }).is_err());
+    assert!(
+        attention.create_sequence(10, KvFormat::F16, SelectorOptions { num_probes: 0, ..options(SelectorKind::Ctkvr) }).is_err()
+    );
     let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Ctkvr));
     assert_eq!(attention.build_index(id, 1, &AtomicBool::new(true)).err(), Some(Error::Cancelled));
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
@@ -791,7 +793,7 @@ fn rivals_fork_truncate_and_give_way() {
 #[test]
 fn hash_settings_are_refused_with_their_bounds() {
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
-    let refused = |selector: SelectorOptions| attention.create_sequence(10, selector).err().map(|e| e.to_string());
+    let refused = |selector: SelectorOptions| attention.create_sequence(10, KvFormat::F16, selector).err().map(|e| e.to_string());
     let pig = options(SelectorKind::MagicPig);
     assert_eq!(refused(SelectorOptions { hash_bits: 16, ..pig.clone() }), Some("hashBits must be from 1 to 15, got 16".to_owned()));
     assert_eq!(refused(SelectorOptions { hash_tables: 0, ..pig }), Some("hashTables must be from 1 to 1500, got 0".to_owned()));

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{CpuAttention, Phase, SelectorOptions};
+use ctkvr_core::{CpuAttention, KvFormat, Phase, SelectorOptions};
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
+use half::f16;
 
 const NUM_TOKENS: usize = 320;
 const NUM_CENTROIDS: usize = 64;
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tokens.truncate(len);
     let attention = Arc::new(CpuAttention::new(shape, 1)?);
     let engine = Engine::new(model, attention.clone(), EngineOptions { num_threads: 1, ..EngineOptions::default() })?;
-    let sequence = engine.create_sequence(len, SelectorOptions::full())?;
+    let sequence = engine.create_sequence(len, KvFormat::F16, SelectorOptions::full())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
     engine.step(&[entry], false, &go)?;
     let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let head = attention.stored_head(sequence, layer, kv_head)?;
         let queries = &head.queries[head.queries.len() - (NUM_CENTROIDS + NUM_DECODES) * row_len..];
         for values in [&head.keys[..NUM_TOKENS * d], &head.values[..NUM_TOKENS * d], queries] {
-            bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+            bytes.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
         }
     }
     std::fs::write(folder.join("heads.bin"), &bytes)?;

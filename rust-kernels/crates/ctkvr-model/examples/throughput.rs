@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ctkvr_core::{CpuAttention, Phase, SelectorOptions};
+use ctkvr_core::{CpuAttention, KvFormat, Phase, SelectorOptions};
 use ctkvr_model::{
     Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput, StepTimings, ggml_features, num_usable_threads,
     process_memory,
@@ -38,7 +38,7 @@ fn main() {
     println!("attention kernels: {}", attention.kernels().name);
     let options = EngineOptions { num_threads: threads, ..EngineOptions::default() };
     let engine = Engine::new(Arc::clone(&model), attention, options).unwrap();
-    let sequence = engine.create_sequence(prompt_len + decode_len, SelectorOptions::full()).unwrap();
+    let sequence = engine.create_sequence(prompt_len + decode_len, KvFormat::F16, SelectorOptions::full()).unwrap();
     let prompt: Vec<i32> = (0..prompt_len).map(|i| ((i * 7919) % model.spec().vocab_size) as i32).collect();
 
     let mut total = StepTimings::default();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use ctkvr_core::{AttentionBackend, BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{AttentionBackend, BuildReport, KvFormat, Phase, SelectorOptions, SequenceId, SequenceMemory};
 
 use crate::attention_hook::AttentionHook;
 use crate::compute::Compute;
@@ -102,8 +102,9 @@ impl Engine {
     ///
     /// # Errors
     /// `InvalidOption`.
-    pub fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> Result<SequenceId> {
+    pub fn create_sequence(&self, max_tokens: usize, kv_format: KvFormat, selector: SelectorOptions) -> Result<SequenceId> {
         selector.check()?;
+        kv_format.check(self.model.spec().head_dim)?;
         if !(1..=MAX_SEQUENCE_TOKENS).contains(&max_tokens) {
             return Err(Error::InvalidOption {
                 option: "maxTokens".into(),
@@ -115,6 +116,7 @@ impl Engine {
         Ok(self.table().add(SequenceState {
             backend: None,
             max_tokens,
+            kv_format,
             selector,
             tokens: Vec::new(),
             sampler,
@@ -136,6 +138,7 @@ impl Engine {
         let fork = SequenceState {
             backend,
             max_tokens: origin.max_tokens,
+            kv_format: origin.kv_format,
             selector: origin.selector.clone(),
             tokens: origin.tokens.clone(),
             sampler: origin.sampler.fork(),
@@ -312,7 +315,7 @@ impl Engine {
             let state = table.get_mut(entry.sequence)?;
             let id = match state.backend {
                 Some(id) => id,
-                None => self.hook.backend.create_sequence(state.max_tokens, state.selector.clone())?,
+                None => self.hook.backend.create_sequence(state.max_tokens, state.kv_format, state.selector.clone())?,
             };
             state.backend = Some(id);
             participants.backend_ids.push(id);

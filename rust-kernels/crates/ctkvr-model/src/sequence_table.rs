@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ctkvr_core::{SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{KvFormat, SelectorOptions, SequenceId, SequenceMemory};
 
 use crate::error::{Error, Result};
 use crate::sampler::Sampler;
@@ -13,6 +13,7 @@ pub(crate) struct SequenceState {
     /// Its name in the backend; `None` until its first step, so that creating one never waits for a running step.
     pub backend: Option<SequenceId>,
     pub max_tokens: usize,
+    pub kv_format: KvFormat,
     pub selector: SelectorOptions,
     /// Tokens whose keys and values are stored.
     pub tokens: Vec<i32>,

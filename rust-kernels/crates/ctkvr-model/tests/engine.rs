@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::dense_attention::DenseAttention;
 use common::tiny_model::{NUM_LAYERS, TemporaryFile, TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_core::{AttentionShape, KvFormat, Phase, SelectorKind, SelectorOptions, SequenceId};
 use ctkvr_model::{Engine, EngineOptions, Error, Model, SamplerOptions, StepEntry, StepOutput};
 
 fn tiny() -> (TemporaryFile, Arc<Model>) {
@@ -118,7 +118,7 @@ fn decode_reports_what_it_read() {
     let engine = cpu_engine(&model, 2, 64);
     let selector =
         SelectorOptions { kind: SelectorKind::Streaming, num_sink_tokens: 4, recent_window: 16, ..SelectorOptions::full() };
-    let sequence = engine.create_sequence(256, selector).unwrap();
+    let sequence = engine.create_sequence(256, KvFormat::F16, selector).unwrap();
     logits(&engine, sequence, &tokens(5, 100));
     engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
     assert_eq!(engine.indexed_range(sequence).unwrap(), (4, 84));
@@ -198,8 +198,13 @@ fn cancelling_stops_between_layers() {
         fn shape(&self) -> AttentionShape {
             self.inner.shape()
         }
-        fn create_sequence(&self, max_tokens: usize, selector: SelectorOptions) -> ctkvr_core::Result<SequenceId> {
-            self.inner.create_sequence(max_tokens, selector)
+        fn create_sequence(
+            &self,
+            max_tokens: usize,
+            format: KvFormat,
+            selector: SelectorOptions,
+        ) -> ctkvr_core::Result<SequenceId> {
+            self.inner.create_sequence(max_tokens, format, selector)
         }
         fn fork_sequence(&self, sequence: SequenceId) -> ctkvr_core::Result<SequenceId> {
             self.inner.fork_sequence(sequence)
@@ -308,7 +313,7 @@ fn plans_that_cannot_run_are_refused_before_any_work() {
         sample(&engine, sequence, &tokens(1, 10));
         assert_eq!(engine.len(sequence).unwrap(), 100);
     }
-    assert!(cpu_engine(&model, 1, 64).create_sequence(0, SelectorOptions::full()).is_err());
+    assert!(cpu_engine(&model, 1, 64).create_sequence(0, KvFormat::F16, SelectorOptions::full()).is_err());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::error::{caught, closed, model_error};
 use crate::model_info::JsModelInfo;
-use crate::options::JsSelectorOptions;
+use crate::options::{JsSelectorOptions, kv_format};
 use crate::sequence::NativeSequence;
 use crate::slot::Slot;
 use crate::step::{JsStepOptions, JsStepResult, PlanEntry};
@@ -75,8 +75,10 @@ impl NativeModel {
     #[napi(catch_unwind)]
     pub fn create_sequence(&self, options: JsSequenceOptions) -> napi::Result<NativeSequence> {
         let selector: ctkvr_core::SelectorOptions = options.selector.try_into()?;
+        let kv_format = kv_format(options.kv_format.as_deref())?;
         let engine = self.host.engine()?;
-        let id = engine.create_sequence(options.max_tokens as usize, selector.clone()).map_err(|error| model_error(&error))?;
+        let id = engine.create_sequence(options.max_tokens as usize, kv_format, selector.clone());
+        let id = id.map_err(|error| model_error(&error))?;
         Ok(NativeSequence::new(Arc::clone(&self.host), Slot::of(id, selector)))
     }
 
@@ -121,6 +123,7 @@ impl NativeModel {
 #[napi(object, object_to_js = false)]
 pub struct JsSequenceOptions {
     pub max_tokens: u32,
+    pub kv_format: Option<String>,
     pub selector: JsSelectorOptions,
 }
 

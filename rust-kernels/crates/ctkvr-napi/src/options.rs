@@ -1,6 +1,6 @@
 //! Settings as they come from JavaScript, resolved and checked there; the Rust side checks again what could hurt it.
 
-use ctkvr_core::{CentroidChoice, SelectorKind, SelectorOptions};
+use ctkvr_core::{CentroidChoice, KvFormat, SelectorKind, SelectorOptions};
 use ctkvr_model::SamplerOptions;
 use napi_derive::napi;
 
@@ -77,6 +77,15 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             hash_tables: options.hash_tables as usize,
             dense_layers: options.dense_layers,
         })
+    }
+}
+
+/// `KvFormat` of packages/core/src/kv-format.ts.
+pub fn kv_format(name: Option<&str>) -> napi::Result<KvFormat> {
+    match name {
+        None | Some("f16") => Ok(KvFormat::F16),
+        Some("q8") => Ok(KvFormat::Q8),
+        Some(other) => Err(invalid_option("kvFormat", "f16 or q8", other)),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use ctkvr_core::{PAGE_SIZE, Rows};
+use ctkvr_core::{KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 
 /// Values of one key: that of both evaluation models.
 pub(crate) const HEAD_DIM: usize = 64;
+const LAYOUT: PageLayout = PageLayout { head_dim: HEAD_DIM, format: KvFormat::F16 };
 /// Rows of one call: their scores stay in the second-level cache, as a head's part of a step does.
 const ROWS_PER_CALL: usize = 1024;
 /// One in so many is read, about, where positions are scattered: as many as CTkvr scores of a long prompt.
@@ -18,7 +19,7 @@ pub(crate) const MEMORY_BYTES: usize = 128 << 20;
 /// Pages of one head: keys f16 `[PAGE_SIZE, HEAD_DIM]`, then values.
 pub(crate) struct KvStore {
     _block: Vec<u16>,
-    pages: Vec<*const u16>,
+    pages: Vec<*const u8>,
     /// What is read, ascending; empty = every row.
     positions: Vec<u32>,
     num_rows: usize,
@@ -32,7 +33,7 @@ impl KvStore {
         let mut random = Random(1);
         // f16 from 1/16 to 1.
         let block: Vec<u16> = (0..num_pages * page_len).map(|_| 0x2c00 + (random.next() % 0x1000) as u16).collect();
-        let pages = block.chunks_exact(page_len).map(<[u16]>::as_ptr).collect();
+        let pages = block.chunks_exact(page_len).map(|page| page.as_ptr().cast()).collect();
         let num_rows = num_pages * PAGE_SIZE;
         let scattered = 0..if is_scattered { num_rows as u32 } else { 0 };
         let positions = scattered.filter(|_| random.next().is_multiple_of(SCATTER)).collect();
@@ -46,12 +47,12 @@ impl KvStore {
 
     /// Calls `read` with the keys of all that is to be read, part by part.
     pub(crate) fn for_keys(&self, read: impl FnMut(&Rows)) {
-        self.for_rows(0, read);
+        self.for_rows(KvSide::Keys, read);
     }
 
     /// The same with the values.
     pub(crate) fn for_values(&self, read: impl FnMut(&Rows)) {
-        self.for_rows(PAGE_SIZE * HEAD_DIM, read);
+        self.for_rows(KvSide::Values, read);
     }
 
     /// Most rows of one part.
@@ -59,12 +60,12 @@ impl KvStore {
         ROWS_PER_CALL
     }
 
-    fn for_rows(&self, offset: usize, mut read: impl FnMut(&Rows)) {
+    fn for_rows(&self, side: KvSide, mut read: impl FnMut(&Rows)) {
         for part in parts(self.num_read()) {
             let rows = if self.positions.is_empty() {
-                Rows::run(&self.pages, HEAD_DIM, offset, part.start, part.len())
+                Rows::run(&self.pages, LAYOUT, side, part.start, part.len())
             } else {
-                Rows::list(&self.pages, HEAD_DIM, offset, &self.positions[part])
+                Rows::list(&self.pages, LAYOUT, side, &self.positions[part])
             };
             read(&rows);
         }

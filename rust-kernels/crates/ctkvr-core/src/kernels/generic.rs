@@ -1,7 +1,8 @@
 //! The kernels, written once over [`Simd`]. kernels/mod.rs compiles each for every instruction set.
 
 use super::MissedSums;
-use super::rows::Rows;
+use super::kv_format::{KvFormat, Q8_BLOCK};
+use super::rows::{F16, Q8, RowFormat, Rows};
 use super::simd::{Simd, exp_nonpositive};
 
 /// Bytes of rows that stay in the first-level cache while every group of heads passes over them.
@@ -16,9 +17,20 @@ const GEMM_ROWS: usize = 6;
 /// See [`super::Kernels::score_rows`].
 #[inline(always)]
 pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
+    // SAFETY: the contract is the caller's.
+    unsafe {
+        match rows.format() {
+            KvFormat::F16 => score_rows_of::<S, F16>(q, group, rows, out, stride),
+            KvFormat::Q8 => score_rows_of::<S, Q8>(q, group, rows, out, stride),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
     let d = rows.head_dim();
     // SAFETY: the rows are the caller's.
-    unsafe { prefetch_first::<S>(rows) };
+    unsafe { prefetch_first::<S, F>(rows) };
     // As equal as can be: heads that are left over would widen every row once more.
     let strip = group.div_ceil(group.div_ceil(S::HEADS));
     let mut first = 0;
@@ -31,10 +43,10 @@ pub(super) unsafe fn score_rows<S: Simd>(q: *const f32, group: usize, rows: &Row
             unsafe {
                 let (q, out) = (q.add(h * d), out.add(h * stride));
                 match heads {
-                    4 => score_strip::<S, 4>(q, rows, (first, end), out, stride, h == 0),
-                    3 => score_strip::<S, 3>(q, rows, (first, end), out, stride, h == 0),
-                    2 => score_strip::<S, 2>(q, rows, (first, end), out, stride, h == 0),
-                    _ => score_strip::<S, 1>(q, rows, (first, end), out, stride, h == 0),
+                    4 => score_strip::<S, F, 4>(q, rows, (first, end), out, stride, h == 0),
+                    3 => score_strip::<S, F, 3>(q, rows, (first, end), out, stride, h == 0),
+                    2 => score_strip::<S, F, 2>(q, rows, (first, end), out, stride, h == 0),
+                    _ => score_strip::<S, F, 1>(q, rows, (first, end), out, stride, h == 0),
                 }
             }
             h += heads;
@@ -51,24 +63,17 @@ fn rows_in<const BYTES: usize>(d: usize) -> usize {
 
 /// Asks for the first rows, of which nobody comes before.
 #[inline(always)]
-unsafe fn prefetch_first<S: Simd>(rows: &Rows) {
+unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
     for i in 0..rows_in::<BYTES_AHEAD>(rows.head_dim()).min(rows.len()) {
         // SAFETY: i is a row.
-        unsafe { prefetch_row::<S>(rows, i) };
+        unsafe { prefetch_row::<S, F>(rows, i) };
     }
-}
-
-/// Asks for row i.
-#[inline(always)]
-unsafe fn prefetch_row<S: Simd>(rows: &Rows, i: usize) {
-    // SAFETY: i is a row of the caller's.
-    unsafe { prefetch::<S>(rows.row(i).cast(), 2 * rows.head_dim()) };
 }
 
 /// Scores of `HEADS` heads over rows `first..end`, four rows at a time: each widened vector of a row meets all heads while it is in a
 /// register. `ahead`: whether to ask for rows that come later.
 #[inline(always)]
-unsafe fn score_strip<S: Simd, const HEADS: usize>(
+unsafe fn score_strip<S: Simd, F: RowFormat, const HEADS: usize>(
     q: *const f32,
     rows: &Rows,
     (first, end): (usize, usize),
@@ -83,11 +88,11 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
     unsafe {
         while i < end {
             let count = (end - i).min(4);
-            let mut row = [rows.row(i); 4];
+            let mut row = [F::row(rows, i); 4];
             for (j, row) in row.iter_mut().enumerate().take(count) {
-                *row = rows.row(i + j);
+                *row = F::row(rows, i + j);
                 if rows.len() - i - j > ahead {
-                    prefetch_row::<S>(rows, i + j + ahead);
+                    prefetch_row::<S, F>(rows, i + j + ahead);
                 }
             }
             let mut sums = [[S::splat(0.0); 4]; HEADS];
@@ -98,7 +103,7 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
                     *query = S::load(q.add(h * d + c));
                 }
                 for (j, row) in row.iter().enumerate() {
-                    let key = S::load_f16(row.add(c));
+                    let key = F::load::<S>(*row, c);
                     for (sums, query) in sums.iter_mut().zip(query) {
                         sums[j] = S::fma(query, key, sums[j]);
                     }
@@ -111,6 +116,17 @@ unsafe fn score_strip<S: Simd, const HEADS: usize>(
             }
             i += count;
         }
+    }
+}
+
+/// Asks for row i.
+#[inline(always)]
+unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
+    // SAFETY: i is a row.
+    let pieces = F::pieces(unsafe { F::row(rows, i) }, rows.head_dim());
+    for (start, bytes) in pieces {
+        // SAFETY: the row's own bytes.
+        unsafe { prefetch::<S>(start, bytes) };
     }
 }
 
@@ -144,9 +160,26 @@ unsafe fn store_first<S: Simd>(p: *mut f32, v: S::V, count: usize) {
 /// See [`super::Kernels::add_weighted_rows`].
 #[inline(always)]
 pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usize, group: usize, rows: &Rows, acc: *mut f32) {
+    // SAFETY: the contract is the caller's.
+    unsafe {
+        match rows.format() {
+            KvFormat::F16 => add_weighted_rows_of::<S, F16>(weights, stride, group, rows, acc),
+            KvFormat::Q8 => add_weighted_rows_of::<S, Q8>(weights, stride, group, rows, acc),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_weighted_rows_of<S: Simd, F: RowFormat>(
+    weights: *const f32,
+    stride: usize,
+    group: usize,
+    rows: &Rows,
+    acc: *mut f32,
+) {
     let d = rows.head_dim();
     // SAFETY: the rows are the caller's.
-    unsafe { prefetch_first::<S>(rows) };
+    unsafe { prefetch_first::<S, F>(rows) };
     let ahead = rows_in::<BYTES_AHEAD>(d);
     let strip = group.div_ceil(group.div_ceil(4));
     let mut first = 0;
@@ -163,14 +196,14 @@ pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usi
                 unsafe {
                     let (w, a) = (weights.add(h * stride), acc.add(h * d + c));
                     match (heads, wide) {
-                        (4, true) => weighted_strip::<S, 4, 4>(w, stride, rows, range, c, a),
-                        (3, true) => weighted_strip::<S, 3, 4>(w, stride, rows, range, c, a),
-                        (2, true) => weighted_strip::<S, 2, 4>(w, stride, rows, range, c, a),
-                        (_, true) => weighted_strip::<S, 1, 4>(w, stride, rows, range, c, a),
-                        (4, false) => weighted_strip::<S, 4, 1>(w, stride, rows, range, c, a),
-                        (3, false) => weighted_strip::<S, 3, 1>(w, stride, rows, range, c, a),
-                        (2, false) => weighted_strip::<S, 2, 1>(w, stride, rows, range, c, a),
-                        (_, false) => weighted_strip::<S, 1, 1>(w, stride, rows, range, c, a),
+                        (4, true) => weighted_strip::<S, F, 4, 4>(w, stride, rows, range, c, a),
+                        (3, true) => weighted_strip::<S, F, 3, 4>(w, stride, rows, range, c, a),
+                        (2, true) => weighted_strip::<S, F, 2, 4>(w, stride, rows, range, c, a),
+                        (_, true) => weighted_strip::<S, F, 1, 4>(w, stride, rows, range, c, a),
+                        (4, false) => weighted_strip::<S, F, 4, 1>(w, stride, rows, range, c, a),
+                        (3, false) => weighted_strip::<S, F, 3, 1>(w, stride, rows, range, c, a),
+                        (2, false) => weighted_strip::<S, F, 2, 1>(w, stride, rows, range, c, a),
+                        (_, false) => weighted_strip::<S, F, 1, 1>(w, stride, rows, range, c, a),
                     }
                 }
                 h += heads;
@@ -183,7 +216,7 @@ pub(super) unsafe fn add_weighted_rows<S: Simd>(weights: *const f32, stride: usi
 
 /// `HEADS` accumulators of `VECS` vectors each over rows `first..end`, columns from `c`. `ahead`: which later row to ask for.
 #[inline(always)]
-unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
+unsafe fn weighted_strip<S: Simd, F: RowFormat, const HEADS: usize, const VECS: usize>(
     weights: *const f32,
     stride: usize,
     rows: &Rows,
@@ -202,12 +235,12 @@ unsafe fn weighted_strip<S: Simd, const HEADS: usize, const VECS: usize>(
         }
         for i in first..end {
             if rows.len() - i > ahead {
-                prefetch_row::<S>(rows, i + ahead);
+                prefetch_row::<S, F>(rows, i + ahead);
             }
-            let row = rows.row(i).add(c);
+            let row = F::row(rows, i);
             let mut v = [S::splat(0.0); VECS];
             for (k, x) in v.iter_mut().enumerate() {
-                *x = S::load_f16(row.add(k * S::LANES));
+                *x = F::load::<S>(row, c + k * S::LANES);
             }
             for (h, head) in a.iter_mut().enumerate() {
                 let w = S::splat(*weights.add(h * stride + i));
@@ -483,6 +516,57 @@ pub(super) unsafe fn widen<S: Simd>(x: *const u16, n: usize, out: *mut f32) {
         // SAFETY: n is a multiple of LANES; both hold n values.
         unsafe { S::store(out.add(i), S::load_f16(x.add(i))) };
         i += S::LANES;
+    }
+}
+
+/// See [`super::Kernels::widen_rows`].
+#[inline(always)]
+pub(super) unsafe fn widen_rows<S: Simd>(rows: &Rows, out: *mut f32) {
+    // SAFETY: the contract is the caller's.
+    unsafe {
+        match rows.format() {
+            KvFormat::F16 => widen_rows_of::<S, F16>(rows, out),
+            KvFormat::Q8 => widen_rows_of::<S, Q8>(rows, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_rows_of<S: Simd, F: RowFormat>(rows: &Rows, out: *mut f32) {
+    let d = rows.head_dim();
+    for i in 0..rows.len() {
+        // SAFETY: out holds rows.len() rows.
+        unsafe {
+            let row = F::row(rows, i);
+            let mut c = 0;
+            while c < d {
+                S::store(out.add(i * d + c), F::load::<S>(row, c));
+                c += S::LANES;
+            }
+        }
+    }
+}
+
+/// See [`super::Kernels::quantise`].
+#[inline(always)]
+pub(super) unsafe fn quantise<S: Simd>(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32) {
+    for block in 0..n / Q8_BLOCK {
+        // SAFETY: a block of the caller's values; the lanes divide it.
+        unsafe {
+            let (x, codes) = (x.add(block * Q8_BLOCK), codes.add(block * Q8_BLOCK));
+            let mut largest = S::splat(0.0);
+            for i in (0..Q8_BLOCK).step_by(S::LANES) {
+                let v = S::load(x.add(i));
+                largest = S::max(largest, S::max(v, S::sub(S::splat(0.0), v)));
+            }
+            let scale = S::max_lane(largest) / 127.0;
+            // Below, there may be no inverse.
+            let (scale, inverse) = if scale < f32::MIN_POSITIVE { (0.0, 0.0) } else { (scale, 1.0 / scale) };
+            *scales.add(block) = scale;
+            for i in (0..Q8_BLOCK).step_by(S::LANES) {
+                S::store_i8(codes.add(i), S::mul(S::load(x.add(i)), S::splat(inverse)));
+            }
+        }
     }
 }
 

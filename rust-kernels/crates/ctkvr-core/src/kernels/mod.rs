@@ -2,6 +2,7 @@
 
 mod bf16;
 mod generic;
+mod kv_format;
 mod packed;
 mod rows;
 mod simd;
@@ -9,6 +10,7 @@ mod simd;
 mod tests;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
+pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
 
@@ -76,6 +78,10 @@ pub struct Kernels {
     pub prefetch: unsafe fn(p: *const u8, bytes: usize),
     /// f16 to f32, n values, n a multiple of `lanes`.
     pub widen: unsafe fn(x: *const u16, n: usize, out: *mut f32),
+    /// `rows` as f32 `[n, head_dim]`.
+    pub widen_rows: unsafe fn(rows: &Rows, out: *mut f32),
+    /// f32 to 8-bit codes and a scale for each 32 values ([`KvFormat::Q8`]), n values, n a multiple of 32.
+    pub quantise: unsafe fn(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32),
     /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
     /// Matrix product.
@@ -178,6 +184,18 @@ macro_rules! kernel_table {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn widen_rows(rows: &Rows, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::widen_rows::<$simd>(rows, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn quantise(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { generic::quantise::<$simd>(x, n, codes, scales) }
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn narrow(x: *const f32, n: usize, out: *mut u16) {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::narrow::<$simd>(x, n, out) }
@@ -205,6 +223,8 @@ macro_rules! kernel_table {
             select_ge: $module::select_ge,
             prefetch: $module::prefetch,
             widen: $module::widen,
+            widen_rows: $module::widen_rows,
+            quantise: $module::quantise,
             narrow: $module::narrow,
             gemm: $module::gemm,
             bf16: None,

@@ -1,18 +1,21 @@
-//! Which rows of a paged key or value store a kernel reads, in order.
+//! Which rows of a paged key or value store a kernel reads, in order, and how a row is read.
+
+use super::kv_format::{KvFormat, KvSide, PageLayout, Q8_BLOCK};
+use super::simd::Simd;
 
 /// Positions per KV page. A power of two: position to page is a shift.
 pub const PAGE_SIZE: usize = 256;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
-/// Rows of one KV head's keys or values, f16 `[head_dim]` each. Kernels read through its pointers: who calls one sees to it that the
-/// pages are live and the positions inside them.
+/// Rows of one KV head's keys or values, `[head_dim]` each. Kernels read through its pointers: who calls one sees to it that the pages are
+/// live and the positions inside them.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    /// First row of each page; pages hold `PAGE_SIZE` rows, contiguous.
-    pages: &'a [*const u16],
-    head_dim: usize,
-    /// Values between a page pointer and its first row: keys 0, values behind them.
-    offset: usize,
+    pages: &'a [*const u8],
+    layout: PageLayout,
+    /// Bytes between a page pointer and its first row, and its first scale.
+    rows_offset: usize,
+    scales_offset: usize,
     which: Which<'a>,
 }
 
@@ -23,17 +26,21 @@ enum Which<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Positions `start..start + len`. `pages` point at `PAGE_SIZE` rows of keys and behind them as many values; `offset`: 0 for keys,
-    /// `PAGE_SIZE * head_dim` for values.
-    pub fn run(pages: &'a [*const u16], head_dim: usize, offset: usize, start: usize, len: usize) -> Self {
+    /// Positions `start..start + len` of a side of these pages.
+    pub fn run(pages: &'a [*const u8], layout: PageLayout, side: KvSide, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= pages.len() * PAGE_SIZE);
-        Self { pages, head_dim, offset, which: Which::Run { start, len } }
+        Self::new(pages, layout, side, Which::Run { start, len })
     }
 
-    /// The given positions; the rest as for [`Rows::run`].
-    pub fn list(pages: &'a [*const u16], head_dim: usize, offset: usize, positions: &'a [u32]) -> Self {
+    /// The given positions of a side of these pages.
+    pub fn list(pages: &'a [*const u8], layout: PageLayout, side: KvSide, positions: &'a [u32]) -> Self {
         debug_assert!(positions.iter().all(|&p| (p as usize) < pages.len() * PAGE_SIZE));
-        Self { pages, head_dim, offset, which: Which::List(positions) }
+        Self::new(pages, layout, side, Which::List(positions))
+    }
+
+    fn new(pages: &'a [*const u8], layout: PageLayout, side: KvSide, which: Which<'a>) -> Self {
+        let (rows_offset, scales_offset) = layout.offsets(side, 0);
+        Self { pages, layout, rows_offset, scales_offset, which }
     }
 
     /// `len` of these rows from the `first` on.
@@ -54,23 +61,103 @@ impl<'a> Rows<'a> {
     }
 
     pub(crate) fn head_dim(&self) -> usize {
-        self.head_dim
+        self.layout.head_dim
     }
 
-    /// The i-th row.
+    pub(crate) fn format(&self) -> KvFormat {
+        self.layout.format
+    }
+
+    /// The i-th row's page, and its place there.
     ///
     /// # Safety
-    /// `i < len()`, and the pages are live.
+    /// `i < len()`.
     #[inline(always)]
-    pub(crate) unsafe fn row(&self, i: usize) -> *const u16 {
+    unsafe fn place(&self, i: usize) -> (*const u8, usize) {
         // SAFETY: i is in range, so the position is in a page of the table.
         unsafe {
             let position = match self.which {
                 Which::Run { start, .. } => start + i,
                 Which::List(positions) => *positions.get_unchecked(i) as usize,
             };
-            let page = *self.pages.get_unchecked(position >> PAGE_SHIFT);
-            page.add(self.offset + (position & (PAGE_SIZE - 1)) * self.head_dim)
+            (*self.pages.get_unchecked(position >> PAGE_SHIFT), position & (PAGE_SIZE - 1))
         }
+    }
+}
+
+/// How a row is read. A kernel that reads rows is compiled for each format, and chooses once a call.
+pub(super) trait RowFormat {
+    /// Where a row lies.
+    type Row: Copy;
+
+    /// The i-th row.
+    ///
+    /// # Safety
+    /// `i < rows.len()`, and the pages are live, of this format.
+    unsafe fn row(rows: &Rows, i: usize) -> Self::Row;
+
+    /// `LANES` values from column c on.
+    ///
+    /// # Safety
+    /// The row holds them; c is a multiple of `LANES`.
+    unsafe fn load<S: Simd>(row: Self::Row, c: usize) -> S::V;
+
+    /// Where the bytes of a row of `head_dim` values begin, and how many they are; a row is in two pieces at most.
+    fn pieces(row: Self::Row, head_dim: usize) -> [(*const u8, usize); 2];
+}
+
+/// [`KvFormat::F16`].
+pub(super) struct F16;
+
+impl RowFormat for F16 {
+    type Row = *const u16;
+
+    #[inline(always)]
+    unsafe fn row(rows: &Rows, i: usize) -> *const u16 {
+        // SAFETY: the row is in its page.
+        unsafe {
+            let (page, slot) = rows.place(i);
+            page.add(rows.rows_offset).cast::<u16>().add(slot * rows.layout.head_dim)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(row: *const u16, c: usize) -> S::V {
+        // SAFETY: the caller's bounds.
+        unsafe { S::load_f16(row.add(c)) }
+    }
+
+    #[inline(always)]
+    fn pieces(row: *const u16, head_dim: usize) -> [(*const u8, usize); 2] {
+        [(row.cast(), head_dim * size_of::<u16>()), (row.cast(), 0)]
+    }
+}
+
+/// [`KvFormat::Q8`].
+pub(super) struct Q8;
+
+impl RowFormat for Q8 {
+    /// Codes, and scales.
+    type Row = (*const i8, *const f32);
+
+    #[inline(always)]
+    unsafe fn row(rows: &Rows, i: usize) -> Self::Row {
+        // SAFETY: the row and its scales are in its page.
+        unsafe {
+            let (page, slot) = rows.place(i);
+            let codes = page.add(rows.rows_offset + slot * rows.layout.head_dim).cast();
+            (codes, page.add(rows.scales_offset).cast::<f32>().add(slot * (rows.layout.head_dim / Q8_BLOCK)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>((codes, scales): Self::Row, c: usize) -> S::V {
+        // SAFETY: the caller's bounds; a vector lies in one block.
+        unsafe { S::mul(S::load_i8(codes.add(c)), S::splat(*scales.add(c / Q8_BLOCK))) }
+    }
+
+    #[inline(always)]
+    fn pieces((codes, scales): Self::Row, head_dim: usize) -> [(*const u8, usize); 2] {
+        [(codes.cast(), head_dim), (scales.cast(), head_dim / Q8_BLOCK * size_of::<f32>())]
     }
 }

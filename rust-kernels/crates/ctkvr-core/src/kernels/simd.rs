@@ -19,6 +19,8 @@ pub(super) trait Simd: Copy {
     unsafe fn store_f16(p: *mut u16, v: Self::V);
     /// Widens `LANES` i8 values.
     unsafe fn load_i8(p: *const i8) -> Self::V;
+    /// Narrows to i8, round to nearest even; the values are in its range.
+    unsafe fn store_i8(p: *mut i8, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -112,6 +114,11 @@ impl Simd for Scalar {
         f32::from(unsafe { *p })
     }
     #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: f32) {
+        // SAFETY: the caller's pointer is writable.
+        unsafe { *p = v.round_ties_even() as i8 }
+    }
+    #[inline(always)]
     unsafe fn add(a: f32, b: f32) -> f32 {
         a + b
     }
@@ -201,6 +208,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_i8(p: *const i8) -> __m256 {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn store_i8(p: *mut i8, v: __m256) {
+            unsafe {
+                let i = _mm256_cvtps_epi32(v);
+                let i = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256::<1>(i));
+                _mm_storel_epi64(p.cast(), _mm_packs_epi16(i, i));
+            }
         }
         #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -307,6 +322,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_i8(p: *const i8) -> __m512 {
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn store_i8(p: *mut i8, v: __m512) {
+            unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {
@@ -427,6 +446,14 @@ mod arm {
             unsafe {
                 let b = vreinterpret_s8_s32(vdup_n_s32(p.cast::<i32>().read_unaligned()));
                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(b))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_i8(p: *mut i8, v: float32x4_t) {
+            unsafe {
+                let i = vqmovn_s32(vcvtnq_s32_f32(v));
+                let i = vqmovn_s16(vcombine_s16(i, i));
+                p.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(i)));
             }
         }
         #[inline(always)]

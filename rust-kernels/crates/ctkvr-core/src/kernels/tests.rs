@@ -1,6 +1,7 @@
 //! Every table of this machine against plain f64 arithmetic, with budgets from the standard error bound of a sum of n products in
 //! f32: |error| <= n u sum|a b| / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 
+use super::kv_format::Q8_BLOCK;
 use super::*;
 use half::f16;
 
@@ -25,52 +26,103 @@ fn bound(n: usize, magnitude: f64) -> f64 {
     nu / (1.0 - nu) * magnitude
 }
 
-/// Rows over two pages, so that positions cross a page edge.
+/// Keys of two pages, so that positions cross a page edge, and what they stand for.
 struct Pages {
-    data: Vec<Vec<u16>>,
-    d: usize,
+    data: Vec<Vec<u64>>,
+    layout: PageLayout,
+    values: Vec<f64>,
 }
 
 impl Pages {
-    fn new(random: &mut Random, d: usize) -> Self {
-        let data = (0..2).map(|_| random.vec(PAGE_SIZE * d).into_iter().map(|x| f16::from_f32(x).to_bits()).collect()).collect();
-        Self { data, d }
+    fn new(random: &mut Random, layout: PageLayout) -> Self {
+        let d = layout.head_dim;
+        let mut pages = Self { data: vec![vec![0; layout.bytes() / 8]; 2], layout, values: Vec::new() };
+        for position in 0..2 * PAGE_SIZE {
+            let row = random.vec(d);
+            let page: *mut u8 = pages.data[position / PAGE_SIZE].as_mut_ptr().cast();
+            let (offset, scales) = layout.offsets(KvSide::Keys, position % PAGE_SIZE);
+            // SAFETY: a page holds the row, and its scales; both are aligned.
+            unsafe {
+                match layout.format {
+                    KvFormat::F16 => {
+                        let out = std::slice::from_raw_parts_mut(page.add(offset).cast::<u16>(), d);
+                        out.iter_mut().zip(&row).for_each(|(out, x)| *out = f16::from_f32(*x).to_bits());
+                        pages.values.extend(out.iter().map(|x| f16::from_bits(*x).to_f64()));
+                    }
+                    KvFormat::Q8 => {
+                        let (codes, scales) = (page.add(offset).cast(), page.add(scales).cast());
+                        (SCALAR.quantise)(row.as_ptr(), d, codes, scales);
+                        pages.values.extend((0..d).map(|c| f64::from(*codes.add(c)) * f64::from(*scales.add(c / Q8_BLOCK))));
+                    }
+                }
+            }
+        }
+        pages
     }
-    fn pointers(&self) -> Vec<*const u16> {
-        self.data.iter().map(|p| p.as_ptr()).collect()
+    fn pointers(&self) -> Vec<*const u8> {
+        self.data.iter().map(|p| p.as_ptr().cast()).collect()
     }
     fn at(&self, position: usize, c: usize) -> f64 {
-        f16::from_bits(self.data[position / PAGE_SIZE][position % PAGE_SIZE * self.d + c]).to_f64()
+        self.values[position * self.layout.head_dim + c]
     }
+}
+
+/// Every table with all that it can read: heads of several sizes in both formats.
+fn tables_and_layouts() -> Vec<(&'static Kernels, PageLayout)> {
+    let mut all = Vec::new();
+    for kernels in Kernels::available() {
+        for head_dim in [16, 64, 80, 96, 128] {
+            for format in [KvFormat::F16, KvFormat::Q8] {
+                if head_dim % kernels.lanes == 0 && format.check(head_dim).is_ok() {
+                    all.push((kernels, PageLayout { head_dim, format }));
+                }
+            }
+        }
+    }
+    all
 }
 
 #[test]
 fn scores_and_weighted_sums_match_f64() {
-    for kernels in Kernels::available() {
-        for d in [16, 64, 80, 128] {
-            if d % kernels.lanes != 0 {
-                continue;
-            }
-            let mut random = Random(d as u64);
-            let pages = Pages::new(&mut random, d);
-            let pointers = pages.pointers();
-            for group in [1, 3, 5, 7] {
-                for n in [0, 1, 7, 16, 17, 33, 300] {
-                    let start = PAGE_SIZE - n.min(20);
-                    let len = n.min(2 * PAGE_SIZE - start);
-                    let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
-                    let run = Rows::run(&pointers, d, 0, start, len);
-                    check_rows(kernels, &mut random, &pages, &run, |i| start + i, group);
-                    let list = Rows::list(&pointers, d, 0, &positions);
-                    check_rows(kernels, &mut random, &pages, &list, |i| positions[i] as usize, group);
-                }
+    for (kernels, layout) in tables_and_layouts() {
+        let mut random = Random(layout.head_dim as u64);
+        let pages = Pages::new(&mut random, layout);
+        let pointers = pages.pointers();
+        for group in [1, 3, 5, 7] {
+            for n in [0, 1, 7, 16, 17, 33, 300] {
+                let start = PAGE_SIZE - n.min(20);
+                let len = n.min(2 * PAGE_SIZE - start);
+                let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
+                let run = Rows::run(&pointers, layout, KvSide::Keys, start, len);
+                check_rows(kernels, &mut random, &pages, &run, |i| start + i, group);
+                let list = Rows::list(&pointers, layout, KvSide::Keys, &positions);
+                check_rows(kernels, &mut random, &pages, &list, |i| positions[i] as usize, group);
             }
         }
     }
 }
 
+#[test]
+fn rows_are_widened_to_the_nearest_f32() {
+    for (kernels, layout) in tables_and_layouts() {
+        let pages = Pages::new(&mut Random(5), layout);
+        let (pointers, d) = (pages.pointers(), layout.head_dim);
+        let positions: Vec<u32> = vec![511, 0, 256, 255];
+        let rows = Rows::list(&pointers, layout, KvSide::Keys, &positions);
+        let mut out = vec![f32::NAN; 5 * d];
+        // SAFETY: there is room for five rows.
+        unsafe { (kernels.widen_rows)(&rows, out.as_mut_ptr()) };
+        for (row, &position) in out.chunks_exact(d).zip(&positions) {
+            assert!((0..d).all(|c| row[c] == pages.at(position as usize, c) as f32), "{} {layout:?} {position}", kernels.name);
+        }
+        assert!(out[4 * d..].iter().all(|x| x.is_nan()), "wrote past n");
+    }
+}
+
 fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows, at: impl Fn(usize) -> usize, group: usize) {
     let (n, d) = (rows.len(), rows.head_dim());
+    // Values of 8 bits are rounded once more, when a scale meets its codes.
+    let once = usize::from(rows.format() == KvFormat::Q8);
     let stride = n + 3;
     let q = random.vec(group * d);
     let mut out = vec![f32::NAN; group * stride];
@@ -87,7 +139,7 @@ fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows
             let terms = (0..d).map(|c| f64::from(q[h * d + c]) * pages.at(at(i), c));
             let (exact, magnitude) = terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
             let error = (f64::from(out[h * stride + i]) - exact).abs();
-            assert!(error <= bound(d + 1, magnitude), "{} score d {d} n {n} h {h} i {i}: {error}", kernels.name);
+            assert!(error <= bound(d + 1 + once, magnitude), "{} score d {d} n {n} h {h} i {i}: {error}", kernels.name);
         }
         assert!(out[h * stride + n..(h + 1) * stride].iter().all(|x| x.is_nan()), "wrote past n");
         for c in 0..d {
@@ -95,7 +147,7 @@ fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows
             let terms = (0..n).map(|i| f64::from(weights[h * stride + i]) * pages.at(at(i), c));
             let (exact, magnitude) = terms.fold((start, start.abs()), |(s, m), t| (s + t, m + t.abs()));
             let error = (f64::from(acc[h * d + c]) - exact).abs();
-            assert!(error <= bound(n + 2, magnitude), "{} weighted d {d} n {n} h {h} c {c}: {error}", kernels.name);
+            assert!(error <= bound(n + 2 + once, magnitude), "{} weighted d {d} n {n} h {h} c {c}: {error}", kernels.name);
         }
     }
 }
@@ -184,6 +236,39 @@ fn small_kernels_are_exact_on_small_integers() {
         assert_eq!(back, x, "{} f16 round trip", kernels.name);
         assert!((0..37).all(|i| sum[i] == 1.0 + 2.0 * x[i]), "{} add_scaled", kernels.name);
         assert!((0..48).all(|i| scaled[i] == if i < 37 { 3.0 * x[i] } else { x[i] }), "{} scale", kernels.name);
+    }
+}
+
+/// Half a step of the block's largest value, and what rounds on the way: the scale, its inverse, the product with it (each u of at most 127
+/// steps).
+#[test]
+fn codes_of_8_bits_are_the_nearest() {
+    for kernels in Kernels::available() {
+        let mut random = Random(13);
+        let mut x = random.vec(4 * Q8_BLOCK);
+        x[Q8_BLOCK..2 * Q8_BLOCK].iter_mut().for_each(|x| *x *= 1e-3);
+        x[2 * Q8_BLOCK..3 * Q8_BLOCK].fill(0.0);
+        // Whole numbers up to 127 stay what they are.
+        x[3 * Q8_BLOCK..].iter_mut().for_each(|x| *x = (*x * 127.0).round());
+        x[3 * Q8_BLOCK + 5] = -127.0;
+        let (mut codes, mut scales) = (vec![0i8; x.len()], vec![f32::NAN; 5]);
+        // SAFETY: four blocks.
+        unsafe { (kernels.quantise)(x.as_ptr(), x.len(), codes.as_mut_ptr(), scales.as_mut_ptr()) };
+        for (block, (x, codes)) in x.chunks_exact(Q8_BLOCK).zip(codes.chunks_exact(Q8_BLOCK)).enumerate() {
+            let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert_eq!(scales[block], largest / 127.0, "{}", kernels.name);
+            for (x, code) in x.iter().zip(codes) {
+                let steps = f64::from(*x) / (f64::from(largest) / 127.0).max(f64::MIN_POSITIVE) - f64::from(*code);
+                assert!(steps.abs() <= 0.5 + bound(3, 127.0), "{} {x}: {code}", kernels.name);
+                assert!(block < 3 || *x == f32::from(*code), "{} {x}: {code}", kernels.name);
+            }
+        }
+        assert!(scales[4].is_nan(), "wrote past n");
+        // Too small for a scale that has an inverse.
+        let tiny = [1e-37f32; Q8_BLOCK];
+        // SAFETY: one block.
+        unsafe { (kernels.quantise)(tiny.as_ptr(), Q8_BLOCK, codes.as_mut_ptr(), scales.as_mut_ptr()) };
+        assert_eq!((scales[0], &codes[..Q8_BLOCK]), (0.0, &[0; Q8_BLOCK][..]), "{}", kernels.name);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, BuildReport, Error, LayerAttention, LayerIo, Result, SelectorOptions, SequenceId,
+    AttentionBackend, AttentionShape, BuildReport, Error, KvFormat, LayerAttention, LayerIo, Result, SelectorOptions, SequenceId,
     SequenceMemory, SequenceRows, StepReport, Thread,
 };
 
@@ -115,7 +115,7 @@ impl AttentionBackend for DenseAttention {
         self.shape
     }
 
-    fn create_sequence(&self, max_tokens: usize, _selector: SelectorOptions) -> Result<SequenceId> {
+    fn create_sequence(&self, max_tokens: usize, _format: KvFormat, _selector: SelectorOptions) -> Result<SequenceId> {
         let len = max_tokens * self.shape.num_kv_heads * self.shape.head_dim;
         let layers = || vec![vec![0.0; len]; self.shape.num_layers];
         Ok(self.insert(Sequence { max_tokens, len: 0, keys: layers(), values: layers() }))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{AttentionBackend, CpuAttention, Phase, SelectorOptions, SequenceId};
+use ctkvr_core::{AttentionBackend, CpuAttention, KvFormat, Phase, SelectorOptions, SequenceId};
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
 
 pub static NO_CANCEL: AtomicBool = AtomicBool::new(false);
@@ -51,7 +51,7 @@ pub fn engine_with(model: &Arc<Model>, backend: Arc<dyn AttentionBackend>, num_t
 }
 
 pub fn full_sequence(engine: &Engine, max_tokens: usize) -> SequenceId {
-    engine.create_sequence(max_tokens, SelectorOptions::full()).unwrap()
+    engine.create_sequence(max_tokens, KvFormat::F16, SelectorOptions::full()).unwrap()
 }
 
 /// Appends tokens and returns the logits of the last.
