@@ -1,107 +1,18 @@
 //! CpuAttention as a model graph drives it, against plain f64 attention: prefill in any chunks, decode with each selector, on every
 //! instruction set of this machine, with one thread and several.
 
+mod common;
+
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use common::{Text, step};
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, KvFormat, LayerAttention, LayerIo, Phase,
-    SelectionCounters, SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
+    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, KvFormat, Phase, SelectorKind, SelectorOptions,
+    SequenceId, SequenceRows,
 };
-use half::{bf16, f16};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
-
-/// A small generator (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        narrowed((((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 2.0)
-    }
-}
-
-/// Rounded to what both bf16 and f16 hold, so that storing and products in bf16 lose nothing.
-fn narrowed(x: f32) -> f32 {
-    f16::from_f32(bf16::from_f32(x).to_f32()).to_f32()
-}
-
-/// Queries, keys and values of a text: layer, position, head. Queries drift slowly, as rotated queries of neighbours do.
-struct Text {
-    q: Vec<Vec<f32>>,
-    k: Vec<Vec<f32>>,
-    v: Vec<Vec<f32>>,
-}
-
-impl Text {
-    fn new(seed: u64, len: usize) -> Self {
-        let mut r = Random(seed);
-        let (nq, nk) = (SHAPE.num_q_heads * SHAPE.head_dim, SHAPE.num_kv_heads * SHAPE.head_dim);
-        let mut make = |n: usize| (0..SHAPE.num_layers).map(|_| (0..n).map(|_| r.next()).collect()).collect::<Vec<Vec<f32>>>();
-        let mut q = make(len * nq);
-        for layer in &mut q {
-            for i in nq..layer.len() {
-                layer[i] = narrowed(0.9 * layer[i - nq] + 0.3 * layer[i]);
-            }
-        }
-        Self { q, k: make(len * nk), v: make(len * nk) }
-    }
-}
-
-/// Outputs `[layer][row, q head, d]` and the rows' counters.
-type StepOutput = (Vec<Vec<f32>>, Vec<Option<SelectionCounters>>);
-
-/// Feeds rows to the attention like a graph does, and collects `[layer][row, q head, d]`.
-fn step(
-    attention: &CpuAttention,
-    threads: usize,
-    rows: &[(SequenceId, &Text, std::ops::Range<usize>, Phase)],
-    audit: bool,
-) -> Result<StepOutput, Error> {
-    let mut first_row = 0;
-    let plan: Vec<_> = rows
-        .iter()
-        .map(|(sequence, _, range, phase)| {
-            let r = SequenceRows { sequence: *sequence, first_row, num_rows: range.len(), phase: *phase };
-            first_row += range.len();
-            r
-        })
-        .collect();
-    attention.begin_step(&plan, audit)?;
-    let (nq, nk) = (SHAPE.num_q_heads * SHAPE.head_dim, SHAPE.num_kv_heads * SHAPE.head_dim);
-    let mut outputs = Vec::new();
-    for layer in 0..SHAPE.num_layers {
-        let join = |f: &dyn Fn(&Text) -> &[f32], n: usize| -> Vec<f32> {
-            rows.iter().flat_map(|(_, text, range, _)| f(text)[range.start * n..range.end * n].iter().copied()).collect()
-        };
-        let q = join(&|t| &t.q[layer], nq);
-        let (k, v) = (join(&|t| &t.k[layer], nk), join(&|t| &t.v[layer], nk));
-        let mut out = vec![f32::NAN; q.len()];
-        struct Shared(LayerIo);
-        // SAFETY: the buffers outlive the scope; threads write disjoint parts.
-        unsafe impl Sync for Shared {}
-        let io = Shared(LayerIo {
-            queries: q.as_ptr(),
-            keys: k.as_ptr(),
-            values: v.as_ptr(),
-            out: out.as_mut_ptr(),
-            num_rows: first_row,
-        });
-        std::thread::scope(|s| {
-            for index in 0..threads {
-                let io = &io;
-                // SAFETY: as the trait asks.
-                s.spawn(move || unsafe { attention.run(layer, &io.0, Thread { index, count: threads }) });
-            }
-        });
-        outputs.push(out);
-    }
-    Ok((outputs, attention.end_step().counters))
-}
 
 /// f64 causal attention of one row over all positions up to its own.
 fn dense(text: &Text, layer: usize, position: usize) -> Vec<f64> {
@@ -184,7 +95,7 @@ fn prefilled(attention: &CpuAttention, threads: usize, text: &Text, chunks: &[us
 
 #[test]
 fn prefill_and_dense_decode_match_f64_on_every_instruction_set() {
-    let text = Text::new(1, 700);
+    let text = Text::new(SHAPE, 1, 700);
     for kernels in Kernels::available() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
@@ -219,7 +130,7 @@ fn prefill_and_dense_decode_match_f64_on_every_instruction_set() {
 /// All lists full, all probes, everything selected: the selector's whole path must give the dense result.
 #[test]
 fn exact_settings_equal_dense() {
-    let text = Text::new(2, 600);
+    let text = Text::new(SHAPE, 2, 600);
     for kernels in Kernels::available() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
@@ -251,7 +162,7 @@ fn exact_settings_equal_dense() {
 
 #[test]
 fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
-    let text = Text::new(3, 1100);
+    let text = Text::new(SHAPE, 3, 1100);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let mut mass = Vec::new();
     for kind in [SelectorKind::Streaming, SelectorKind::Ctkvr, SelectorKind::ExactTopK] {
@@ -275,7 +186,7 @@ fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
 /// Heads that score every key read what the oracle reads; with no limit of values, everything.
 #[test]
 fn exact_heads_score_every_key() {
-    let text = Text::new(10, 1100);
+    let text = Text::new(SHAPE, 10, 1100);
     let num_heads = (SHAPE.num_layers * SHAPE.num_kv_heads) as u64;
     let region = 1024 - 32 - 4;
     for kernels in Kernels::available() {
@@ -312,7 +223,7 @@ fn exact_heads_score_every_key() {
 /// A sequence that samples audits one (layer, KV head) a step, in turn; together they are what an audit of every head says.
 #[test]
 fn a_sampled_audit_covers_every_head_in_turn() {
-    let text = Text::new(11, 1100);
+    let text = Text::new(SHAPE, 11, 1100);
     let num_heads = SHAPE.num_layers * SHAPE.num_kv_heads;
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let selector = SelectorOptions { mass_sampling: true, ..options(SelectorKind::Ctkvr) };
@@ -342,7 +253,7 @@ fn a_sampled_audit_covers_every_head_in_turn() {
 /// Fewer values where few candidates carry the weight, never more than `max_selected`, and the same index serves every share.
 #[test]
 fn top_p_selects_by_weight() {
-    let text = Text::new(12, 1100);
+    let text = Text::new(SHAPE, 12, 1100);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = prefilled(&attention, 2, &text, &[1024], options(SelectorKind::ExactTopK));
     attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
@@ -370,7 +281,7 @@ fn top_p_selects_by_weight() {
 
 #[test]
 fn several_sequences_in_one_step_do_not_meet() {
-    let (a, b) = (Text::new(4, 400), Text::new(5, 400));
+    let (a, b) = (Text::new(SHAPE, 4, 400), Text::new(SHAPE, 5, 400));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let first = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
     let second = attention.create_sequence(400, KvFormat::F16, options(SelectorKind::Full)).expect("created");
@@ -387,7 +298,7 @@ fn several_sequences_in_one_step_do_not_meet() {
 
 #[test]
 fn forks_and_rollbacks_leave_each_other_alone() {
-    let (a, b) = (Text::new(6, 400), Text::new(7, 400));
+    let (a, b) = (Text::new(SHAPE, 6, 400), Text::new(SHAPE, 7, 400));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
     let fork = attention.fork_sequence(id).expect("forked");
@@ -404,7 +315,7 @@ fn forks_and_rollbacks_leave_each_other_alone() {
 
 #[test]
 fn an_aborted_step_leaves_everything_as_before() {
-    let text = Text::new(8, 400);
+    let text = Text::new(SHAPE, 8, 400);
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
     let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Full));
     let before = attention.memory(id);
@@ -419,7 +330,7 @@ fn an_aborted_step_leaves_everything_as_before() {
 
 #[test]
 fn what_cannot_be_done_is_refused_with_the_numbers() {
-    let text = Text::new(9, 400);
+    let text = Text::new(SHAPE, 9, 400);
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
     let id = attention.create_sequence(100, KvFormat::F16, options(SelectorKind::Ctkvr)).expect("created");
     let refused = step(&attention, 1, &[(id, &text, 0..101, Phase::Prefill)], false).err();
@@ -453,7 +364,7 @@ fn indexed(attention: &CpuAttention, text: &Text, chunks: &[usize], selector: Se
 
 #[test]
 fn an_index_grows_over_what_is_generated() {
-    let text = Text::new(11, 1000);
+    let text = Text::new(SHAPE, 11, 1000);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let selector = SelectorOptions { centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
     let id = indexed(&attention, &text, &[600], selector);
@@ -471,7 +382,7 @@ fn an_index_grows_over_what_is_generated() {
 /// With lists of everything, whatever block is nearest, everything is a candidate, also what came after that block.
 #[test]
 fn a_grown_index_with_full_lists_equals_dense() {
-    let text = Text::new(12, 800);
+    let text = Text::new(SHAPE, 12, 800);
     for kernels in Kernels::available() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
@@ -492,7 +403,7 @@ fn a_grown_index_with_full_lists_equals_dense() {
 
 #[test]
 fn a_rollback_leaves_what_never_having_appended_would() {
-    let (text, other) = (Text::new(13, 1000), Text::new(14, 1000));
+    let (text, other) = (Text::new(SHAPE, 13, 1000), Text::new(SHAPE, 14, 1000));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let selector = SelectorOptions { num_centroids: 64, centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
     // To the end of the prompt, between two growths, and into a later turn.
@@ -518,7 +429,7 @@ fn a_rollback_leaves_what_never_having_appended_would() {
 
 #[test]
 fn a_rollback_to_before_the_index_leaves_none() {
-    let text = Text::new(15, 700);
+    let text = Text::new(SHAPE, 15, 700);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
     attention.truncate(id, 599).expect("truncated");
@@ -528,7 +439,7 @@ fn a_rollback_to_before_the_index_leaves_none() {
 
 #[test]
 fn a_fork_grows_alone() {
-    let (text, other) = (Text::new(16, 1000), Text::new(17, 1000));
+    let (text, other) = (Text::new(SHAPE, 16, 1000), Text::new(SHAPE, 17, 1000));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
     generate(&attention, id, &text, 600..640);
@@ -545,7 +456,7 @@ fn a_fork_grows_alone() {
 /// A turn's queries become centroids; how the engine cuts the turn into chunks makes no difference.
 #[test]
 fn a_turn_read_in_any_chunks_gives_the_same_index() {
-    let text = Text::new(18, 1000);
+    let text = Text::new(SHAPE, 18, 1000);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let outputs = [&[100][..], &[1, 7, 64, 28], &[50, 50]].map(|chunks| {
         let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
@@ -565,7 +476,7 @@ fn a_turn_read_in_any_chunks_gives_the_same_index() {
 /// Memory stays bounded, and so does what a cut can bring back: beyond that there is no index, rather than another one.
 #[test]
 fn old_blocks_are_dropped() {
-    let text = Text::new(19, 1900);
+    let text = Text::new(SHAPE, 19, 1900);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
     generate(&attention, id, &text, 600..900);
@@ -592,7 +503,7 @@ fn drawing_all(selector: SelectorOptions) -> SelectorOptions {
 /// With no limit, each rival reads the whole region: regions of one key, less and more than a page or cluster, and many of them.
 #[test]
 fn rivals_that_read_everything_equal_dense() {
-    let text = Text::new(11, 600);
+    let text = Text::new(SHAPE, 11, 600);
     for kernels in Kernels::available() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
@@ -628,7 +539,7 @@ fn rivals_that_read_everything_equal_dense() {
 /// So weights are off by 1e-4 each, values are at most 2, and the normalisation doubles it.
 #[test]
 fn a_sample_of_everything_is_nearly_dense() {
-    let text = Text::new(12, 600);
+    let text = Text::new(SHAPE, 12, 600);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let id = prefilled(&attention, 2, &text, &[590], drawing_all(options(SelectorKind::MagicPig)));
     attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
@@ -645,7 +556,7 @@ fn a_sample_of_everything_is_nearly_dense() {
 
 #[test]
 fn rivals_keep_their_budget_and_count_what_they_read() {
-    let text = Text::new(13, 1100);
+    let text = Text::new(SHAPE, 13, 1100);
     let region = 1024 - 32 - 4u64;
     let row = 2 * SHAPE.head_dim as u64;
     for kernels in Kernels::available() {
@@ -747,7 +658,7 @@ fn an_index_may_be_built_in_parts() {
 /// What is built stays with forks, goes with what is truncated, and is made anew for another selector.
 #[test]
 fn rivals_fork_truncate_and_give_way() {
-    let (a, b) = (Text::new(14, 500), Text::new(15, 500));
+    let (a, b) = (Text::new(SHAPE, 14, 500), Text::new(SHAPE, 15, 500));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let go = AtomicBool::new(false);
     for kind in RIVALS {
