@@ -1,5 +1,13 @@
 /** Option values from their texts, and the options that several commands share. Errors name the option, what it takes and what it got. */
-import { type KvFormat, kvFormats, type PresetName, presetNames, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
+import {
+  type KvFormat,
+  kvFormats,
+  type PresetName,
+  presetNames,
+  type SelectorName,
+  type SelectorOptions,
+  selectorNames,
+} from '@ctkvr/core';
 import { DEFAULT_MODEL } from '@ctkvr/model-runner';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 

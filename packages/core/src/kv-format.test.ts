@@ -6,7 +6,10 @@ describe('resolveKvFormat', () => {
     expect(resolveKvFormat()).toBe('f16');
     for (const format of kvFormats) expect(resolveKvFormat(format)).toBe(format);
     expect(() => resolveKvFormat('q4' as KvFormat)).toThrowError(
-      expect.objectContaining({ code: 'CTKVR_INVALID_OPTION', fields: expect.objectContaining({ option: 'kvFormat' }) }),
+      expect.objectContaining({
+        code: 'CTKVR_INVALID_OPTION',
+        fields: expect.objectContaining({ option: 'kvFormat' }),
+      }),
     );
   });
 });

@@ -77,6 +77,25 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
     expect(before.keysReadPerHead).not.toBe(after.keysReadPerHead);
   });
 
+  it('the reference stays dense attention over f16, whatever the contenders keep', async () => {
+    const measure = async (kvFormat: 'f16' | 'q8') =>
+      await measureFidelity({
+        model,
+        prompt: await prompt(700),
+        numSteps: 8,
+        contenders: contenders('full'),
+        kvFormat,
+        indexBeforeQuestion: false,
+        signal,
+      });
+    const [f16, q8] = [await measure('f16'), await measure('q8')];
+    expect(q8.kvBytes).toBe((f16.kvBytes * 9) / 16);
+    expect(q8.selectors[0]!.bytesReadPerToken).toBe((f16.selectors[0]!.bytesReadPerToken * 9) / 16);
+    expect(f16.selectors[0]!.meanKl).toBeLessThan(1e-6);
+    expect(q8.selectors[0]!.meanKl).toBeGreaterThan(1e-6);
+    expect(q8.selectors[0]!.meanKl).toBeLessThan(0.05);
+  });
+
   it('turns: the history is that of dense attention, for the living session and for the index built anew', async () => {
     const first = await prompt(700);
     const { turns } = await measureTurns({

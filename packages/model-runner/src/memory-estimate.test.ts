@@ -85,6 +85,8 @@ describe('checkMemory', () => {
       }),
     );
     const q8 = () => checkMemory({ ...input, kvFormat: 'q8', availableBytes: needed, reservedBytes: needed / 2 });
-    expect(q8).toThrowError(expect.objectContaining({ fields: expect.objectContaining({ fittingContextLength: 13_028 }) }));
+    expect(q8).toThrowError(
+      expect.objectContaining({ fields: expect.objectContaining({ fittingContextLength: 13_027 }) }),
+    );
   });
 });

@@ -2,7 +2,13 @@
  * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
  * model run side by side; their steps are composed into shared ones.
  */
-import { CtkvrError, type KvFormat, resolveSelectorOptions, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
+import {
+  CtkvrError,
+  type KvFormat,
+  resolveSelectorOptions,
+  type SelectorOptions,
+  type SequenceMemory,
+} from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { generateAnswer } from './generate-answer.js';

@@ -200,6 +200,26 @@ describeWithModel('session', (model) => {
     await textOf(session, { maxTokens: 2, ignoreEndOfTurn: true });
   });
 
+  it('keeps keys and values in 8 bits where asked, with 9/16 of the memory, forks and index as in f16', async () => {
+    const tokens = await model().tokenize(prose(700));
+    const selector = { denseBelow: 256, recentWindow: 64, numCentroids: 64, listLength: 64, maxSelected: 64 };
+    await using f16 = model().createSession({ selector });
+    await using q8 = model().createSession({ selector, kvFormat: 'q8' });
+    for (const session of [f16, q8]) expect((await session.prefill(tokens)).index?.indexedTokens).toBeGreaterThan(256);
+    await using fork = q8.fork();
+    expect([f16.kvFormat, q8.kvFormat, fork.kvFormat]).toEqual(['f16', 'q8', 'q8']);
+    expect(q8.memory.kvBytes).toBe((f16.memory.kvBytes * 9) / 16);
+    expect(fork.memory).toEqual(q8.memory);
+    const { contextLength } = q8;
+    const estimate = estimateMemory({ info: model().info, contextLength, kvFormat: 'q8', selector: q8.selector });
+    expect(q8.memory.kvBytes + q8.reservedBytes).toBeLessThanOrEqual(estimate.kvBytes + estimate.indexBytes);
+    const answer = await textOf(q8, { maxTokens: 8, ignoreEndOfTurn: true });
+    expect(await textOf(fork, { maxTokens: 8, ignoreEndOfTurn: true })).toBe(answer);
+    q8.truncate(tokens.length);
+    expect(await textOf(q8, { maxTokens: 8, ignoreEndOfTurn: true })).toBe(answer);
+    expect(() => model().createSession({ kvFormat: 'q4' as 'q8' })).toThrowError(/kvFormat must be one of f16, q8/);
+  });
+
   it('has an index as good as a fresh one after going back, though the engine no longer holds the queries', async () => {
     const selector = { denseBelow: 256, recentWindow: 64, numCentroids: 64, listLength: 64, maxSelected: 32 };
     const tokens = await model().tokenize(prose(700));

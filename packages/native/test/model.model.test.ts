@@ -141,6 +141,8 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     expect(a.length).toBe(0);
     expect(() => model.tokenBytes(-1, false)).toThrowError(code('CTKVR_INVALID_OPTION'));
     expect(() => model.createSequence({ maxTokens: 0, selector: full })).toThrowError(code('CTKVR_INVALID_OPTION'));
+    const unknownFormat = { maxTokens: 8, kvFormat: 'q4' as 'q8', selector: full };
+    expect(() => model.createSequence(unknownFormat)).toThrowError(/kvFormat must be f16 or q8/);
     await foreignModel.close();
     expect(() => foreign.length).toThrowError(code('CTKVR_CLOSED'));
   });

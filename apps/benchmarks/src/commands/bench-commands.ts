@@ -1,5 +1,6 @@
 /** `decode` and `prefill`: one figure for each contender. */
-import type { Command } from 'commander';
+import { kvFormats } from '@ctkvr/core';
+import { type Command, Option } from 'commander';
 import { toRows } from '../suites/bench-row.js';
 import { decodeSuite } from '../suites/decode.js';
 import { limitsOf, prefillLimitsOf } from '../suites/limits.js';
@@ -19,17 +20,21 @@ function benchCommand(name: BenchResult['suite'], description: string): Command 
     defaultContext: 2000,
     measure: async (setup) => {
       const { rows, peerTrials } = await run(suiteOptions(setup));
-      const { context, rounds } = setup.flags;
+      const { context, rounds, kvFormat } = setup.flags;
       return {
         suite: name,
         ...setup.head,
         ...decodeSettings(setup.flags),
         context,
         rounds,
+        ...(kvFormat === undefined ? {} : { kvFormat }),
         rows: toRows(rows, limits(setup.head.machine)),
         peerTrials,
       };
     },
   });
+  if (name === 'decode') {
+    command.addOption(new Option('--kv-format <format>', 'of our keys and values (default: f16)').choices(kvFormats));
+  }
   return withPeerOptions(command);
 }

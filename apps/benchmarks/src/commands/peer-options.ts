@@ -1,4 +1,5 @@
 /** Options of the suites that decode beside the peer. */
+import type { KvFormat } from '@ctkvr/core';
 import type { Command } from 'commander';
 import { positiveInteger } from '../parse-options.js';
 import type { DecodeSettings } from '../suites/result-head.js';
@@ -9,6 +10,8 @@ export interface PeerFlags extends SuiteFlags {
   readonly tokens: number;
   readonly denseBelow?: number;
   readonly peer: boolean;
+  /** Of `decode`. */
+  readonly kvFormat?: KvFormat;
 }
 
 export function withPeerOptions(command: Command): Command {
@@ -36,6 +39,7 @@ export function suiteOptions({ flags, head, modelPath, model, onProgress }: Suit
     peer: flags.peer,
     maxThreads: head.machine.usableThreads,
     denseBelow: flags.denseBelow,
+    kvFormat: flags.kvFormat ?? 'f16',
     onProgress,
   };
 }

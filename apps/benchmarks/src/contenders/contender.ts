@@ -1,3 +1,5 @@
+import type { KvFormat } from '@ctkvr/core';
+
 /**
  * What a suite can ask of an engine. Each contender runs in a child process of its own: two builds of ggml never meet in one process,
  * neither shares the other's threads, heap or garbage collector, and the peak memory of each can be told. Both are treated alike, so
@@ -58,6 +60,8 @@ export interface ContenderSettings {
   readonly selector?: 'full' | 'ctkvr';
   /** Our selector's own option: shorter sequences decode densely. Default: the preset's. */
   readonly denseBelow?: number | undefined;
+  /** How our next prefill stores keys and values, and with it what decodes from it. Default 'f16'. */
+  readonly kvFormat?: KvFormat;
 }
 
 export interface PrefillSample {

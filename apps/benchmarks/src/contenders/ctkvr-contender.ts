@@ -109,7 +109,11 @@ export class CtkvrContender implements ReferenceContender {
   }
 
   #createSession(): Session {
-    return this.#model.createSession({ contextLength: this.#contextLength, selector: selectorOf(this.#settings) });
+    return this.#model.createSession({
+      contextLength: this.#contextLength,
+      kvFormat: this.#settings.kvFormat,
+      selector: selectorOf(this.#settings),
+    });
   }
 
   /** Generates on a fork of a prefilled sequence. `attentionBytes` receives what each token's step read for it. */

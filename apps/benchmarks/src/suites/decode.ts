@@ -16,7 +16,7 @@ import { TRIAL_DECODE_TOKENS, tunePeer } from './tune-peer.js';
 export async function decodeSuite(
   options: SuiteOptions,
 ): Promise<{ rows: RowInput[]; peerTrials: readonly PeerTrial[] }> {
-  const { context, denseBelow, modelPath, onProgress, tokensPerRound } = options;
+  const { context, denseBelow, kvFormat, modelPath, onProgress, tokensPerRound } = options;
   const contextLength = context + Math.max(tokensPerRound, QUALITY_STEPS) + 16;
   await using ours = await ContenderClient.start('ctkvr');
   await using peer = options.peer ? await ContenderClient.start('node-llama-cpp') : null;
@@ -25,7 +25,7 @@ export async function decodeSuite(
   const prompt = tokens.slice(0, context);
 
   onProgress(`prefilling ${context} tokens: ours`);
-  await ours.configure({ selector: 'ctkvr', denseBelow });
+  await ours.configure({ selector: 'ctkvr', denseBelow, kvFormat });
   await ours.prefill(prompt);
   const quality = await ours.quality(tokens.slice(context));
 

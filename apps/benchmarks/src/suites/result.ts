@@ -1,4 +1,5 @@
 /** What a suite returns and `--json` prints. Times are milliseconds. */
+import type { KvFormat } from '@ctkvr/core';
 import type { BatchResult } from './batch-result.js';
 import type { BenchRow, PeerTrial } from './bench-row.js';
 import type { IndexResult } from './index-result.js';
@@ -12,6 +13,8 @@ export interface BenchResult extends ResultHead, DecodeSettings {
   /** Tokens before the first measured one. */
   readonly context: number;
   readonly rounds: number;
+  /** Of our session in `decode`; absent = f16. Each row's KL is to dense attention of the same session. */
+  readonly kvFormat?: KvFormat;
   readonly rows: readonly BenchRow[];
   /** Every setting the peer was tried with; its row is the best of them. */
   readonly peerTrials: readonly PeerTrial[];

@@ -1,3 +1,4 @@
+import type { KvFormat } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import type { OperationSizes } from './token-operations.js';
 
@@ -21,5 +22,7 @@ export interface SuiteOptions {
   readonly maxThreads: number;
   /** Passed to our selector; undefined = the preset's. */
   readonly denseBelow: number | undefined;
+  /** Of our session in `decode`; the peer's is always f16. */
+  readonly kvFormat: KvFormat;
   readonly onProgress: (line: string) => void;
 }

@@ -47,7 +47,11 @@ const settings = [
 
 function runSettings(result: SuiteResult | StudyResult): Fact[] {
   const values = result as Partial<Record<(typeof settings)[number], number | null>>;
-  return settings.filter((name) => values[name] != null).map((name) => [name, figure(values[name])]);
+  const format: Fact[] = 'kvFormat' in result && result.kvFormat !== undefined ? [['kvFormat', result.kvFormat]] : [];
+  return [
+    ...settings.filter((name) => values[name] != null).map((name): Fact => [name, figure(values[name])]),
+    ...format,
+  ];
 }
 
 /** Every setting the peer was tried with; null when it did not take part. */

@@ -355,6 +355,25 @@ fn a_fork_goes_its_own_way() {
 }
 
 #[test]
+fn keys_and_values_in_8_bits_say_nearly_the_same_in_less_memory() {
+    let _alone = alone();
+    let (_file, model) = tiny();
+    let engine = cpu_engine(&model, 2, 64);
+    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| engine.create_sequence(256, f, SelectorOptions::full()).unwrap());
+    let [expected, actual] = [f16, q8].map(|sequence| logits(&engine, sequence, &tokens(14, 100)));
+    // No more is known of a model of random weights than that a step of 1/254 of a block's largest value does little.
+    let divergence = kl_divergence(&expected, &actual);
+    assert!(divergence > 0.0 && divergence < 1e-3, "KL {divergence}");
+    let [wide, narrow] = [f16, q8].map(|sequence| engine.memory(sequence).unwrap().kv_bytes);
+    assert_eq!(narrow * 16, wide * 9);
+    let fork = engine.fork_sequence(q8).unwrap();
+    logits(&engine, fork, &tokens(15, 20));
+    assert_eq!(engine.memory(fork).unwrap().kv_bytes, narrow);
+    engine.truncate(fork, 100).unwrap();
+    assert_eq!(logits(&engine, fork, &[5]), logits(&engine, q8, &[5]));
+}
+
+#[test]
 fn while_a_step_runs_others_are_refused_and_sequences_can_come_and_go() {
     let _alone = alone();
     let (_file, model) = tiny();
