@@ -554,12 +554,14 @@ pub(super) unsafe fn quantise<S: Simd>(x: *const f32, n: usize, codes: *mut i8, 
         // SAFETY: a block of the caller's values; the lanes divide it.
         unsafe {
             let (x, codes) = (x.add(block * Q8_BLOCK), codes.add(block * Q8_BLOCK));
-            let mut largest = S::splat(0.0);
+            let (mut largest, mut zero) = (S::splat(0.0), S::splat(0.0));
             for i in (0..Q8_BLOCK).step_by(S::LANES) {
                 let v = S::load(x.add(i));
                 largest = S::max(largest, S::max(v, S::sub(S::splat(0.0), v)));
+                zero = S::fma(v, S::splat(0.0), zero);
             }
-            let scale = S::max_lane(largest) / 127.0;
+            // NaN where a value is not finite: then so is its whole block.
+            let scale = S::max_lane(largest) / 127.0 + S::sum(zero);
             // Below, there may be no inverse.
             let (scale, inverse) = if scale < f32::MIN_POSITIVE { (0.0, 0.0) } else { (scale, 1.0 / scale) };
             *scales.add(block) = scale;

@@ -80,7 +80,8 @@ pub struct Kernels {
     pub widen: unsafe fn(x: *const u16, n: usize, out: *mut f32),
     /// `rows` as f32 `[n, head_dim]`.
     pub widen_rows: unsafe fn(rows: &Rows, out: *mut f32),
-    /// f32 to 8-bit codes and a scale for each 32 values ([`KvFormat::Q8`]), n values, n a multiple of 32.
+    /// f32 to 8-bit codes and a scale for each 32 values ([`KvFormat::Q8`]), n values, n a multiple of 32. A value that is not finite makes
+    /// its scale NaN.
     pub quantise: unsafe fn(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32),
     /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),

@@ -264,6 +264,13 @@ fn codes_of_8_bits_are_the_nearest() {
             }
         }
         assert!(scales[4].is_nan(), "wrote past n");
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = [1f32; 2 * Q8_BLOCK];
+            x[9] = odd;
+            // SAFETY: two blocks.
+            unsafe { (kernels.quantise)(x.as_ptr(), x.len(), codes.as_mut_ptr(), scales.as_mut_ptr()) };
+            assert!(scales[0].is_nan() && scales[1] == 1.0 / 127.0, "{} {odd}", kernels.name);
+        }
         // Too small for a scale that has an inverse.
         let tiny = [1e-37f32; Q8_BLOCK];
         // SAFETY: one block.
