@@ -617,7 +617,7 @@ fn rivals_keep_their_budget_and_count_what_they_read() {
 /// Head by head gives what one go gives, first builds and later ones, and begins anew when the sequence has changed.
 #[test]
 fn an_index_may_be_built_in_parts() {
-    let text = Text::new(16, 700);
+    let text = Text::new(SHAPE, 16, 700);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let go = AtomicBool::new(false);
     let num_heads = SHAPE.num_layers * SHAPE.num_kv_heads;
