@@ -4,7 +4,7 @@ import { contenderNames } from '@ctkvr/evaluation';
 const valuesSelected = [256, 512, 1024];
 
 /** Selectors that choose by score: each at several numbers of values. */
-const choosing = ['exactTopK', 'ctkvr', 'ctkvr-paper', 'quest', 'magicpig', 'keyClusters'];
+const choosing = ['exactTopK', 'ctkvr', 'ctkvr-paper', 'quest', 'keyClusters', 'snapkv'];
 /** Selectors that keep a fixed set: each at as many positions as the others select values, beside a window of the usual length. */
 const keeping = valuesSelected.map((count) => `streaming:recentWindow=${256 + count}`);
 
@@ -22,8 +22,10 @@ const settings: Record<string, readonly (string | number | boolean)[]> = {
 
 const presets = {
   selectors: [
-    ...[...choosing, 'snapkv'].flatMap((name) => valuesSelected.map((count) => `${name}:maxSelected=${count}`)),
+    ...choosing.flatMap((name) => valuesSelected.map((count) => `${name}:maxSelected=${count}`)),
     ...keeping,
+    // Its sample is as large as its hashes make it.
+    'magicpig',
   ],
   /** One setting of ctkvr changed at a time. */
   'ctkvr-settings': [
