@@ -9,7 +9,7 @@ export interface BlockInput extends ListInput {
   readonly grownAt: number;
 }
 
-/** Yields between lists; each takes O(groupSize * region * headDim). */
+/** Yields between lists; each takes O(centroidsPerList * groupSize * region * headDim). */
 export function* buildBlock(input: BlockInput): Generator<void, CentroidBlock> {
   const { groupSize, headDim, centroidsPerList, madeAt, grownAt, region } = input;
   const numCentroids = input.queries.length / (groupSize * headDim);

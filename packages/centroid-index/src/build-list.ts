@@ -1,6 +1,5 @@
 /**
- * The list of some neighbouring centroids, made for the one in their middle: what their queries want is nearly the same (docs: design of
- * CTkvr, section 2.1; decisions/2026-11-27-index-build.md). Memory is one row of scores, reused from list to list, never
+ * The list of some neighbouring centroids, which make it together (docs: design of CTkvr, section 2.1). Memory is one row of scores, reused from list to list, never
  * centroids x keys.
  */
 import type { IndexedRegion } from '@ctkvr/core';
@@ -25,17 +24,18 @@ export interface ListInput {
 
 /** Returns a function that builds list after list, u32 ascending positions, over the same scratch memory. */
 export function listBuilder(input: ListInput): (list: number) => Uint32Array {
-  const { headDim, groupSize, region } = input;
+  const { headDim, groupSize, region, centroidsPerList } = input;
   const numKeys = region.end - region.start;
-  const numCentroids = input.queries.length / (groupSize * headDim);
+  const numRows = input.queries.length / headDim;
   const scores = new Float64Array(numKeys);
   const ranking = new Float64Array(numKeys);
 
   return (list) => {
-    const first = listMaker(list, { numCentroids, centroidsPerList: input.centroidsPerList }) * groupSize;
-    // ranking[j] = sum over heads of softmax_j(scale q.k_j), over the whole region.
+    const first = list * centroidsPerList * groupSize;
+    const end = Math.min(first + centroidsPerList * groupSize, numRows);
+    // ranking[j] = sum over centroids and heads of softmax_j(scale q.k_j), over the whole region.
     ranking.fill(0);
-    for (let queryRow = first; queryRow < first + groupSize; queryRow++) {
+    for (let queryRow = first; queryRow < end; queryRow++) {
       scoreKeys(input, { queryRow, firstPosition: region.start, out: scores });
       const lse = logSumExp(scores);
       for (let j = 0; j < numKeys; j++) ranking[j]! += Math.exp(scores[j]! - lse);
@@ -44,8 +44,8 @@ export function listBuilder(input: ListInput): (list: number) => Uint32Array {
   };
 }
 
-/** The centroid that a list is made for. */
-export function listMaker(
+/** The middle one of as many centroids as should share a list, or the last. */
+export function middleCentroid(
   list: number,
   { numCentroids, centroidsPerList }: { readonly numCentroids: number; readonly centroidsPerList: number },
 ): number {

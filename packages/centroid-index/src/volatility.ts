@@ -5,7 +5,7 @@
  */
 
 import type { BlockInput } from './build-block.js';
-import { listMaker, scoreKeys } from './build-list.js';
+import { middleCentroid, scoreKeys } from './build-list.js';
 import type { CentroidBlock } from './centroid-block.js';
 import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
@@ -15,8 +15,8 @@ import type { Tail } from './tail.js';
 const maxSamples = 128;
 /** How much older the centroids are that a query may find: so far from the prompt's end is an answer soon. */
 const maxLag = 64;
-/** Query heads that the native build scores together; a query is not looked up among their lists. */
-const rowsPerPass = 24;
+/** Query heads that the native build scores together, in whole lists; a query is not looked up among these. */
+const rowsPerPass = 28;
 /** The most that a correction adds: clusters never stand for more than twice what their means say. */
 export const maxCorrection = Math.fround(Math.LN2);
 
@@ -49,7 +49,7 @@ export function* measureVolatility(of: {
   const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = block;
   const numLists = Math.ceil(numCentroids / centroidsPerList);
   const half = Math.floor(numLists / 2);
-  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize)) * centroidsPerList;
+  const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize / centroidsPerList)) * centroidsPerList;
   const lag = Math.max(Math.min(maxLag, Math.ceil(numCentroids / 8)), perPass);
   const stride = Math.max(1, Math.ceil((numLists - half) / maxSamples));
   const scores = new Float64Array(input.keys.length);
@@ -59,7 +59,7 @@ export function* measureVolatility(of: {
   let numRows = 0;
   let floor = Number.POSITIVE_INFINITY;
   for (let list = half; list < numLists; list += stride) {
-    const centroid = listMaker(list, block);
+    const centroid = middleCentroid(list, block);
     if (centroid < lag || end === start) continue;
     const rowLength = groupSize * headDim;
     const query = input.queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);

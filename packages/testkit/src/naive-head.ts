@@ -105,7 +105,8 @@ export function naiveHead(
   const lists = blocks.flatMap((block) => {
     const blockKeys = keys.slice(block.start, block.end);
     return chunked(block.queries, options.centroidsPerList).map((members) => {
-      const ranking = naiveGroupWeights(members[middleOf(members.length, options)]!, blockKeys);
+      const weights = members.map((group) => naiveGroupWeights(group, blockKeys));
+      const ranking = blockKeys.map((_, j) => weights.reduce((total, of) => total + of[j]!, 0));
       const list = rankedIds(ranking, postingListLength(options, blockKeys.length))
         .map((j) => j + block.start)
         .sort((a, b) => a - b);
@@ -194,11 +195,6 @@ export function firstLayout(data: HeadData, options: SelectorOptions): NaiveLayo
     options.centroids === 'spread' ? naiveSpread(all, options.numCentroids) : all.slice(-options.numCentroids);
   const stretch = { ...indexedRegion(madeAt, options), madeAt };
   return { blocks: [{ ...stretch, queries }], stretches: stretch.end > stretch.start ? [stretch] : [] };
-}
-
-/** Which of the neighbours that share a list it is made for: the middle one of as many as there should be, or the last. */
-function middleOf(count: number, { centroidsPerList }: SelectorOptions): number {
-  return Math.min(Math.floor(centroidsPerList / 2), count - 1);
 }
 
 function chunked<T>(items: readonly T[], size: number): T[][] {

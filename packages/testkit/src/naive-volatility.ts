@@ -23,10 +23,10 @@ export function naiveVolatility(
   const { region, queries } = head;
   const keys = rowsOf(data.keys, headDim);
   const tail = input.tail && { ...input.tail, corrections: Array<number>(groupSize).fill(0) };
-  // As much older as an eighth of all centroids, at most 64; and older than those of lists that are made together: of 24 query rows.
-  const pass = Math.max(1, Math.floor(24 / groupSize)) * options.centroidsPerList;
+  // As much older as an eighth of all centroids, at most 64; and older than those that are scored together: whole lists of 28 query rows.
+  const pass = Math.max(1, Math.floor(28 / groupSize / options.centroidsPerList)) * options.centroidsPerList;
   const lag = Math.max(Math.min(64, Math.ceil(queries.length / 8)), pass);
-  // Those that the later half of the lists is made for.
+  // The middle ones of the later half of the lists.
   const numLists = Math.ceil(queries.length / options.centroidsPerList);
   const middle = (list: number) =>
     Math.min(list * options.centroidsPerList + Math.floor(options.centroidsPerList / 2), queries.length - 1);

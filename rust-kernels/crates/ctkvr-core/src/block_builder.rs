@@ -1,6 +1,5 @@
 //! Makes a block of centroids (design 2.1): scores of a few centroids' queries against all keys of the region at once, softmax, list;
-//! never centroids times keys. Of neighbouring centroids that share a list, only the one in their middle is scored: what their queries want
-//! is nearly the same (docs/decisions/2026-11-27-index-build.md).
+//! never centroids times keys. Neighbouring centroids that share a list make it together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +13,7 @@ use crate::top_k::TopK;
 use crate::volatility::{RegionWeights, VolatilityMeter};
 
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
-const ROWS_PER_PASS: usize = 24;
+const ROWS_PER_PASS: usize = 28;
 
 /// What a block is made from.
 pub(crate) struct BlockInput<'a> {
@@ -40,7 +39,7 @@ pub(crate) struct BlockInput<'a> {
 impl BlockInput<'_> {
     /// Lists of one pass.
     fn lists_per_pass(&self) -> usize {
-        (ROWS_PER_PASS / self.group).max(1)
+        (ROWS_PER_PASS / self.group / self.per_list).max(1)
     }
 
     /// Centroids whose lists come at once.
@@ -61,7 +60,7 @@ impl BlockInput<'_> {
     }
 }
 
-/// Builds a block on the calling thread; `meter` sees every centroid that makes a list before that is there. Memory beside the block: the
+/// Builds a block on the calling thread; `meter` sees the middle centroid of every list before that is there. Memory beside the block: the
 /// region's keys in f32 or bf16, and a pass of scores.
 pub(crate) fn build_block(
     kernels: &Kernels,
@@ -89,17 +88,21 @@ pub(crate) fn build_block(
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let makers = first..(first + input.lists_per_pass()).min(num_lists);
-        let makers: Vec<usize> = makers.map(|list| block.maker_of(list)).collect();
-        pass.score(makers.iter().map(|&c| query(c)));
+        let lists = first..(first + input.lists_per_pass()).min(num_lists);
+        let centroids = lists.start * per_list..(lists.end * per_list).min(num_centroids);
+        pass.score(centroids.clone().map(query));
         if let Some(meter) = meter.as_deref_mut() {
-            for (i, &c) in makers.iter().enumerate() {
-                if meter.samples(first + i, c) {
-                    meter.add(&block, c, query(c), &pass.region_weights(i));
+            for list in lists.clone() {
+                let c = block.middle_of(list);
+                if meter.samples(list, c) {
+                    meter.add(&block, c, query(c), &pass.region_weights(c - centroids.start));
                 }
             }
         }
-        (0..makers.len()).for_each(|i| block.lists.push(pass.list(i, input.list_len)));
+        for list in lists {
+            let members = list * per_list..((list + 1) * per_list).min(num_centroids);
+            block.lists.push(pass.list(members.start - centroids.start..members.end - centroids.start, input.list_len));
+        }
     }
     block.lists.shrink();
     Ok(block)
@@ -189,11 +192,11 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The list of the pass's i-th centroid.
-    fn list(&mut self, i: usize, list_len: usize) -> &[u32] {
+    /// The list of some of the pass's centroids.
+    fn list(&mut self, members: std::ops::Range<usize>, list_len: usize) -> &[u32] {
         self.scores.clear();
         self.scores.resize(self.n, 0.0);
-        for r in i * self.group..(i + 1) * self.group {
+        for r in members.start * self.group..members.end * self.group {
             // SAFETY: both hold n values.
             unsafe {
                 let row = self.weights.as_ptr().add(r * self.keys.stride());

@@ -64,8 +64,8 @@ impl CentroidBlock {
         centroid / self.per_list
     }
 
-    /// The centroid that a list is made for: the middle one of as many as should share it, or the last.
-    pub(crate) fn maker_of(&self, list: usize) -> usize {
+    /// The middle one of as many centroids as should share a list, or the last.
+    pub(crate) fn middle_of(&self, list: usize) -> usize {
         (list * self.per_list + self.per_list / 2).min(self.num_centroids() - 1)
     }
 

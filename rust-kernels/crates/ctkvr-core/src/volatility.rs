@@ -252,7 +252,7 @@ mod tests {
         let (keys, queries) = (random(1, NUM_KEYS * D), random(2, NUM_CENTROIDS * D));
         let queries: Vec<f32> = queries.iter().map(|q| 3.0 * q).collect();
         let index = build(&keys, &queries, &options(6, NUM_CENTROIDS));
-        let (lag, mut squares, mut num_rows) = (24, 0.0, 0);
+        let (lag, mut squares, mut num_rows) = (28, 0.0, 0);
         for c in NUM_CENTROIDS / 2..NUM_CENTROIDS {
             let known: std::collections::BTreeSet<u32> = (0..=c - lag).flat_map(|o| index.list(o).expect("a list")).collect();
             let score = |p: usize| -> f64 {
