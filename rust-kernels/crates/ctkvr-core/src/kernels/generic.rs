@@ -35,7 +35,7 @@ unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows
     let strip = group.div_ceil(group.div_ceil(S::HEADS));
     let mut first = 0;
     while first < rows.len() {
-        let end = (first + rows_in::<BLOCK_BYTES>(rows)).min(rows.len());
+        let end = (first + rows_in::<F>(BLOCK_BYTES, d)).min(rows.len());
         let mut h = 0;
         while h < group {
             let heads = (group - h).min(strip);
@@ -55,16 +55,16 @@ unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows
     }
 }
 
-/// How many rows are about `BYTES` bytes.
+/// How many rows of `d` values are about `bytes` bytes.
 #[inline(always)]
-fn rows_in<const BYTES: usize>(rows: &Rows) -> usize {
-    (BYTES / rows.format().row_bytes(rows.head_dim())).max(1)
+fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
+    (bytes / F::FORMAT.row_bytes(d)).max(1)
 }
 
 /// Asks for the first rows, of which nobody comes before.
 #[inline(always)]
 unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
-    for i in 0..rows_in::<BYTES_AHEAD>(rows).min(rows.len()) {
+    for i in 0..rows_in::<F>(BYTES_AHEAD, rows.head_dim()).min(rows.len()) {
         // SAFETY: i is a row.
         unsafe { prefetch_row::<S, F>(rows, i) };
     }
@@ -74,11 +74,9 @@ unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
 #[inline(always)]
 unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
     // SAFETY: i is a row of the caller's.
-    let pieces = F::pieces(unsafe { F::row(rows, i) }, rows.head_dim());
-    for (start, bytes) in pieces {
-        // SAFETY: the row's own bytes.
-        unsafe { prefetch::<S>(start, bytes) };
-    }
+    let row = unsafe { F::row(rows, i) };
+    // SAFETY: the row's own bytes.
+    F::for_pieces(row, rows.head_dim(), |start, bytes| unsafe { prefetch::<S>(start, bytes) });
 }
 
 /// Scores of `HEADS` heads over rows `first..end`, four rows at a time: each widened vector of a row meets all heads while it is in a
@@ -93,7 +91,7 @@ unsafe fn score_strip<S: Simd, F: RowFormat, const HEADS: usize>(
     ahead: bool,
 ) {
     let d = rows.head_dim();
-    let ahead = if ahead { rows_in::<BYTES_AHEAD>(rows) } else { usize::MAX };
+    let ahead = if ahead { rows_in::<F>(BYTES_AHEAD, d) } else { usize::MAX };
     let mut i = first;
     // SAFETY: the caller's bounds.
     unsafe {
@@ -180,11 +178,11 @@ unsafe fn add_weighted_rows_of<S: Simd, F: RowFormat>(
     let d = rows.head_dim();
     // SAFETY: the rows are the caller's.
     unsafe { prefetch_first::<S, F>(rows) };
-    let ahead = rows_in::<BYTES_AHEAD>(rows);
+    let ahead = rows_in::<F>(BYTES_AHEAD, d);
     let strip = group.div_ceil(group.div_ceil(4));
     let mut first = 0;
     while first < rows.len() {
-        let end = (first + rows_in::<BLOCK_BYTES>(rows)).min(rows.len());
+        let end = (first + rows_in::<F>(BLOCK_BYTES, d)).min(rows.len());
         let mut c = 0;
         while c < d {
             let wide = d - c >= 4 * S::LANES;

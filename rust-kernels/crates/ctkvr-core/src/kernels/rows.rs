@@ -87,6 +87,7 @@ impl<'a> Rows<'a> {
 
 /// How a row is read. A kernel that reads rows is compiled for each format, and chooses once a call.
 pub(super) trait RowFormat {
+    const FORMAT: KvFormat;
     /// Where a row lies.
     type Row: Copy;
 
@@ -102,14 +103,15 @@ pub(super) trait RowFormat {
     /// The row holds them; c is a multiple of `LANES`.
     unsafe fn load<S: Simd>(row: Self::Row, c: usize) -> S::V;
 
-    /// Where the bytes of a row of `head_dim` values begin, and how many they are; a row is in two pieces at most.
-    fn pieces(row: Self::Row, head_dim: usize) -> [(*const u8, usize); 2];
+    /// Calls `visit` with the beginning and the bytes of each piece that a row of `head_dim` values lies in.
+    fn for_pieces(row: Self::Row, head_dim: usize, visit: impl FnMut(*const u8, usize));
 }
 
 /// [`KvFormat::F16`].
 pub(super) struct F16;
 
 impl RowFormat for F16 {
+    const FORMAT: KvFormat = KvFormat::F16;
     type Row = *const u16;
 
     #[inline(always)]
@@ -128,8 +130,8 @@ impl RowFormat for F16 {
     }
 
     #[inline(always)]
-    fn pieces(row: *const u16, head_dim: usize) -> [(*const u8, usize); 2] {
-        [(row.cast(), head_dim * size_of::<u16>()), (row.cast(), 0)]
+    fn for_pieces(row: *const u16, head_dim: usize, mut visit: impl FnMut(*const u8, usize)) {
+        visit(row.cast(), head_dim * size_of::<u16>());
     }
 }
 
@@ -137,6 +139,7 @@ impl RowFormat for F16 {
 pub(super) struct Q8;
 
 impl RowFormat for Q8 {
+    const FORMAT: KvFormat = KvFormat::Q8;
     /// Codes, and scales.
     type Row = (*const i8, *const f32);
 
@@ -157,7 +160,8 @@ impl RowFormat for Q8 {
     }
 
     #[inline(always)]
-    fn pieces((codes, scales): Self::Row, head_dim: usize) -> [(*const u8, usize); 2] {
-        [(codes.cast(), head_dim), (scales.cast(), head_dim / Q8_BLOCK * size_of::<f32>())]
+    fn for_pieces((codes, scales): Self::Row, head_dim: usize, mut visit: impl FnMut(*const u8, usize)) {
+        visit(codes.cast(), head_dim);
+        visit(scales.cast(), head_dim / Q8_BLOCK * size_of::<f32>());
     }
 }
