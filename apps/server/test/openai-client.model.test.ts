@@ -11,6 +11,9 @@ import { type RunningServer, startServer } from '../src/index.js';
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `OpenAI client${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
 
+// So small a model is near a tie on "What is the capital of …?": the rounding of one machine's kernels decides. Of this it is sure.
+const capitalOf = (country: string) => `Name the capital of ${country}.`;
+
 // Other programs on the machine can make a token take seconds.
 describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   let server: RunningServer;
@@ -56,7 +59,7 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   });
 
   test('answers, with usage and statistics', async () => {
-    const answer = await client.chat.completions.create(ask('What is the capital of France?'));
+    const answer = await client.chat.completions.create(ask(capitalOf('France')));
     expect(answer.choices[0]?.message.content).toContain('Paris');
     expect(answer.usage!.prompt_tokens).toBeGreaterThan(5);
     expect(answer.usage!.total_tokens).toBe(answer.usage!.prompt_tokens + answer.usage!.completion_tokens);
@@ -86,7 +89,7 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   });
 
   test('a stop string ends the answer and is not in it', async () => {
-    const question = { ...ask('What is the capital of France?'), stop: 'Paris' };
+    const question = { ...ask(capitalOf('France')), stop: 'Paris' };
     const answer = await client.chat.completions.create(question);
     expect(answer.choices[0]?.finish_reason).toBe('stop');
     expect(answer.choices[0]?.message.content).not.toContain('Paris');
@@ -107,7 +110,7 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
 
   test('four at once run together, each with the answer it gets alone', async () => {
     // Answers that the model is sure of: in a batch sums are taken in another order, which may decide between near equals.
-    const questions = ['France', 'Japan', 'Germany', 'England'].map((name) => `What is the capital of ${name}?`);
+    const questions = ['France', 'Japan', 'Germany', 'England'].map(capitalOf);
     const answer = async (question: string) =>
       (await client.chat.completions.create(ask(question))).choices[0]?.message.content;
     const alone = [];
