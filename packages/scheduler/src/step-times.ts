@@ -8,7 +8,7 @@
 /** The first prefill beside decodes, before a token's time is known. */
 const FIRST_TOKENS = 16;
 /** Engines keep what they prepare for a step of some size: few sizes are better. Also the least, or a prompt would never end. */
-const TOKENS_MULTIPLE = 8;
+const TOKENS_MULTIPLE = 4;
 /** Weight of the newest of the steps that a token's time is learnt from. */
 const NEWEST_WEIGHT = 0.5;
 /** A decode step that was held up must not make room for long prefills: its time counts up to so many times the last one's. */

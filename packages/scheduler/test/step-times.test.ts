@@ -15,32 +15,32 @@ describe('StepTimes', () => {
     expect(times.tokensBeside(2, 3), 'more of them than were measured').toBe(0);
   });
 
-  test('tokens fill the time that the slowdown leaves, in eights', () => {
+  test('tokens fill the time that the slowdown leaves, in fours', () => {
     const times = new StepTimes();
     times.observe(decodes(1, 10));
     times.observe(mixed(16, 18)); // half a millisecond a token
     expect(times.tokensBeside(1, 3)).toBe(40);
-    expect(times.tokensBeside(1, 3.3)).toBe(40);
-    expect(times.tokensBeside(1, 2)).toBe(16);
-    expect(times.tokensBeside(1, 1.01), 'a prompt must end').toBe(8);
+    expect(times.tokensBeside(1, 3.3)).toBe(44);
+    expect(times.tokensBeside(1, 2)).toBe(20);
+    expect(times.tokensBeside(1, 1.01), 'a prompt must end').toBe(4);
   });
 
   test('the time of a token follows the context', () => {
     const times = new StepTimes();
     times.observe(decodes(1, 10));
     for (let step = 0; step < 20; step++) times.observe(mixed(20, 10 + 20 * 2));
-    expect(times.tokensBeside(1, 5)).toBe(16);
+    expect(times.tokensBeside(1, 5)).toBe(20);
   });
 
   test('a decode that was held up makes little room', () => {
     const times = new StepTimes();
     times.observe(decodes(1, 10));
     times.observe(mixed(16, 26));
-    expect(times.tokensBeside(1, 3)).toBe(16);
+    expect(times.tokensBeside(1, 3)).toBe(20);
     times.observe(decodes(1, 500));
     expect(times.tokensBeside(1, 3), 'as if it had taken 12').toBe(24);
     times.observe(decodes(1, 10));
-    expect(times.tokensBeside(1, 3)).toBe(16);
+    expect(times.tokensBeside(1, 3)).toBe(20);
   });
 
   test('a step that took no longer than its decodes allows as much as may be', () => {
