@@ -6,10 +6,10 @@ mod common;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use common::{Text, step};
+use common::{Text, options, step};
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Kernels, KvFormat, Phase, SelectorKind, SelectorOptions,
-    SequenceId, SequenceRows,
+    AttentionBackend, AttentionShape, CpuAttention, Error, Kernels, KvFormat, Phase, SelectorKind, SelectorOptions, SequenceId,
+    SequenceRows,
 };
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
@@ -61,25 +61,6 @@ fn assert_within(budget: f64, output: &[Vec<f32>], row: usize, text: &Text, posi
         for (i, (a, b)) in out[row * n..(row + 1) * n].iter().zip(dense(text, layer, position)).enumerate() {
             assert!((f64::from(*a) - b).abs() <= budget, "{what}: layer {layer} position {position} value {i}: {a} for {b}");
         }
-    }
-}
-
-fn options(kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions {
-        kind,
-        num_sink_tokens: 4,
-        recent_window: 32,
-        num_centroids: 24,
-        centroids: CentroidChoice::Last,
-        centroids_per_list: 1,
-        append_size: 48,
-        list_len: 64,
-        num_probes: 3,
-        max_selected: 32,
-        tail: true,
-        dense_below: 0,
-        dense_layers: false,
-        ..SelectorOptions::full()
     }
 }
 

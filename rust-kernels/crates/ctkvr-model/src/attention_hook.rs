@@ -15,6 +15,17 @@ pub(crate) struct AttentionHook {
     pub panicked: AtomicBool,
 }
 
+impl AttentionHook {
+    /// Runs a node's work; returns whether it came to its end.
+    pub fn run(&self, work: impl FnOnce()) -> bool {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        if outcome.is_err() {
+            self.panicked.store(true, Ordering::SeqCst);
+        }
+        outcome.is_ok()
+    }
+}
+
 /// User data of one layer's node; lives as long as its graph.
 pub(crate) struct LayerCall {
     pub layer: usize,
@@ -29,7 +40,7 @@ pub(crate) struct LayerCall {
 pub(crate) unsafe extern "C" fn attend(result: *mut sys::ggml_tensor, thread: c_int, num_threads: c_int, userdata: *mut c_void) {
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<LayerCall>() };
-    let work = AssertUnwindSafe(|| {
+    call.hook.run(|| {
         // SAFETY: the node was made with three sources, which ggml has computed; buffers are live until all threads return.
         unsafe {
             let [queries, keys, values, ..] = (*result).src;
@@ -43,7 +54,4 @@ pub(crate) unsafe extern "C" fn attend(result: *mut sys::ggml_tensor, thread: c_
             call.hook.backend.run(call.layer, &io, Thread { index: thread as usize, count: num_threads as usize });
         }
     });
-    if catch_unwind(work).is_err() {
-        call.hook.panicked.store(true, Ordering::SeqCst);
-    }
 }

@@ -3,7 +3,6 @@
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -56,7 +55,7 @@ impl LinearCall {
 pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_int, num_threads: c_int, userdata: *mut c_void) {
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<RoundCall>() };
-    let work = AssertUnwindSafe(|| {
+    call.hook.run(|| {
         // SAFETY: the node was made with one source, which ggml has computed; buffers are live until all threads return.
         unsafe {
             let (result, input) = (&*result, &*(*result).src[0]);
@@ -73,9 +72,6 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
             }
         }
     });
-    if catch_unwind(work).is_err() {
-        call.hook.panicked.store(true, Ordering::SeqCst);
-    }
 }
 
 /// The custom operator that multiplies: sources are the packed weight and the rounded activations; the result is f32 `[n, rows]`. ggml
@@ -86,14 +82,13 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
 pub(crate) unsafe extern "C" fn multiply(result: *mut sys::ggml_tensor, _thread: c_int, num_threads: c_int, userdata: *mut c_void) {
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<LinearCall>() };
-    let work = AssertUnwindSafe(|| {
+    let ended = call.hook.run(|| {
         while let Some(strips) = call.next(num_threads as usize) {
             // SAFETY: the node was made with two sources, which ggml has computed; buffers are live until all threads return.
             unsafe { multiply_strips(call, &*result, strips) };
         }
     });
-    if catch_unwind(work).is_err() {
-        call.hook.panicked.store(true, Ordering::SeqCst);
+    if !ended {
         // The step fails; but this thread's turns must be taken, or the next run would begin in the middle.
         while call.next(num_threads as usize).is_some() {}
     }

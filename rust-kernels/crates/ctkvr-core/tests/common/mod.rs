@@ -1,8 +1,8 @@
 //! Texts as queries, keys and values, and a step of attention as a model graph drives it.
 
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CpuAttention, Error, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId,
-    SequenceRows, Thread,
+    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, LayerAttention, LayerIo, Phase, SelectionCounters,
+    SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
 };
 use half::{bf16, f16};
 
@@ -43,6 +43,26 @@ impl Text {
             }
         }
         Self { q, k: make(len * nk), v: make(len * nk) }
+    }
+}
+
+/// Settings for texts of some hundred tokens.
+pub fn options(kind: SelectorKind) -> SelectorOptions {
+    SelectorOptions {
+        kind,
+        num_sink_tokens: 4,
+        recent_window: 32,
+        num_centroids: 24,
+        centroids: CentroidChoice::Last,
+        centroids_per_list: 1,
+        append_size: 48,
+        list_len: 64,
+        num_probes: 3,
+        max_selected: 32,
+        tail: true,
+        dense_below: 0,
+        dense_layers: false,
+        ..SelectorOptions::full()
     }
 }
 
