@@ -10,6 +10,7 @@ use llama_cpp_sys_2 as sys;
 use crate::attention_hook::{AttentionHook, LayerCall, attend};
 use crate::error::{Error, Result};
 use crate::ggml_context::GgmlContext;
+use crate::joined_linear::{Before, FEW_ROWS, JoinedCall, JoinedMatrix, multiply_joined};
 use crate::packed_linear::{LinearCall, RoundCall, multiply, round};
 use crate::packed_weight::PackedShape;
 use crate::rope::RopePairing;
@@ -23,6 +24,8 @@ const TENSORS_PER_LAYER: usize = 48;
 const TENSORS_AROUND: usize = 32;
 /// Products of activations with weights in a layer.
 const LINEARS_PER_LAYER: usize = 7;
+/// Nodes of a layer that join some of them.
+const JOINED_PER_LAYER: usize = 4;
 /// ggml's rotary modes.
 const ROPE_NORM: i32 = 0;
 const ROPE_NEOX: i32 = 2;
@@ -53,9 +56,10 @@ pub(crate) struct Graph {
     allocator: sys::ggml_gallocr_t,
     /// User data of the attention nodes; its buffer stays where it is when the graph moves.
     _calls: Vec<LayerCall>,
-    /// User data of the packed products and of the rounding before them, likewise.
+    /// User data of the packed products, joined or not, and of the rounding before them, likewise.
     _linears: Vec<LinearCall>,
     _rounding: Option<Box<RoundCall>>,
+    _joined: Vec<JoinedCall>,
     _context: GgmlContext,
 }
 
@@ -69,13 +73,15 @@ impl Graph {
         let context = GgmlContext::new(size, size)?;
         let calls: Vec<_> = (0..spec.num_layers).map(|layer| LayerCall { layer, hook: Arc::clone(hook) }).collect();
         // SAFETY: the context has room for every tensor made here; weights are live and of the checked shapes.
-        let (built, linears, rounding) = unsafe {
+        let (built, linears, rounding, joined) = unsafe {
             let graph = sys::ggml_new_graph_custom(context.raw(), size, false);
             let linears = Vec::with_capacity(spec.num_layers * LINEARS_PER_LAYER + 1);
+            let joined_calls = Vec::with_capacity(spec.num_layers * JOINED_PER_LAYER);
+            let (rounding, rounded) = (None, None);
             let mut builder =
-                Builder { spec, weights, context: context.raw(), graph, hook, rounding: None, rounded: None, linears };
+                Builder { spec, weights, context: context.raw(), graph, hook, rounding, rounded, linears, joined_calls };
             let built = builder.build(shape, &calls);
-            (built, builder.linears, builder.rounding)
+            (built, builder.linears, builder.rounding, builder.joined_calls)
         };
         // SAFETY: the CPU buffer type always exists; failures are checked.
         let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
@@ -90,6 +96,7 @@ impl Graph {
             _calls: calls,
             _linears: linears,
             _rounding: rounding,
+            _joined: joined,
             _context: context,
         };
         // SAFETY: allocator and graph are live.
@@ -168,6 +175,7 @@ struct Builder<'a> {
     /// The last input that was rounded, and the result: several layers share one input.
     rounded: Option<(Tensor, Tensor)>,
     linears: Vec<LinearCall>,
+    joined_calls: Vec<JoinedCall>,
 }
 
 type Tensor = *mut sys::ggml_tensor;
@@ -186,8 +194,7 @@ impl Builder<'_> {
             for call in calls {
                 let layer = call.layer;
                 let last = layer + 1 == self.spec.num_layers;
-                let normed = self.norm(hidden, &layer_tensor(layer, "attn_norm.weight"));
-                let mut attended = self.attention(call, normed, positions, shape.num_rows);
+                let mut attended = self.attention(call, hidden, positions, shape.num_rows);
                 if last && shape.num_outputs == 0 {
                     // Keys and values are stored by the attention; nothing else of the last layer is needed.
                     sys::ggml_build_forward_expand(self.graph, attended);
@@ -197,14 +204,15 @@ impl Builder<'_> {
                     attended = sys::ggml_get_rows(self.context, attended, output_rows);
                     hidden = sys::ggml_get_rows(self.context, hidden, output_rows);
                 }
-                let projected = self.linear(layer, "attn_output", attended);
-                hidden = sys::ggml_add(self.context, projected, hidden);
-                let normed = self.norm(hidden, &layer_tensor(layer, "ffn_norm.weight"));
-                let up = self.linear(layer, "ffn_up", normed);
-                let gate = self.linear(layer, "ffn_gate", normed);
-                let gated = sys::ggml_swiglu_split(self.context, gate, up);
-                let down = self.linear(layer, "ffn_down", gated);
-                hidden = sys::ggml_add(self.context, down, hidden);
+                hidden = self.add_linear(layer, "attn_output", attended, hidden);
+                let [gate, up] = self.normed_linears(layer, "ffn_norm.weight", ["ffn_gate", "ffn_up"], hidden);
+                hidden = match self.joined(layer, Before::Gate, &[gate, up], &["ffn_down"], Some(hidden)) {
+                    Some(added) => added,
+                    None => {
+                        let gated = sys::ggml_swiglu_split(self.context, gate, up);
+                        self.add_linear(layer, "ffn_down", gated, hidden)
+                    }
+                };
             }
             let normed = self.norm(hidden, "output_norm.weight");
             let product = self.product(&self.weights.matrix(OUTPUT_KEY), normed);
@@ -215,18 +223,20 @@ impl Builder<'_> {
         }
     }
 
-    unsafe fn attention(&mut self, call: &LayerCall, normed: Tensor, positions: Tensor, num_rows: usize) -> Tensor {
+    unsafe fn attention(&mut self, call: &LayerCall, hidden: Tensor, positions: Tensor, num_rows: usize) -> Tensor {
         let layer = call.layer;
         let (head_dim, q_heads, kv_heads) =
             (self.spec.head_dim as i64, self.spec.num_q_heads as i64, self.spec.num_kv_heads as i64);
         let rows = num_rows as i64;
         // SAFETY: as `build`; the graph keeps `call` alive.
         unsafe {
-            let queries = self.linear(layer, "attn_q", normed);
-            let keys = self.linear(layer, "attn_k", normed);
-            let values = self.linear(layer, "attn_v", normed);
-            let mut queries = sys::ggml_reshape_3d(self.context, queries, head_dim, q_heads, rows);
-            let mut keys = sys::ggml_reshape_3d(self.context, keys, head_dim, kv_heads, rows);
+            let names = ["attn_q", "attn_k", "attn_v"];
+            let [queries, keys, mut values] = self.normed_linears(layer, "attn_norm.weight", names, hidden);
+            let mut queries = self.heads(queries, head_dim, q_heads);
+            let mut keys = self.heads(keys, head_dim, kv_heads);
+            if !sys::ggml_is_contiguous(values) {
+                values = sys::ggml_cont(self.context, values);
+            }
             if !self.weights.get(&layer_tensor(layer, "attn_q_norm.weight")).is_null() {
                 queries = self.norm(queries, &layer_tensor(layer, "attn_q_norm.weight"));
                 keys = self.norm(keys, &layer_tensor(layer, "attn_k_norm.weight"));
@@ -268,6 +278,80 @@ impl Builder<'_> {
         unsafe {
             let normed = sys::ggml_rms_norm(self.context, input, self.spec.rms_epsilon);
             sys::ggml_mul(self.context, normed, self.weights.get(weight))
+        }
+    }
+
+    /// The heads of each row.
+    unsafe fn heads(&self, rows: Tensor, head_dim: i64, num_heads: i64) -> Tensor {
+        // SAFETY: as `build`; a row holds head_dim * num_heads values.
+        unsafe {
+            let [value, row, ..] = (*rows).nb;
+            sys::ggml_view_3d(self.context, rows, head_dim, num_heads, (*rows).ne[1], value * head_dim as usize, row, 0)
+        }
+    }
+
+    /// Several linear layers of the same input behind one norm.
+    unsafe fn normed_linears<const N: usize>(&mut self, layer: usize, norm: &str, names: [&str; N], input: Tensor) -> [Tensor; N] {
+        let norm = layer_tensor(layer, norm);
+        let before = Before::Norm { epsilon: self.spec.rms_epsilon };
+        // SAFETY: as `build`; the joined rows are those of the layers, one after another.
+        unsafe {
+            let Some(all) = self.joined(layer, before, &[input, self.weights.get(&norm)], &names, None) else {
+                let normed = self.norm(input, &norm);
+                return names.map(|name| self.linear(layer, name, normed));
+            };
+            let [value, row, ..] = (*all).nb;
+            let mut columns = self.joined_calls[self.joined_calls.len() - 1].columns();
+            names.map(|_| {
+                let own = columns.next().unwrap_or_default();
+                sys::ggml_view_2d(self.context, all, own.len() as i64, (*all).ne[1], row, value * own.start)
+            })
+        }
+    }
+
+    /// A linear layer plus a residual.
+    unsafe fn add_linear(&mut self, layer: usize, name: &str, input: Tensor, residual: Tensor) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            self.joined(layer, Before::Nothing, &[input], &[name], Some(residual)).unwrap_or_else(|| {
+                let projected = self.linear(layer, name, input);
+                sys::ggml_add(self.context, projected, residual)
+            })
+        }
+    }
+
+    /// Linear layers as one node, `[values of all, rows]`, where there are few rows and all weights are packed. `sources`: those of `before`.
+    unsafe fn joined(
+        &mut self,
+        layer: usize,
+        before: Before,
+        sources: &[Tensor],
+        names: &[&str],
+        residual: Option<Tensor>,
+    ) -> Option<Tensor> {
+        // SAFETY: as `build`; the graph keeps the call alive.
+        unsafe {
+            let rows = (*sources[0]).ne[1];
+            if rows > FEW_ROWS as i64 {
+                return None;
+            }
+            let (mut sources, mut matrices, mut kernels) = (sources.to_vec(), Vec::new(), None);
+            for name in names {
+                let matrix = self.weights.matrix(&layer_tensor(layer, &format!("{name}.weight")));
+                let bias = self.weights.get(&layer_tensor(layer, &format!("{name}.bias")));
+                let (its_kernels, shape) = matrix.packed?;
+                kernels = Some(its_kernels);
+                matrices.push(JoinedMatrix { shape, has_bias: !bias.is_null() });
+                sources.push(matrix.tensor);
+                sources.extend(Some(bias).filter(|bias| !bias.is_null()));
+            }
+            sources.extend(residual);
+            // Nodes point into the list: it may not move.
+            assert!(self.joined_calls.len() < self.joined_calls.capacity(), "more joined products than a model has");
+            self.joined_calls.push(JoinedCall::new(kernels?, self.hook, before, matrices, residual.is_some()));
+            let call = &self.joined_calls[self.joined_calls.len() - 1];
+            let (len, userdata) = (call.row_len() as i64, std::ptr::from_ref(call).cast_mut().cast());
+            Some(self.custom(sys::GGML_TYPE_F32, [len, rows], &mut sources, multiply_joined, userdata))
         }
     }
 

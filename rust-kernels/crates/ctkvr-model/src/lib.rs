@@ -23,6 +23,7 @@ mod ggml_context;
 mod gguf;
 mod graph;
 mod graph_cache;
+mod joined_linear;
 mod logs;
 mod machine;
 mod mapped_file;

@@ -23,27 +23,35 @@ pub(crate) struct RoundCall {
     pub hook: Arc<AttentionHook>,
 }
 
+/// Turns that threads have taken in all runs of a node so far.
+#[derive(Default)]
+pub(crate) struct Turns(AtomicUsize);
+
+impl Turns {
+    /// The next of a run's `strips` that nobody has taken. In each run every thread is told once that there are none, so that a run takes
+    /// `ranges + num_threads` turns and the next one starts at a multiple of that.
+    pub fn next(&self, strips: usize, num_threads: usize) -> Option<Range<usize>> {
+        let ranges = strips.min(RANGES_PER_THREAD * num_threads);
+        let turn = self.0.fetch_add(1, Ordering::Relaxed) % (ranges + num_threads);
+        (turn < ranges).then(|| strips * turn / ranges..strips * (turn + 1) / ranges)
+    }
+}
+
 /// User data of one product's node; lives as long as its graph.
 pub(crate) struct LinearCall {
     kernels: &'static PackedKernels,
     hook: Arc<AttentionHook>,
     shape: PackedShape,
-    /// Turns that threads have taken in all runs of the node so far.
-    turns: AtomicUsize,
+    turns: Turns,
 }
 
 impl LinearCall {
     pub fn new(kernels: &'static PackedKernels, hook: &Arc<AttentionHook>, shape: PackedShape) -> Self {
-        Self { kernels, hook: Arc::clone(hook), shape, turns: AtomicUsize::new(0) }
+        Self { kernels, hook: Arc::clone(hook), shape, turns: Turns::default() }
     }
 
-    /// The next strips of this run that nobody has taken. In each run every thread is told once that there are none, so that a run takes
-    /// `ranges + num_threads` turns and the next one starts at a multiple of that.
     fn next(&self, num_threads: usize) -> Option<Range<usize>> {
-        let strips = self.shape.num_strips();
-        let ranges = strips.min(RANGES_PER_THREAD * num_threads);
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed) % (ranges + num_threads);
-        (turn < ranges).then(|| strips * turn / ranges..strips * (turn + 1) / ranges)
+        self.turns.next(self.shape.num_strips(), num_threads)
     }
 }
 
