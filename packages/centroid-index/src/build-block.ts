@@ -2,7 +2,7 @@
 import { type ListInput, listBuilder } from './build-list.js';
 import { CentroidBlock } from './centroid-block.js';
 import { Int8Rows } from './int8-rows.js';
-import { unitVectors } from './unit-vectors.js';
+import { pooledVector } from './pooled-vector.js';
 
 export interface BlockInput extends ListInput {
   readonly madeAt: number;
@@ -20,26 +20,20 @@ export function* buildBlock(input: BlockInput): Generator<void, CentroidBlock> {
     lists.push(build(list));
     yield;
   }
-  const { pooled, unit } = directions(input, numCentroids);
+  const pooled = pooledRows(input, numCentroids);
   const { start, end } = region;
   const shape = { start, end, madeAt, grownAt, groupSize, headDim, centroidsPerList };
-  return new CentroidBlock({ ...shape, pooled, unit, lists });
+  return new CentroidBlock({ ...shape, pooled, lists });
 }
 
-/** Unit and pooled vectors of all centroids. */
-function directions({ queries, groupSize, headDim }: BlockInput, numCentroids: number) {
-  const pooled = new Int8Rows(numCentroids, headDim);
-  const unit = new Int8Rows(numCentroids * groupSize, headDim);
+/** Pooled vectors of all centroids, as 8-bit codes. */
+function pooledRows({ queries, groupSize, headDim }: BlockInput, numCentroids: number): Int8Rows {
+  const rows = new Int8Rows(numCentroids, headDim);
   const rowLength = groupSize * headDim;
-  const heads = new Float32Array(rowLength);
-  const sum = new Float32Array(headDim);
+  const pooled = new Float32Array(headDim);
   for (let centroid = 0; centroid < numCentroids; centroid++) {
-    const query = queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);
-    unitVectors({ query, headDim, unit: heads, pooled: sum });
-    pooled.store(centroid, sum);
-    for (let head = 0; head < groupSize; head++) {
-      unit.store(centroid * groupSize + head, heads.subarray(head * headDim, (head + 1) * headDim));
-    }
+    pooledVector(queries.subarray(centroid * rowLength, (centroid + 1) * rowLength), pooled);
+    rows.store(centroid, pooled);
   }
-  return { pooled, unit };
+  return rows;
 }

@@ -17,8 +17,6 @@ export class CentroidBlock {
   readonly centroidsPerList: number;
   /** [numCentroids, headDim]: normalised sum of the group's normalised queries. */
   readonly pooled: Int8Rows;
-  /** [numCentroids * groupSize, headDim]: normalised queries. */
-  readonly unit: Int8Rows;
   /** Positions of the sequence, ascending; the last list may be of fewer centroids than the others. */
   readonly lists: readonly Uint32Array[];
 
@@ -31,7 +29,6 @@ export class CentroidBlock {
     readonly headDim: number;
     readonly centroidsPerList: number;
     readonly pooled: Int8Rows;
-    readonly unit: Int8Rows;
     readonly lists: readonly Uint32Array[];
   }) {
     this.start = parts.start;
@@ -42,7 +39,6 @@ export class CentroidBlock {
     this.headDim = parts.headDim;
     this.centroidsPerList = parts.centroidsPerList;
     this.pooled = parts.pooled;
-    this.unit = parts.unit;
     this.lists = parts.lists;
   }
 
@@ -52,20 +48,11 @@ export class CentroidBlock {
 
   get sizeBytes(): number {
     const lists = this.lists.reduce((sum, list) => sum + list.byteLength, 0);
-    return lists + this.pooled.sizeBytes + this.unit.sizeBytes;
+    return lists + this.pooled.sizeBytes;
   }
 
   /** The list of a centroid. */
   listOf(centroid: number): number {
     return Math.floor(centroid / this.centroidsPerList);
-  }
-
-  /** Mean over heads of the cosines between a query's unit heads (f32 [groupSize, headDim]) and a centroid's. */
-  similarity(centroid: number, unit: Float32Array): number {
-    let sum = 0;
-    for (let head = 0; head < this.groupSize; head++) {
-      sum += this.unit.dot(centroid * this.groupSize + head, unit, head * this.headDim);
-    }
-    return sum / this.groupSize;
   }
 }

@@ -145,7 +145,6 @@ function readBlock(of: {
   const listBytes = record.size('block listBytes', 20, 0, 0xffff_ffff);
   record.expectZeros('block', 24, imageRecordBytes);
   const pooled = reader.rows('pooled vectors', numCentroids, headDim);
-  const unit = reader.rows('unit queries', numCentroids * groupSize, headDim);
   const numLists = Math.ceil(numCentroids / centroidsPerList);
   const offsets = reader.u32s('list offsets', [numLists + 1]);
   const gaps = reader.take('lists', [listBytes]);
@@ -157,7 +156,7 @@ function readBlock(of: {
     return list;
   });
   const positions = { start, end, madeAt, grownAt };
-  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, unit, lists });
+  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, lists });
 }
 
 /** Reads a segment that begins at `start`, ends by `end`, and was not made before `madeAt`. */

@@ -43,7 +43,6 @@ export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): 
   out.align();
   blocks.forEach((block, b) => {
     rows(out, block.pooled);
-    rows(out, block.unit);
     let offset = 0;
     out.u32s([0, ...lists[b]!.map((list) => (offset += list.length))]);
     out.align();

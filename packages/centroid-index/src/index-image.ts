@@ -8,7 +8,7 @@ import type { KeptQueries } from './kept-queries.js';
 
 export const imageMagic = 'CTKVRIDX';
 /** Raised whenever a field changes its meaning; images of other versions are refused. */
-export const imageVersion = 2;
+export const imageVersion = 3;
 export const imageHeaderBytes = 128;
 /** Of a block's and of a tail segment's. */
 export const imageRecordBytes = 64;

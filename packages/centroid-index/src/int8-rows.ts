@@ -32,10 +32,10 @@ export class Int8Rows {
     }
   }
 
-  /** Returns the dot product of row `row`, dequantised, with `vector` (length rowLength at `offset`), in f64. */
-  dot(row: number, vector: Float32Array | Float64Array, offset = 0): number {
+  /** Returns the dot product of row `row`, dequantised, with `vector` [rowLength], in f64. */
+  dot(row: number, vector: Float32Array): number {
     let sum = 0;
-    for (let d = 0; d < this.rowLength; d++) sum += vector[offset + d]! * this.codes[row * this.rowLength + d]!;
+    for (let d = 0; d < this.rowLength; d++) sum += vector[d]! * this.codes[row * this.rowLength + d]!;
     return sum * this.scales[row]!;
   }
 }

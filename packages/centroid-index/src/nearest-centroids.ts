@@ -1,10 +1,6 @@
-/** The probe: which centroids are most like a query. Coarse by pooled vectors, then by the mean cosine over heads. */
+/** The probe: which centroids are most like a query, by the cosine of pooled vectors. */
 import type { CentroidBlock } from './centroid-block.js';
-import { highestScores } from './highest-scores.js';
-import { unitVectors } from './unit-vectors.js';
-
-/** The coarse step keeps this many times numProbes centroids for the fine step. */
-const coarseFactor = 8;
+import { pooledVector } from './pooled-vector.js';
 
 export interface NearCentroid {
   /** Counted through the blocks. */
@@ -23,18 +19,13 @@ export function nearestCentroids(input: {
   readonly numCentroids?: number;
 }): NearCentroid[] {
   const { blocks, query, numProbes } = input;
-  const headDim = blocks[0]!.headDim;
-  const unit = new Float32Array(query.length);
-  const pooled = new Float32Array(headDim);
-  unitVectors({ query, headDim, unit, pooled });
+  const pooled = new Float32Array(blocks[0]!.headDim);
+  pooledVector(query, pooled);
   const places = blocks.flatMap((block) =>
     Array.from({ length: block.numCentroids }, (_, place) => ({ block, place })),
   );
-  const known = places.slice(0, input.numCentroids);
-  const coarse = Float64Array.from(known, ({ block, place }) => block.pooled.dot(place, pooled));
-  const near = Array.from(highestScores(coarse, Math.min(known.length, coarseFactor * numProbes)), (centroid) => {
-    const { block, place } = known[centroid]!;
-    return { centroid, similarity: block.similarity(place, unit), list: block.lists[block.listOf(place)] };
+  const near = places.slice(0, input.numCentroids).map(({ block, place }, centroid) => {
+    return { centroid, similarity: block.pooled.dot(place, pooled), list: block.lists[block.listOf(place)] };
   });
   near.sort((a, b) => b.similarity - a.similarity || a.centroid - b.centroid);
   const probed = new Set<unknown>();

@@ -3,6 +3,7 @@
  * one fixed order, as ctkvr-core's spread_queries.rs has it: both choose the same ones, bit for bit.
  */
 import { checkInteger } from '@ctkvr/core';
+import { pooledVector } from './pooled-vector.js';
 
 export interface SpreadQueriesInput {
   /** f32 [any, groupSize, headDim], oldest first. */
@@ -42,7 +43,7 @@ export function* pickSpreadQueries({
   if (n <= count) return Uint32Array.from({ length: n }, (_, i) => i);
   const pooled = new Float64Array(n * headDim);
   for (let i = 0; i < n; i++)
-    pool(queries.subarray(i * rowLength, (i + 1) * rowLength), pooled.subarray(i * headDim, (i + 1) * headDim));
+    pooledVector(queries.subarray(i * rowLength, (i + 1) * rowLength), pooled.subarray(i * headDim, (i + 1) * headDim));
   const numEarlier = n - Math.ceil(count / 2);
   // Each earlier query's largest cosine to those chosen.
   const nearest = new Float64Array(numEarlier).fill(Number.NEGATIVE_INFINITY);
@@ -69,22 +70,4 @@ export function* pickSpreadQueries({
     yield;
   }
   return Uint32Array.from(chosen).sort();
-}
-
-/** Writes the normalised sum of the normalised heads; zeros where there is no direction. */
-function pool(query: Float32Array, out: Float64Array): void {
-  const headDim = out.length;
-  for (let start = 0; start < query.length; start += headDim) {
-    const head = query.subarray(start, start + headDim);
-    const length = lengthOf(head);
-    if (length > 0) for (let d = 0; d < headDim; d++) out[d]! += head[d]! / length;
-  }
-  const length = lengthOf(out);
-  if (length > 0) for (let d = 0; d < headDim; d++) out[d]! /= length;
-}
-
-function lengthOf(vector: Float32Array | Float64Array): number {
-  let squares = 0;
-  for (const x of vector) squares += x * x;
-  return Math.sqrt(squares);
 }

@@ -63,7 +63,7 @@ describe('buildCentroidIndex', () => {
     const [c, r, d, l] = [6, 2, 8, 10];
     const [n, m] = [50, 7]; // positions and clusters
     const tail = 2 * n + m * (8 * d + 4) + 4 * r;
-    const size = (lists: number) => c * (1 + r) * (d + 4) + lists * 4 * l + tail;
+    const size = (lists: number) => c * (d + 4) + lists * 4 * l + tail;
     expect(index.sizeBytes).toBe(size(c));
     const shared = await buildCentroidIndex({ ...data, options: { ...options, centroidsPerList: 4 } });
     expect(shared.sizeBytes).toBe(size(2));

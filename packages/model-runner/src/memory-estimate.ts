@@ -56,8 +56,8 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const numLists = Math.ceil(numCentroids / selector.centroidsPerList);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
   const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
-  // The heads of a centroid and their pooled vector.
-  const vectorBytes = (groupSize + 1) * (info.headDim + 4);
+  // A centroid's pooled vector: 8-bit codes and a scale.
+  const vectorBytes = info.headDim + 4;
   const centroidBytes = MAX_GROWTH * (numLists * listBytes + numCentroids * vectorBytes);
   return recentBytes + numHeads * (centroidBytes + (selector.tail ? tailBytes(info, numKeys, selector) : 0));
 }

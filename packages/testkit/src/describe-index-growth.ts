@@ -117,9 +117,12 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
       await expectCode('CTKVR_BAD_INDEX_IMAGE', () => load(image.slice(0, length)));
     }
     await expectCode('CTKVR_BAD_INDEX_IMAGE', () => load(Uint8Array.of(...image, ...new Uint8Array(64))));
-    const newer = image.slice();
-    newer[8] = 3;
-    await expect(load(newer)).rejects.toMatchObject({ fields: { field: 'version', expected: '2', actual: '3' } });
+    for (const version of [2, 4]) {
+      const other = image.slice();
+      other[8] = version;
+      const fields = { field: 'version', expected: '3', actual: String(version) };
+      await expect(load(other)).rejects.toMatchObject({ code: 'CTKVR_BAD_INDEX_IMAGE', fields });
+    }
     const foreign = new TextEncoder().encode('GGUF'.padEnd(256));
     await expect(load(foreign)).rejects.toMatchObject({ fields: { field: 'magic', expected: 'CTKVRIDX' } });
     const fewer = prefixOf(typical.data, index.numTokens - 1);

@@ -10,7 +10,6 @@ import {
   naiveLse,
   naivePooled,
   naiveScores,
-  naiveUnit,
   rankedIds,
   rowsOf,
 } from './naive.js';
@@ -47,8 +46,6 @@ export interface NaiveCentroid {
 
 export interface NaiveStep {
   /** [numCentroids] */
-  readonly coarse: readonly number[];
-  /** [numCentroids], also of those that the coarse step drops. */
   readonly similarity: readonly number[];
   readonly probes: readonly number[];
   /** [numClusters]: sum over heads of the share of all weight that the probed lists leave in each cluster. */
@@ -93,7 +90,7 @@ export function naiveHead(
   layout = firstLayout(data, options),
   tail?: NaiveTail,
 ): NaiveHead {
-  const { headDim, groupSize } = data;
+  const { headDim } = data;
   const { blocks } = layout;
   let ownTail = tail;
   const keys = rowsOf(data.keys, headDim);
@@ -116,7 +113,6 @@ export function naiveHead(
   const centroids = lists.flatMap(({ members, shared }, listId): NaiveCentroid[] =>
     members.map(() => ({ ...shared, listId })),
   );
-  const units = queries.map((group) => group.map((query) => naiveInt8(naiveUnit(query))));
   const pooled = queries.map((group) => naiveInt8(naivePooled(group)));
   const sum = (numbers: readonly number[]) => numbers.reduce((total, x) => total + x, 0);
 
@@ -129,16 +125,11 @@ export function naiveHead(
       return { output: heads.map(({ mean }) => mean), lse: heads.map(({ lse }) => lse) };
     },
     step(query) {
-      const coarse = pooled.map((vector) => dot(vector, naivePooled(query)));
-      const similarity = units.map((unit) => sum(unit.map((u, head) => dot(u, naiveUnit(query[head]!)))) / groupSize);
-      const near = rankedIds(coarse, 8 * options.numProbes).sort((a, b) => a - b);
+      const similarity = pooled.map((vector) => dot(vector, naivePooled(query)));
       const probes: number[] = [];
-      for (const place of rankedIds(
-        near.map((c) => similarity[c]!),
-        near.length,
-      )) {
-        const isNew = probes.every((c) => centroids[c]!.listId !== centroids[near[place]!]!.listId);
-        if (isNew && probes.length < options.numProbes) probes.push(near[place]!);
+      for (const near of rankedIds(similarity, similarity.length)) {
+        const isNew = probes.every((c) => centroids[c]!.listId !== centroids[near]!.listId);
+        if (isNew && probes.length < options.numProbes) probes.push(near);
       }
       const nearest = centroids[probes[0]!]!;
       const later = keys.map((_, p) => p).slice(nearest.blockEnd, region.end);
@@ -168,7 +159,6 @@ export function naiveHead(
         return { output: merged.mean, lse: merged.lse, mass };
       });
       return {
-        coarse,
         similarity,
         probes,
         shares,

@@ -1,7 +1,7 @@
 /** The volatility of a head by definition (packages/centroid-index, volatility.ts), for an index whose probe visits every centroid. */
 import type { SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
-import { dot, naiveInt8, naiveLse, naiveScores, naiveUnit, rowsOf } from './naive.js';
+import { dot, naiveInt8, naiveLse, naivePooled, naiveScores, rowsOf } from './naive.js';
 import { type NaiveTail, naiveWeigh, naiveWiden } from './naive-clusters.js';
 import type { NaiveHead } from './naive-head.js';
 
@@ -49,9 +49,7 @@ export function naiveVolatility(
       return { squares, shortfall };
     });
   });
-  const similarity = (a: number, b: number) =>
-    queries[a]!.reduce((sum, query, h) => sum + dot(naiveUnit(query), naiveInt8(naiveUnit(queries[b]![h]!))), 0) /
-    groupSize;
+  const similarity = (a: number, b: number) => dot(naivePooled(queries[a]!), naiveInt8(naivePooled(queries[b]!)));
   const nearest = sampled.map((c) =>
     Math.max(...queries.slice(0, c + 1 - lag).map((_, older) => similarity(c, older))),
   );

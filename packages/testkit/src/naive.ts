@@ -52,7 +52,7 @@ export function naiveAttention(
 }
 
 /** x / |x|; zeros stay zeros. */
-export function naiveUnit(vector: readonly number[]): number[] {
+function naiveUnit(vector: readonly number[]): number[] {
   const length = Math.sqrt(dot(vector, vector));
   return vector.map((x) => (length > 0 ? x / length : 0));
 }

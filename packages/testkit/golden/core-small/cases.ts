@@ -70,7 +70,7 @@ const templates: readonly CaseTemplate[] = [
   },
   {
     name: 'integers-more-centroids-than-keys',
-    why: 'N below C, and the coarse step of the probe has something to drop (16 of 64)',
+    why: 'N below C',
     options: { numCentroids: 64, listLength: 5, numProbes: 2, maxSelected: 0, tail: true },
     data: (seed) =>
       integerHeadData({ seed, numTokens: 40, headDim: 16, groupSize: 1, numCentroids: 64, numDecodes: 2, range: 2 }),

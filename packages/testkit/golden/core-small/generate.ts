@@ -13,7 +13,7 @@ import { type GoldenInput, goldenInputs } from './cases.js';
 import { isUnambiguous } from './unambiguous.js';
 
 /** Raised whenever a field changes its meaning. */
-const formatVersion = 3;
+const formatVersion = 4;
 
 export interface GoldenFile {
   readonly formatVersion: number;

@@ -46,22 +46,17 @@ function isSeparated(scores: readonly number[], count: number, gap: number, kind
   return difference < 1e-13 || difference > gap;
 }
 
-/**
- * The probed lists must be clear of the rest and of each other in the fine step, their centroids of their neighbours in the same list, and
- * all of them of the cut in the coarse step.
- */
+/** The probed lists must be clear of the rest and of each other, their centroids of their neighbours in the same list. */
 function probesAreSeparated(head: NaiveHead, step: ReturnType<NaiveHead['step']>, numProbes: number): boolean {
-  const cut = [...step.coarse].sort((a, b) => b - a)[8 * numProbes] ?? Number.NEGATIVE_INFINITY;
-  const clearOfCut = step.probes.every((c) => step.coarse[c]! - cut > similarityGap);
   const lists = new Map<number, number[]>();
   head.centroids.forEach(({ listId }, c) => {
     lists.set(listId, [...(lists.get(listId) ?? []), step.similarity[c]!]);
   });
   const best = [...lists.values()].map((similarities) => Math.max(...similarities));
   const counts = Array.from({ length: Math.min(numProbes, best.length) }, (_, i) => i + 1);
-  const fine = counts.every((count) => isSeparated(best, count, similarityGap, 'absolute'));
+  const between = counts.every((count) => isSeparated(best, count, similarityGap, 'absolute'));
   const within = step.probes.every((c) =>
     isSeparated(lists.get(head.centroids[c]!.listId)!, 1, similarityGap, 'absolute'),
   );
-  return clearOfCut && fine && within;
+  return between && within;
 }

@@ -54,9 +54,9 @@ impl BlockInput<'_> {
     /// A block without centroids.
     pub(crate) fn bare_block(&self) -> CentroidBlock {
         let (d, end) = (self.keys.head_dim(), self.start + self.keys.len());
-        let (pooled, unit) = (QuantisedRows::zeros(0, d), QuantisedRows::zeros(0, d));
+        let pooled = QuantisedRows::zeros(0, d);
         let Self { start, made_at, grown_at, group, per_list, .. } = *self;
-        CentroidBlock { start, end, made_at, grown_at, group, head_dim: d, per_list, pooled, unit, lists: PostingLists::default() }
+        CentroidBlock { start, end, made_at, grown_at, group, head_dim: d, per_list, pooled, lists: PostingLists::default() }
     }
 }
 
@@ -75,8 +75,7 @@ pub(crate) fn build_block(
         return Err(Error::ShapeMismatch { op: "buildIndex", what: "queries", expected, actual: input.queries.len() });
     }
     check_queries(input.queries)?;
-    let (unit, pooled) = normalise_all(input.queries, group, d);
-    let mut block = CentroidBlock { unit, pooled, ..input.bare_block() };
+    let mut block = CentroidBlock { pooled: pool_all(input.queries, group, d), ..input.bare_block() };
     let num_lists = CentroidBlock::num_lists_of(num_centroids, per_list);
     if n == 0 {
         (0..num_lists).for_each(|_| block.lists.push(&[]));
@@ -108,20 +107,15 @@ pub(crate) fn build_block(
     Ok(block)
 }
 
-/// Unit and pooled vectors of all centroids, quantised.
-fn normalise_all(queries: &[f32], group: usize, d: usize) -> (QuantisedRows, QuantisedRows) {
-    let num_centroids = queries.len() / (group * d);
-    let (mut unit, mut pooled) = (QuantisedRows::zeros(num_centroids * group, d), QuantisedRows::zeros(num_centroids, d));
-    let (mut heads, mut sum) = (vec![0.0; group * d], vec![0.0; d]);
-    for c in 0..num_centroids {
-        heads.copy_from_slice(&queries[c * group * d..(c + 1) * group * d]);
-        pool(&mut heads, &mut sum);
-        for (h, head) in heads.chunks_exact(d).enumerate() {
-            unit.set(c * group + h, head);
-        }
-        pooled.set(c, &sum);
+/// Pooled vectors of all centroids, quantised.
+fn pool_all(queries: &[f32], group: usize, d: usize) -> QuantisedRows {
+    let mut rows = QuantisedRows::zeros(queries.len() / (group * d), d);
+    let mut pooled = vec![0.0; d];
+    for (c, query) in queries.chunks_exact(group * d).enumerate() {
+        pool(query, &mut pooled);
+        rows.set(c, &pooled);
     }
-    (unit, pooled)
+    rows
 }
 
 /// Scores of a few centroids' queries against all keys, and what is made of them.

@@ -6,11 +6,6 @@ use crate::posting_lists::PostingLists;
 use crate::quantised::QuantisedRows;
 use crate::ranked::{Ranked, keep_best};
 
-/// Centroids that the coarse pass keeps for each one probed.
-const COARSE_PER_PROBE: usize = 8;
-/// Query heads compared with a centroid's in one go.
-const HEADS_AT_ONCE: usize = 8;
-
 /// Immutable; shared by forks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CentroidBlock {
@@ -27,26 +22,7 @@ pub(crate) struct CentroidBlock {
     pub(crate) per_list: usize,
     /// `[num_centroids, head_dim]`: normalised sum of the group's normalised queries.
     pub(crate) pooled: QuantisedRows,
-    /// `[num_centroids * group, head_dim]`: normalised queries.
-    pub(crate) unit: QuantisedRows,
     pub(crate) lists: PostingLists,
-}
-
-/// A query as probes compare it: normalised heads `[group, head_dim]` and their normalised sum `[head_dim]`.
-#[derive(Default)]
-pub(crate) struct UnitQuery {
-    pub(crate) heads: Vec<f32>,
-    pub(crate) pooled: Vec<f32>,
-}
-
-impl UnitQuery {
-    /// From f32 `[group, head_dim]`.
-    pub(crate) fn set(&mut self, query: &[f32], head_dim: usize) {
-        self.heads.clear();
-        self.heads.extend_from_slice(query);
-        self.pooled.resize(head_dim, 0.0);
-        pool(&mut self.heads, &mut self.pooled);
-    }
 }
 
 impl CentroidBlock {
@@ -71,67 +47,34 @@ impl CentroidBlock {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.pooled.bytes() + self.unit.bytes() + self.lists.bytes()
+        self.pooled.bytes() + self.lists.bytes()
     }
 
-    /// Adds (similarity of pooled vectors, `first_id` + centroid) of the first `num_centroids` centroids to `out`. `similarities` is
-    /// scratch. Returns the bytes read.
-    pub(crate) fn coarse(
+    /// Adds (similarity, `first_id` + centroid) of the first `num_centroids` centroids to `out`, for the pooled vector of a query
+    /// ([`pool`]). `similarities` is scratch. Returns the bytes read.
+    pub(crate) fn compare(
         &self,
         kernels: &Kernels,
-        query: &UnitQuery,
+        query: &[f32],
         (num_centroids, first_id): (usize, usize),
         similarities: &mut Vec<f32>,
         out: &mut Vec<Ranked>,
     ) -> usize {
         let d = self.head_dim;
-        debug_assert!(num_centroids <= self.num_centroids());
+        debug_assert!(num_centroids <= self.num_centroids() && query.len() == d);
         similarities.resize(similarities.len().max(num_centroids), 0.0);
         // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
         unsafe {
             let codes = self.pooled.codes.as_ptr();
-            (kernels.score_codes)(query.pooled.as_ptr(), 0, codes, num_centroids, d, similarities.as_mut_ptr());
+            (kernels.score_codes)(query.as_ptr(), 0, codes, num_centroids, d, similarities.as_mut_ptr());
         }
         let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
         out.extend(scaled.enumerate().map(|(c, (s, scale))| Ranked::new(s * scale, (first_id + c) as u32)));
         num_centroids * (d + 4)
     }
 
-    /// Mean over the group of the cosines between the query's heads and centroid c's.
-    pub(crate) fn similarity(&self, kernels: &Kernels, query: &UnitQuery, c: usize) -> f32 {
-        let (d, group) = (self.head_dim, self.group);
-        let mut sum = 0.0;
-        for first in (0..group).step_by(HEADS_AT_ONCE) {
-            let heads = first..(first + HEADS_AT_ONCE).min(group);
-            let mut dots = [0.0; HEADS_AT_ONCE];
-            // SAFETY: the heads' rows of d codes lie side by side, as their queries of d values do.
-            unsafe {
-                let q = query.heads.as_ptr().add(first * d);
-                let codes = self.unit.codes(c * group + first).as_ptr();
-                (kernels.score_codes)(q, d, codes, heads.len(), d, dots.as_mut_ptr());
-            }
-            sum += heads.zip(dots).map(|(h, dot)| dot * self.unit.scales[c * group + h]).sum::<f32>();
-        }
-        sum / group as f32
-    }
-
-    /// Bytes that [`CentroidBlock::similarity`] reads.
-    pub(crate) fn similarity_bytes(&self) -> usize {
-        self.group * (self.head_dim + 4)
-    }
-
-    /// Asks for what `similarity` will read.
-    pub(crate) fn prefetch_similarity(&self, kernels: &Kernels, c: usize) {
-        let scales = &self.unit.scales[c * self.group..(c + 1) * self.group];
-        // SAFETY: the rows of one centroid's heads lie side by side.
-        unsafe {
-            (kernels.prefetch)(self.unit.codes(c * self.group).as_ptr().cast(), self.group * self.head_dim);
-            (kernels.prefetch)(scales.as_ptr().cast(), size_of_val(scales));
-        }
-    }
-
-    /// Asks for what `coarse` will read of all centroids.
-    pub(crate) fn prefetch_coarse(&self, kernels: &Kernels) {
+    /// Asks for what `compare` will read of all centroids.
+    pub(crate) fn prefetch_pooled(&self, kernels: &Kernels) {
         let QuantisedRows { codes, scales, .. } = &self.pooled;
         // SAFETY: the bytes are the block's own.
         unsafe {
@@ -149,30 +92,37 @@ impl CentroidBlock {
 
     /// Without its centroids: what it covers is still told.
     pub(crate) fn bare(&self) -> Self {
-        let nothing = QuantisedRows::zeros(0, self.head_dim);
-        Self { pooled: nothing.clone(), unit: nothing, lists: PostingLists::default(), ..*self }
+        Self { pooled: QuantisedRows::zeros(0, self.head_dim), lists: PostingLists::default(), ..*self }
     }
 }
 
-/// Keeps, by the coarse similarity, what the fine step looks at for `num_probes`.
-pub(crate) fn keep_near(order: &mut Vec<Ranked>, num_probes: usize) {
-    keep_best(order, COARSE_PER_PROBE.saturating_mul(num_probes));
+/// Keeps so many of the most similar centroids, best first, that centroids of `num_probes` different lists are among them.
+pub(crate) fn keep_nearest(order: &mut Vec<Ranked>, num_probes: usize, per_list: usize) {
+    keep_best(order, num_probes.saturating_sub(1).saturating_mul(per_list).saturating_add(1));
+    order.sort_unstable();
 }
 
-/// Normalises each head of `unit` in place and writes the normalised sum to `pooled`. A zero vector stays zero.
-pub(crate) fn pool(unit: &mut [f32], pooled: &mut [f32]) {
+/// Writes the normalised sum of a query's normalised heads (`query` f32 `[group, head_dim]`) to `pooled` `[head_dim]`: the direction that
+/// stands for a group. A zero vector has none and adds nothing; zeros when no head has one.
+pub(crate) fn pool(query: &[f32], pooled: &mut [f32]) {
     pooled.fill(0.0);
-    for head in unit.chunks_exact_mut(pooled.len()) {
-        normalise(head);
-        pooled.iter_mut().zip(head).for_each(|(p, x)| *p += *x);
+    for head in query.chunks_exact(pooled.len()) {
+        let norm = length(head);
+        if norm > 0.0 {
+            pooled.iter_mut().zip(head).for_each(|(p, x)| *p += x / norm);
+        }
     }
     normalise(pooled);
 }
 
 /// To length 1; a zero vector stays.
 pub(crate) fn normalise(x: &mut [f32]) {
-    let norm = x.iter().map(|v| v * v).sum::<f32>().sqrt();
+    let norm = length(x);
     if norm > 0.0 {
         x.iter_mut().for_each(|v| *v /= norm);
     }
+}
+
+fn length(x: &[f32]) -> f32 {
+    x.iter().map(|v| v * v).sum::<f32>().sqrt()
 }

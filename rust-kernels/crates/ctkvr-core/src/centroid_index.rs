@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::block_builder::{BlockInput, build_block};
-use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
+use crate::centroid_block::{CentroidBlock, keep_nearest, pool};
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
 use crate::ranked::Ranked;
@@ -49,7 +49,8 @@ pub(crate) struct CentroidIndex {
 /// Reused memory of a probe.
 #[derive(Default)]
 pub(crate) struct ProbeScratch {
-    query: UnitQuery,
+    /// Pooled vector of the query `[head_dim]`.
+    pooled: Vec<f32>,
     similarities: Vec<f32>,
     order: Vec<Ranked>,
     marks: Vec<u8>,
@@ -230,8 +231,8 @@ impl CentroidIndex {
         out
     }
 
-    /// The most similar centroids of `num_probes` different lists, best first (ties: smaller id), with their similarities. Coarse by
-    /// pooled vectors, then the mean cosine over the group. Returns the bytes read. `query` f32 `[group, head_dim]`.
+    /// The most similar centroids of `num_probes` different lists, best first (ties: smaller id), with their similarities, cosines of
+    /// pooled vectors. Returns the bytes read. `query` f32 `[group, head_dim]`.
     pub(crate) fn probe(
         &self,
         kernels: &Kernels,
@@ -240,30 +241,21 @@ impl CentroidIndex {
         scratch: &mut ProbeScratch,
         out: &mut Vec<(f32, u32)>,
     ) -> usize {
-        self.active().iter().for_each(|block| block.prefetch_coarse(kernels));
-        scratch.query.set(query, self.newest().head_dim);
+        self.active().iter().for_each(|block| block.prefetch_pooled(kernels));
+        scratch.pooled.resize(self.newest().head_dim, 0.0);
+        pool(query, &mut scratch.pooled);
         scratch.order.clear();
         let (mut bytes, mut first_id) = (0, 0);
         for block in self.active() {
             let n = block.num_centroids();
-            bytes += block.coarse(kernels, &scratch.query, (n, first_id), &mut scratch.similarities, &mut scratch.order);
+            bytes += block.compare(kernels, &scratch.pooled, (n, first_id), &mut scratch.similarities, &mut scratch.order);
             first_id += n;
         }
         if let Some(tail) = &self.tail {
             // What comes after the probe arrives while it is made.
             tail.prefetch_keys(kernels);
         }
-        keep_near(&mut scratch.order, num_probes);
-        for near in &scratch.order {
-            let (block, place) = self.locate(near.id() as usize);
-            block.prefetch_similarity(kernels, place);
-        }
-        for near in &mut scratch.order {
-            let (block, place) = self.locate(near.id() as usize);
-            *near = Ranked::new(block.similarity(kernels, &scratch.query, place), near.id());
-            bytes += block.similarity_bytes();
-        }
-        scratch.order.sort_unstable();
+        keep_nearest(&mut scratch.order, num_probes, self.newest().per_list);
         out.clear();
         for near in &scratch.order {
             if out.len() == num_probes {

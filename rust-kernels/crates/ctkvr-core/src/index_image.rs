@@ -22,7 +22,7 @@ use crate::tail_segment::TailSegment;
 
 const MAGIC: &[u8; 8] = b"CTKVRIDX";
 /// Raised whenever a field changes its meaning; images of other versions are refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Sections begin at multiples of it: a cache line, and more than any element needs.
 const ALIGNMENT: usize = 64;
 const HEADER_BYTES: usize = 128;
@@ -91,7 +91,6 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     }
     for block in blocks {
         out.rows(&block.pooled);
-        out.rows(&block.unit);
         let (bytes, offsets) = block.lists.parts();
         out.u32s(offsets.iter().map(|&o| o as usize));
         out.align();
@@ -357,13 +356,12 @@ impl<'a> Sections<'a> {
         let list_bytes = record.size("block listBytes", 20, 0..usize::MAX)?;
         record.check_end("block", 24)?;
         let pooled = self.rows("pooled vectors", num_centroids, head_dim)?;
-        let unit = self.rows("unit queries", num_centroids * group, head_dim)?;
         let num_lists = CentroidBlock::num_lists_of(num_centroids, per_list);
         let offsets = self.u32s("list offsets", num_lists + 1)?;
         let bytes = self.take("lists", &[list_bytes])?.to_vec();
         let lists = PostingLists::from_parts(bytes, offsets, end - start);
         let lists = lists.ok_or_else(|| bad("lists", format!("ascending positions below {}", end - start), "others"))?;
-        Ok(CentroidBlock { start, end, made_at, grown_at, group, head_dim, per_list, pooled, unit, lists })
+        Ok(CentroidBlock { start, end, made_at, grown_at, group, head_dim, per_list, pooled, lists })
     }
 
     /// A segment that begins where `region` does.

@@ -19,10 +19,6 @@ impl QuantisedRows {
         quantise(row, codes, scale);
     }
 
-    pub(crate) fn codes(&self, i: usize) -> &[i8] {
-        &self.codes[i * self.dim..(i + 1) * self.dim]
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.codes.len() + self.scales.len() * size_of::<f32>()
     }
@@ -42,7 +38,7 @@ mod tests {
     use super::*;
 
     fn row(rows: &QuantisedRows, i: usize) -> impl Iterator<Item = f32> + '_ {
-        rows.codes(i).iter().map(move |&c| f32::from(c) * rows.scales[i])
+        rows.codes[i * rows.dim..(i + 1) * rows.dim].iter().map(move |&c| f32::from(c) * rows.scales[i])
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! queries want the same keys; in a few, the retrieval heads that copy from far back (Wu et al., arXiv 2404.15574), each token wants
 //! another key, and no neighbour's list has it.
 
-use crate::centroid_block::{CentroidBlock, UnitQuery, keep_near};
+use crate::centroid_block::{CentroidBlock, keep_nearest, pool};
 use crate::centroid_index::{MARK, MeterInput, list_marked};
 use crate::kernels::{Kernels, Rows};
 use crate::ranked::Ranked;
@@ -34,7 +34,8 @@ pub(crate) struct VolatilityMeter<'a> {
     shortfalls: Vec<f32>,
     /// Smallest similarity of a sampled query to its nearest centroid.
     floor: f32,
-    query: UnitQuery,
+    /// Pooled vector of the query that is looked up.
+    pooled: Vec<f32>,
     similarities: Vec<f32>,
     order: Vec<Ranked>,
     /// [`MARK`] where a position of the region is in a probed list, else 0; whole words of 64.
@@ -82,7 +83,7 @@ impl<'a> VolatilityMeter<'a> {
             num_rows: 0,
             shortfalls: Vec::new(),
             floor: f32::INFINITY,
-            query: UnitQuery::default(),
+            pooled: Vec::new(),
             similarities: Vec::new(),
             order: Vec::new(),
             found: Vec::new(),
@@ -142,14 +143,11 @@ impl<'a> VolatilityMeter<'a> {
 
     /// Fills `order` with the nearest of the first `num_centroids` centroids, best first.
     fn probe(&mut self, block: &CentroidBlock, num_centroids: usize, query: &[f32]) {
-        self.query.set(query, block.head_dim);
+        self.pooled.resize(block.head_dim, 0.0);
+        pool(query, &mut self.pooled);
         self.order.clear();
-        block.coarse(self.kernels, &self.query, (num_centroids, 0), &mut self.similarities, &mut self.order);
-        keep_near(&mut self.order, self.num_probes);
-        for near in &mut self.order {
-            *near = Ranked::new(block.similarity(self.kernels, &self.query, near.id() as usize), near.id());
-        }
-        self.order.sort_unstable();
+        block.compare(self.kernels, &self.pooled, (num_centroids, 0), &mut self.similarities, &mut self.order);
+        keep_nearest(&mut self.order, self.num_probes, block.per_list);
         self.floor = self.floor.min(self.order[0].score());
     }
 
