@@ -2,24 +2,32 @@
  * The blocks of an index, oldest first, and its tail. It grows by one block at a time, and where the region grew by one segment of the tail,
  * and is cut by dropping them, so that a cut leaves exactly what was there before. Immutable: forks share it.
  */
-import type { IndexedRegion } from '@ctkvr/core';
+import { centroidBounds, type IndexedRegion, type SelectorOptions } from '@ctkvr/core';
 import type { CentroidBlock } from './centroid-block.js';
 import type { Tail } from './tail.js';
 
 /**
- * Probes look at the newest blocks that together have at most 3/2 as many centroids as the first one had; up to twice as many are held, so
- * that a cut finds again what probes looked at then.
+ * Probes look at the newest blocks that together have at most 3/2 as many centroids as the base; up to twice as many are held, so that a cut
+ * finds again what probes looked at then.
  */
 const activeShare = 3 / 2;
 const heldShare = 2;
+
+/**
+ * Returns the base when the first block has `numFirst` centroids: so many, or where their number goes by the region the most there can be, so
+ * that a first block that is small because the text was is not pushed out earlier.
+ */
+export function baseCentroids(options: SelectorOptions, numFirst: number): number {
+  return options.numCentroids === 0 ? centroidBounds(options).most : numFirst;
+}
 
 export class BlockRow {
   /** All that are held; never empty. */
   readonly blocks: readonly CentroidBlock[];
   /** Those that probes look at. */
   readonly active: readonly CentroidBlock[];
-  /** Centroids of the first block, also when that is gone. */
-  readonly numFirst: number;
+  /** Centroids that the bounds on blocks are counted from. */
+  readonly numBase: number;
   /** With fewer tokens than this, probes looked at a block that has been dropped since. */
   readonly knownFrom: number;
   /** As the first block's build measured them, see volatility.ts. */
@@ -28,9 +36,9 @@ export class BlockRow {
   /** What stands for positions that are not read; null when the options say none. */
   readonly tail: Tail | null;
 
-  constructor(parts: Pick<BlockRow, 'blocks' | 'numFirst' | 'knownFrom' | 'volatility' | 'similarityFloor' | 'tail'>) {
+  constructor(parts: Pick<BlockRow, 'blocks' | 'numBase' | 'knownFrom' | 'volatility' | 'similarityFloor' | 'tail'>) {
     this.blocks = parts.blocks;
-    this.numFirst = parts.numFirst;
+    this.numBase = parts.numBase;
     this.knownFrom = parts.knownFrom;
     this.volatility = parts.volatility;
     this.similarityFloor = parts.similarityFloor;
@@ -90,14 +98,14 @@ export class BlockRow {
   }
 
   #measures() {
-    return { numFirst: this.numFirst, volatility: this.volatility, similarityFloor: this.similarityFloor };
+    return { numBase: this.numBase, volatility: this.volatility, similarityFloor: this.similarityFloor };
   }
 
-  /** Index of the oldest block such that it and the later ones have at most `share` times numFirst centroids; the last always counts. */
+  /** Index of the oldest block such that it and the later ones have at most `share` times numBase centroids; the last always counts. */
   #newestWithin(blocks: readonly CentroidBlock[], share: number): number {
     let first = blocks.length - 1;
     let total = blocks[first]!.numCentroids;
-    while (first > 0 && total + blocks[first - 1]!.numCentroids <= share * this.numFirst) {
+    while (first > 0 && total + blocks[first - 1]!.numCentroids <= share * this.numBase) {
       first--;
       total += blocks[first]!.numCentroids;
     }

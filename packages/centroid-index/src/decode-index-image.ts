@@ -26,7 +26,7 @@ const maxTokens = 0x7fff_ffff;
 const maxHeadDim = 65_536;
 /** Query heads of a KV head: models have up to 128. */
 const maxGroup = 65_536;
-/** An index holds at most twice the first block's centroids, in blocks of one or more. */
+/** An index holds at most twice as many centroids as its base, in blocks of one or more. */
 const maxBlocks = 2 ** 20;
 const maxCentroids = 2 ** 24;
 /** Clusters of a segment are counted by u16. */
@@ -78,7 +78,7 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   const shape = imageShape(bytes);
   const { numTokens, headDim, groupSize } = shape;
   const numBlocks = reader.size('numBlocks', 36, 0, maxBlocks);
-  const numFirst = reader.size('numFirst', 40, Math.min(1, numBlocks), maxCentroids);
+  const numBase = reader.size('numBase', 40, Math.min(1, numBlocks), maxCentroids);
   const knownFrom = reader.size('knownFrom', 44, 0, numTokens);
   const volatility = reader.f32(48);
   const similarityFloor = reader.f32(52);
@@ -116,7 +116,7 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   if ((numBlocks === 0) !== (numBuilt === 0)) throw badImage('numBuilt', '0 without blocks, and only then', numBuilt);
   const tail = corrections === null ? null : new Tail(segments, corrections);
   const measures = { volatility, similarityFloor, tail };
-  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numFirst, knownFrom, ...measures });
+  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numBase, knownFrom, ...measures });
   const kept = new KeptQueries({ positions, rows: keptRows, rowLength: groupSize * headDim });
   return { ...shape, row, builtAt: Array.from(builtAt), kept };
 }

@@ -15,7 +15,7 @@ export function encodeIndexImage({ row, builtAt, kept, ...shape }: IndexImage): 
   out.u8s(new TextEncoder().encode(imageMagic));
   // Checksum and total size come last.
   out.u32s([imageVersion, 0, 0, 0]);
-  out.u32s([shape.headDim, shape.groupSize, shape.numTokens, blocks.length, row?.numFirst ?? 0, row?.knownFrom ?? 0]);
+  out.u32s([shape.headDim, shape.groupSize, shape.numTokens, blocks.length, row?.numBase ?? 0, row?.knownFrom ?? 0]);
   out.f32s([row?.volatility ?? 0, row?.similarityFloor ?? -1]);
   out.u32s([builtAt.length, kept.positions.length]);
   out.u32s(imageOptionFields.map(([field]) => options[field]));

@@ -35,7 +35,7 @@ export interface IndexImage extends ImageShape {
 export const imageOptionFields = [
   ['numSinkTokens', 0],
   ['recentWindow', 1],
-  ['numCentroids', 1],
+  ['numCentroids', 0],
   ['centroidsPerList', 1],
   ['appendSize', 1],
   ['listLength', 0],

@@ -1,6 +1,7 @@
 /** The index in plain TypeScript: the definition that every other backend is tested against. */
 import {
   CtkvrError,
+  centroidCount,
   checkCapacity,
   checkFinite,
   checkInteger,
@@ -10,7 +11,7 @@ import {
   postingListLength,
   type SelectorOptions,
 } from '@ctkvr/core';
-import { BlockRow } from './block-row.js';
+import { BlockRow, baseCentroids } from './block-row.js';
 import { type BlockInput, buildBlock } from './build-block.js';
 import type { ResolvedBuildInput } from './build-input.js';
 import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
@@ -67,9 +68,10 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     const index = new ReferenceCentroidIndex(input, rows, state);
     const rowLength = groupSize * headDim;
     const numQueries = input.queries.length / rowLength;
-    const queries = input.queries.slice(Math.max(0, numQueries - options.numCentroids) * rowLength);
+    const count = index.#mostCentroids(indexedRegion(numTokens, options));
+    const queries = input.queries.slice(Math.max(0, numQueries - count) * rowLength);
     if (options.centroids === 'spread') {
-      const chosen = yield* pickSpreadQueries({ ...input, count: options.numCentroids });
+      const chosen = yield* pickSpreadQueries({ ...input, count });
       chosen.forEach((from, c) => {
         queries.set(input.queries.subarray(from * rowLength, (from + 1) * rowLength), c * rowLength);
       });
@@ -312,7 +314,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   *#grow(state: State): Generator<void, State> {
     const { row, numTokens, kept } = state;
     if (row === null) return state;
-    const most = this.options.numCentroids;
+    const most = this.#mostCentroids(this.#regionFrom(row.region.start, numTokens));
     const { rows: queries } = kept.of({ start: row.newest.grownAt, end: numTokens, most });
     return queries.length === 0 ? state : yield* this.#withBlock(state, row, { queries, grownAt: numTokens });
   }
@@ -322,7 +324,8 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     if (state.row !== null) {
       extended = yield* this.#grow(state);
     } else {
-      const { rows: queries } = state.kept.of({ start: 0, end: state.numTokens, most: this.options.numCentroids });
+      const most = this.#mostCentroids(indexedRegion(state.numTokens, this.options));
+      const { rows: queries } = state.kept.of({ start: 0, end: state.numTokens, most });
       if (queries.length === 0) return state;
       extended = this.#withoutOldQueries({ ...state, row: yield* this.#firstRow(state, queries) });
     }
@@ -341,7 +344,8 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     const meter = measureVolatility({ input, block, tail: uncorrected, numProbes, clusterProbes });
     const { corrections, ...measured } = yield* meter;
     const tail = uncorrected?.corrected(corrections) ?? null;
-    return new BlockRow({ ...measured, tail, blocks: [block], numFirst: block.numCentroids, knownFrom: 0 });
+    const numBase = baseCentroids(this.options, block.numCentroids);
+    return new BlockRow({ ...measured, tail, blocks: [block], numBase, knownFrom: 0 });
   }
 
   *#withBlock(
@@ -350,10 +354,20 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     { queries, grownAt }: { readonly queries: Float32Array; readonly grownAt: number },
   ): Generator<void, State> {
     const { start, end: before } = row.region;
-    const region = { start, end: Math.max(start, state.numTokens - this.options.recentWindow) };
+    const region = this.#regionFrom(start, state.numTokens);
     const block = yield* buildBlock(this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt }));
     const tail = yield* this.#extendedTail(row.tail, { start: before, end: region.end, madeAt: state.numTokens });
     return this.#withoutOldQueries({ ...state, row: row.extended(block, tail) });
+  }
+
+  /** What a later block is over that is made when `numTokens` are stored. */
+  #regionFrom(start: number, numTokens: number): IndexedRegion {
+    return { start, end: Math.max(start, numTokens - this.options.recentWindow) };
+  }
+
+  /** Most centroids of a block over a region. */
+  #mostCentroids({ start, end }: IndexedRegion): number {
+    return centroidCount(this.options, end - start);
   }
 
   /** The tail with one more segment, where there are positions to make it of. */

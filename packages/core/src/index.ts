@@ -10,7 +10,9 @@ export type { KvFormat } from './kv-format.js';
 export { kvFormats, resolveKvFormat } from './kv-format.js';
 export type { CentroidChoice, PresetName, SelectorName, SelectorOptions } from './selector-options.js';
 export {
+  centroidBounds,
   centroidChoices,
+  centroidCount,
   postingListLength,
   presetNames,
   resolveSelectorOptions,

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { CtkvrError } from './errors.js';
-import { postingListLength, presetNames, resolveSelectorOptions, UNBOUNDED } from './selector-options.js';
+import {
+  centroidBounds,
+  centroidCount,
+  postingListLength,
+  presetNames,
+  resolveSelectorOptions,
+  UNBOUNDED,
+} from './selector-options.js';
 
 describe('resolveSelectorOptions', () => {
   it('gives the documented defaults', () => {
@@ -8,7 +15,7 @@ describe('resolveSelectorOptions', () => {
       selector: 'ctkvr',
       numSinkTokens: 16,
       recentWindow: 256,
-      numCentroids: 384,
+      numCentroids: 0,
       centroids: 'last',
       centroidsPerList: 2,
       appendSize: 256,
@@ -46,6 +53,19 @@ describe('resolveSelectorOptions', () => {
     [UNBOUNDED, 9000, 9000],
   ])('a list length of %i over %i keys keeps %i', (listLength, numKeys, kept) => {
     expect(postingListLength({ listLength }, numKeys)).toBe(kept);
+  });
+  it.each([
+    [0, 100, 128],
+    [0, 5159, 128],
+    [0, 5160, 129],
+    [0, 8000, 200],
+    [0, 99_000, 384],
+    [500, 8000, 500],
+    [8, 8000, 8],
+  ])('numCentroids %i over %i keys makes %i centroids', (numCentroids, numKeys, count) => {
+    expect(centroidCount({ numCentroids }, numKeys)).toBe(count);
+    const { least, most } = centroidBounds({ numCentroids });
+    expect(least <= count && count <= most).toBe(true);
   });
   it('exact probes every centroid and keeps every key', () => {
     const exact = resolveSelectorOptions({ preset: 'exact' });

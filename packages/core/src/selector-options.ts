@@ -36,9 +36,9 @@ export interface SelectorOptions {
   readonly numSinkTokens: number;
   /** Last positions of the sequence, always attended. Default 256. */
   readonly recentWindow: number;
-  /** Centroids per KV head: the last queries of the prefill. Default 384. */
+  /** Centroids per KV head: the last queries of the prefill; 0 (the default) = as `centroidCount` says. */
   readonly numCentroids: number;
-  /** Which of more queries than `numCentroids` become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
+  /** Which of more queries than are wanted become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
   readonly centroids: CentroidChoice;
   /** Neighbouring centroids that share one posting list: half the lists for little error. Default 2. */
   readonly centroidsPerList: number;
@@ -96,7 +96,7 @@ const balanced: SelectorOptions = {
   selector: 'ctkvr',
   numSinkTokens: 16,
   recentWindow: 256,
-  numCentroids: 384,
+  numCentroids: 0,
   centroids: 'last',
   centroidsPerList: 2,
   appendSize: 256,
@@ -147,6 +147,26 @@ const presets: Record<PresetName, SelectorOptions> = {
 };
 
 /**
+ * Returns the least and the most centroids that one block of an index may have: `numCentroids` both, or for 0 as `centroidCount` bounds them.
+ */
+export function centroidBounds({ numCentroids }: Pick<SelectorOptions, 'numCentroids'>): {
+  readonly least: number;
+  readonly most: number;
+} {
+  return numCentroids === 0 ? { least: 128, most: 384 } : { least: numCentroids, most: numCentroids };
+}
+
+/**
+ * Returns how many queries become centroids of a block over `numKeys` indexed positions, where there are so many: `numCentroids`, or for 0 a
+ * fortieth of the positions, at least 128 and at most 384. More of them cost a short prompt time and memory and save it nothing
+ * (docs/decisions/2026-11-25-defaults-from-the-study.md).
+ */
+export function centroidCount(options: Pick<SelectorOptions, 'numCentroids'>, numKeys: number): number {
+  const { least, most } = centroidBounds(options);
+  return Math.min(most, Math.max(least, Math.floor(numKeys / 40)));
+}
+
+/**
  * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 a tenth of them, at least 512 and
  * at most 1536. Never more than there are. Longer lists cost a short prompt more reads than they save it in error
  * (docs/decisions/2026-11-24-list-length.md, 2026-11-25-defaults-from-the-study.md).
@@ -189,7 +209,7 @@ export function resolveSelectorOptions(
 const integerFields = [
   ['numSinkTokens', 0],
   ['recentWindow', 1],
-  ['numCentroids', 1],
+  ['numCentroids', 0],
   ['centroidsPerList', 1],
   ['appendSize', 1],
   ['listLength', 0],

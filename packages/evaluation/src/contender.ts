@@ -2,7 +2,13 @@
  * The selectors of a comparison: names of the report, each alone or with settings of its own, as `ctkvr:numProbes=8:listLength=2048`, so that
  * one prefill can serve a whole study.
  */
-import { resolveSelectorOptions, type SelectorName, type SelectorOptions, selectorNames } from '@ctkvr/core';
+import {
+  centroidBounds,
+  resolveSelectorOptions,
+  type SelectorName,
+  type SelectorOptions,
+  selectorNames,
+} from '@ctkvr/core';
 import type { SelectorChoice } from '@ctkvr/model-runner';
 
 /** The selectors, and CTkvr with the settings of its paper. */
@@ -50,7 +56,7 @@ export function withMaxSelected(contender: Contender, maxSelected: number | unde
 
 /** Centroids for which the state that all contenders start from must hold queries: those of the contender that wants most. */
 export function numCentroidsOf(contenders: readonly Contender[]): number {
-  return Math.max(1, ...contenders.map(({ choice }) => resolveSelectorOptions(choice).numCentroids));
+  return Math.max(1, ...contenders.map(({ choice }) => centroidBounds(resolveSelectorOptions(choice)).most));
 }
 
 function choiceOf(name: string): SelectorChoice {

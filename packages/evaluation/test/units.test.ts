@@ -79,5 +79,6 @@ describe('a contender', () => {
 
   it('says for how many centroids a common state must hold queries', () => {
     expect(numCentroidsOf(['ctkvr:numCentroids=900', 'ctkvr-paper'].map(parseContender))).toBe(900);
+    expect(numCentroidsOf(['full', 'ctkvr'].map(parseContender)), 'where the length says how many').toBe(384);
   });
 });

@@ -50,8 +50,9 @@ describe('when an index is built', () => {
   });
 
   it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {
-    expect(missesQueries(state(5000, 0, 191))).toBe(true);
-    expect(missesQueries(state(5000, 0, 192))).toBe(false);
+    // A fortieth of 4728 indexed positions is less than the least, 128; of 15,728 it is 393, more than the most, 384.
+    expect([missesQueries(state(5000, 0, 63)), missesQueries(state(5000, 0, 64))]).toEqual([true, false]);
+    expect([missesQueries(state(16_000, 0, 191)), missesQueries(state(16_000, 0, 192))]).toEqual([true, false]);
     expect(missesQueries(state(5000, 4744, 0)), 'an index is there').toBe(false);
     const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
     expect(missesQueries({ ...state(1500, 0, 750), selector: many })).toBe(false);

@@ -4,7 +4,7 @@
  * question asked after the build is answered better when its own queries are centroids. While tokens are generated, ctkvr's index grows by
  * itself inside the engine's steps.
  */
-import { indexedRegion, type SelectorOptions } from '@ctkvr/core';
+import { centroidCount, indexedRegion, type SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 
 /** A prefill of fewer tokens than this does not add to an index of keys at once: ctkvr's next growth takes their queries. */
@@ -44,7 +44,8 @@ export function shouldBuildBeforeDecode(state: IndexState): boolean {
 
 /** How many of the last queries a build looks at: ctkvr's centroids, what snapkv observes; the others' indexes are of keys alone. */
 export function queriesWanted({ selector, sequence }: IndexState): number {
-  const held = Math.min(selector.numCentroids, sequence.length);
+  const { start, end } = indexedRegion(sequence.length, selector);
+  const held = Math.min(centroidCount(selector, end - start), sequence.length);
   if (selector.selector === 'ctkvr') return held;
   return selector.selector === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
 }

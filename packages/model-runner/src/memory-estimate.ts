@@ -3,7 +3,14 @@
  * are exact; the index is an upper bound from its layout (docs/design/retrieval.md: lists coded as gaps, 8-bit centroids, clusters for what
  * is not read; docs/design/selectors.md for the others).
  */
-import { CtkvrError, indexedRegion, type KvFormat, postingListLength, type SelectorOptions } from '@ctkvr/core';
+import {
+  CtkvrError,
+  centroidBounds,
+  indexedRegion,
+  type KvFormat,
+  postingListLength,
+  type SelectorOptions,
+} from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 
 /** What it takes of a model; `model.info` has it. */
@@ -17,8 +24,11 @@ export interface MemoryEstimate {
   readonly indexBytes: number;
 }
 
-/** While tokens are generated, an index holds up to so many times the centroids it began with (ctkvr-core, centroid_index.rs). */
+/** While tokens are generated, an index holds up to so many times the most centroids it may begin with (ctkvr-core, centroid_index.rs). */
 const MAX_GROWTH = 2;
+
+/** Generated tokens of which one keeps its query. */
+const DECODE_STRIDE = 4;
 
 export interface MemoryEstimateInput {
   readonly info: AttentionSizes;
@@ -46,20 +56,27 @@ export function kvBytesPerToken({ kvBytesPerToken }: AttentionSizes, kvFormat: K
 function indexBytes(info: AttentionSizes, contextLength: number, selector: SelectorOptions): number {
   const numHeads = info.numLayers * info.numKvHeads;
   const groupSize = info.numQueryHeads / info.numKvHeads;
+  const { least, most } = centroidBounds(selector);
   // The recent queries from which centroids are made, f16: kept from the first token on, whatever the selector (it may change).
-  const recentBytes = numHeads * Math.min(selector.numCentroids, contextLength) * groupSize * info.headDim * 2;
+  const queryBytes = (count: number) => numHeads * Math.min(count, contextLength) * groupSize * info.headDim * 2;
+  const recentBytes = queryBytes(most);
   if (contextLength < selector.denseBelow) return recentBytes;
   const region = indexedRegion(contextLength, selector);
   const numKeys = region.end - region.start;
   if (selector.selector !== 'ctkvr') return recentBytes + numHeads * rivalHeadBytes(info, numKeys, selector);
-  const numCentroids = Math.min(selector.numCentroids, contextLength);
+  // As tokens are generated, those are kept that a cut needs to grow again, and those of two growths (sequence.rs).
+  const growthBytes = queryBytes(MAX_GROWTH * most - least + 2 * Math.ceil(selector.appendSize / DECODE_STRIDE));
+  const numCentroids = Math.min(most, contextLength);
   const numLists = Math.ceil(numCentroids / selector.centroidsPerList);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
   const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
   // A centroid's pooled vector: 8-bit codes and a scale.
   const vectorBytes = info.headDim + 4;
   const centroidBytes = MAX_GROWTH * (numLists * listBytes + numCentroids * vectorBytes);
-  return recentBytes + numHeads * (centroidBytes + (selector.tail ? tailBytes(info, numKeys, selector) : 0));
+  return (
+    Math.max(recentBytes, growthBytes) +
+    numHeads * (centroidBytes + (selector.tail ? tailBytes(info, numKeys, selector) : 0))
+  );
 }
 
 /** One KV head's clusters. */

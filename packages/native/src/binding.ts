@@ -123,7 +123,7 @@ export interface NativeSequence {
   readonly memory: SequenceMemory;
   /** Positions covered by the index, [first, end). Both 0 before the first build. */
   readonly indexedRange: readonly [number, number];
-  /** Queries held that a build would make centroids of: the last `numCentroids` of a prefill, every fourth of generated tokens. */
+  /** Queries held that a build may make centroids of: the last of a prefill, as many as it may want, every fourth of generated tokens. */
   readonly numRecentQueries: number;
   /** A second sequence with the same tokens, format, KV pages (shared, copy on write), recent queries and index. */
   fork(): NativeSequence;

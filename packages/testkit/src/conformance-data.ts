@@ -138,6 +138,12 @@ export function growthCases(): GrowthCase[] {
       { builtAt: 60, events: [prefill(70), extend] },
       { seed: 35, geometric: true, options: { centroidsPerList: 2 } },
     ),
+    // The first block is pushed out: 100 + 4 * 128 centroids are more than 3/2 of 384.
+    make(
+      'as many centroids as the region says',
+      { builtAt: 100, events: Array.from({ length: 4 }, () => [prefill(150), extend]).flat() },
+      { seed: 37, options: { numCentroids: 0, centroidsPerList: 2 } },
+    ),
     make('grown from an empty region', { builtAt: 12, events: [decode(60)] }, { seed: 36, options: { listLength: 4 } }),
   ];
 }

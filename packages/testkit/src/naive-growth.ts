@@ -2,7 +2,7 @@
  * The blocks of an index that grew, by definition (docs/design/retrieval.md): every token alone, nothing remembered but what was said.
  * Shares no code with the implementations.
  */
-import type { SelectorOptions } from '@ctkvr/core';
+import { centroidCount, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import { groupsOf } from './naive.js';
 import type { NaiveStretch } from './naive-clusters.js';
@@ -43,7 +43,8 @@ export function naiveGrowth(data: HeadData, options: SelectorOptions, { builtAt,
     blocks.push({ start: first.start, end, madeAt: length, queries: added });
   };
   const grow = () => {
-    add(kept.slice(-options.numCentroids).map((position) => queries[position]!));
+    const region = Math.max(first.start, length - options.recentWindow) - first.start;
+    add(kept.slice(-centroidCount(options, region)).map((position) => queries[position]!));
     kept = [];
   };
   for (const event of events) {
@@ -59,12 +60,13 @@ export function naiveGrowth(data: HeadData, options: SelectorOptions, { builtAt,
       if (event.phase === 'decode' && (length - turnEnd) % options.appendSize === 0) grow();
     }
   }
-  // The newest that together have at most 3/2 of the first one's centroids, and at least the last.
+  // The newest that together have at most 3/2 of the base's centroids, and at least the last.
+  const base = options.numCentroids === 0 ? 384 : first.queries.length;
   const active: NaiveBlock[] = [];
   let total = 0;
   for (const block of blocks.reverse()) {
     total += block.queries.length;
-    if (active.length > 0 && 2 * total > 3 * first.queries.length) break;
+    if (active.length > 0 && 2 * total > 3 * base) break;
     active.unshift(block);
   }
   return { blocks: active, stretches };

@@ -1,5 +1,5 @@
 /** The whole algorithm for one KV head by definition (docs: design of CTkvr, sections 2.1 and 2.2), from `naive.ts`. For tests. */
-import { type IndexedRegion, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
+import { centroidCount, type IndexedRegion, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import {
   dot,
@@ -181,9 +181,9 @@ export function firstLayout(data: HeadData, options: SelectorOptions): NaiveLayo
   const { headDim, groupSize, keys } = data;
   const all = groupsOf(data.queries, groupSize, headDim);
   const madeAt = keys.length / headDim;
-  const queries =
-    options.centroids === 'spread' ? naiveSpread(all, options.numCentroids) : all.slice(-options.numCentroids);
   const stretch = { ...indexedRegion(madeAt, options), madeAt };
+  const count = centroidCount(options, stretch.end - stretch.start);
+  const queries = options.centroids === 'spread' ? naiveSpread(all, count) : all.slice(-count);
   return { blocks: [{ ...stretch, queries }], stretches: stretch.end > stretch.start ? [stretch] : [] };
 }
 

@@ -9,25 +9,23 @@ use crate::block_builder::{BlockInput, build_block};
 use crate::centroid_block::{CentroidBlock, keep_nearest, pool};
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
+use crate::options::SelectorOptions;
 use crate::ranked::Ranked;
 use crate::tail::{Tail, TailScratch};
 use crate::volatility::VolatilityMeter;
 
 /// What stands at a position that is a candidate.
 pub(crate) const MARK: u8 = 255;
-/// Probes look at the newest blocks that together have at most 3/2 as many centroids as the first one had; up to twice as many are held,
-/// so that a cut finds again what probes looked at then.
+/// Probes look at the newest blocks that together have at most 3/2 as many centroids as the base, up to twice as many are held, so that a
+/// cut finds again what probes looked at then. The base: [`SelectorOptions::base_centroids`].
 const ACTIVE_HALVES: usize = 3;
 const HELD_HALVES: usize = 4;
 
-/// What the first block's build also measures, and with what.
-pub(crate) struct MeterInput<'a> {
+/// What the first block's build takes besides.
+pub(crate) struct FirstInput<'a> {
     /// Keys that are read whatever the index says: sinks, window.
     pub(crate) always: [Rows<'a>; 2],
-    /// Centroids that a decode step will visit.
-    pub(crate) num_probes: usize,
-    /// Clusters of the tail that it will visit.
-    pub(crate) cluster_probes: usize,
+    pub(crate) options: &'a SelectorOptions,
 }
 
 /// One KV head's index.
@@ -37,8 +35,8 @@ pub(crate) struct CentroidIndex {
     blocks: Vec<Arc<CentroidBlock>>,
     /// First block that probes look at.
     active_from: usize,
-    /// Centroids of the first block.
-    num_first: usize,
+    /// Centroids that the bounds on blocks are counted from.
+    num_base: usize,
     /// Fewer tokens than this, and probes looked at a block that has been dropped since.
     known_from: usize,
     volatility: f32,
@@ -59,32 +57,32 @@ pub(crate) struct ProbeScratch {
 impl CentroidIndex {
     /// Builds the first block on the calling thread. Also returns how sharply the head looks far back
     /// ([`VolatilityMeter::sharpness`]), which tells heads apart.
-    pub(crate) fn build(kernels: &Kernels, input: &BlockInput, meter: MeterInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
+    pub(crate) fn build(kernels: &Kernels, input: &BlockInput, first: FirstInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
         let num_first = input.queries.len() / (input.group * input.keys.head_dim()).max(1);
         let rows = (&input.keys, &input.values);
         let (place, shape) = ((input.start, input.made_at), (input.group, input.cluster_size));
         let tail = || Tail::build(kernels, rows, place, shape, cancel);
         let mut tail = input.tail.then(tail).transpose()?;
         let counts = (num_first, CentroidBlock::num_lists_of(num_first, input.per_list));
-        let mut meter = VolatilityMeter::new(kernels, meter, tail.as_ref(), counts, input.centroids_per_pass());
+        let mut meter = VolatilityMeter::new(kernels, &first, tail.as_ref(), counts, input.centroids_per_pass());
         let block = build_block(kernels, input, Some(&mut meter), cancel)?;
         let (volatility, similarity_floor, sharpness) = (meter.volatility(), meter.similarity_floor(), meter.sharpness());
         let corrections = meter.corrections(input.group);
         if let Some(tail) = &mut tail {
             tail.correct(corrections);
         }
-        let blocks = vec![Arc::new(block)];
-        Ok((Self { blocks, active_from: 0, num_first, known_from: 0, volatility, similarity_floor, tail }, sharpness))
+        let (blocks, num_base) = (vec![Arc::new(block)], first.options.base_centroids(num_first));
+        Ok((Self { blocks, active_from: 0, num_base, known_from: 0, volatility, similarity_floor, tail }, sharpness))
     }
 
     /// An index of blocks that were stored, oldest first, at least one; see the fields.
     pub(crate) fn from_blocks(
         blocks: Vec<Arc<CentroidBlock>>,
-        (num_first, known_from): (usize, usize),
+        (num_base, known_from): (usize, usize),
         (volatility, similarity_floor): (f32, f32),
         tail: Option<Tail>,
     ) -> Self {
-        let mut index = Self { blocks, active_from: 0, num_first, known_from, volatility, similarity_floor, tail };
+        let mut index = Self { blocks, active_from: 0, num_base, known_from, volatility, similarity_floor, tail };
         index.active_from = index.newest_within(index.blocks.len(), ACTIVE_HALVES);
         index
     }
@@ -94,9 +92,9 @@ impl CentroidIndex {
         &self.blocks
     }
 
-    /// Centroids of the first block, and the number of tokens that a cut must leave.
+    /// Centroids that the bounds on blocks are counted from, and the number of tokens that a cut must leave.
     pub(crate) fn bounds(&self) -> (usize, usize) {
-        (self.num_first, self.known_from)
+        (self.num_base, self.known_from)
     }
 
     /// This index with one more block, and without the oldest ones where they would be too many.
@@ -120,12 +118,12 @@ impl CentroidIndex {
     }
 
     /// Index of the oldest of the first `num_blocks` blocks such that it and the later ones have at most `halves` / 2 times as many
-    /// centroids as the first block had; the last one always counts.
+    /// centroids as the base; the last one always counts.
     fn newest_within(&self, num_blocks: usize, halves: usize) -> usize {
         let mut total = 0;
         let fits = |b: &&Arc<CentroidBlock>| {
             total += b.num_centroids();
-            total * 2 <= halves * self.num_first
+            total * 2 <= halves * self.num_base
         };
         let count = self.blocks[..num_blocks].iter().rev().take_while(fits).count();
         num_blocks - count.max(1)

@@ -12,7 +12,7 @@ use crate::backend::{
     SequenceRows, StepReport, Thread,
 };
 use crate::block_builder::BlockInput;
-use crate::centroid_index::{CentroidIndex, MeterInput};
+use crate::centroid_index::{CentroidIndex, FirstInput};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::decode_schedule::{DecodeSchedule, Stage};
 use crate::error::{Error, Result};
@@ -517,7 +517,7 @@ impl CpuAttention {
     ) -> Result<HeadState> {
         let state = &index.heads[i];
         let region = index.start..sequence.region(len).end.max(index.start);
-        let queries = self.recent_queries(sequence, i, state.grown_at..len);
+        let queries = self.recent_queries(sequence, i, state.grown_at..len, region.len());
         if queries.is_empty() || region.end < state.end {
             return Ok(state.clone());
         }
@@ -527,11 +527,11 @@ impl CpuAttention {
         Ok(grown.map_or_else(|| state.clone(), new))
     }
 
-    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most `num_centroids`: f32 `[n, group,
-    /// head_dim]`, oldest first.
-    fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>) -> Vec<f32> {
+    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a block over `num_keys`
+    /// positions has centroids: f32 `[n, group, head_dim]`, oldest first.
+    fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>, num_keys: usize) -> Vec<f32> {
         let held = sequence.recent.of_positions(positions);
-        let held = held.start.max(held.end.saturating_sub(sequence.selector.num_centroids))..held.end;
+        let held = held.start.max(held.end.saturating_sub(sequence.selector.centroid_count(num_keys)))..held.end;
         self.widened_queries(sequence, head, held)
     }
 
@@ -582,8 +582,8 @@ impl CpuAttention {
     ) -> Result<Box<dyn HeadSelector>> {
         let (options, kv) = (&sequence.selector, &sequence.heads[i]);
         let layer = i / self.shape.num_kv_heads;
-        let queries = || self.recent_queries(sequence, i, 0..sequence.len);
         let keys = kv.keys(region.start, region.len());
+        let queries = || self.recent_queries(sequence, i, 0..sequence.len, keys.len());
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
@@ -608,8 +608,7 @@ impl CpuAttention {
                 let queries = queries();
                 let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
                 let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
-                let meter = MeterInput { always, num_probes: options.num_probes, cluster_probes: options.cluster_probes };
-                let (index, sharpness) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
+                let (index, sharpness) = CentroidIndex::build(self.kernels, &input, FirstInput { always, options }, cancel)?;
                 Ok(Box::new(Ctkvr::new(index, sharpness, options)))
             }
         }

@@ -34,7 +34,7 @@ pub struct HeadInput<'a> {
     pub keys: &'a [f32],
     /// f32 `[num_tokens, head_dim]`; stored as f16.
     pub values: &'a [f32],
-    /// f32 `[any, group, head_dim]`, after rotary embedding, oldest first; at most `options.num_centroids` become centroids, see
+    /// f32 `[any, group, head_dim]`, after rotary embedding, oldest first; at most [`SelectorOptions::centroid_count`] become centroids, see
     /// `options.centroids`.
     pub queries: &'a [f32],
     pub head_dim: usize,
@@ -140,7 +140,7 @@ impl HeadIndex {
 
     /// The queries that become the first block's centroids.
     fn centroid_queries<'a>(&self, queries: &'a [f32]) -> Cow<'a, [f32]> {
-        let (row_len, count) = (self.row_len(), self.options.num_centroids);
+        let (row_len, count) = (self.row_len(), self.first_count());
         match self.options.centroids {
             CentroidChoice::Last => queries[queries.len().saturating_sub(count.saturating_mul(row_len))..].into(),
             CentroidChoice::Spread => {

@@ -35,7 +35,7 @@ const CHECKED_FROM: usize = 16;
 const MAX_TOKENS: usize = 0x7fff_ffff;
 /// Query heads of a KV head: models have up to 128.
 const MAX_GROUP: usize = 65_536;
-/// An index holds at most twice the first block's centroids, in blocks of one or more.
+/// An index holds at most twice as many centroids as its base, in blocks of one or more.
 const MAX_BLOCKS: usize = 1 << 20;
 const MAX_CENTROIDS: usize = 1 << 24;
 /// Clusters of a segment are counted by u16.
@@ -57,14 +57,14 @@ pub(crate) fn encode_image(image: &IndexImage) -> Vec<u8> {
     let mut out = Writer { bytes: Vec::new() };
     let (options, index) = (&image.options, image.index.as_ref());
     let blocks = index.map_or(&[][..], |i| i.blocks());
-    let (num_first, known_from) = index.map_or((0, 0), CentroidIndex::bounds);
+    let (num_base, known_from) = index.map_or((0, 0), CentroidIndex::bounds);
     let tail = index.and_then(CentroidIndex::tail);
     let segments = tail.map_or(&[][..], Tail::segments);
     let (positions, rows) = image.kept.parts();
     out.bytes.extend_from_slice(MAGIC);
     // Version, then checksum and total size, which come last.
     out.u32s([VERSION as usize, 0, 0, 0]);
-    out.u32s([image.head_dim, image.group, image.num_tokens, blocks.len(), num_first, known_from]);
+    out.u32s([image.head_dim, image.group, image.num_tokens, blocks.len(), num_base, known_from]);
     out.f32s(&[index.map_or(0.0, CentroidIndex::volatility), index.map_or(-1.0, CentroidIndex::similarity_floor)]);
     out.u32s([image.built_at.len(), positions.len()]);
     out.u32s([options.num_sink_tokens, options.recent_window, options.num_centroids, options.centroids_per_list]);
@@ -136,7 +136,7 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     let group = header.size("groupSize", 28, 1..MAX_GROUP + 1)?;
     let num_tokens = header.size("numTokens", 32, 0..MAX_TOKENS + 1)?;
     let num_blocks = header.size("numBlocks", 36, 0..MAX_BLOCKS + 1)?;
-    let num_first = header.size("numFirst", 40, usize::from(num_blocks > 0)..MAX_CENTROIDS + 1)?;
+    let num_base = header.size("numBase", 40, usize::from(num_blocks > 0)..MAX_CENTROIDS + 1)?;
     let known_from = header.size("knownFrom", 44, 0..num_tokens + 1)?;
     let (volatility, similarity_floor) = (f32::from_bits(header.u32(48)), f32::from_bits(header.u32(52)));
     if !(0.0..=1.0).contains(&volatility) || !similarity_floor.is_finite() {
@@ -185,7 +185,7 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     }
     let tail = has_tail.then(|| Tail::from_parts(segments, corrections, options.cluster_size));
     let index =
-        (num_blocks > 0).then(|| CentroidIndex::from_blocks(blocks, (num_first, known_from), (volatility, similarity_floor), tail));
+        (num_blocks > 0).then(|| CentroidIndex::from_blocks(blocks, (num_base, known_from), (volatility, similarity_floor), tail));
     if index.is_none() != built_at.is_empty() {
         return Err(bad("numBuilt", "0 without blocks, and only then", num_built));
     }
@@ -271,7 +271,7 @@ impl Header<'_> {
             kind: SelectorKind::Ctkvr,
             num_sink_tokens: size("numSinkTokens", 64, 0)?,
             recent_window: size("recentWindow", 68, 1)?,
-            num_centroids: size("numCentroids", 72, 1)?,
+            num_centroids: size("numCentroids", 72, 0)?,
             centroids_per_list: size("centroidsPerList", 76, 1)?,
             append_size: size("appendSize", 80, 1)?,
             list_len: size("listLength", 84, 0)?,

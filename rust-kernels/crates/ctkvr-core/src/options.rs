@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use crate::magicpig::{MAGICPIG_DENSE_EVERY, MAX_HASH_BITS, MAX_HASH_TABLES};
 use crate::quest::QUEST_DENSE_LAYERS;
 
+/// Least and most centroids of a block where their number goes by the region.
+const CENTROIDS_BY_REGION: (usize, usize) = (128, 384);
+
 /// How decode chooses keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectorKind {
@@ -41,6 +44,7 @@ pub struct SelectorOptions {
     pub kind: SelectorKind,
     pub num_sink_tokens: usize,
     pub recent_window: usize,
+    /// 0 = by the region, see [`SelectorOptions::centroid_count`].
     pub num_centroids: usize,
     pub centroids: CentroidChoice,
     /// Neighbouring centroids that share a list.
@@ -101,6 +105,24 @@ impl SelectorOptions {
         }
     }
 
+    /// Queries that become centroids of a block over `num_keys` positions, where there are so many; for 0 as
+    /// packages/core/src/selector-options.ts says.
+    pub fn centroid_count(&self, num_keys: usize) -> usize {
+        let (least, most) = self.centroid_bounds();
+        (num_keys / 40).clamp(least, most)
+    }
+
+    /// Least and most that [`SelectorOptions::centroid_count`] gives.
+    pub fn centroid_bounds(&self) -> (usize, usize) {
+        if self.num_centroids == 0 { CENTROIDS_BY_REGION } else { (self.num_centroids, self.num_centroids) }
+    }
+
+    /// What the bounds on an index's blocks are counted from when the first one has `num_first` centroids. Where their number goes by
+    /// the region it is the most there can be: a first block that is small because the text was short is not pushed out earlier.
+    pub fn base_centroids(&self, num_first: usize) -> usize {
+        if self.num_centroids == 0 { CENTROIDS_BY_REGION.1 } else { num_first }
+    }
+
     /// Positions that a list over `num_keys` keeps; for 0 as packages/core/src/selector-options.ts says.
     pub fn posting_list_len(&self, num_keys: usize) -> usize {
         let wanted = if self.list_len == 0 { (num_keys / 10).clamp(512, 1536) } else { self.list_len };
@@ -135,7 +157,6 @@ impl SelectorOptions {
     pub fn check(&self) -> Result<()> {
         for (option, value) in [
             ("recentWindow", self.recent_window),
-            ("numCentroids", self.num_centroids),
             ("centroidsPerList", self.centroids_per_list),
             ("appendSize", self.append_size),
             ("numProbes", self.num_probes),
@@ -162,5 +183,27 @@ impl SelectorOptions {
             return Err(Error::InvalidOption { option: "topP", expected, actual });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same cases as in packages/core/src/selector-options.test.ts.
+    #[test]
+    fn numbers_that_go_by_the_region() {
+        let options = |num_centroids, list_len| SelectorOptions { num_centroids, list_len, ..SelectorOptions::full() };
+        for (num_centroids, num_keys, count) in
+            [(0, 100, 128), (0, 5159, 128), (0, 5160, 129), (0, 8000, 200), (0, 99_000, 384), (500, 8000, 500), (8, 8000, 8)]
+        {
+            assert_eq!(options(num_centroids, 0).centroid_count(num_keys), count, "{num_centroids} over {num_keys}");
+        }
+        for (list_len, num_keys, kept) in
+            [(0, 100, 100), (0, 4000, 512), (0, 7000, 700), (0, 16_000, 1536), (2000, 16_000, 2000), (2000, 1500, 1500)]
+        {
+            assert_eq!(options(0, list_len).posting_list_len(num_keys), kept, "{list_len} over {num_keys}");
+        }
+        assert_eq!((options(0, 0).base_centroids(128), options(500, 0).base_centroids(80)), (384, 80));
     }
 }

@@ -134,9 +134,10 @@ impl Sequence {
     }
 
     /// Before a decoded token's query is placed: more room, when there is none, up to what a cut of as much as the index remembers needs
-    /// to grow again as it did (`CentroidIndex`: half as many centroids as the first block had).
+    /// to grow again as it did: `CentroidIndex` holds twice as many centroids as a first block may have, itself among them.
     pub(crate) fn make_room_for_decode(&mut self) {
-        let most = (self.selector.num_centroids / 2 + self.append_queries()).max(self.recent.capacity());
+        let (least, most) = self.selector.centroid_bounds();
+        let most = (2 * most - least + self.append_queries()).max(self.recent.capacity());
         if self.recent.len() == self.recent.capacity() && self.index.is_some() {
             self.recent = self.recent.resized(most.min(2 * self.recent.capacity()));
         }
@@ -199,5 +200,5 @@ impl Sequence {
 
 /// Queries to keep for a build.
 fn recent_capacity(selector: &SelectorOptions, max_tokens: usize) -> usize {
-    selector.num_centroids.min(max_tokens).max(1)
+    selector.centroid_bounds().1.min(max_tokens).max(1)
 }

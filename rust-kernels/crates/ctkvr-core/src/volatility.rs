@@ -4,8 +4,9 @@
 //! another key, and no neighbour's list has it.
 
 use crate::centroid_block::{CentroidBlock, keep_nearest, pool};
-use crate::centroid_index::{MARK, MeterInput, list_marked};
+use crate::centroid_index::{FirstInput, MARK, list_marked};
 use crate::kernels::{Kernels, Rows};
+use crate::options::SelectorOptions;
 use crate::ranked::Ranked;
 use crate::tail::{MAX_CORRECTION, Tail, TailScratch};
 
@@ -62,12 +63,12 @@ impl<'a> VolatilityMeter<'a> {
     /// when it is looked up.
     pub(crate) fn new(
         kernels: &'a Kernels,
-        input: MeterInput<'a>,
+        input: &FirstInput<'a>,
         tail: Option<&'a Tail>,
         (num_centroids, num_lists): (usize, usize),
         per_pass: usize,
     ) -> Self {
-        let MeterInput { always, num_probes, cluster_probes } = input;
+        let FirstInput { always, options: &SelectorOptions { num_probes, cluster_probes, .. } } = *input;
         let first = num_lists / 2;
         Self {
             kernels,

@@ -408,6 +408,25 @@ fn a_rollback_leaves_what_never_having_appended_would() {
     }
 }
 
+/// As long as the first block is held, a cut to the midst of a growth finds the queries that it then grows by.
+#[test]
+fn a_far_rollback_grows_again_as_it_did() {
+    let (text, other) = (Text::new(SHAPE, 20, 1000), Text::new(SHAPE, 21, 1000));
+    let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
+    let selector = SelectorOptions { num_centroids: 48, append_size: 16, ..options(SelectorKind::Ctkvr) };
+    let make = || {
+        let id = indexed(&attention, &text, &[600], selector.clone());
+        generate(&attention, id, &text, 600..621);
+        id
+    };
+    let (kept, cut) = (make(), make());
+    // 44 queries, of one in four tokens, are as many centroids: with the first block's 48, fewer than twice as many.
+    generate(&attention, cut, &other, 621..621 + 4 * 44);
+    attention.truncate(cut, 621).expect("truncated");
+    assert_eq!(attention.indexed_range(cut), attention.indexed_range(kept));
+    assert!(generate(&attention, kept, &text, 621..660) == generate(&attention, cut, &text, 621..660), "outputs differ");
+}
+
 #[test]
 fn a_rollback_to_before_the_index_leaves_none() {
     let text = Text::new(SHAPE, 15, 700);
@@ -467,7 +486,7 @@ fn old_blocks_are_dropped() {
     let later = attention.memory(id).expect("memory").index_bytes;
     // Twice the first block's 24 centroids at most.
     assert!(later <= bytes + bytes / 2, "{bytes} bytes grew to {later}");
-    // Half as many centroids as the first block had, of one in four tokens, are held beyond those that probes look at.
+    // Half as many centroids as the first block had are held beyond those that probes look at, of one in four tokens.
     let cut = attention.fork_sequence(id).expect("forked");
     attention.truncate(cut, 1800 - 24 / 2 * 4 + 1).expect("truncated");
     assert!(attention.indexed_range(cut).expect("a range").1 > 1600);

@@ -245,6 +245,34 @@ fn it_grows_at_its_boundaries_over_what_lies_before_them() {
     assert_eq!(head.blocks().last(), Some(&block(225, 6)));
 }
 
+/// A first block that is small because the text was does not make the bounds small.
+#[test]
+fn without_a_number_of_centroids_the_first_block_stays_as_long_as_the_largest_would() {
+    let text = Text::new(16);
+    let by_region = SelectorOptions { num_centroids: 0, ..options() };
+    let mut head = build(&text, &by_region);
+    let numbers = |head: &HeadIndex| head.blocks().iter().map(|b| b.num_centroids).collect::<Vec<_>>();
+    assert_eq!(numbers(&head), [BUILT_AT], "a query for every token, fewer than the least number of centroids");
+    for turn in 1..=3 {
+        append(&mut head, &text, 140, Phase::Prefill);
+        head.extend(&GO).expect("extended");
+        assert_eq!(numbers(&head), [&[BUILT_AT][..], &vec![128; turn]].concat());
+    }
+    let early = head.fork();
+    append(&mut head, &text, 20, Phase::Prefill);
+    head.extend(&GO).expect("extended");
+    let before = head.save();
+    // 120 + 3 * 128 + 20 = 524 of 576. With one more turn they are 652: the first is held, no longer probed, until they are more than 768.
+    assert_eq!(numbers(&head), [BUILT_AT, 128, 128, 128, 20]);
+    append(&mut head, &text, 128, Phase::Prefill);
+    head.extend(&GO).expect("extended");
+    assert_eq!(numbers(&head), [128, 128, 128, 20, 128]);
+    head.truncate(560).expect("cut");
+    assert!(head.save() == before, "a cut finds the first block again");
+    head.truncate(540).expect("cut");
+    assert_eq!(numbers(&head), numbers(&early));
+}
+
 #[test]
 fn candidates_are_the_lists_and_what_came_after_the_nearest_block() {
     let text = Text::new(8);

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::{HeadIndex, check_finite, check_len};
 use crate::backend::Phase;
 use crate::block_builder::BlockInput;
-use crate::centroid_index::{CentroidIndex, MeterInput};
+use crate::centroid_index::{CentroidIndex, FirstInput};
 use crate::error::{Error, Result};
 use crate::recent_queries::DECODE_STRIDE;
 use crate::selector::{Ctkvr, HeadSelector};
@@ -78,20 +78,21 @@ impl HeadIndex {
     /// One more block of the queries kept since the last one; none when there are none.
     fn grow(&mut self, cancel: &AtomicBool) -> Result<()> {
         let Some(ctkvr) = &self.ctkvr else { return Ok(()) };
-        let queries = self.kept.of_positions(ctkvr.index.grown_at()..self.num_tokens, self.options.num_centroids);
+        let most = self.options.centroid_count(self.num_indexable(ctkvr.index.start()));
+        let queries = self.kept.of_positions(ctkvr.index.grown_at()..self.num_tokens, most);
         if !queries.is_empty() {
             self.ctkvr = Some(Arc::new(self.with_block(ctkvr, queries, self.num_tokens, cancel)?));
         }
         Ok(())
     }
 
-    /// Ends a turn: the queries kept since the last block, at most the last `num_centroids`, become centroids over all that is stored. Where
+    /// Ends a turn: the queries kept since the last block, at most the last `centroid_count`, become centroids over all that is stored. Where
     /// there is no index any more, they make a new one.
     pub fn extend(&mut self, cancel: &AtomicBool) -> Result<()> {
         if self.ctkvr.is_some() {
             self.grow(cancel)?;
         } else {
-            let queries = self.kept.of_positions(0..self.num_tokens, self.options.num_centroids);
+            let queries = self.kept.of_positions(0..self.num_tokens, self.first_count());
             if queries.is_empty() {
                 return Ok(());
             }
@@ -157,13 +158,13 @@ impl HeadIndex {
 
     /// The index over what is stored now, from nothing.
     pub(super) fn first_block(&self, queries: &[f32], cancel: &AtomicBool) -> Result<Ctkvr> {
-        let start = self.options.num_sink_tokens.min(self.num_tokens);
+        let start = self.first_start();
         let input = self.block_input(start, queries, self.num_tokens);
         let end = start + input.keys.len();
         let always = [self.kv.keys(0, start), self.kv.keys(end, self.num_tokens - end)];
-        let meter = MeterInput { always, num_probes: self.options.num_probes, cluster_probes: self.options.cluster_probes };
+        let first = FirstInput { always, options: &self.options };
         // One head alone has no others to be told apart from.
-        let (index, _) = CentroidIndex::build(self.kernels, &input, meter, cancel)?;
+        let (index, _) = CentroidIndex::build(self.kernels, &input, first, cancel)?;
         Ok(Ctkvr::new(index, 0.0, &self.options))
     }
 
@@ -174,7 +175,7 @@ impl HeadIndex {
 
     /// A block over all that is stored now, from `start` to the recent window.
     fn block_input<'a>(&'a self, start: usize, queries: &'a [f32], grown_at: usize) -> BlockInput<'a> {
-        let num_keys = self.num_tokens.saturating_sub(self.options.recent_window).saturating_sub(start);
+        let num_keys = self.num_indexable(start);
         BlockInput {
             keys: self.kv.keys(start, num_keys),
             values: self.kv.values(start, num_keys),
@@ -188,6 +189,21 @@ impl HeadIndex {
             tail: self.options.tail,
             cluster_size: self.options.cluster_size,
         }
+    }
+
+    /// Most centroids of a first block that is made now.
+    pub(super) fn first_count(&self) -> usize {
+        self.options.centroid_count(self.num_indexable(self.first_start()))
+    }
+
+    /// Where the positions begin that a first block is over.
+    fn first_start(&self) -> usize {
+        self.options.num_sink_tokens.min(self.num_tokens)
+    }
+
+    /// Positions from `start` to the recent window.
+    fn num_indexable(&self, start: usize) -> usize {
+        self.num_tokens.saturating_sub(self.options.recent_window).saturating_sub(start)
     }
 
     /// Drops the queries that no cut can bring back to their turn.
