@@ -427,27 +427,10 @@ pub(super) unsafe fn marked<S: Simd>(marks: *const u8, n: usize, start: u32, out
     let mut i = 0;
     while i < n {
         // SAFETY: marks hold n bytes; out has room for 64 beyond what was found.
-        unsafe { len += write_bits(S::high_bits(marks.add(i)), start + i as u32, out.add(len)) };
+        unsafe { len += S::write_bits(S::high_bits(marks.add(i)), start + i as u32, out.add(len)) };
         i += 64;
     }
     len
-}
-
-/// Writes `start` plus the place of every set bit, ascending; returns how many. `out` has room for 64.
-#[inline(always)]
-unsafe fn write_bits(mut word: u64, start: u32, out: *mut u32) -> usize {
-    let count = word.count_ones() as usize;
-    let mut k = 0;
-    // Eight at a time, some of them too many: the number of rounds is easier to foresee than the number of bits.
-    while k < count {
-        for j in 0..8 {
-            // SAFETY: k + j is below 64.
-            unsafe { *out.add(k + j) = start + word.trailing_zeros() };
-            word &= word.wrapping_sub(1);
-        }
-        k += 8;
-    }
-    count
 }
 
 /// Bit j = whether `x[j] >= threshold`, of `count` values, at most 64.
@@ -491,7 +474,7 @@ pub(super) unsafe fn select_ge<S: Simd>(x: *const f32, n: usize, threshold: f32,
     let mut i = 0;
     while i < n {
         // SAFETY: x holds n values; out has room for 64 beyond what was found.
-        unsafe { len += write_bits(ge_bits::<S>(x.add(i), 64.min(n - i), threshold), i as u32, out.add(len)) };
+        unsafe { len += S::write_bits(ge_bits::<S>(x.add(i), 64.min(n - i), threshold), i as u32, out.add(len)) };
         i += 64;
     }
     len
