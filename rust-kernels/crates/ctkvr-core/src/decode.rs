@@ -57,18 +57,17 @@ pub(crate) struct HeadDecode {
     proposal: Proposal,
     repairs: bool,
     num_candidates: usize,
-    /// Candidates' scores f32 `[group, num_candidates]`.
+    /// Candidates' scores f32 `[group, num_candidates]`; where the best are chosen, e^(score - maximum) from then on.
     scores: Vec<f32>,
     /// Where the threads of the score stage write: the start of `scores`.
     scores_out: Shared<f32>,
-    /// e^(score - maximum) f32 `[group, num_candidates]`, and each head's maximum and sum.
-    weights: Vec<f32>,
+    /// Each head's maximum, and the sum of e^(score - maximum).
     totals: Vec<(f32, f32)>,
     /// Normalised weights summed over the group `[num_candidates]`.
     group_weights: Vec<f32>,
     /// Indexes into the candidates, then positions.
     selected: Vec<u32>,
-    /// f32 `[group, selected]`: scores, or, where the choice needed them anyway, e^(score - maximum) as in `weights`.
+    /// f32 `[group, selected]`: scores, or, where the choice needed them anyway, e^(score - maximum).
     selected_scores: Vec<f32>,
     has_weights: bool,
     /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
@@ -211,15 +210,14 @@ impl HeadDecode {
         self.partials_out = Shared(self.partials.as_mut_ptr());
     }
 
-    /// Softmax weights over the candidates, each head normalised, summed over the group.
+    /// Softmax weights over the candidates, each head normalised, summed over the group. In place: scores and weights together would not
+    /// fit in the first-level cache.
     fn group_weights(&mut self, kernels: &Kernels) {
         let n = self.num_candidates;
         self.group_weights.clear();
         self.group_weights.resize(n, 0.0);
-        self.weights.clear();
-        self.weights.extend_from_slice(&self.scores[..self.group * n]);
         self.totals.clear();
-        for weights in self.weights.chunks_exact_mut(n) {
+        for weights in self.scores[..self.group * n].chunks_exact_mut(n) {
             // SAFETY: all hold n values, max bounds them.
             unsafe {
                 let max = (kernels.max)(weights.as_ptr(), n);
@@ -232,7 +230,7 @@ impl HeadDecode {
 
     /// The weights of what was chosen: attention needs no exponentials of it any more.
     fn gather_selected_weights(&mut self) {
-        for weights in self.weights.chunks_exact(self.num_candidates) {
+        for weights in self.scores[..self.group * self.num_candidates].chunks_exact(self.num_candidates) {
             self.selected_scores.extend(self.selected.iter().map(|&i| weights[i as usize]));
         }
         self.has_weights = true;
@@ -262,10 +260,11 @@ impl HeadDecode {
     /// Mean value of what was scored but not selected, where every key is scored.
     fn average_dropped(&mut self, kernels: &Kernels, selector: Option<&dyn HeadSelector>) {
         let Some(selector) = selector.filter(|_| self.proposal.has_rest && self.proposal.rest_is_scored) else { return };
-        for weights in self.weights.chunks_exact_mut(self.num_candidates) {
+        let weights = &mut self.scores[..self.group * self.num_candidates];
+        for weights in weights.chunks_exact_mut(self.num_candidates) {
             self.selected.iter().for_each(|&i| weights[i as usize] = 0.0);
         }
-        selector.mean_of_dropped(kernels, &self.weights, &mut self.proposal);
+        selector.mean_of_dropped(kernels, weights, &mut self.proposal);
     }
 
     /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
