@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use crate::error::Result;
 use crate::kernels::{Kernels, Rows};
 use crate::partial::sum_of;
-use crate::ranked::{Ranked, keep_best};
 use crate::tail_segment::TailSegment;
+use crate::top_k::TopK;
 
 /// The most that [`Tail::corrections`] add: a head's clusters never stand for more than twice what their means say.
 pub(crate) const MAX_CORRECTION: f32 = std::f32::consts::LN_2;
@@ -40,7 +40,9 @@ pub(crate) struct TailScratch {
     totals: Vec<f32>,
     /// Sum over the group of the shares of what is left `[num_clusters]`.
     shares: Vec<f32>,
-    order: Vec<Ranked>,
+    top_k: TopK,
+    /// The heaviest clusters.
+    heaviest: Vec<u32>,
 }
 
 impl Tail {
@@ -179,10 +181,8 @@ impl Tail {
             // SAFETY: both hold m values.
             unsafe { (kernels.add_scaled)(weights.as_ptr(), m, 1.0 / total, scratch.shares.as_mut_ptr()) };
         }
-        scratch.order.clear();
-        scratch.order.extend(scratch.shares.iter().zip(0..).map(|(share, c)| Ranked::new(*share, c)));
-        keep_best(&mut scratch.order, count);
-        for c in scratch.order.iter().map(|r| r.id() as usize) {
+        scratch.top_k.select(kernels, &scratch.shares, count, &mut scratch.heaviest);
+        for c in scratch.heaviest.iter().map(|&c| c as usize) {
             let (segment, clusters) = self.part_of(c);
             let members = segment.members(c - clusters.start);
             // SAFETY: the bytes are the segment's own.
@@ -190,7 +190,7 @@ impl Tail {
         }
         self.prefetch_values(kernels);
         let mut num_taken = 0;
-        for c in scratch.order.iter().map(|r| r.id() as usize) {
+        for c in scratch.heaviest.iter().map(|&c| c as usize) {
             (0..scratch.totals.len()).for_each(|h| scratch.weights[h * m + c] = 0.0);
             let (segment, clusters) = self.part_of(c);
             let members = segment.members(c - clusters.start);
