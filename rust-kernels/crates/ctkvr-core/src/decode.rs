@@ -336,22 +336,23 @@ impl HeadDecode {
     }
 
     /// Merges the parts and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
-    /// at least `PASS` values, also measures the share of the true attention mass that was read, over all keys.
+    /// at least group * `PASS` values, also measures the share of the true attention mass that was read, over all keys.
     pub(crate) fn finish(
         &mut self,
         kernels: &Kernels,
         kv: &HeadKv,
         out: &mut [f32],
         counters: &mut SelectionCounters,
-        mut audit: Option<&mut [f32]>,
+        audit: Option<&mut [f32]>,
     ) {
         let Some(layout) = self.layout else { return };
         self.merge_parts();
         counters.audited_heads += u64::from(audit.is_some());
+        let all = audit.map(|scratch| dense_lses(kernels, kv, &self.scaled, self.group, layout.len, scratch));
         self.masses.clear();
         for h in 0..self.group {
             // Before the rest joins what was read.
-            let measured = audit.as_deref_mut().map(|scratch| self.measure_mass(kernels, kv, layout.len, h, scratch));
+            let measured = all.as_ref().map(|all| (self.read_lse(h) - all[h]).exp().min(1.0));
             let estimated = self.add_rest(h);
             self.masses.push(estimated);
             counters.estimated_mass += f64::from(estimated);
@@ -401,13 +402,6 @@ impl HeadDecode {
         let total = self.partials[0].lse(h);
         let Some(&(exact, estimate)) = self.drawn.get(h) else { return total };
         total + (1.0 - (estimate - total).exp() + (exact - total).exp()).max(f32::MIN_POSITIVE).ln()
-    }
-
-    /// Share of one head's true attention mass that was read.
-    fn measure_mass(&self, kernels: &Kernels, kv: &HeadKv, len: usize, h: usize, scratch: &mut [f32]) -> f32 {
-        let d = self.head_dim;
-        let all = dense_lse(kernels, kv, &self.scaled[h * d..(h + 1) * d], len, scratch);
-        (self.read_lse(h) - all).exp().min(1.0)
     }
 
     fn count(&self, row_bytes: usize, layout: Layout, counters: &mut SelectionCounters) {
@@ -468,18 +462,21 @@ fn lse(scores: impl Iterator<Item = f32> + Clone) -> f32 {
     if max == f32::NEG_INFINITY { max } else { max + scores.map(|s| (s - max).exp()).sum::<f32>().ln() }
 }
 
-/// log-sum-exp over all keys, for one head.
-fn dense_lse(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], len: usize, scratch: &mut [f32]) -> f32 {
-    let (mut max, mut sum) = (f32::NEG_INFINITY, 0f32);
+/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `PASS`.
+fn dense_lses(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], group: usize, len: usize, scratch: &mut [f32]) -> Vec<f32> {
+    let mut totals = vec![(f32::NEG_INFINITY, 0f32); group];
     for start in (0..len).step_by(PASS) {
         let n = PASS.min(len - start);
-        // SAFETY: scratch holds at least PASS values.
-        unsafe {
-            (kernels.score_rows)(scaled.as_ptr(), 1, &kv.keys(start, n), scratch.as_mut_ptr(), PASS);
-            let top = max.max((kernels.max)(scratch.as_ptr(), n));
-            sum = sum * (max - top).exp() + (kernels.exp_sub)(scratch.as_mut_ptr(), n, top);
-            max = top;
+        // SAFETY: scratch holds group rows of PASS, scaled as many heads.
+        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), PASS) };
+        for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(PASS)) {
+            // SAFETY: the row holds n scores, top bounds them.
+            unsafe {
+                let top = max.max((kernels.max)(scores.as_ptr(), n));
+                *sum = *sum * (*max - top).exp() + (kernels.exp_sub)(scores.as_mut_ptr(), n, top);
+                *max = top;
+            }
         }
     }
-    max + sum.ln()
+    totals.into_iter().map(|(max, sum)| max + sum.ln()).collect()
 }
