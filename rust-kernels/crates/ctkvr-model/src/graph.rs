@@ -209,8 +209,8 @@ impl Builder<'_> {
                 hidden = match self.joined(layer, Before::Gate, &[gate, up], &["ffn_down"], Some(hidden)) {
                     Some(added) => added,
                     None => {
-                        let gated = sys::ggml_swiglu_split(self.context, gate, up);
-                        self.add_linear(layer, "ffn_down", gated, hidden)
+                        let down = self.gated_linear(layer, "ffn_down", gate, up);
+                        sys::ggml_add(self.context, down, hidden)
                     }
                 };
             }
@@ -373,6 +373,26 @@ impl Builder<'_> {
         }
     }
 
+    /// A linear layer of silu(gate) * up.
+    unsafe fn gated_linear(&mut self, layer: usize, name: &str, gate: Tensor, up: Tensor) -> Tensor {
+        // SAFETY: as `build`.
+        unsafe {
+            let matrix = self.weights.matrix(&layer_tensor(layer, &format!("{name}.weight")));
+            let product = match matrix.packed {
+                Some((kernels, shape)) => {
+                    // By the kernel that few rows are gated with: a token's values do not depend on how many others are in its step.
+                    let rounded = self.rounded(kernels, &mut [gate, up]);
+                    self.multiplied(kernels, shape, matrix.tensor, rounded)
+                }
+                None => {
+                    let gated = sys::ggml_swiglu_split(self.context, gate, up);
+                    self.product(&matrix, gated)
+                }
+            };
+            self.biased(product, &layer_tensor(layer, &format!("{name}.bias")))
+        }
+    }
+
     unsafe fn packed_product(
         &mut self,
         kernels: &'static PackedKernels,
@@ -380,27 +400,41 @@ impl Builder<'_> {
         weight: Tensor,
         input: Tensor,
     ) -> Tensor {
-        // Nodes point into the list: it may not move.
-        assert!(self.linears.len() < self.linears.capacity(), "more products than a model has");
-        self.linears.push(LinearCall::new(kernels, self.hook, shape));
-        let call = &raw const self.linears[self.linears.len() - 1];
-        // SAFETY: as `build`; the graph keeps the calls alive.
+        // SAFETY: as `build`.
         unsafe {
-            let rows = (*input).ne[1];
             let rounded = match self.rounded {
                 Some((of, rounded)) if of == input => rounded,
-                _ => self.rounded(kernels, input, activation_bytes(shape.k) as i64),
+                _ => self.rounded(kernels, &mut [input]),
             };
             self.rounded = Some((input, rounded));
-            self.custom(sys::GGML_TYPE_F32, [shape.n as i64, rows], &mut [weight, rounded], multiply, call.cast_mut().cast())
+            self.multiplied(kernels, shape, weight, rounded)
         }
     }
 
-    unsafe fn rounded(&mut self, kernels: &'static PackedKernels, input: Tensor, row_bytes: i64) -> Tensor {
+    unsafe fn multiplied(
+        &mut self,
+        kernels: &'static PackedKernels,
+        shape: PackedShape,
+        weight: Tensor,
+        rounded: Tensor,
+    ) -> Tensor {
+        // Nodes point into the list: it may not move.
+        assert!(self.linears.len() < self.linears.capacity(), "more products than a model has");
+        self.linears.push(LinearCall::new(kernels, self.hook, shape));
+        let call = std::ptr::from_ref(&self.linears[self.linears.len() - 1]).cast_mut().cast();
+        // SAFETY: as `build`; the graph keeps the calls alive.
+        unsafe { self.custom(sys::GGML_TYPE_F32, [shape.n as i64, (*rounded).ne[1]], &mut [weight, rounded], multiply, call) }
+    }
+
+    /// `sources` as [`round`] takes them.
+    unsafe fn rounded(&mut self, kernels: &'static PackedKernels, sources: &mut [Tensor]) -> Tensor {
         let call = self.rounding.get_or_insert_with(|| Box::new(RoundCall { kernels, hook: Arc::clone(self.hook) }));
         let call = std::ptr::from_mut(&mut **call).cast();
         // SAFETY: as `build`; the graph keeps the call alive.
-        unsafe { self.custom(sys::GGML_TYPE_I8, [row_bytes, (*input).ne[1]], &mut [input], round, call) }
+        unsafe {
+            let [k, rows, ..] = (*sources[0]).ne;
+            self.custom(sys::GGML_TYPE_I8, [activation_bytes(k as usize) as i64, rows], sources, round, call)
+        }
     }
 
     /// A node of our own, run on every thread.

@@ -209,7 +209,8 @@ unsafe fn add(c: &mut [f32], x: *const f32) {
     c.iter_mut().zip(x).for_each(|(c, x)| *c += x);
 }
 
-/// x / sqrt(mean of x^2 + epsilon) * weight, as ggml's `rms_norm` and `mul`.
+/// x / sqrt(mean of x^2 + epsilon) * weight, rounded where ggml's `rms_norm` and `mul` round, so that a token's values do not depend on how
+/// many others are in its step. (The f64 sum is made in another order; that it then rounds to another f32 is one chance in some 10^8.)
 fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     // Several sums: one would wait for itself.
     let mut sums = [0f64; 8];

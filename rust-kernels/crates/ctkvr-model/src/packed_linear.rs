@@ -1,6 +1,7 @@
-//! Linear layers over packed weights, as two custom nodes of ggml's graph: activations are rounded to 8 bits once for all the layers that
-//! read them (in blocks of 32, as ggml's own products round them), then multiplied.
+//! Linear layers over packed weights, as two custom nodes of ggml's graph: activations are gated if they are to be, and rounded to 8 bits
+//! once for all the layers that read them (in blocks of 32, as ggml's own products round them), then multiplied.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,8 +56,13 @@ impl LinearCall {
     }
 }
 
-/// The custom operator that rounds: from f32 `[k, rows]`, contiguous, to u8 `[activation_bytes(k), rows]`. ggml calls it from all of its
-/// threads.
+thread_local! {
+    /// A row that was gated.
+    static GATED: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// The custom operator that rounds: from f32 `[k, rows]` to u8 `[activation_bytes(k), rows]`. With a second source it rounds silu(first) *
+/// second. ggml calls it from all of its threads.
 ///
 /// # Safety
 /// `userdata` points to a live [`RoundCall`].
@@ -64,18 +70,31 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<RoundCall>() };
     call.hook.run(|| {
-        // SAFETY: the node was made with one source, which ggml has computed; buffers are live until all threads return.
+        // SAFETY: the node was made with one or two sources of one shape, which ggml has computed; buffers are live until all threads
+        // return.
         unsafe {
-            let (result, input) = (&*result, &*(*result).src[0]);
-            let (k, rows) = (input.ne[0] as usize, input.ne[1] as usize);
+            let [input, up, ..] = (*result).src;
+            let (k, rows) = ((*input).ne[0] as usize, (*input).ne[1] as usize);
+            let row_of =
+                |tensor: *mut sys::ggml_tensor, row: usize| (*tensor).data.cast::<u8>().add(row * (*tensor).nb[1]).cast::<f32>();
             let blocks = k / BLOCK;
             let share = |i: usize| rows * blocks * i / num_threads as usize;
             let (mut from, end) = (share(thread as usize), share(thread as usize + 1));
             while from < end {
                 let (row, first) = (from / blocks, from % blocks);
                 let count = (blocks - first).min(end - from);
-                let (x, out) = (input.data.cast::<f32>().add(row * k), result.data.cast::<u8>().add(row * activation_bytes(k)));
-                (call.kernels.round)(x, k, first, first + count, out);
+                let (x, out) = (row_of(input, row), row_of(result, row).cast());
+                let round = |x: *const f32| (call.kernels.round)(x, k, first, first + count, out);
+                if up.is_null() {
+                    round(x);
+                } else {
+                    GATED.with_borrow_mut(|gated| {
+                        gated.resize(gated.len().max(k), 0.0);
+                        let at = first * BLOCK;
+                        (call.kernels.gate)(x.add(at), row_of(up, row).add(at), count * BLOCK, gated.as_mut_ptr().add(at));
+                        round(gated.as_ptr());
+                    });
+                }
                 from += count;
             }
         }
