@@ -14,7 +14,7 @@ use crate::backend::{
 use crate::block_builder::BlockInput;
 use crate::centroid_index::{CentroidIndex, FirstInput};
 use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
-use crate::decode_schedule::{DecodeSchedule, Stage};
+use crate::decode_schedule::{DecodeSchedule, Stage, Taken};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, KvFormat, Rows};
 use crate::key_clusters::KeyClusters;
@@ -263,9 +263,6 @@ impl CpuAttention {
             self.decode(layer, io, thread, &mut clock)?;
         }
         if !step.prefills.is_empty() {
-            // A meeting starts the count of shared items anew.
-            self.team.meet(thread.count)?;
-            clock.lap(Activity::Wait);
             // SAFETY: each thread has its own scratch.
             self.prefill(layer, io, unsafe { &mut *self.threads[thread.index].get() });
             clock.lap(Activity::Prefill);
@@ -274,19 +271,24 @@ impl CpuAttention {
         Ok(())
     }
 
-    /// This thread's share of the decode rows: items of all heads and stages in one order, each waiting only for its own head's
-    /// earlier stage.
+    /// This thread's share of the decode rows: items of all heads and stages, each waiting only for its own head's earlier stage.
     fn decode(&self, layer: usize, io: &LayerIo, thread: Thread, clock: &mut StageClock) -> std::result::Result<(), Broken> {
         let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
         let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
         // SAFETY: each thread has its own scratch.
         let scratch = unsafe { &mut (*self.threads[thread.index].get()).attend };
         let num_parts = step.schedule.num_parts(thread.count);
-        for item in self.team.share(step.schedule.items(num_parts)) {
-            if !step.schedule.is_ready(item, num_parts) {
-                self.team.wait_until(|| step.schedule.is_ready(item, num_parts))?;
+        let take = || step.schedule.take(thread.index, thread.count, num_parts);
+        loop {
+            let mut taken = take();
+            if matches!(taken, Taken::NothingReady) {
+                self.team.wait_until(|| {
+                    taken = take();
+                    !matches!(taken, Taken::NothingReady)
+                })?;
                 clock.lap(Activity::Wait);
             }
+            let Taken::Item(item) = taken else { return Ok(()) };
             let (rows, g) = self.decode_head(item.head);
             let kv = &rows.sequence.heads[layer * num_kv_heads + g];
             let offset = rows.first_row * num_q_heads * d + g * group * d;
@@ -333,7 +335,6 @@ impl CpuAttention {
             }
             step.schedule.finish(item);
         }
-        Ok(())
     }
 
     /// The decode row of head i of the step, and which KV head it is.

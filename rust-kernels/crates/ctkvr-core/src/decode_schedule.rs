@@ -1,6 +1,6 @@
-//! The order in which a step's threads do the decode heads' stages: one list of items, stage after stage over all heads, taken one by
-//! one. An item waits for its own head's earlier stages only, so that no thread stands at a barrier while another head has work.
-//! Items wait for items before them in the list, and a thread does what it has taken in order: somebody can always go on.
+//! Which piece of which decode head a thread of a step does next. A head's stages follow each other, each in one piece or in parts; pieces
+//! of different heads are independent. A thread takes what is ready, the earliest stage first, so that no thread stands at a barrier while
+//! another head has work, and its own head before others, whose data is in another core's cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ const MAX_PARTS: usize = 32;
 const ITEMS_PER_THREAD: usize = 4;
 
 /// Stages of one head, in order; `Score` and `Attend` come in parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Propose,
     Score,
@@ -29,11 +29,27 @@ pub(crate) struct Item {
     pub(crate) part: usize,
 }
 
+/// What [`DecodeSchedule::take`] finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Taken {
+    Item(Item),
+    /// Whatever is left waits for what other threads are doing.
+    NothingReady,
+    /// Every item of the layer has been taken.
+    NothingLeft,
+}
+
+/// Items of one head, counted in the order of stages.
+#[derive(Default)]
+struct Progress {
+    taken: AtomicUsize,
+    done: AtomicUsize,
+}
+
 /// How far each head of a step is.
 #[derive(Default)]
 pub(crate) struct DecodeSchedule {
-    /// Items done, of all stages, one counter a head.
-    done: Vec<AtomicUsize>,
+    heads: Vec<Progress>,
     num_heads: usize,
 }
 
@@ -41,14 +57,17 @@ impl DecodeSchedule {
     /// For `num_heads` heads; never shrinks.
     pub(crate) fn resize(&mut self, num_heads: usize) {
         self.num_heads = num_heads;
-        if self.done.len() < num_heads {
-            self.done.resize_with(num_heads, AtomicUsize::default);
+        if self.heads.len() < num_heads {
+            self.heads.resize_with(num_heads, Progress::default);
         }
     }
 
     /// Begins a layer; the team meets after it.
     pub(crate) fn restart(&self) {
-        self.done[..self.num_heads].iter().for_each(|d| d.store(0, Ordering::Relaxed));
+        for head in &self.heads[..self.num_heads] {
+            head.taken.store(0, Ordering::Relaxed);
+            head.done.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Parts to cut a head's work into for so many threads.
@@ -59,26 +78,47 @@ impl DecodeSchedule {
         }
     }
 
-    /// All items, in order.
-    pub(crate) fn items(&self, num_parts: usize) -> impl Iterator<Item = Item> + use<> {
-        let num_heads = self.num_heads;
-        STAGES.into_iter().flat_map(move |stage| {
-            let parts = if in_parts(stage) { num_parts } else { 1 };
-            (0..num_heads).flat_map(move |head| (0..parts).map(move |part| Item { stage, head, part }))
-        })
-    }
-
-    /// Whether the item's head has finished every earlier stage.
-    pub(crate) fn is_ready(&self, item: Item, num_parts: usize) -> bool {
-        let earlier = STAGES.iter().take_while(|s| **s != item.stage);
-        let needed: usize = earlier.map(|s| if in_parts(*s) { num_parts } else { 1 }).sum();
-        self.done[item.head].load(Ordering::Acquire) >= needed
+    /// An item for one of `num_threads` threads, which does it and then says so with [`DecodeSchedule::finish`].
+    pub(crate) fn take(&self, thread: usize, num_threads: usize, num_parts: usize) -> Taken {
+        let first = self.num_heads * thread / num_threads;
+        loop {
+            let (mut best, mut is_left): (Option<(Item, usize)>, bool) = (None, false);
+            for head in (first..self.num_heads).chain(0..first) {
+                let taken = self.heads[head].taken.load(Ordering::Relaxed);
+                let Some((stage, part, needed)) = item_of(taken, num_parts) else { continue };
+                is_left = true;
+                let is_better = best.is_none_or(|(other, _)| stage < other.stage);
+                if is_better && self.heads[head].done.load(Ordering::Acquire) >= needed {
+                    best = Some((Item { stage, head, part }, taken));
+                }
+            }
+            let Some((item, taken)) = best else {
+                return if is_left { Taken::NothingReady } else { Taken::NothingLeft };
+            };
+            let counter = &self.heads[item.head].taken;
+            if counter.compare_exchange(taken, taken + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return Taken::Item(item);
+            }
+        }
     }
 
     /// Announces an item as done.
     pub(crate) fn finish(&self, item: Item) {
-        self.done[item.head].fetch_add(1, Ordering::Release);
+        self.heads[item.head].done.fetch_add(1, Ordering::Release);
     }
+}
+
+/// Stage and part of a head's item `index`, and how many items must be done before it may begin; `None` beyond the last.
+fn item_of(index: usize, num_parts: usize) -> Option<(Stage, usize, usize)> {
+    let mut first = 0;
+    for stage in STAGES {
+        let parts = if in_parts(stage) { num_parts } else { 1 };
+        if index < first + parts {
+            return Some((stage, index - first, first));
+        }
+        first += parts;
+    }
+    None
 }
 
 fn in_parts(stage: Stage) -> bool {
@@ -99,10 +139,17 @@ mod tests {
             let parts = schedule.num_parts(num_threads);
             let log = Mutex::new(Vec::new());
             std::thread::scope(|s| {
-                for _ in 0..num_threads {
-                    s.spawn(|| {
-                        for item in team.share(schedule.items(parts)) {
-                            team.wait_until(|| schedule.is_ready(item, parts)).expect("whole");
+                for thread in 0..num_threads {
+                    let (schedule, team, log) = (&schedule, &team, &log);
+                    s.spawn(move || {
+                        loop {
+                            let mut taken = Taken::NothingReady;
+                            let look = || {
+                                taken = schedule.take(thread, num_threads, parts);
+                                !matches!(taken, Taken::NothingReady)
+                            };
+                            team.wait_until(look).expect("whole");
+                            let Taken::Item(item) = taken else { break };
                             log.lock().expect("no panic").push(item);
                             schedule.finish(item);
                         }

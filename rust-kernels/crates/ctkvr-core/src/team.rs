@@ -51,7 +51,7 @@ impl Team {
     }
 
     /// Waits until `is_ready`: for what other threads are doing.
-    pub(crate) fn wait_until(&self, is_ready: impl Fn() -> bool) -> Result<(), Broken> {
+    pub(crate) fn wait_until(&self, mut is_ready: impl FnMut() -> bool) -> Result<(), Broken> {
         let mut spins = 0;
         while !is_ready() {
             if self.broken.load(Ordering::Acquire) {
