@@ -13,13 +13,16 @@ export function probeBounds(of: {
   readonly blocks: readonly BlockInfo[];
   readonly region: IndexedRegion;
   readonly options: SelectorOptions;
+  readonly groupSize: number;
 }): ProbeBounds {
-  const { blocks, region, options } = of;
+  const { blocks, region, options, groupSize } = of;
   const oldest = blocks[0];
   if (oldest === undefined) return { numProbed: 0, maxCandidates: 0 };
   const regionLength = region.end - region.start;
   const lists = blocks.reduce((sum, { numCentroids }) => sum + Math.ceil(numCentroids / options.centroidsPerList), 0);
-  const longest = Math.max(...blocks.map(({ end }) => postingListLength(options, end - region.start)));
+  const longest = Math.max(
+    ...blocks.map(({ end }) => postingListLength(options, { numKeys: end - region.start, groupSize })),
+  );
   const numProbed = Math.min(options.numProbes, lists);
   // One cluster may hold nearly everything.
   const widest = options.tail && options.clusterProbes > 0 ? regionLength : 0;

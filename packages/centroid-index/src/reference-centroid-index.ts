@@ -388,7 +388,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   }): BlockInput {
     const { numTokens, region, queries, grownAt } = of;
     const { headDim, groupSize, options } = this;
-    const listLength = postingListLength(options, region.end - region.start);
+    const listLength = postingListLength(options, { numKeys: region.end - region.start, groupSize });
     const { centroidsPerList } = options;
     const shape = { headDim, groupSize, listLength, centroidsPerList, scale: 1 / Math.sqrt(headDim) };
     return { keys: this.#keys, ...shape, region, queries, madeAt: numTokens, grownAt };

@@ -44,15 +44,17 @@ describe('resolveSelectorOptions', () => {
     expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
   });
   it.each([
-    [0, 100, 100],
-    [0, 4000, 512],
-    [0, 7000, 700],
-    [0, 16_000, 1536],
-    [2000, 16_000, 2000],
-    [2000, 1500, 1500],
-    [UNBOUNDED, 9000, 9000],
-  ])('a list length of %i over %i keys keeps %i', (listLength, numKeys, kept) => {
-    expect(postingListLength({ listLength }, numKeys)).toBe(kept);
+    [0, 100, 3, 100],
+    [0, 7000, 1, 512],
+    [0, 7000, 3, 660],
+    [0, 2000, 7, 512],
+    [0, 4000, 7, 800],
+    [0, 16_000, 7, 1536],
+    [2000, 16_000, 3, 2000],
+    [2000, 1500, 3, 1500],
+    [UNBOUNDED, 9000, 3, 9000],
+  ])('a list length of %i over %i keys for %i heads keeps %i', (listLength, numKeys, groupSize, kept) => {
+    expect(postingListLength({ listLength }, { numKeys, groupSize })).toBe(kept);
   });
   it.each([
     [0, 100, 128],

@@ -167,13 +167,16 @@ export function centroidCount(options: Pick<SelectorOptions, 'numCentroids'>, nu
 }
 
 /**
- * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 a tenth of them, at least 512 and
- * at most 1536. Never more than there are. Longer lists cost a short prompt more reads than they save it in error
- * (docs/decisions/2026-11-24-list-length.md, 2026-11-25-defaults-from-the-study.md).
+ * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 as many as the group's heads want
+ * together, 220 for each of its `groupSize` query heads, at least 512 and at most 1536, but of a short prompt no more than a fifth or 512.
+ * Never more than there are (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */
-export function postingListLength({ listLength }: Pick<SelectorOptions, 'listLength'>, numKeys: number): number {
-  const wanted = listLength === 0 ? Math.min(1536, Math.max(512, Math.floor(numKeys / 10))) : listLength;
-  return Math.min(wanted, numKeys);
+export function postingListLength(
+  { listLength }: Pick<SelectorOptions, 'listLength'>,
+  { numKeys, groupSize }: { readonly numKeys: number; readonly groupSize: number },
+): number {
+  const ofGroup = Math.min(1536, 220 * groupSize, Math.floor(numKeys / 5));
+  return Math.min(listLength === 0 ? Math.max(512, ofGroup) : listLength, numKeys);
 }
 
 /** Returns complete, checked settings: preset first, then the given fields. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field. */

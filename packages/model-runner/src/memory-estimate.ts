@@ -69,7 +69,7 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   const numCentroids = Math.min(most, contextLength);
   const numLists = Math.ceil(numCentroids / selector.centroidsPerList);
   // A gap to the position before is one byte, and one more for every 255 that are passed over.
-  const listBytes = postingListLength(selector, numKeys) + Math.ceil(numKeys / 255);
+  const listBytes = postingListLength(selector, { numKeys, groupSize }) + Math.ceil(numKeys / 255);
   // A centroid's pooled vector: 8-bit codes and a scale.
   const vectorBytes = info.headDim + 4;
   const centroidBytes = MAX_GROWTH * (numLists * listBytes + numCentroids * vectorBytes);

@@ -104,7 +104,10 @@ export function naiveHead(
     return chunked(block.queries, options.centroidsPerList).map((members) => {
       const weights = members.map((group) => naiveGroupWeights(group, blockKeys));
       const ranking = blockKeys.map((_, j) => weights.reduce((total, of) => total + of[j]!, 0));
-      const list = rankedIds(ranking, postingListLength(options, blockKeys.length))
+      const list = rankedIds(
+        ranking,
+        postingListLength(options, { numKeys: blockKeys.length, groupSize: members[0]!.length }),
+      )
         .map((j) => j + block.start)
         .sort((a, b) => a - b);
       return { members, shared: { ranking, list, blockEnd: block.end } };

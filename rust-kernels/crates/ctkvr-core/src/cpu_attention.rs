@@ -567,7 +567,7 @@ impl CpuAttention {
             grown_at: made_at,
             queries,
             group: self.shape.group_size(),
-            list_len: options.posting_list_len(region.len()),
+            list_len: options.posting_list_len(region.len(), self.shape.group_size()),
             per_list: options.centroids_per_list,
             tail: options.tail,
             cluster_size: options.cluster_size,

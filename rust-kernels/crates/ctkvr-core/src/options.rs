@@ -123,10 +123,10 @@ impl SelectorOptions {
         if self.num_centroids == 0 { CENTROIDS_BY_REGION.1 } else { num_first }
     }
 
-    /// Positions that a list over `num_keys` keeps; for 0 as packages/core/src/selector-options.ts says.
-    pub fn posting_list_len(&self, num_keys: usize) -> usize {
-        let wanted = if self.list_len == 0 { (num_keys / 10).clamp(512, 1536) } else { self.list_len };
-        wanted.min(num_keys)
+    /// Positions that a list over `num_keys` keeps for `group` query heads; for 0 as packages/core/src/selector-options.ts says.
+    pub fn posting_list_len(&self, num_keys: usize, group: usize) -> usize {
+        let of_group = group.saturating_mul(220).min(1536).min(num_keys / 5);
+        (if self.list_len == 0 { of_group.max(512) } else { self.list_len }).min(num_keys)
     }
 
     /// Whether an index built with these settings serves `other`: what is chosen at decode may differ.
@@ -199,10 +199,17 @@ mod tests {
         {
             assert_eq!(options(num_centroids, 0).centroid_count(num_keys), count, "{num_centroids} over {num_keys}");
         }
-        for (list_len, num_keys, kept) in
-            [(0, 100, 100), (0, 4000, 512), (0, 7000, 700), (0, 16_000, 1536), (2000, 16_000, 2000), (2000, 1500, 1500)]
-        {
-            assert_eq!(options(0, list_len).posting_list_len(num_keys), kept, "{list_len} over {num_keys}");
+        for (list_len, num_keys, group, kept) in [
+            (0, 100, 3, 100),
+            (0, 7000, 1, 512),
+            (0, 7000, 3, 660),
+            (0, 2000, 7, 512),
+            (0, 4000, 7, 800),
+            (0, 16_000, 7, 1536),
+            (2000, 16_000, 3, 2000),
+            (2000, 1500, 3, 1500),
+        ] {
+            assert_eq!(options(0, list_len).posting_list_len(num_keys, group), kept, "{list_len} over {num_keys} for {group}");
         }
         assert_eq!((options(0, 0).base_centroids(128), options(500, 0).base_centroids(80)), (384, 80));
     }

@@ -184,7 +184,7 @@ impl HeadIndex {
             grown_at,
             queries,
             group: self.group,
-            list_len: self.options.posting_list_len(num_keys),
+            list_len: self.options.posting_list_len(num_keys, self.group),
             per_list: self.options.centroids_per_list,
             tail: self.options.tail,
             cluster_size: self.options.cluster_size,
