@@ -9,8 +9,12 @@
 const FIRST_TOKENS = 16;
 /** Engines keep what they prepare for a step of some size: few sizes are better. Also the least, or a prompt would never end. */
 const TOKENS_MULTIPLE = 4;
-/** Weight of the newest of the steps that a token's time is learnt from. */
-const NEWEST_WEIGHT = 0.5;
+/**
+ * Weight of the newest of the steps that a token's time is learnt from: of one that was slower than expected, and of one that was faster.
+ * Steps vary; who waits for a decode minds the slow ones.
+ */
+const SLOWER_WEIGHT = 0.5;
+const FASTER_WEIGHT = 0.1;
 /** A decode step that was held up must not make room for long prefills: its time counts up to so many times the last one's. */
 const MOST_GROWTH = 1.2;
 
@@ -33,10 +37,8 @@ export class StepTimes {
       this.#numDecodes = numDecodes;
     } else if (numDecodes > 0 && this.#decodeMs !== null) {
       const sample = Math.max(0, totalMs - this.#decodeMs) / numPrefillTokens;
-      this.#msPerPrefillToken =
-        this.#msPerPrefillToken === null
-          ? sample
-          : NEWEST_WEIGHT * sample + (1 - NEWEST_WEIGHT) * this.#msPerPrefillToken;
+      const before = this.#msPerPrefillToken ?? sample;
+      this.#msPerPrefillToken = before + (sample > before ? SLOWER_WEIGHT : FASTER_WEIGHT) * (sample - before);
     }
   }
 

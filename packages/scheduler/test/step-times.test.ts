@@ -32,6 +32,18 @@ describe('StepTimes', () => {
     expect(times.tokensBeside(1, 5)).toBe(20);
   });
 
+  test('a slow step counts more than a fast one', () => {
+    const times = new StepTimes();
+    times.observe(decodes(1, 10));
+    times.observe(mixed(10, 10 + 10 * 1));
+    times.observe(mixed(10, 10 + 10 * 2));
+    expect(times.tokensBeside(1, 4), '1.5 ms a token').toBe(20);
+    times.observe(mixed(10, 10 + 10 * 0.5));
+    expect(times.tokensBeside(1, 4), '1.4 ms a token').toBe(20);
+    for (let step = 0; step < 40; step++) times.observe(mixed(10, 10 + 10 * 0.5));
+    expect(times.tokensBeside(1, 4)).toBe(56);
+  });
+
   test('a decode that was held up makes little room', () => {
     const times = new StepTimes();
     times.observe(decodes(1, 10));
