@@ -66,7 +66,7 @@ impl CentroidBlock {
         // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
         unsafe {
             let codes = self.pooled.codes.as_ptr();
-            (kernels.score_codes)(query.as_ptr(), 0, codes, num_centroids, d, similarities.as_mut_ptr());
+            (kernels.score_codes)(query.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
         }
         let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
         out.extend(scaled.enumerate().map(|(c, (s, scale))| Ranked::new(s * scale, (first_id + c) as u32)));

@@ -11,7 +11,7 @@ use ctkvr_core::{BLOCK, PackedKernels, PackedProduct, STRIP_ROWS, activation_byt
 use llama_cpp_sys_2 as sys;
 
 use crate::attention_hook::AttentionHook;
-use crate::packed_linear::Turns;
+use crate::packed_linear::{Node, Turns};
 use crate::packed_weight::PackedShape;
 
 /// Rows that each thread prepares for itself; of more, threads do better to share the work and meet.
@@ -165,37 +165,6 @@ impl JoinedCall {
             }
             (first_strip, first_column, source) = (end, first_column + shape.n, source + 1 + usize::from(*has_bias));
         }
-    }
-}
-
-/// A node being computed.
-#[derive(Clone, Copy)]
-struct Node<'a>(&'a sys::ggml_tensor);
-
-impl Node<'_> {
-    fn num_rows(self) -> usize {
-        self.0.ne[1] as usize
-    }
-
-    /// Start of a row of a source.
-    ///
-    /// # Safety
-    /// There are such a source and row.
-    unsafe fn row(self, source: usize, row: usize) -> *const f32 {
-        // SAFETY: rows lie nb[1] bytes apart.
-        unsafe {
-            let source = &*self.0.src[source];
-            source.data.cast::<u8>().add(row * source.nb[1]).cast()
-        }
-    }
-
-    /// Start of a row of the result.
-    ///
-    /// # Safety
-    /// There is such a row.
-    unsafe fn result_row(self, row: usize) -> *mut f32 {
-        // SAFETY: as above.
-        unsafe { self.0.data.cast::<u8>().add(row * self.0.nb[1]).cast() }
     }
 }
 

@@ -18,6 +18,37 @@ const RANGES_PER_THREAD: usize = 8;
 /// Bytes of activations that meet one strip after another: they stay in a core's own cache.
 const ROWS_BYTES: usize = 256 << 10;
 
+/// A node being computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'a>(pub &'a sys::ggml_tensor);
+
+impl Node<'_> {
+    pub fn num_rows(self) -> usize {
+        self.0.ne[1] as usize
+    }
+
+    /// Start of a row of a source.
+    ///
+    /// # Safety
+    /// There are such a source and row.
+    pub unsafe fn row(self, source: usize, row: usize) -> *const f32 {
+        // SAFETY: rows lie nb[1] bytes apart.
+        unsafe {
+            let source = &*self.0.src[source];
+            source.data.cast::<u8>().add(row * source.nb[1]).cast()
+        }
+    }
+
+    /// Start of a row of the result.
+    ///
+    /// # Safety
+    /// There is such a row.
+    pub unsafe fn result_row(self, row: usize) -> *mut f32 {
+        // SAFETY: as above.
+        unsafe { self.0.data.cast::<u8>().add(row * self.0.nb[1]).cast() }
+    }
+}
+
 /// User data of the nodes that round; lives as long as its graph.
 pub(crate) struct RoundCall {
     pub kernels: &'static PackedKernels,
@@ -73,17 +104,16 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
         // SAFETY: the node was made with one or two sources of one shape, which ggml has computed; buffers are live until all threads
         // return.
         unsafe {
-            let [input, up, ..] = (*result).src;
-            let (k, rows) = ((*input).ne[0] as usize, (*input).ne[1] as usize);
-            let row_of =
-                |tensor: *mut sys::ggml_tensor, row: usize| (*tensor).data.cast::<u8>().add(row * (*tensor).nb[1]).cast::<f32>();
+            let node = Node(&*result);
+            let [input, up, ..] = node.0.src;
+            let (k, rows) = ((*input).ne[0] as usize, node.num_rows());
             let blocks = k / BLOCK;
             let share = |i: usize| rows * blocks * i / num_threads as usize;
             let (mut from, end) = (share(thread as usize), share(thread as usize + 1));
             while from < end {
                 let (row, first) = (from / blocks, from % blocks);
                 let count = (blocks - first).min(end - from);
-                let (x, out) = (row_of(input, row), row_of(result, row).cast());
+                let (x, out) = (node.row(0, row), node.result_row(row).cast());
                 let round = |x: *const f32| (call.kernels.round)(x, k, first, first + count, out);
                 if up.is_null() {
                     round(x);
@@ -91,7 +121,7 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
                     GATED.with_borrow_mut(|gated| {
                         gated.resize(gated.len().max(k), 0.0);
                         let at = first * BLOCK;
-                        (call.kernels.gate)(x.add(at), row_of(up, row).add(at), count * BLOCK, gated.as_mut_ptr().add(at));
+                        (call.kernels.gate)(x.add(at), node.row(1, row).add(at), count * BLOCK, gated.as_mut_ptr().add(at));
                         round(gated.as_ptr());
                     });
                 }

@@ -157,7 +157,7 @@ impl Job for ScoreCodes {
         for codes in self.codes.chunks(KvStore::rows_per_part() * HEAD_DIM) {
             let n = codes.len() / HEAD_DIM;
             // SAFETY: one query for all rows of this part, whose scores there is room for.
-            unsafe { (kernels.score_codes)(self.query.as_ptr(), 0, codes.as_ptr(), n, HEAD_DIM, self.scores.as_mut_ptr()) };
+            unsafe { (kernels.score_codes)(self.query.as_ptr(), codes.as_ptr(), n, HEAD_DIM, self.scores.as_mut_ptr()) };
         }
     }
 }

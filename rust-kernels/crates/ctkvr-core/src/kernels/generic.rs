@@ -399,9 +399,9 @@ pub(super) unsafe fn scale<S: Simd>(x: *mut f32, n: usize, factor: f32) {
 
 /// See [`super::Kernels::score_codes`].
 #[inline(always)]
-pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, q_stride: usize, codes: *const i8, n: usize, d: usize, out: *mut f32) {
+pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32) {
     let mut i = 0;
-    // SAFETY: codes hold n * d values, out n; q holds d values from each of n strides on.
+    // SAFETY: q holds d values, codes n * d, out n.
     unsafe {
         while i < n {
             let count = (n - i).min(4);
@@ -410,7 +410,7 @@ pub(super) unsafe fn score_codes<S: Simd>(q: *const f32, q_stride: usize, codes:
             let mut c = 0;
             while c < d {
                 for (sum, at) in sums.iter_mut().zip(at) {
-                    *sum = S::fma(S::load(q.add(at * q_stride + c)), S::load_i8(codes.add(at * d + c)), *sum);
+                    *sum = S::fma(S::load(q.add(c)), S::load_i8(codes.add(at * d + c)), *sum);
                 }
                 c += S::LANES;
             }

@@ -65,8 +65,8 @@ pub struct Kernels {
     pub add_scaled: unsafe fn(x: *const f32, n: usize, scale: f32, acc: *mut f32),
     /// x *= factor, n values.
     pub scale: unsafe fn(x: *mut f32, n: usize, factor: f32),
-    /// `out[i]` = q row i `.` codes row i, unscaled. `q` f32 `[d]` from each multiple of `q_stride` on (0: one for all), `codes` i8 `[n, d]`.
-    pub score_codes: unsafe fn(q: *const f32, q_stride: usize, codes: *const i8, n: usize, d: usize, out: *mut f32),
+    /// `out[i]` = q `.` codes row i, unscaled. `q` f32 `[d]`, `codes` i8 `[n, d]`.
+    pub score_codes: unsafe fn(q: *const f32, codes: *const i8, n: usize, d: usize, out: *mut f32),
     /// Writes `start` + i for every i whose `marks[i]` is 255 (others are 0), ascending, and returns how many. `marks` u8 `[n]`, n a
     /// multiple of 64; `out` has room for them and 64 more.
     pub marked: unsafe fn(marks: *const u8, n: usize, start: u32, out: *mut u32) -> usize,
@@ -144,14 +144,13 @@ macro_rules! kernel_table {
             $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn score_codes(
                 q: *const f32,
-                q_stride: usize,
                 codes: *const i8,
                 n: usize,
                 d: usize,
                 out: *mut f32,
             ) {
                 // SAFETY: the contract is the caller's.
-                unsafe { generic::score_codes::<$simd>(q, q_stride, codes, n, d, out) }
+                unsafe { generic::score_codes::<$simd>(q, codes, n, d, out) }
             }
 
             $(#[target_feature(enable = $features)])?
