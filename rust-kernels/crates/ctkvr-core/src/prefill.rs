@@ -121,7 +121,9 @@ impl PrefillItem<'_> {
         let skip = first.saturating_sub(self.first_position);
         let first_row = skip * group;
         let num_rows = self.num_tokens * group - first_row;
-        widen_rows(kernels, &self.kv.keys(first, count), 0, count, &mut s.rows);
+        // Of all that are left, so that the next block's are asked for in time.
+        let left = self.keys.end - first;
+        widen_rows(kernels, &self.kv.keys(first, left), 0, count, &mut s.rows);
         match bf16 {
             Some(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
             None => self.score(kernels, s, first_row, num_rows, count),
@@ -143,7 +145,7 @@ impl PrefillItem<'_> {
                 total.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
             }
         }
-        widen_rows(kernels, &self.kv.values(first, count), 0, count, &mut s.rows);
+        widen_rows(kernels, &self.kv.values(first, left), 0, count, &mut s.rows);
         match bf16 {
             Some(bf16) => self.add_values_bf16(bf16, s, total, (first_row, num_rows), count),
             None => self.add_values(kernels, s, total, (first_row, num_rows), count),

@@ -100,7 +100,7 @@ unsafe fn score_strip<S: Simd, F: RowFormat, const HEADS: usize>(
             let mut row = [F::row(rows, i); 4];
             for (j, row) in row.iter_mut().enumerate().take(count) {
                 *row = F::row(rows, i + j);
-                if rows.len() - i - j > ahead {
+                if rows.reach() - i - j > ahead {
                     prefetch_row::<S, F>(rows, i + j + ahead);
                 }
             }
@@ -232,7 +232,7 @@ unsafe fn weighted_strip<S: Simd, F: RowFormat, const HEADS: usize, const VECS: 
             }
         }
         for i in first..end {
-            if rows.len() - i > ahead {
+            if rows.reach() - i > ahead {
                 prefetch_row::<S, F>(rows, i + ahead);
             }
             let row = F::row(rows, i);
@@ -515,9 +515,15 @@ pub(super) unsafe fn widen_rows<S: Simd>(rows: &Rows, out: *mut f32) {
 #[inline(always)]
 unsafe fn widen_rows_of<S: Simd, F: RowFormat>(rows: &Rows, out: *mut f32) {
     let d = rows.head_dim();
+    // SAFETY: the rows are the caller's.
+    unsafe { prefetch_first::<S, F>(rows) };
+    let ahead = rows_in::<F>(BYTES_AHEAD, d);
     for i in 0..rows.len() {
         // SAFETY: out holds rows.len() rows.
         unsafe {
+            if rows.reach() - i > ahead {
+                prefetch_row::<S, F>(rows, i + ahead);
+            }
             let row = F::row(rows, i);
             let mut c = 0;
             while c < d {

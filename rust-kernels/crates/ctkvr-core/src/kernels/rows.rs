@@ -17,6 +17,8 @@ pub struct Rows<'a> {
     rows_offset: usize,
     scales_offset: usize,
     which: Which<'a>,
+    /// Rows after the last one that will be read next: worth asking for.
+    beyond: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -40,17 +42,23 @@ impl<'a> Rows<'a> {
 
     fn new(pages: &'a [*const u8], layout: PageLayout, side: KvSide, which: Which<'a>) -> Self {
         let (rows_offset, scales_offset) = layout.offsets(side, 0);
-        Self { pages, layout, rows_offset, scales_offset, which }
+        Self { pages, layout, rows_offset, scales_offset, which, beyond: 0 }
     }
 
-    /// `len` of these rows from the `first` on.
+    /// `len` of these rows from the `first` on; the others after them are taken to be read next.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         debug_assert!(first + len <= self.len());
-        let which = match self.which {
-            Which::Run { start, .. } => Which::Run { start: start + first, len },
-            Which::List(positions) => Which::List(&positions[first..first + len]),
+        let (which, beyond) = match self.which {
+            Which::Run { start, .. } => (Which::Run { start: start + first, len }, self.reach() - first - len),
+            Which::List(positions) => (Which::List(&positions[first..first + len]), 0),
         };
-        Self { which, ..*self }
+        Self { which, beyond, ..*self }
+    }
+
+    /// Rows from the first one on that may be asked for ahead of their use.
+    #[inline(always)]
+    pub(super) fn reach(&self) -> usize {
+        self.len() + self.beyond
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,7 +79,7 @@ impl<'a> Rows<'a> {
     /// The i-th row's page, and its place there.
     ///
     /// # Safety
-    /// `i < len()`.
+    /// `i < reach()`.
     #[inline(always)]
     unsafe fn place(&self, i: usize) -> (*const u8, usize) {
         // SAFETY: i is in range, so the position is in a page of the table.
@@ -94,7 +102,7 @@ pub(super) trait RowFormat {
     /// The i-th row.
     ///
     /// # Safety
-    /// `i < rows.len()`, and the pages are live, of this format.
+    /// `i < rows.reach()`, and the pages are live, of this format.
     unsafe fn row(rows: &Rows, i: usize) -> Self::Row;
 
     /// `LANES` values from column c on.
