@@ -18,5 +18,6 @@ export {
   resolveSelectorOptions,
   selectorNames,
   UNBOUNDED,
+  valuesSelected,
 } from './selector-options.js';
 export type { SelectionCounters, SequenceMemory, StageTimes, StepTimings } from './statistics.js';

@@ -44,6 +44,19 @@ describe('resolveSelectorOptions', () => {
     expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
   });
   it.each([
+    [1, 512],
+    [3, 512],
+    [4, 640],
+    [7, 1024],
+    [16, 1024],
+  ])('reads fewer values for a group of %i query heads: %i, unless told or of another preset', (groupSize, count) => {
+    expect(resolveSelectorOptions({}, { groupSize }).maxSelected).toBe(count);
+    expect(resolveSelectorOptions({ selector: 'quest' }, { groupSize }).maxSelected).toBe(count);
+    expect(resolveSelectorOptions({ maxSelected: 700 }, { groupSize }).maxSelected).toBe(700);
+    expect(resolveSelectorOptions({ preset: 'paper' }, { groupSize }).maxSelected).toBe(1024);
+    expect(resolveSelectorOptions({ preset: 'exact' }, { groupSize }).maxSelected).toBe(0);
+  });
+  it.each([
     [0, 100, 3, 100],
     [0, 7000, 1, 512],
     [0, 7000, 3, 660],

@@ -49,7 +49,7 @@ export interface SelectorOptions {
   /** Centroids visited per decode step. Default 4. */
   readonly numProbes: number;
   /**
-   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024. snapkv, quest and keyClusters score no others; quest reads
+   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024, or what `valuesSelected` says where the group is known. snapkv, quest and keyClusters score no others; quest reads
    * whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample is as large as its hashes make it.
    */
   readonly maxSelected: number;
@@ -179,12 +179,25 @@ export function postingListLength(
   return Math.min(listLength === 0 ? Math.max(512, ofGroup) : listLength, numKeys);
 }
 
-/** Returns complete, checked settings: preset first, then the given fields. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field. */
+/**
+ * Returns the values that preset `balanced` reads of a KV head of so many query heads: 160 for each, at least 512 and at most 1024. Few heads
+ * want few of the same positions (docs/decisions/2026-11-25-defaults-from-the-study.md).
+ */
+export function valuesSelected(groupSize: number): number {
+  return Math.min(balanced.maxSelected, Math.max(512, 160 * groupSize));
+}
+
+/**
+ * Returns complete, checked settings: preset first, then the given fields. With the query heads of a KV head known, preset `balanced` has
+ * `valuesSelected` of them as its `maxSelected`. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field.
+ */
 export function resolveSelectorOptions(
   options: Partial<SelectorOptions> & { readonly preset?: PresetName } = {},
+  { groupSize }: { readonly groupSize?: number } = {},
 ): SelectorOptions {
   const { preset = 'balanced', ...given } = options;
-  const base = presets[preset];
+  const ofGroup = preset === 'balanced' && groupSize !== undefined ? { maxSelected: valuesSelected(groupSize) } : {};
+  const base = { ...presets[preset], ...ofGroup };
   if (!Object.hasOwn(presets, preset)) throw invalid('preset', `one of ${presetNames.join(', ')}`, preset);
   for (const field of Object.keys(given)) {
     if (!Object.hasOwn(base, field)) throw unknown(field, Object.keys(base));

@@ -45,6 +45,7 @@ export {
 } from './model-files/index.js';
 export type { PromptInput } from './prompt-plan.js';
 export type { SamplingOptions } from './sampling-options.js';
+export { selectorFor } from './selector-for.js';
 export { Session } from './session.js';
 export type {
   ForcedOptions,

@@ -1,5 +1,5 @@
 /** A loaded model: its tokenizer and chat template, and the sessions that share its engine. */
-import { CtkvrError, resolveKvFormat, resolveSelectorOptions } from '@ctkvr/core';
+import { CtkvrError, resolveKvFormat } from '@ctkvr/core';
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
 import { type ChatMessage, ChatTemplate } from './chat-template.js';
@@ -7,6 +7,7 @@ import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import { checkMemory, kvBytesPerToken } from './memory-estimate.js';
 import { closedError } from './operation-errors.js';
+import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
 import type { SessionOptions } from './session-types.js';
@@ -96,7 +97,7 @@ export class Model {
     this.#checkOpen();
     const contextLength = checkContextLength(options.contextLength ?? this.contextLength, this.contextLength);
     const kvFormat = resolveKvFormat(options.kvFormat);
-    const selector = resolveSelectorOptions(options.selector);
+    const selector = selectorFor(this.info, options.selector);
     this.#checkMemory({ contextLength, kvFormat, selector, sharedLength: 0 });
     const native = this.native.createSequence({ maxTokens: contextLength, kvFormat, selector });
     const sequence = new StoredSequence({ native, composer: this.#composer, selector });

@@ -2,13 +2,7 @@
  * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
  * model run side by side; their steps are composed into shared ones.
  */
-import {
-  CtkvrError,
-  type KvFormat,
-  resolveSelectorOptions,
-  type SelectorOptions,
-  type SequenceMemory,
-} from '@ctkvr/core';
+import { CtkvrError, type KvFormat, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { generateAnswer } from './generate-answer.js';
@@ -18,6 +12,7 @@ import { Operation } from './operation.js';
 import { busyError, closedError, contextExceededError } from './operation-errors.js';
 import { type PromptInput, planPrompt } from './prompt-plan.js';
 import { resolveSampling } from './sampling-options.js';
+import { selectorFor } from './selector-for.js';
 import type { SessionHost } from './session-host.js';
 import type {
   ForcedOptions,
@@ -196,7 +191,7 @@ export class Session {
   /** Changes what decode steps read from now on; an index that does not fit is built anew when next needed. */
   setSelector(choice: SelectorChoice): void {
     this.#checkIdle('setSelector');
-    this.#sequence.setSelector(resolveSelectorOptions(choice));
+    this.#sequence.setSelector(selectorFor(this.#host.info, choice));
   }
 
   /** Ends what runs (it throws CTKVR_CLOSED), then frees the session's memory. Idempotent. */

@@ -23,7 +23,7 @@ export interface NativeBinding {
 
 export interface NativeBuildInfo {
   readonly version: string;
-  /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'avx512vnni' | 'avx512bf16' | 'neon'. */
+  /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'avx512vnni' | 'avx512bf16' | 'amx' | 'neon'. */
   readonly isa: string;
   /** Kernels of ctkvr-core this machine can run; `isa` is the best. */
   readonly availableIsas: readonly string[];

@@ -1,6 +1,5 @@
 /** `ctkvr inspect`: what a GGUF file holds, and what running it would take. Reads the header only. */
-import { resolveSelectorOptions } from '@ctkvr/core';
-import { estimateMemory, resolveModelFile } from '@ctkvr/model-runner';
+import { estimateMemory, resolveModelFile, selectorFor } from '@ctkvr/model-runner';
 import { loadBinding, type NativeModelInfo } from '@ctkvr/native';
 import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
@@ -67,7 +66,7 @@ interface MemoryNeed {
 }
 
 function memoryOf(info: NativeModelInfo, context: number, availableBytes: number): MemoryNeed {
-  const input = { info, contextLength: context, selector: resolveSelectorOptions() };
+  const input = { info, contextLength: context, selector: selectorFor(info) };
   const { kvBytes, indexBytes } = estimateMemory(input);
   return {
     context,

@@ -252,7 +252,7 @@ impl CpuAttention {
         let mut clock = StageClock::start();
         self.append(layer, io, thread);
         if thread.index == 0 {
-            step.schedule.restart();
+            step.schedule.restart(|head| self.selector_of(head, layer).is_some_and(|selector| selector.scores_all()));
             // Heads of one layer see the same count, whichever thread comes first.
             step.rows.iter().for_each(|rows| rows.repairs_before.store(lock(&rows.repairs).len(), Ordering::Relaxed));
         }
@@ -335,6 +335,13 @@ impl CpuAttention {
             }
             step.schedule.finish(item);
         }
+    }
+
+    /// What a decode head of the step chooses with in a layer.
+    fn selector_of(&self, head: usize, layer: usize) -> Option<&dyn HeadSelector> {
+        let (rows, g) = self.decode_head(head);
+        let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end)?;
+        Some(index.heads[layer * self.shape.num_kv_heads + g].selector.as_ref())
     }
 
     /// The decode row of head i of the step, and which KV head it is.

@@ -1,8 +1,9 @@
 //! Which piece of which decode head a thread of a step does next. A head's stages follow each other, each in one piece or in parts; pieces
-//! of different heads are independent. A thread takes what is ready, the earliest stage first, so that no thread stands at a barrier while
-//! another head has work, and its own head before others, whose data is in another core's cache.
+//! of different heads are independent. A thread takes what is ready: long heads first, whose one-piece stages others' work then fills, then
+//! the earliest stage, so that no thread stands at a barrier while another head has work, and its own head before others, whose data is in
+//! another core's cache.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Parts a head's scores and attention are cut into at most.
 const MAX_PARTS: usize = 32;
@@ -44,6 +45,8 @@ pub(crate) enum Taken {
 struct Progress {
     taken: AtomicUsize,
     done: AtomicUsize,
+    /// Has far more to do than others of the layer.
+    is_long: AtomicBool,
 }
 
 /// How far each head of a step is.
@@ -62,11 +65,12 @@ impl DecodeSchedule {
         }
     }
 
-    /// Begins a layer; the team meets after it.
-    pub(crate) fn restart(&self) {
-        for head in &self.heads[..self.num_heads] {
+    /// Begins a layer, whose long heads `is_long` tells; the team meets after it.
+    pub(crate) fn restart(&self, is_long: impl Fn(usize) -> bool) {
+        for (i, head) in self.heads[..self.num_heads].iter().enumerate() {
             head.taken.store(0, Ordering::Relaxed);
             head.done.store(0, Ordering::Relaxed);
+            head.is_long.store(is_long(i), Ordering::Relaxed);
         }
     }
 
@@ -82,17 +86,19 @@ impl DecodeSchedule {
     pub(crate) fn take(&self, thread: usize, num_threads: usize, num_parts: usize) -> Taken {
         let first = self.num_heads * thread / num_threads;
         loop {
-            let (mut best, mut is_left): (Option<(Item, usize)>, bool) = (None, false);
+            let (mut best, mut is_left): (Option<(Item, usize, bool)>, bool) = (None, false);
             for head in (first..self.num_heads).chain(0..first) {
-                let taken = self.heads[head].taken.load(Ordering::Relaxed);
+                let progress = &self.heads[head];
+                let taken = progress.taken.load(Ordering::Relaxed);
                 let Some((stage, part, needed)) = item_of(taken, num_parts) else { continue };
                 is_left = true;
-                let is_better = best.is_none_or(|(other, _)| stage < other.stage);
-                if is_better && self.heads[head].done.load(Ordering::Acquire) >= needed {
-                    best = Some((Item { stage, head, part }, taken));
+                let is_short = !progress.is_long.load(Ordering::Relaxed);
+                let is_better = best.is_none_or(|(other, _, other_is_short)| (is_short, stage) < (other_is_short, other.stage));
+                if is_better && progress.done.load(Ordering::Acquire) >= needed {
+                    best = Some((Item { stage, head, part }, taken, is_short));
                 }
             }
-            let Some((item, taken)) = best else {
+            let Some((item, taken, _)) = best else {
                 return if is_left { Taken::NothingReady } else { Taken::NothingLeft };
             };
             let counter = &self.heads[item.head].taken;
@@ -136,6 +142,7 @@ mod tests {
         for num_threads in [1, 2, 5] {
             let (team, mut schedule) = (Team::default(), DecodeSchedule::default());
             schedule.resize(3);
+            schedule.restart(|head| head == 2);
             let parts = schedule.num_parts(num_threads);
             let log = Mutex::new(Vec::new());
             std::thread::scope(|s| {
@@ -163,5 +170,29 @@ mod tests {
                 assert!(stages.is_sorted(), "head {head} with {num_threads} threads: {stages:?}");
             }
         }
+    }
+
+    #[test]
+    fn long_heads_come_first_and_others_by_their_stage() {
+        let mut schedule = DecodeSchedule::default();
+        schedule.resize(3);
+        schedule.restart(|head| head == 1);
+        let parts = schedule.num_parts(2);
+        let take = |thread| match schedule.take(thread, 2, parts) {
+            Taken::Item(item) => item,
+            other => panic!("{other:?}"),
+        };
+        let first = take(0);
+        assert_eq!((first.stage, first.head), (Stage::Propose, 1));
+        // Until it is done, others' heads have their turn.
+        let (second, third) = (take(0), take(1));
+        assert_eq!((second.stage, second.head, third.stage, third.head), (Stage::Propose, 0, Stage::Propose, 2));
+        [first, second, third].into_iter().for_each(|item| schedule.finish(item));
+        for part in 0..parts {
+            let item = take(0);
+            assert_eq!((item.stage, item.head, item.part), (Stage::Score, 1, part));
+        }
+        let item = take(0);
+        assert_eq!((item.stage, item.head), (Stage::Score, 0), "the long head's selection waits for its scores");
     }
 }

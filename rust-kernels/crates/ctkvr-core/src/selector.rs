@@ -90,6 +90,10 @@ pub(crate) trait HeadSelector: Send + Sync {
     }
     /// From now on every key gets an exact score.
     fn score_all(&mut self) {}
+    /// Whether [`HeadSelector::score_all`] said so.
+    fn scores_all(&self) -> bool {
+        false
+    }
     /// Itself grown over a longer region, with new queries; `None` when it does not grow.
     fn extended(&self, _input: &BlockInput, _kernels: &Kernels, _cancel: &AtomicBool) -> Result<Option<Arc<dyn HeadSelector>>> {
         Ok(None)
@@ -197,6 +201,9 @@ impl HeadSelector for Ctkvr {
     fn score_all(&mut self) {
         self.scores_all = true;
         self.index.drop_centroids();
+    }
+    fn scores_all(&self) -> bool {
+        self.scores_all
     }
     fn extended(&self, input: &BlockInput, kernels: &Kernels, cancel: &AtomicBool) -> Result<Option<Arc<dyn HeadSelector>>> {
         let index = self.index.extended(kernels, input, cancel)?;

@@ -240,15 +240,24 @@ impl Tail {
         scratch.weights.clear();
         scratch.weights.resize(group * m, 0.0);
         let start = self.segments.first().map_or(0, |s| s.start);
-        for (weights, sums) in weights.chunks_exact(n.max(1)).zip(scratch.weights.chunks_exact_mut(m.max(1))) {
+        let mut h = 0;
+        while h < group {
+            let heads = (group - h).min(4);
             for (segment, clusters) in self.parts() {
-                let (sums, weights) = (&mut sums[clusters], &weights[segment.start - start..segment.end() - start]);
-                segment.cluster_of.iter().zip(weights).for_each(|(&c, w)| sums[usize::from(c)] += w);
+                let (weights, first) = (&weights[h * n..], segment.start - start);
+                let sums = &mut scratch.weights[h * m + clusters.start..];
+                match heads {
+                    4 => segment.sum_by_cluster::<4>(weights, (n, first), sums, m),
+                    3 => segment.sum_by_cluster::<3>(weights, (n, first), sums, m),
+                    2 => segment.sum_by_cluster::<2>(weights, (n, first), sums, m),
+                    _ => segment.sum_by_cluster::<1>(weights, (n, first), sums, m),
+                }
             }
-            normalise_sum(sums);
+            h += heads;
         }
+        scratch.weights.chunks_exact_mut(m.max(1)).for_each(|sums| _ = normalise_sum(sums));
         self.mean_value(kernels, &scratch.weights, row_len, value);
-        m * row_len / group * size_of::<u16>() + n * size_of::<u16>()
+        m * row_len / group * size_of::<u16>() + n * size_of::<u32>()
     }
 
     /// The segment of one of all clusters, and which are its.

@@ -96,6 +96,28 @@ impl TailSegment {
         &self.members[self.offsets[cluster] as usize..self.offsets[cluster + 1] as usize]
     }
 
+    /// Sums of each cluster's weights for `HEADS` heads at once, which share the look at who is in it. `weights`: f32 rows of `n` values, of
+    /// which this segment's begin at `first`; `sums`: f32 rows of `stride`.
+    pub(crate) fn sum_by_cluster<const HEADS: usize>(
+        &self,
+        weights: &[f32],
+        (n, first): (usize, usize),
+        sums: &mut [f32],
+        stride: usize,
+    ) {
+        assert!(first + self.cluster_of.len() <= n && weights.len() >= HEADS * n);
+        for c in 0..self.num_clusters() {
+            let mut of_cluster = [0f32; HEADS];
+            for &i in self.members(c) {
+                for (h, sum) in of_cluster.iter_mut().enumerate() {
+                    // SAFETY: members are places in the segment, whose weights lie in each head's row.
+                    *sum += unsafe { weights.get_unchecked(h * n + first + i as usize) };
+                }
+            }
+            of_cluster.into_iter().enumerate().for_each(|(h, sum)| sums[h * stride + c] = sum);
+        }
+    }
+
     /// Mean keys of all clusters.
     pub(crate) fn keys(&self) -> &F16Rows {
         &self.keys

@@ -41,6 +41,8 @@ pub(crate) fn gflops(isa: &str, threads: usize) -> f64 {
 fn chains(isa: &str) -> Chains {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        "amx" => amx,
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller found the kernel set on this machine.
         "avx512bf16" => || unsafe { avx512_bf16() },
         #[cfg(target_arch = "x86_64")]
@@ -62,6 +64,34 @@ fn chains(isa: &str) -> Chains {
 /// x = x a + b goes to b / (1 - a): it stays finite, and never gets so small that it is slow.
 const A: f32 = 0.999;
 const B: f32 = 0.001;
+
+/// Tiles of pairs of bf16, all zero: four chains are enough where one instruction keeps the unit busy for 16 cycles.
+#[cfg(target_arch = "x86_64")]
+fn amx() -> usize {
+    // Palette 1; eight tiles of 16 rows of 64 bytes.
+    #[repr(align(64))]
+    struct Config([u8; 64]);
+    let mut config = Config([0; 64]);
+    config.0[0] = 1;
+    (0..8).for_each(|tile| (config.0[16 + 2 * tile], config.0[48 + tile]) = (64, 16));
+    // SAFETY: the caller found the kernel set on this machine, whose use this process has been permitted by then.
+    unsafe {
+        std::arch::asm!(
+            "ldtilecfg [{config}]",
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", "tilezero tmm4", "tilezero tmm5",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm5", "tdpbf16ps tmm1, tmm4, tmm5",
+            "tdpbf16ps tmm2, tmm4, tmm5", "tdpbf16ps tmm3, tmm4, tmm5",
+            "sub {steps}, 1", "jnz 2b",
+            "tilerelease",
+            config = in(reg) config.0.as_ptr(),
+            steps = inout(reg) STEPS * CHAINS / 4 => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
+            options(nostack),
+        );
+    }
+    16 * 16 * 32
+}
 
 /// Pairs of bf16: sums of products so small that they stay small over all steps.
 #[cfg(target_arch = "x86_64")]

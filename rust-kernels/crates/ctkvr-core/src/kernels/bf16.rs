@@ -24,7 +24,7 @@ pub struct Bf16Product {
 
 /// The kernels of one instruction set; `Kernels::bf16` names those of this CPU. Every function is unsafe for the same reason: pointers must be live for the sizes its comment gives.
 pub struct Bf16Kernels {
-    /// `scalar` or `avx512bf16`.
+    /// `scalar`, `avx512bf16` or `amx`.
     pub name: &'static str,
     /// f32 to bf16 (nearest even), n values.
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
@@ -38,7 +38,7 @@ pub struct Bf16Kernels {
 }
 
 #[cfg(test)]
-static SCALAR: Bf16Kernels = Bf16Kernels {
+pub(super) static SCALAR: Bf16Kernels = Bf16Kernels {
     name: "scalar",
     narrow: scalar::narrow,
     pack_columns: scalar::pack_columns,
@@ -53,6 +53,8 @@ pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
     pack_rows: avx512::pack_rows,
     product: avx512::product,
 };
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) static AMX: Bf16Kernels = Bf16Kernels { name: "amx", product: super::amx::product, ..AVX512 };
 
 /// One value at a time: the plain form the other one is tested against.
 #[cfg_attr(not(test), allow(dead_code, reason = "the ends of rows use some of it"))]
@@ -275,8 +277,12 @@ mod tests {
     use crate::test_rows::Random;
     use half::bf16;
 
+    /// The order of work on AMX tiles, with tiles in plain Rust.
+    static SOFTWARE_TILES: Bf16Kernels =
+        Bf16Kernels { name: "amx in software", product: crate::kernels::amx::software::product, ..SCALAR };
+
     fn all() -> Vec<&'static Bf16Kernels> {
-        let mut all = vec![&SCALAR];
+        let mut all = vec![&SCALAR, &SOFTWARE_TILES];
         all.extend(Kernels::available().iter().filter_map(|kernels| kernels.bf16));
         all
     }
@@ -298,7 +304,17 @@ mod tests {
     #[test]
     fn product_matches_f64() {
         for kernels in all() {
-            for (m, columns, k) in [(1, 1, 2), (2, 32, 64), (12, 16, 66), (13, 17, 128), (23, 31, 34), (41, 32, 896)] {
+            for (m, columns, k) in [
+                (1, 1, 2),
+                (2, 32, 64),
+                (12, 16, 66),
+                (13, 17, 128),
+                (23, 31, 34),
+                (41, 32, 896),
+                (16, 32, 32),
+                (70, 32, 64),
+                (33, 32, 66),
+            ] {
                 let mut random = Random((m * columns * k) as u64);
                 let (lda, ldc) = (k + 6, columns + 3);
                 let (a, b) = (narrowed(&random.reals(m * lda, 1)), narrowed(&random.reals(columns * k, 1)));
@@ -340,7 +356,7 @@ mod tests {
 
     #[test]
     fn product_is_exact_on_small_integers() {
-        let (m, columns, k) = (14, 32, 48);
+        let (m, columns, k) = (62, 32, 64);
         let mut random = Random(3);
         let mut integers = |n: usize| narrowed(&random.integers(n, 15));
         let (a, b) = (integers(m * k), integers(columns * k));

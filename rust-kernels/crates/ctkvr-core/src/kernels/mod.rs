@@ -1,5 +1,6 @@
 //! Numeric kernels, one table of functions per instruction set, chosen at run time.
 
+mod amx;
 mod bf16;
 mod generic;
 mod kv_format;
@@ -47,7 +48,7 @@ pub struct MissedSums {
 /// The kernels of one instruction set. Every function is unsafe for the same reason: pointers must be live for the sizes its
 /// comment gives, and `head_dim` must be a multiple of `lanes`; [`Kernels::for_head_dim`] and [`Kernels::named`] see to the CPU.
 pub struct Kernels {
-    /// `scalar`, `avx2`, `avx512`, `avx512vnni`, `avx512bf16` or `neon`.
+    /// `scalar`, `avx2`, `avx512`, `avx512vnni`, `avx512bf16`, `amx` or `neon`.
     pub name: &'static str,
     /// f32 values in one vector.
     pub lanes: usize,
@@ -242,6 +243,8 @@ kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,av
 static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed::AVX512), ..AVX512 };
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512_VNNI };
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
@@ -268,6 +271,10 @@ impl Kernels {
                         all.push(&AVX512_VNNI);
                         if is_x86_feature_detected!("avx512bf16") {
                             all.push(&AVX512_BF16);
+                            #[cfg(target_os = "linux")]
+                            if amx::is_usable() {
+                                all.push(&AMX);
+                            }
                         }
                     }
                 }

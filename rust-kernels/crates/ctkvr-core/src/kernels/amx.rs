@@ -1,0 +1,291 @@
+//! The bf16 product on AMX tiles: 32 rows by 32 columns of C at a time, each a square of four tiles, from two tiles of A and two of a panel,
+//! whose layout is theirs. What does not fill tiles is left to the vector product.
+//!
+//! The order of work is written over [`Tiles`], so that it is tested on any machine, with tiles in plain Rust; the instructions themselves
+//! are tested where the CPU has them.
+
+use super::{Bf16Product, PANEL_COLUMNS};
+
+/// Rows of a tile.
+const ROWS: usize = 16;
+/// Bytes of a row of a tile: 16 values f32, or 16 pairs bf16.
+const ROW_BYTES: usize = 64;
+/// Values of A's rows that one tile holds.
+const DEPTH: usize = ROW_BYTES / size_of::<u16>();
+
+/// Eight tiles of [`ROWS`] rows. Pointers must be live for the rows they give; strides are in bytes.
+trait Tiles {
+    /// All zero.
+    fn new() -> Self;
+    fn zero<const TILE: usize>(&mut self);
+    unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize);
+    unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
+    /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
+    fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
+}
+
+/// As [`super::Bf16Kernels::product`]; `rest` takes what does not fill tiles.
+#[inline(always)]
+unsafe fn product_on<T: Tiles>(p: &Bf16Product, rest: unsafe fn(&Bf16Product)) {
+    let fills_tiles = p.k.is_multiple_of(DEPTH) && p.columns == PANEL_COLUMNS;
+    let in_tiles = if fills_tiles { p.m - p.m % ROWS } else { 0 };
+    // SAFETY: the caller's matrices; both parts keep to their rows.
+    unsafe {
+        if in_tiles > 0 {
+            let mut tiles = T::new();
+            for i in (0..in_tiles).step_by(2 * ROWS) {
+                if i + ROWS < in_tiles { square::<T, true>(&mut tiles, p, i) } else { square::<T, false>(&mut tiles, p, i) }
+            }
+        }
+        if in_tiles < p.m {
+            rest(&Bf16Product { a: p.a.add(in_tiles * p.lda), c: p.c.add(in_tiles * p.ldc), m: p.m - in_tiles, ..*p });
+        }
+    }
+}
+
+/// Rows `i..i + 32` of C, or `i..i + 16`: tiles 0 to 3; A in 4 and 5, the panel in 6 and 7.
+#[inline(always)]
+unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: usize) {
+    let (a_stride, c_stride) = (p.lda * size_of::<u16>(), p.ldc * size_of::<f32>());
+    let panel_stride = PANEL_COLUMNS * 2 * size_of::<u16>();
+    // SAFETY: the caller's rows.
+    unsafe {
+        let c = p.c.add(i * p.ldc).cast::<u8>();
+        let (right, below) = (c.add(ROW_BYTES), c.add(ROWS * c_stride));
+        if p.accumulate {
+            tiles.load::<0>(c, c_stride);
+            tiles.load::<1>(right, c_stride);
+        } else {
+            tiles.zero::<0>();
+            tiles.zero::<1>();
+        }
+        if BOTH && p.accumulate {
+            tiles.load::<2>(below, c_stride);
+            tiles.load::<3>(below.add(ROW_BYTES), c_stride);
+        } else if BOTH {
+            tiles.zero::<2>();
+            tiles.zero::<3>();
+        }
+        for t in (0..p.k).step_by(DEPTH) {
+            let (a, panel) = (p.a.add(i * p.lda + t).cast::<u8>(), p.panel.add(t * PANEL_COLUMNS).cast::<u8>());
+            tiles.load::<4>(a, a_stride);
+            tiles.load::<6>(panel, panel_stride);
+            tiles.load::<7>(panel.add(ROW_BYTES), panel_stride);
+            tiles.multiply::<0, 4, 6>();
+            tiles.multiply::<1, 4, 7>();
+            if BOTH {
+                tiles.load::<5>(a.add(ROWS * a_stride), a_stride);
+                tiles.multiply::<2, 5, 6>();
+                tiles.multiply::<3, 5, 7>();
+            }
+        }
+        tiles.store::<0>(c, c_stride);
+        tiles.store::<1>(right, c_stride);
+        if BOTH {
+            tiles.store::<2>(below, c_stride);
+            tiles.store::<3>(below.add(ROW_BYTES), c_stride);
+        }
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use hardware::{is_usable, product};
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod hardware {
+    #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is an instruction on what the caller vouches for")]
+
+    use std::arch::asm;
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::sync::OnceLock;
+
+    use super::super::bf16;
+    use super::{Bf16Product, PANEL_COLUMNS, ROW_BYTES, ROWS, Tiles, product_on};
+
+    pub(in super::super) unsafe fn product(p: &Bf16Product) {
+        unsafe { product_on::<Registers>(p, bf16::AVX512.product) }
+    }
+
+    /// The registers of this thread, configured while it lives: what is configured is saved at every switch of threads.
+    struct Registers;
+
+    #[repr(C, align(64))]
+    struct Config {
+        palette: u8,
+        start_row: u8,
+        reserved: [u8; 14],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    static CONFIG: Config = {
+        let (mut row_bytes, mut rows, mut i) = ([0; 16], [0; 16], 0);
+        while i < 8 {
+            (row_bytes[i], rows[i]) = (ROW_BYTES as u16, ROWS as u8);
+            i += 1;
+        }
+        Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
+    };
+
+    impl Tiles for Registers {
+        #[inline(always)]
+        fn new() -> Self {
+            unsafe {
+                asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, preserves_flags));
+            }
+            Self
+        }
+        #[inline(always)]
+        fn zero<const TILE: usize>(&mut self) {
+            unsafe { asm!("tilezero tmm{}", const TILE, options(nostack, preserves_flags)) }
+        }
+        #[inline(always)]
+        unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            unsafe {
+                asm!("tileloadd tmm{}, [{} + {}]", const TILE, in(reg) from, in(reg) stride, options(nostack, preserves_flags));
+            }
+        }
+        #[inline(always)]
+        unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
+            unsafe {
+                asm!("tilestored [{} + {}], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack, preserves_flags));
+            }
+        }
+        #[inline(always)]
+        fn multiply<const C: usize, const A: usize, const B: usize>(&mut self) {
+            unsafe { asm!("tdpbf16ps tmm{}, tmm{}, tmm{}", const C, const A, const B, options(nostack, preserves_flags)) }
+        }
+    }
+
+    impl Drop for Registers {
+        #[inline(always)]
+        fn drop(&mut self) {
+            unsafe { asm!("tilerelease", options(nostack, preserves_flags)) }
+        }
+    }
+
+    /// Whether the CPU has the instructions, the system lets this process use them, and they multiply as the vector product does. Asks the
+    /// system the first time; only where AVX-512 BF16 is there.
+    pub(in super::super) fn is_usable() -> bool {
+        static USABLE: OnceLock<bool> = OnceLock::new();
+        *USABLE.get_or_init(|| has_instructions() && is_permitted() && agrees())
+    }
+
+    fn has_instructions() -> bool {
+        const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+        const OSXSAVE: u32 = 1 << 27;
+        /// Tile configuration and tile data.
+        const STATE: u64 = 0b11 << 17;
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & BF16_AND_TILE != BF16_AND_TILE {
+            return false;
+        }
+        // SAFETY: OSXSAVE says that the instruction is there.
+        unsafe { enabled_state() & STATE == STATE }
+    }
+
+    #[target_feature(enable = "xsave")]
+    unsafe fn enabled_state() -> u64 {
+        unsafe { _xgetbv(0) }
+    }
+
+    /// Tile data is large: Linux keeps it for processes that ask (Documentation/arch/x86/xstate.rst).
+    fn is_permitted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
+        const XFEATURE_XTILEDATA: usize = 18;
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    }
+
+    /// A product of small integers, which is exact in any order, both ways.
+    fn agrees() -> bool {
+        const M: usize = 3 * ROWS;
+        const K: usize = 64;
+        let number = |i: usize| ((i * 37 % 15) as f32 - 7.0).to_bits() >> 16;
+        let a: Vec<u16> = (0..M * K).map(|i| number(i) as u16).collect();
+        let panel: Vec<u16> = (0..PANEL_COLUMNS * K).map(|i| number(i + 5) as u16).collect();
+        let by = |product: unsafe fn(&Bf16Product)| {
+            let mut c = vec![1f32; M * PANEL_COLUMNS];
+            let (columns, accumulate) = (PANEL_COLUMNS, true);
+            let (a, panel) = (a.as_ptr(), panel.as_ptr());
+            let job = Bf16Product { a, lda: K, panel, c: c.as_mut_ptr(), ldc: columns, m: M, columns, k: K, accumulate };
+            unsafe { product(&job) };
+            c
+        };
+        by(product) == by(bf16::AVX512.product)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod software {
+    use super::{Bf16Product, DEPTH, ROW_BYTES, ROWS, Tiles, product_on};
+    use crate::kernels::bf16;
+    use half::bf16 as Bf16;
+
+    /// Tiles by their definition (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TILELOADD, TILESTORED).
+    struct Plain {
+        tiles: [[[u8; ROW_BYTES]; ROWS]; 8],
+    }
+
+    pub(in super::super) unsafe fn product(p: &Bf16Product) {
+        // SAFETY: the contract is the caller's.
+        unsafe { product_on::<Plain>(p, bf16::SCALAR.product) }
+    }
+
+    impl Plain {
+        fn bf16(&self, tile: usize, row: usize, i: usize) -> f32 {
+            let bytes = &self.tiles[tile][row][2 * i..2 * i + 2];
+            Bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+        }
+    }
+
+    impl Tiles for Plain {
+        fn new() -> Self {
+            Self { tiles: [[[0; ROW_BYTES]; ROWS]; 8] }
+        }
+        fn zero<const TILE: usize>(&mut self) {
+            self.tiles[TILE] = [[0; ROW_BYTES]; ROWS];
+        }
+        unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            for (i, row) in self.tiles[TILE].iter_mut().enumerate() {
+                // SAFETY: the caller's rows.
+                unsafe { std::ptr::copy_nonoverlapping(from.add(i * stride), row.as_mut_ptr(), ROW_BYTES) };
+            }
+        }
+        unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
+            for (i, row) in self.tiles[TILE].iter().enumerate() {
+                // SAFETY: the caller's rows.
+                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), to.add(i * stride), ROW_BYTES) };
+            }
+        }
+        fn multiply<const C: usize, const A: usize, const B: usize>(&mut self) {
+            for m in 0..ROWS {
+                for n in 0..ROW_BYTES / 4 {
+                    let at = 4 * n..4 * n + 4;
+                    let mut sum = f32::from_le_bytes(self.tiles[C][m][at.clone()].try_into().expect("four bytes"));
+                    for t in 0..DEPTH {
+                        sum += self.bf16(A, m, t) * self.bf16(B, t / 2, 2 * n + t % 2);
+                    }
+                    self.tiles[C][m][at].copy_from_slice(&sum.to_le_bytes());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests {
+    use crate::kernels::Kernels;
+
+    /// The products themselves are tested in bf16.rs, with every table there is.
+    #[test]
+    fn tiles_are_used_where_they_are() {
+        let found = Kernels::available().iter().any(|kernels| kernels.name == "amx");
+        let has_bf16 = is_x86_feature_detected!("avx512bf16");
+        assert_eq!(found, has_bf16 && super::is_usable());
+        if !found {
+            println!("skipped: the instructions on AMX tiles, since this CPU or system has none");
+        }
+    }
+}
