@@ -7,7 +7,7 @@ export { CtkvrError } from './errors.js';
 export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
 export type { KvFormat } from './kv-format.js';
-export { kvFormats, resolveKvFormat } from './kv-format.js';
+export { fitsKvFormat, kvFormats, resolveKvFormat } from './kv-format.js';
 export type { CentroidChoice, PresetName, SelectorName, SelectorOptions } from './selector-options.js';
 export {
   centroidBounds,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type KvFormat, kvFormats, resolveKvFormat } from './kv-format.js';
+import { fitsKvFormat, type KvFormat, kvFormats, resolveKvFormat } from './kv-format.js';
 
 describe('resolveKvFormat', () => {
   it('is f16 unless another is given, and refuses what it does not know', () => {
@@ -12,4 +12,9 @@ describe('resolveKvFormat', () => {
       }),
     );
   });
+});
+
+it('heads of whole blocks fit q8, and any fit f16', () => {
+  expect([64, 96, 80].map((headDim) => fitsKvFormat(headDim, 'q8'))).toEqual([true, true, false]);
+  expect(fitsKvFormat(80, 'f16')).toBe(true);
 });

@@ -5,6 +5,14 @@ import { CtkvrError } from './errors.js';
 export const kvFormats = ['f16', 'q8'] as const;
 export type KvFormat = (typeof kvFormats)[number];
 
+/** Values of a row that share a scale in q8. */
+const Q8_BLOCK = 32;
+
+/** Returns whether heads of so many values can be stored in a format. */
+export function fitsKvFormat(headDim: number, format: KvFormat): boolean {
+  return format !== 'q8' || headDim % Q8_BLOCK === 0;
+}
+
 /** @returns what was given, or the default `f16`. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
 export function resolveKvFormat(format: KvFormat = 'f16'): KvFormat {
   if (kvFormats.includes(format)) return format;

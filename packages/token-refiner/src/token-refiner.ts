@@ -12,6 +12,7 @@ import {
   type IndexedRegion,
   indexedRegion,
   UNBOUNDED,
+  valuesSelected,
 } from '@ctkvr/core';
 import { attendPositions } from './attend-positions.js';
 import { groupWeights } from './group-weights.js';
@@ -35,7 +36,7 @@ export interface TokenRefinerInput {
   readonly numSinkTokens?: number;
   /** Last positions, always attended. Default 256. */
   readonly recentWindow?: number;
-  /** Candidates whose values are read; 0 = all. Default 512. */
+  /** Candidates whose values are read; 0 = all. Default: `valuesSelected` of the group. */
   readonly maxSelected?: number;
   /** Share of the candidates' weight that the selection must reach, in (0, 1]. Default 1 = off (top-k only). */
   readonly topP?: number;
@@ -84,12 +85,13 @@ export class TokenRefiner {
   /** @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
   constructor(input: TokenRefinerInput) {
     const { keys, values, headDim, groupSize, backend = 'auto', native } = input;
-    const { numSinkTokens = 16, recentWindow = 256, maxSelected = 512, topP = 1 } = input;
+    const { numSinkTokens = 16, recentWindow = 256, topP = 1 } = input;
     const op = 'TokenRefiner';
     checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
     checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
     checkInteger(numSinkTokens, { op, name: 'numSinkTokens', min: 0, max: UNBOUNDED });
     checkInteger(recentWindow, { op, name: 'recentWindow', min: 1, max: UNBOUNDED });
+    const maxSelected = input.maxSelected ?? valuesSelected(groupSize);
     checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
     checkTopP(topP, op);
     const numTokens = Math.floor(keys.length / headDim);

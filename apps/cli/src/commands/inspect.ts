@@ -1,4 +1,5 @@
 /** `ctkvr inspect`: what a GGUF file holds, and what running it would take. Reads the header only. */
+import { fitsKvFormat } from '@ctkvr/core';
 import { estimateMemory, resolveModelFile, selectorFor } from '@ctkvr/model-runner';
 import { loadBinding, type NativeModelInfo } from '@ctkvr/native';
 import { Command } from 'commander';
@@ -72,7 +73,7 @@ function memoryOf(info: NativeModelInfo, context: number, availableBytes: number
     context,
     weightsBytes: info.sizeBytes,
     kvBytes,
-    kvBytesQ8: info.headDim % 32 === 0 ? estimateMemory({ ...input, kvFormat: 'q8' }).kvBytes : null,
+    kvBytesQ8: fitsKvFormat(info.headDim, 'q8') ? estimateMemory({ ...input, kvFormat: 'q8' }).kvBytes : null,
     indexBytes,
     totalBytes: info.sizeBytes + kvBytes + indexBytes,
     availableBytes,
