@@ -63,7 +63,7 @@ export function fidelityCommand(run: RunAction): Command {
     )
     .option(
       '--max-selected <count>',
-      'values read per KV head and token beside sinks and window, by those that have such a budget (default: that of its preset, 1024)',
+      'values read per KV head and token beside sinks and window, by those that have such a budget (default: that of its preset, 1024, or 160 a query head of a small group)',
       integer(0),
     )
     .addOption(kvFormatOption().conflicts('turns'))
