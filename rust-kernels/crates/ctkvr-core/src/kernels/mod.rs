@@ -1,5 +1,6 @@
 //! Numeric kernels, one table of functions per instruction set, chosen at run time.
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod amx;
 mod bf16;
 mod generic;
