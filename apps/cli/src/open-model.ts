@@ -22,8 +22,3 @@ export async function openModel(
     progress.clear();
   }
 }
-
-/** Query heads per KV head. */
-export function groupSizeOf(model: Model): number {
-  return model.info.numQueryHeads / model.info.numKvHeads;
-}

@@ -49,8 +49,9 @@ export interface SelectorOptions {
   /** Centroids visited per decode step. Default 4. */
   readonly numProbes: number;
   /**
-   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024, or what `valuesSelected` says where the group is known. snapkv, quest and keyClusters score no others; quest reads
-   * whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample is as large as its hashes make it.
+   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024, or `valuesSelected` where the group is known. snapkv, quest
+   * and keyClusters score no others; quest reads whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample
+   * is as large as its hashes make it.
    */
   readonly maxSelected: number;
   /**

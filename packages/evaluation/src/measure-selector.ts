@@ -1,6 +1,6 @@
 /** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
 import type { SelectorName } from '@ctkvr/core';
-import type { Model, SelectorChoice, Session } from '@ctkvr/model-runner';
+import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
 import { measureSteps, type StepsMeasure } from './measure-steps.js';
 import { significant } from './significant.js';
@@ -31,7 +31,7 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
   session.setSelector(selector);
   const index = await buildMeasured(session, signal);
   if (question.length > 0) await session.prefill(question, { buildIndex: false, signal });
-  const groupSize = model.info.numQueryHeads / model.info.numKvHeads;
+  const groupSize = groupSizeOf(model.info);
   return { ...(await measureSteps({ session, reference, groupSize, signal, onStep })), ...index };
 }
 

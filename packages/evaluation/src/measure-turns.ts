@@ -3,7 +3,14 @@
  * selector's session lives through all turns and keeps its index up to date as it does for users. Beside it, each question is asked of an
  * index built at the end of the same history: what the turns before have cost shows in the difference.
  */
-import { commonPrefixLength, documentTurn, type Model, type PrefillProgress, type Session } from '@ctkvr/model-runner';
+import {
+  commonPrefixLength,
+  documentTurn,
+  groupSizeOf,
+  type Model,
+  type PrefillProgress,
+  type Session,
+} from '@ctkvr/model-runner';
 import { type Contender, numCentroidsOf } from './contender.js';
 import { type DenseReference, denseReference } from './dense-reference.js';
 import type { FittedPrompt } from './fit-prompt.js';
@@ -88,7 +95,7 @@ export async function measureTurns(input: TurnsInput): Promise<TurnsMeasure> {
 /** Every contender on every turn. Returns the measures by turn. */
 async function followTurns(input: TurnsInput, base: Session, turns: readonly AskedTurn[]): Promise<TurnMeasure[][]> {
   const { model, contenders, signal } = input;
-  const groupSize = model.info.numQueryHeads / model.info.numKvHeads;
+  const groupSize = groupSizeOf(model.info);
   const measures: TurnMeasure[][] = turns.map(() => []);
   for (const contender of contenders) {
     await using living = base.fork();

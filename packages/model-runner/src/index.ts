@@ -1,5 +1,6 @@
 export type { ChatMessage } from './chat-template.js';
 export { commonPrefixLength, documentTurn } from './document-turn.js';
+export { groupSizeOf } from './group-size.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
 export {
   type AttentionSizes,

@@ -12,6 +12,7 @@ import {
   type SelectorOptions,
 } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
+import { groupSizeOf } from './group-size.js';
 
 /** What it takes of a model; `model.info` has it. */
 export type AttentionSizes = Pick<
@@ -55,7 +56,7 @@ export function kvBytesPerToken({ kvBytesPerToken }: AttentionSizes, kvFormat: K
 
 function indexBytes(info: AttentionSizes, contextLength: number, selector: SelectorOptions): number {
   const numHeads = info.numLayers * info.numKvHeads;
-  const groupSize = info.numQueryHeads / info.numKvHeads;
+  const groupSize = groupSizeOf(info);
   const { least, most } = centroidBounds(selector);
   // The recent queries from which centroids are made, f16: kept from the first token on, whatever the selector (it may change).
   const queryBytes = (count: number) => numHeads * Math.min(count, contextLength) * groupSize * info.headDim * 2;

@@ -1,10 +1,10 @@
 /** `ctkvr ask`: reads documents, answers one question, says what that cost. */
-import { documentTurn } from '@ctkvr/model-runner';
+import { documentTurn, groupSizeOf } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, print, printJson } from '../console-io.js';
-import { groupSizeOf, openModel } from '../open-model.js';
+import { openModel } from '../open-model.js';
 import {
   addModelOptions,
   addSamplingOptions,
@@ -62,7 +62,7 @@ export async function ask(
     selector: { ...selectorSettings(flags), massSampling: true },
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
   });
-  const meter = new AnswerMeter(groupSizeOf(model));
+  const meter = new AnswerMeter(groupSizeOf(model.info));
   try {
     const content = documentTurn({ document, question, questionFirst: flags.questionFirst });
     await session.prefill([{ role: 'user', content }], {

@@ -1,6 +1,7 @@
 /** `ctkvr chat`: several turns over documents that are read once. */
 
 import { CtkvrError } from '@ctkvr/core';
+import { groupSizeOf } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
 import { ChatLines } from '../chat-lines.js';
@@ -8,7 +9,7 @@ import type { CommandContext, RunAction } from '../command-context.js';
 import { note, print } from '../console-io.js';
 import { DocumentChat } from '../document-chat.js';
 import { Interrupted } from '../interrupt.js';
-import { groupSizeOf, openModel } from '../open-model.js';
+import { openModel } from '../open-model.js';
 import {
   addModelOptions,
   addSamplingOptions,
@@ -79,7 +80,7 @@ async function chat(files: readonly string[], flags: ChatFlags, { io, signal }: 
 
   async function answer(question: string): Promise<void> {
     using turn = lines.beginAnswer();
-    const meter = new AnswerMeter(groupSizeOf(model));
+    const meter = new AnswerMeter(groupSizeOf(model.info));
     let text = '';
     try {
       await conversation.ask(question, { signal: turn.signal, onProgress });

@@ -1,5 +1,5 @@
 /** One selector's answer to a prompt that has been read. */
-import type { Model, SelectorChoice, Session } from '@ctkvr/model-runner';
+import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import { AnswerMeter, type AnswerStatistics } from '../answer-statistics.js';
 
 export const MAX_ANSWER_TOKENS = 40;
@@ -16,7 +16,7 @@ export async function greedyAnswer(input: {
 }): Promise<{ readonly text: string; readonly statistics: AnswerStatistics }> {
   const { model, base, choice, question, signal } = input;
   await using session = base.fork();
-  const meter = new AnswerMeter(model.info.numQueryHeads / model.info.numKvHeads);
+  const meter = new AnswerMeter(groupSizeOf(model.info));
   if (choice) {
     session.setSelector(choice);
     await session.buildIndex({ signal });

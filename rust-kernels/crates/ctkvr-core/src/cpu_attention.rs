@@ -252,7 +252,7 @@ impl CpuAttention {
         let mut clock = StageClock::start();
         self.append(layer, io, thread);
         if thread.index == 0 {
-            step.schedule.restart(|head| self.selector_of(head, layer).is_some_and(|selector| selector.scores_all()));
+            step.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.selector.scores_all()));
             // Heads of one layer see the same count, whichever thread comes first.
             step.rows.iter().for_each(|rows| rows.repairs_before.store(lock(&rows.repairs).len(), Ordering::Relaxed));
         }
@@ -294,8 +294,7 @@ impl CpuAttention {
             let offset = rows.first_row * num_q_heads * d + g * group * d;
             let cell = step.decodes[item.head].get();
             let part = Part { index: item.part, count: num_parts };
-            let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end);
-            let state = index.map(|index| &index.heads[layer * num_kv_heads + g]);
+            let state = self.head_state(item.head, layer);
             let selector = state.map(|s| s.selector.as_ref());
             // SAFETY: an item is ready only when its head's earlier stages are done; `score` and `attend` items share the head and
             // write their own parts, the others have it to themselves. io holds the row.
@@ -337,11 +336,11 @@ impl CpuAttention {
         }
     }
 
-    /// What a decode head of the step chooses with in a layer.
-    fn selector_of(&self, head: usize, layer: usize) -> Option<&dyn HeadSelector> {
+    /// What a decode head of the step has indexed in a layer; `None` where everything is read.
+    fn head_state(&self, head: usize, layer: usize) -> Option<&HeadState> {
         let (rows, g) = self.decode_head(head);
         let index = rows.sequence.index.as_ref().filter(|_| rows.layout.start < rows.layout.end)?;
-        Some(index.heads[layer * self.shape.num_kv_heads + g].selector.as_ref())
+        Some(&index.heads[layer * self.shape.num_kv_heads + g])
     }
 
     /// The decode row of head i of the step, and which KV head it is.
