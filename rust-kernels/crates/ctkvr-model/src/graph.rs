@@ -341,8 +341,7 @@ impl Builder<'_> {
                 let bias = self.weights.get(&layer_tensor(layer, &format!("{name}.bias")));
                 let (its_kernels, shape) = matrix.packed?;
                 kernels = Some(its_kernels);
-                matrices.push(JoinedMatrix { shape, has_bias: !bias.is_null() });
-                sources.push(matrix.tensor);
+                matrices.push(JoinedMatrix { shape, weights: (*matrix.tensor).data.cast(), has_bias: !bias.is_null() });
                 sources.extend(Some(bias).filter(|bias| !bias.is_null()));
             }
             sources.extend(residual);
@@ -350,6 +349,9 @@ impl Builder<'_> {
             assert!(self.joined_calls.len() < self.joined_calls.capacity(), "more joined products than a model has");
             self.joined_calls.push(JoinedCall::new(kernels?, self.hook, before, matrices, residual.is_some()));
             let call = &self.joined_calls[self.joined_calls.len() - 1];
+            if let Some(before) = self.joined_calls.len().checked_sub(2) {
+                self.joined_calls[before].set_next(call);
+            }
             let (len, userdata) = (call.row_len() as i64, std::ptr::from_ref(call).cast_mut().cast());
             Some(self.custom(sys::GGML_TYPE_F32, [len, rows], &mut sources, multiply_joined, userdata))
         }

@@ -2,7 +2,7 @@
 //! after them (biases, a residual). Threads meet after every node, which for one row takes longer than most of these: here every thread
 //! prepares the activations for itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use ctkvr_core::{BLOCK, PackedKernels, PackedProduct, STRIP_ROWS, activation_byt
 use llama_cpp_sys_2 as sys;
 
 use crate::attention_hook::AttentionHook;
-use crate::packed_linear::{Node, Turns};
+use crate::packed_linear::{Node, Turns, own_strips};
 use crate::packed_weight::PackedShape;
 
+/// Bytes of the next node's weights that a thread asks for before the threads meet: what memory answers with while they do.
+const ASKED_BYTES: usize = 8 << 10;
 /// Rows that each thread prepares for itself; of more, threads do better to share the work and meet.
 pub(crate) const FEW_ROWS: usize = 8;
 
@@ -38,11 +40,13 @@ impl Before {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JoinedMatrix {
     pub shape: PackedShape,
+    /// u8 `[num_strips, strip_bytes]`; lives as long as the graph.
+    pub weights: *const u8,
     pub has_bias: bool,
 }
 
-/// User data of one node; lives as long as its graph. The node's sources: those of `before`, each matrix followed by its bias if it has
-/// one, and the residual if there is one.
+/// User data of one node; lives as long as its graph. The node's sources: those of `before`, the biases of the matrices that have one, and
+/// the residual if there is one.
 pub(crate) struct JoinedCall {
     kernels: &'static PackedKernels,
     hook: Arc<AttentionHook>,
@@ -51,6 +55,8 @@ pub(crate) struct JoinedCall {
     matrices: Vec<JoinedMatrix>,
     has_residual: bool,
     turns: Turns,
+    /// Whose weights are read next, if it is known; lives as long as this.
+    next: Cell<*const JoinedCall>,
 }
 
 /// What one thread prepared; reused.
@@ -74,7 +80,38 @@ impl JoinedCall {
         has_residual: bool,
     ) -> Self {
         debug_assert!(matrices.iter().all(|matrix| matrix.shape.k == matrices[0].shape.k));
-        Self { kernels, hook: Arc::clone(hook), before, matrices, has_residual, turns: Turns::default() }
+        Self {
+            kernels,
+            hook: Arc::clone(hook),
+            before,
+            matrices,
+            has_residual,
+            turns: Turns::default(),
+            next: Cell::new(std::ptr::null()),
+        }
+    }
+
+    /// Says which node's weights are read after this one's.
+    ///
+    /// # Safety
+    /// `next` lives as long as this call.
+    pub unsafe fn set_next(&self, next: *const Self) {
+        self.next.set(next);
+    }
+
+    /// Asks for the first of a thread's own strips.
+    fn ask_for_own(&self, thread: usize, num_threads: usize) {
+        let mut strip = own_strips(self.num_strips(), thread, num_threads).start;
+        for JoinedMatrix { shape, weights, .. } in &self.matrices {
+            if strip < shape.num_strips() {
+                let offset = strip * shape.strip_bytes();
+                let bytes = ASKED_BYTES.min(shape.num_strips() * shape.strip_bytes() - offset);
+                // SAFETY: the bytes are the matrix's.
+                unsafe { (self.kernels.prefetch)(weights.add(offset), bytes) };
+                return;
+            }
+            strip -= shape.num_strips();
+        }
     }
 
     /// Values of a row of the result: those of all matrices, one after another.
@@ -134,8 +171,8 @@ impl JoinedCall {
     /// As [`JoinedCall::prepare`], which gave `rounded`; nobody else has these strips.
     unsafe fn multiply(&self, node: Node, rounded: &[u8], strips: Range<usize>) {
         let (mut first_strip, mut first_column, mut source) = (0, 0, self.before.num_sources());
-        let residual = source + self.matrices.iter().map(|matrix| 1 + usize::from(matrix.has_bias)).sum::<usize>();
-        for JoinedMatrix { shape, has_bias } in &self.matrices {
+        let residual = source + self.matrices.iter().filter(|matrix| matrix.has_bias).count();
+        for JoinedMatrix { shape, weights, has_bias } in &self.matrices {
             let end = first_strip + shape.num_strips();
             for strip in strips.start.max(first_strip)..strips.end.min(end) {
                 let within = (strip - first_strip) * STRIP_ROWS;
@@ -145,7 +182,7 @@ impl JoinedCall {
                     (self.kernels.product)(&PackedProduct {
                         format: shape.format,
                         activations: rounded.as_ptr(),
-                        strip: node.row(source, 0).cast::<u8>().add((strip - first_strip) * shape.strip_bytes()),
+                        strip: weights.add((strip - first_strip) * shape.strip_bytes()),
                         c: node.result_row(0).add(column),
                         ldc: self.row_len(),
                         rows: node.num_rows(),
@@ -155,7 +192,7 @@ impl JoinedCall {
                     for row in 0..node.num_rows() {
                         let c = std::slice::from_raw_parts_mut(node.result_row(row).add(column), columns);
                         if *has_bias {
-                            add(c, node.row(source + 1, 0).add(within));
+                            add(c, node.row(source, 0).add(within));
                         }
                         if self.has_residual {
                             add(c, node.row(residual, row).add(column));
@@ -163,7 +200,7 @@ impl JoinedCall {
                     }
                 }
             }
-            (first_strip, first_column, source) = (end, first_column + shape.n, source + 1 + usize::from(*has_bias));
+            (first_strip, first_column, source) = (end, first_column + shape.n, source + usize::from(*has_bias));
         }
     }
 }
@@ -198,29 +235,27 @@ fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
 /// `userdata` points to the live [`JoinedCall`] that the node was made for.
 pub(crate) unsafe extern "C" fn multiply_joined(
     result: *mut sys::ggml_tensor,
-    _thread: c_int,
+    thread: c_int,
     num_threads: c_int,
     userdata: *mut c_void,
 ) {
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<JoinedCall>() };
-    let next = || call.turns.next(call.num_strips(), num_threads as usize);
-    let ended = call.hook.run(|| {
+    call.hook.run(|| {
+        let turns = call.turns.of(call.num_strips(), thread as usize, num_threads as usize);
         PREPARED.with_borrow_mut(|prepared| {
             // SAFETY: ggml has computed the sources; buffers are live until all threads return; strips are handed out once.
             unsafe {
                 let node = Node(&*result);
                 call.prepare(node, prepared);
-                while let Some(strips) = next() {
-                    call.multiply(node, &prepared.rounded, strips);
+                turns.for_each(|strips| call.multiply(node, &prepared.rounded, strips));
+                // SAFETY: see `set_next`.
+                if let Some(next) = call.next.get().as_ref() {
+                    next.ask_for_own(thread as usize, num_threads as usize);
                 }
             }
         });
     });
-    if !ended {
-        // The step fails; but this thread's turns must be taken, or the next run would begin in the middle.
-        while next().is_some() {}
-    }
 }
 
 #[cfg(test)]
@@ -316,7 +351,11 @@ mod tests {
                 .zip(&residual)
                 .map(|(x, r)| x + r)
                 .collect();
-            let joined = [(0, false), (1, true)].map(|(i, has_bias)| JoinedMatrix { shape: matrices[i].0, has_bias });
+            let joined = [(0, false), (1, true)].map(|(i, has_bias)| JoinedMatrix {
+                shape: matrices[i].0,
+                weights: matrices[i].1.as_ptr(),
+                has_bias,
+            });
             let call = JoinedCall::new(kernels, &hook, before, joined.to_vec(), true);
             let mut out = vec![f32::NAN; ROWS * row_len];
             // SAFETY: tensors over live memory of their shapes; each run ends before the next begins.
@@ -329,14 +368,13 @@ mod tests {
                 };
                 let f32s =
                     |data: &mut [f32], rows: usize| tensor(data.as_mut_ptr().cast(), sys::GGML_TYPE_F32, data.len() / rows, rows);
-                let packed = |of: &[u8]| tensor(of.as_ptr().cast_mut().cast(), sys::GGML_TYPE_I8, of.len(), 1);
                 let mut sources = vec![f32s(&mut input, ROWS)];
                 match before {
                     Before::Nothing => {}
                     Before::Norm { .. } => sources.push(f32s(&mut second[..K], 1)),
                     Before::Gate => sources.push(f32s(&mut second, ROWS)),
                 }
-                sources.extend([packed(&matrices[0].1), packed(&matrices[1].1), f32s(&mut bias, 1), f32s(&mut residual, ROWS)]);
+                sources.extend([f32s(&mut bias, 1), f32s(&mut residual, ROWS)]);
                 let result = f32s(&mut out, ROWS);
                 (&mut (*result).src)[..sources.len()].copy_from_slice(&sources);
                 let (result, call) = (result as usize, &raw const call as usize);

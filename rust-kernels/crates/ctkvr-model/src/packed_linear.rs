@@ -13,8 +13,10 @@ use llama_cpp_sys_2 as sys;
 use crate::attention_hook::AttentionHook;
 use crate::packed_weight::PackedShape;
 
-/// Ranges of strips a thread may take in turn: more, and threads end together; fewer, and each reads longer runs of memory.
-const RANGES_PER_THREAD: usize = 8;
+/// One strip of so many of a thread's share is dealt out to whoever comes first.
+const DEALT_SHARE: usize = 4;
+/// Ranges that these come in, of each share.
+const DEALT_RANGES: usize = 4;
 /// Bytes of activations that meet one strip after another: they stay in a core's own cache.
 const ROWS_BYTES: usize = 256 << 10;
 
@@ -55,17 +57,63 @@ pub(crate) struct RoundCall {
     pub hook: Arc<AttentionHook>,
 }
 
-/// Turns that threads have taken in all runs of a node so far.
+/// Who multiplies which strips: each thread first its own, a run of memory; then what is left of all shares is dealt out, so that threads end
+/// together.
 #[derive(Default)]
-pub(crate) struct Turns(AtomicUsize);
+pub(crate) struct Turns {
+    /// Turns that threads have taken in all runs of a node so far.
+    taken: AtomicUsize,
+}
 
 impl Turns {
-    /// The next of a run's `strips` that nobody has taken. In each run every thread is told once that there are none, so that a run takes
-    /// `ranges + num_threads` turns and the next one starts at a multiple of that.
-    pub fn next(&self, strips: usize, num_threads: usize) -> Option<Range<usize>> {
-        let ranges = strips.min(RANGES_PER_THREAD * num_threads);
-        let turn = self.0.fetch_add(1, Ordering::Relaxed) % (ranges + num_threads);
-        (turn < ranges).then(|| strips * turn / ranges..strips * (turn + 1) / ranges)
+    /// One thread's strips in one run of a node that has `strips`.
+    pub fn of(&self, strips: usize, thread: usize, num_threads: usize) -> ThreadStrips<'_> {
+        ThreadStrips { turns: self, strips, num_threads, own: Some(own_strips(strips, thread, num_threads)), is_told: false }
+    }
+}
+
+/// What a thread has of a node's strips before any are dealt out.
+pub(crate) fn own_strips(strips: usize, thread: usize, num_threads: usize) -> Range<usize> {
+    let share = strips * thread / num_threads..strips * (thread + 1) / num_threads;
+    share.start..share.end - share.len() / DEALT_SHARE
+}
+
+/// See [`Turns::of`]. Dropped early, as by a panic, it takes the turns that are left, or the next run would begin in the middle.
+pub(crate) struct ThreadStrips<'a> {
+    turns: &'a Turns,
+    strips: usize,
+    num_threads: usize,
+    own: Option<Range<usize>>,
+    is_told: bool,
+}
+
+impl Iterator for ThreadStrips<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        if self.own.is_some() {
+            return self.own.take();
+        }
+        if self.is_told {
+            return None;
+        }
+        // In each run every thread is told once that nothing is left, so that a run takes `ranges + num_threads` turns and the next one starts
+        // at a multiple of that.
+        let ranges = DEALT_RANGES * self.num_threads;
+        let turn = self.turns.taken.fetch_add(1, Ordering::Relaxed) % (ranges + self.num_threads);
+        self.is_told = turn >= ranges;
+        (!self.is_told).then(|| {
+            let (owner, range) = (turn % self.num_threads, turn / self.num_threads);
+            let (first, end) = (own_strips(self.strips, owner, self.num_threads).end, self.strips * (owner + 1) / self.num_threads);
+            let at = |range: usize| first + (end - first) * range / DEALT_RANGES;
+            at(range)..at(range + 1)
+        })
+    }
+}
+
+impl Drop for ThreadStrips<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
     }
 }
 
@@ -80,10 +128,6 @@ pub(crate) struct LinearCall {
 impl LinearCall {
     pub fn new(kernels: &'static PackedKernels, hook: &Arc<AttentionHook>, shape: PackedShape) -> Self {
         Self { kernels, hook: Arc::clone(hook), shape, turns: Turns::default() }
-    }
-
-    fn next(&self, num_threads: usize) -> Option<Range<usize>> {
-        self.turns.next(self.shape.num_strips(), num_threads)
     }
 }
 
@@ -136,19 +180,15 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
 ///
 /// # Safety
 /// `userdata` points to a live [`LinearCall`] of the weight's shape.
-pub(crate) unsafe extern "C" fn multiply(result: *mut sys::ggml_tensor, _thread: c_int, num_threads: c_int, userdata: *mut c_void) {
+pub(crate) unsafe extern "C" fn multiply(result: *mut sys::ggml_tensor, thread: c_int, num_threads: c_int, userdata: *mut c_void) {
     // SAFETY: ggml passes back the pointer given when the node was made.
     let call = unsafe { &*userdata.cast::<LinearCall>() };
-    let ended = call.hook.run(|| {
-        while let Some(strips) = call.next(num_threads as usize) {
+    call.hook.run(|| {
+        for strips in call.turns.of(call.shape.num_strips(), thread as usize, num_threads as usize) {
             // SAFETY: the node was made with two sources, which ggml has computed; buffers are live until all threads return.
             unsafe { multiply_strips(call, &*result, strips) };
         }
     });
-    if !ended {
-        // The step fails; but this thread's turns must be taken, or the next run would begin in the middle.
-        while call.next(num_threads as usize).is_some() {}
-    }
 }
 
 /// # Safety
@@ -173,6 +213,39 @@ unsafe fn multiply_strips(call: &LinearCall, result: &sys::ggml_tensor, strips: 
                     columns: STRIP_ROWS.min(n - first),
                     k,
                 });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_each_run_every_strip_is_somebodys_also_after_a_thread_that_stopped() {
+        for num_threads in [1, 2, 3, 7] {
+            for strips in [0, 1, 5, 36, 100] {
+                let turns = Turns::default();
+                for run in 0..3 {
+                    let mut done = vec![0; strips];
+                    let mut threads: Vec<_> = (0..num_threads).map(|thread| turns.of(strips, thread, num_threads)).collect();
+                    if run == 1 {
+                        // As a thread that panics: what it had taken stays undone, and the next run is whole again.
+                        drop(threads.pop());
+                    }
+                    // Not one after another: what is left of all shares is dealt out in turn.
+                    while !threads.is_empty() {
+                        threads.retain_mut(|thread| {
+                            let range = thread.next();
+                            range.clone().into_iter().flatten().for_each(|strip| done[strip] += 1);
+                            range.is_some()
+                        });
+                    }
+                    if run != 1 {
+                        assert!(done.iter().all(|&times| times == 1), "{strips} strips, {num_threads} threads: {done:?}");
+                    }
+                }
             }
         }
     }

@@ -162,13 +162,21 @@ pub struct PackedKernels {
     pub gate: unsafe fn(gate: *const f32, up: *const f32, n: usize, out: *mut f32),
     /// Matrix product.
     pub product: unsafe fn(p: &PackedProduct),
+    /// Asks for the cache lines of the first `bytes` bytes of weights that will be multiplied soon.
+    pub prefetch: unsafe fn(weights: *const u8, bytes: usize),
 }
 
 #[cfg(test)]
-static SCALAR: PackedKernels = PackedKernels { name: "scalar", round: scalar::round, gate: scalar::gate, product: scalar::product };
+static SCALAR: PackedKernels =
+    PackedKernels { name: "scalar", round: scalar::round, gate: scalar::gate, product: scalar::product, prefetch: |_, _| {} };
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX512: PackedKernels =
-    PackedKernels { name: "avx512vnni", round: avx512::round, gate: avx512::gate, product: avx512::product };
+pub(super) static AVX512: PackedKernels = PackedKernels {
+    name: "avx512vnni",
+    round: avx512::round,
+    gate: avx512::gate,
+    product: avx512::product,
+    prefetch: avx512::prefetch,
+};
 
 /// One value at a time: the plain form the other one is tested against.
 #[cfg(test)]
@@ -281,7 +289,7 @@ mod avx512 {
     /// Activation rows that share one unpacking of the weights; their sums and a block's levels fit the 32 registers.
     const ROWS: usize = 8;
     /// How far ahead weights are asked for when each is used once: what the processor itself foresees ends at every 4 KiB.
-    const AHEAD: usize = 3072;
+    const AHEAD: usize = 4 << 10;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     pub(super) unsafe fn round(x: *const f32, k: usize, from: usize, to: usize, out: *mut u8) {
@@ -335,6 +343,11 @@ mod avx512 {
                 (LevelBits::Eight, _) => strip::<8, SHARING>(p),
             }
         }
+    }
+
+    pub(super) unsafe fn prefetch(weights: *const u8, bytes: usize) {
+        // Into the second-level cache: what comes before may be attention, which fills the first.
+        (0..bytes).step_by(64).for_each(|at| unsafe { _mm_prefetch::<_MM_HINT_T1>(weights.add(at).cast()) });
     }
 
     #[inline]
