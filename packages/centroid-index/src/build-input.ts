@@ -29,7 +29,7 @@ export interface BuildCentroidIndexInput extends IndexBackend {
   readonly headDim: number;
   /** Query heads per KV head. */
   readonly groupSize: number;
-  /** Settings, preset first; only those of the index matter here. Default: preset balanced. */
+  /** Settings, preset first; only those of the index matter here. Default: preset balanced, of the group. */
   readonly options?: Partial<SelectorOptions> & { readonly preset?: PresetName };
   /** Stops a reference build between two lists with CTKVR_ABORTED. */
   readonly signal?: AbortSignal;
@@ -49,9 +49,9 @@ export interface ResolvedBuildInput {
 export function resolveBuildInput(input: BuildCentroidIndexInput): ResolvedBuildInput {
   const { keys, values, queries, headDim, groupSize } = input;
   const op = 'buildCentroidIndex';
-  const options = resolveSelectorOptions(input.options);
   checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
   checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
+  const options = resolveSelectorOptions(input.options, { groupSize });
   checkRows({ op, keys, values, queries, headDim, groupSize, least: 1 });
   for (const [name, numbers] of Object.entries({ keys, values, queries })) checkFinite(numbers, { op, name });
   return { keys, values, queries, headDim, groupSize, options };

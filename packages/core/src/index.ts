@@ -13,11 +13,11 @@ export {
   centroidBounds,
   centroidChoices,
   centroidCount,
+  groupDefaults,
   postingListLength,
   presetNames,
   resolveSelectorOptions,
   selectorNames,
   UNBOUNDED,
-  valuesSelected,
 } from './selector-options.js';
 export type { SelectionCounters, SequenceMemory, StageTimes, StepTimings } from './statistics.js';

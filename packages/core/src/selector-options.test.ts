@@ -44,17 +44,21 @@ describe('resolveSelectorOptions', () => {
     expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
   });
   it.each([
-    [1, 512],
-    [3, 512],
-    [4, 640],
-    [7, 1024],
-    [16, 1024],
-  ])('reads fewer values for a group of %i query heads: %i, unless told or of another preset', (groupSize, count) => {
-    expect(resolveSelectorOptions({}, { groupSize }).maxSelected).toBe(count);
-    expect(resolveSelectorOptions({ selector: 'quest' }, { groupSize }).maxSelected).toBe(count);
-    expect(resolveSelectorOptions({ maxSelected: 700 }, { groupSize }).maxSelected).toBe(700);
-    expect(resolveSelectorOptions({ preset: 'paper' }, { groupSize }).maxSelected).toBe(1024);
-    expect(resolveSelectorOptions({ preset: 'exact' }, { groupSize }).maxSelected).toBe(0);
+    [1, 512, 2, 8],
+    [3, 512, 2, 8],
+    [4, 640, 3, 12],
+    [7, 1024, 4, 16],
+    [16, 1024, 4, 16],
+  ])('goes by the group: %i query heads, %i values, %i probes, %i clusters, unless told', (groupSize, ...counts) => {
+    const [maxSelected, numProbes, clusterProbes] = counts;
+    const ofGroup = { maxSelected, numProbes, clusterProbes };
+    expect(resolveSelectorOptions({}, { groupSize })).toEqual({ ...resolveSelectorOptions(), ...ofGroup });
+    expect(resolveSelectorOptions({ selector: 'quest' }, { groupSize })).toMatchObject(ofGroup);
+    const given = { maxSelected: 700, numProbes: 1, clusterProbes: 0 };
+    expect(resolveSelectorOptions(given, { groupSize })).toMatchObject(given);
+    for (const preset of ['paper', 'exact'] as const) {
+      expect(resolveSelectorOptions({ preset }, { groupSize })).toEqual(resolveSelectorOptions({ preset }));
+    }
   });
   it.each([
     [0, 100, 3, 100],

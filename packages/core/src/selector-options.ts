@@ -46,10 +46,10 @@ export interface SelectorOptions {
   readonly appendSize: number;
   /** Positions kept in each centroid's posting list; 0 (the default) = as `postingListLength` says. */
   readonly listLength: number;
-  /** Centroids visited per decode step. Default 4. */
+  /** Centroids visited per decode step. Default 4, or as `groupDefaults` says. */
   readonly numProbes: number;
   /**
-   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024, or `valuesSelected` where the group is known. snapkv, quest
+   * Candidates whose values are read, per KV head; 0 = all of them. Default 1024, or as `groupDefaults` says. snapkv, quest
    * and keyClusters score no others; quest reads whole pages and keyClusters whole clusters, as many as fit and at least one. magicpig's sample
    * is as large as its hashes make it.
    */
@@ -63,7 +63,10 @@ export interface SelectorOptions {
   readonly tail: boolean;
   /** Positions of one of the tail's clusters, on average: fewer, and the tail is closer, larger and slower. Default 32. */
   readonly clusterSize: number;
-  /** Clusters that weigh most in the tail, whose positions become candidates too: what no past query looked at is found there. Default 16. */
+  /**
+   * Clusters that weigh most in the tail, whose positions become candidates too: what no past query looked at is found there. Default 16, or
+   * as `groupDefaults` says.
+   */
   readonly clusterProbes: number;
   /**
    * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
@@ -181,23 +184,26 @@ export function postingListLength(
 }
 
 /**
- * Returns the values that preset `balanced` reads of a KV head of so many query heads: 160 for each, at least 512 and at most 1024. Few heads
- * want few of the same positions (docs/decisions/2026-11-25-defaults-from-the-study.md).
+ * Returns what preset `balanced` has for a KV head of so many query heads. Few heads want few of the same positions: 160 values for each, at
+ * least 512 and at most 1024; one probe fewer than heads, 2 to 4, and four clusters to a probe
+ * (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */
-export function valuesSelected(groupSize: number): number {
-  return Math.min(balanced.maxSelected, Math.max(512, 160 * groupSize));
+export function groupDefaults(groupSize: number): Pick<SelectorOptions, 'maxSelected' | 'numProbes' | 'clusterProbes'> {
+  const numProbes = Math.min(balanced.numProbes, Math.max(2, groupSize - 1));
+  const maxSelected = Math.min(balanced.maxSelected, Math.max(512, 160 * groupSize));
+  return { maxSelected, numProbes, clusterProbes: 4 * numProbes };
 }
 
 /**
- * Returns complete, checked settings: preset first, then the given fields. With the query heads of a KV head known, preset `balanced` has
- * `valuesSelected` of them as its `maxSelected`. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field.
+ * Returns complete, checked settings: preset first, then the given fields. With the query heads of a KV head known, preset `balanced` goes by
+ * their `groupDefaults`. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the field.
  */
 export function resolveSelectorOptions(
   options: Partial<SelectorOptions> & { readonly preset?: PresetName } = {},
   { groupSize }: { readonly groupSize?: number } = {},
 ): SelectorOptions {
   const { preset = 'balanced', ...given } = options;
-  const ofGroup = preset === 'balanced' && groupSize !== undefined ? { maxSelected: valuesSelected(groupSize) } : {};
+  const ofGroup = preset === 'balanced' && groupSize !== undefined ? groupDefaults(groupSize) : {};
   const base = { ...presets[preset], ...ofGroup };
   if (!Object.hasOwn(presets, preset)) throw invalid('preset', `one of ${presetNames.join(', ')}`, preset);
   for (const field of Object.keys(given)) {

@@ -9,10 +9,10 @@ import {
   checkFinite,
   checkInteger,
   checkLength,
+  groupDefaults,
   type IndexedRegion,
   indexedRegion,
   UNBOUNDED,
-  valuesSelected,
 } from '@ctkvr/core';
 import { attendPositions } from './attend-positions.js';
 import { groupWeights } from './group-weights.js';
@@ -36,7 +36,7 @@ export interface TokenRefinerInput {
   readonly numSinkTokens?: number;
   /** Last positions, always attended. Default 256. */
   readonly recentWindow?: number;
-  /** Candidates whose values are read; 0 = all. Default: `valuesSelected` of the group. */
+  /** Candidates whose values are read; 0 = all. Default: as `groupDefaults` of @ctkvr/core says. */
   readonly maxSelected?: number;
   /** Share of the candidates' weight that the selection must reach, in (0, 1]. Default 1 = off (top-k only). */
   readonly topP?: number;
@@ -91,7 +91,7 @@ export class TokenRefiner {
     checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
     checkInteger(numSinkTokens, { op, name: 'numSinkTokens', min: 0, max: UNBOUNDED });
     checkInteger(recentWindow, { op, name: 'recentWindow', min: 1, max: UNBOUNDED });
-    const maxSelected = input.maxSelected ?? valuesSelected(groupSize);
+    const maxSelected = input.maxSelected ?? groupDefaults(groupSize).maxSelected;
     checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
     checkTopP(topP, op);
     const numTokens = Math.floor(keys.length / headDim);
