@@ -45,9 +45,10 @@ impl Compute {
                 return Err(Error::Internal { what: "ggml could not create a CPU backend".into() });
             }
             let mut params = sys::ggml_threadpool_params_default(threads);
-            // Waiting threads sleep between graphs: spinning takes a core from the JavaScript thread and from index builds, and was
-            // measured to bring nothing (decode of SmolLM2, two threads: 6.2 ms a token at 0, 1 and ggml's default 50).
-            params.poll = 0;
+            // The least that is not nothing: some milliseconds after a graph, workers look for the next one instead of sleeping. JavaScript and
+            // this thread, which sleeps, need one core between them; to wake a worker takes as long as a layer (decode of SmolLM2, two
+            // threads: 2.31 ms a token at 0, 2.25 at 1). ggml's default is 50.
+            params.poll = 1;
             let threadpool = (cpu.new_threadpool)(&mut params);
             if threadpool.is_null() {
                 sys::ggml_backend_free(backend);
