@@ -296,8 +296,8 @@ impl CpuAttention {
             let part = Part { index: item.part, count: num_parts };
             let state = self.head_state(item.head, layer);
             let selector = state.map(|s| s.selector.as_ref());
-            // SAFETY: an item is ready only when its head's earlier stages are done; `score` and `attend` items share the head and
-            // write their own parts, the others have it to themselves. io holds the row.
+            // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
+            // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
             unsafe {
                 match item.stage {
                     Stage::Propose => {
@@ -310,7 +310,14 @@ impl CpuAttention {
                         }
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
-                    Stage::Select => (*cell).select(kernels, num_parts, selector),
+                    Stage::Weigh => (*cell).weigh(kernels, part),
+                    Stage::Select => {
+                        if !item.is_long {
+                            (*cell).weigh(kernels, Part::WHOLE);
+                        }
+                        (*cell).select(kernels, num_parts, selector);
+                    }
+                    Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
                     Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
                     Stage::Finish => {
                         let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
@@ -323,7 +330,7 @@ impl CpuAttention {
             clock.lap(match item.stage {
                 Stage::Propose => Activity::Probe,
                 Stage::Score => Activity::Score,
-                Stage::Select => Activity::Select,
+                Stage::Weigh | Stage::Select | Stage::AverageDropped => Activity::Select,
                 Stage::Attend => Activity::Attend,
                 Stage::Finish => Activity::Merge,
             });

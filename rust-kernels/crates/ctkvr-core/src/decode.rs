@@ -1,7 +1,9 @@
-//! One decode step of one KV head: probe and union (`propose`), exact scores of candidates (`score`), selection (`select`),
-//! attention over sinks, window and selected (`attend`), merge with the tail (`finish`). The stages are separate, and `score` and
-//! `attend` come in parts, so that the threads of a step can share them (design 2.2).
+//! One decode step of one KV head: probe and union (`propose`), exact scores of candidates (`score`), their softmax (`weigh`), selection
+//! (`select`), attention over sinks, window and selected (`attend`), and beside it the mean of what was scored and dropped
+//! (`average_dropped`), merge with the tail (`finish`). The stages are separate, and `score`, `weigh` and `attend` come in parts, so that the
+//! threads of a step can share them (design 2.2).
 
+use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use crate::kernels::{Kernels, Rows};
 use crate::kv::HeadKv;
 use crate::partial::{Partial, sum_of};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
+use crate::tail::TailScratch;
 use crate::top_k::TopK;
 
 /// Keys whose scores one pass of attention holds at most.
@@ -57,12 +60,17 @@ pub(crate) struct HeadDecode {
     proposal: Proposal,
     repairs: bool,
     num_candidates: usize,
+    /// Most candidates whose values are read; whether so many, or those that reach a share of the weight, are chosen out of more.
+    most: usize,
+    chooses: bool,
     /// Candidates' scores f32 `[group, num_candidates]`; where the best are chosen, e^(score - maximum) from then on.
     scores: Vec<f32>,
-    /// Where the threads of the score stage write: the start of `scores`.
+    /// Where the threads of the score and weigh stages write, and the one that averages: the start of `scores`.
     scores_out: Shared<f32>,
-    /// Each head's maximum, and the sum of e^(score - maximum).
+    /// Each head's maximum, and the sum of e^(score - maximum) `[group]`.
     totals: Vec<(f32, f32)>,
+    /// Where the threads of the weigh stage write: the start of `totals`.
+    totals_out: Shared<(f32, f32)>,
     /// Normalised weights summed over the group `[num_candidates]`.
     group_weights: Vec<f32>,
     /// Indexes into the candidates, then positions.
@@ -72,6 +80,8 @@ pub(crate) struct HeadDecode {
     has_weights: bool,
     /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
     dropped: Vec<(f32, f32)>,
+    /// Its mean, made while others attend.
+    dropped_mean: UnsafeCell<DroppedMean>,
     /// Estimated share of the attention that was read `[group]`.
     masses: Vec<f32>,
     /// Of a random choice: log-sum-exp of the drawn scores, and of what they stand for `[group]`; else empty.
@@ -83,10 +93,20 @@ pub(crate) struct HeadDecode {
     partials_out: Shared<Partial>,
 }
 
+/// What [`HeadDecode::average_dropped`] makes, where every key is scored.
+#[derive(Default)]
+struct DroppedMean {
+    /// f32 `[group, head_dim]`.
+    value: Vec<f32>,
+    /// Bytes of index read for it.
+    bytes_read: usize,
+    scratch: TailScratch,
+}
+
 /// Start of a buffer whose parts different threads write during one stage.
 struct Shared<T>(*mut T);
 
-// SAFETY: the buffer belongs to the same HeadDecode; who writes where is the contract of `score` and `attend`.
+// SAFETY: the buffer belongs to the same HeadDecode; who writes where is the contract of the stages that take `&self`.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<T> {}
@@ -139,8 +159,15 @@ impl HeadDecode {
             Candidates::Region | Candidates::All => layout.end - layout.start,
             Candidates::Listed => self.proposal.positions.len(),
         };
-        self.scores.resize(self.scores.len().max(self.num_candidates * group), 0.0);
+        let n = self.num_candidates;
+        let all = self.proposal.reads_all || matches!(self.proposal.candidates, Candidates::All);
+        self.most = if all || layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
+        self.chooses = n > 0 && (self.most < n || (!all && layout.top_p < 1.0));
+        self.scores.resize(self.scores.len().max(n * group), 0.0);
         self.scores_out = Shared(self.scores.as_mut_ptr());
+        self.totals.resize(group, (0.0, 0.0));
+        self.totals_out = Shared(self.totals.as_mut_ptr());
+        self.dropped_mean.get_mut().bytes_read = 0;
     }
 
     /// The query of this layer, f32 `[group, head_dim]`, when it read everything because nothing indexed was like it.
@@ -171,6 +198,26 @@ impl HeadDecode {
         }
     }
 
+    /// One part's query heads: their maxima, and e^(score - maximum) in the place of scores, as scores and weights together would not fit in
+    /// the first-level cache.
+    ///
+    /// # Safety
+    /// Parts write disjoint heads: several threads may run different parts at once, and nothing else.
+    pub(crate) unsafe fn weigh(&self, kernels: &Kernels, part: Part) {
+        if !self.chooses {
+            return;
+        }
+        let n = self.num_candidates;
+        for h in part.of(self.group) {
+            // SAFETY: the head's own scores, max bounds them, and its own total.
+            unsafe {
+                let weights = self.scores_out.0.add(h * n);
+                let max = (kernels.max)(weights, n);
+                *self.totals_out.0.add(h) = (max, (kernels.exp_sub)(weights, n, max));
+            }
+        }
+    }
+
     /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention. `selector`: the one that proposed
     /// them.
     pub(crate) fn select(&mut self, kernels: &'static Kernels, num_parts: usize, selector: Option<&dyn HeadSelector>) {
@@ -178,53 +225,40 @@ impl HeadDecode {
         let n = self.num_candidates;
         self.selected.clear();
         self.selected_scores.clear();
-        self.has_weights = false;
+        self.has_weights = self.chooses;
         self.dropped.clear();
         self.drawn.clear();
-        if n > 0 {
-            let all = self.proposal.reads_all || matches!(self.proposal.candidates, Candidates::All);
-            let most = if all || layout.max_selected == 0 { n } else { layout.max_selected.min(n) };
-            let by_weight = !all && layout.top_p < 1.0;
-            if most < n || by_weight {
-                self.group_weights(kernels);
-                let enough = if by_weight { self.top_k.count_reaching(&self.group_weights, layout.top_p) } else { n };
-                self.top_k.select(kernels, &self.group_weights, most.min(enough), &mut self.selected);
-                self.gather_selected_weights();
-                if self.selected.len() < n {
-                    self.sum_dropped();
-                    self.average_dropped(kernels, selector);
-                }
-            } else {
-                self.selected.extend(0..n as u32);
-                self.selected_scores.extend_from_slice(&self.scores[..self.group * n]);
-                if let Some(selector) = selector {
-                    self.reweigh(kernels, selector, layout.max_selected);
-                }
+        if self.chooses {
+            self.sum_over_group(kernels);
+            let enough = if layout.top_p < 1.0 { self.top_k.count_reaching(&self.group_weights, layout.top_p) } else { n };
+            self.top_k.select(kernels, &self.group_weights, self.most.min(enough), &mut self.selected);
+            self.gather_selected_weights();
+            if self.selected.len() < n {
+                self.sum_dropped();
             }
-            match self.proposal.candidates {
-                Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
-                _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
+        } else if n > 0 {
+            self.selected.extend(0..n as u32);
+            self.selected_scores.extend_from_slice(&self.scores[..self.group * n]);
+            if let Some(selector) = selector {
+                self.reweigh(kernels, selector, layout.max_selected);
             }
+        }
+        match self.proposal.candidates {
+            Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
+            _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
         }
         self.partials.resize(num_parts.max(1), Partial::default());
         self.partials_out = Shared(self.partials.as_mut_ptr());
     }
 
-    /// Softmax weights over the candidates, each head normalised, summed over the group. In place: scores and weights together would not
-    /// fit in the first-level cache.
-    fn group_weights(&mut self, kernels: &Kernels) {
+    /// Softmax weights, each head normalised, summed over the group.
+    fn sum_over_group(&mut self, kernels: &Kernels) {
         let n = self.num_candidates;
         self.group_weights.clear();
         self.group_weights.resize(n, 0.0);
-        self.totals.clear();
-        for weights in self.scores[..self.group * n].chunks_exact_mut(n) {
-            // SAFETY: all hold n values, max bounds them.
-            unsafe {
-                let max = (kernels.max)(weights.as_ptr(), n);
-                let sum = (kernels.exp_sub)(weights.as_mut_ptr(), n, max);
-                (kernels.add_scaled)(weights.as_ptr(), n, 1.0 / sum, self.group_weights.as_mut_ptr());
-                self.totals.push((max, sum));
-            }
+        for (weights, (_, sum)) in self.scores[..self.group * n].chunks_exact(n).zip(&self.totals) {
+            // SAFETY: both hold n values.
+            unsafe { (kernels.add_scaled)(weights.as_ptr(), n, 1.0 / sum, self.group_weights.as_mut_ptr()) };
         }
     }
 
@@ -233,7 +267,6 @@ impl HeadDecode {
         for weights in self.scores[..self.group * self.num_candidates].chunks_exact(self.num_candidates) {
             self.selected_scores.extend(self.selected.iter().map(|&i| weights[i as usize]));
         }
-        self.has_weights = true;
     }
 
     /// Lets a selector that drew its candidates at random turn their scores into an estimate; all of them are selected.
@@ -257,14 +290,22 @@ impl HeadDecode {
         }
     }
 
-    /// Mean value of what was scored but not selected, where every key is scored.
-    fn average_dropped(&mut self, kernels: &Kernels, selector: Option<&dyn HeadSelector>) {
-        let Some(selector) = selector.filter(|_| self.proposal.has_rest && self.proposal.rest_is_scored) else { return };
-        let weights = &mut self.scores[..self.group * self.num_candidates];
+    /// Mean value of what was scored but not selected, where every key is scored. `selector`: the one that proposed them.
+    ///
+    /// # Safety
+    /// Once after `select`; parts of `attend` may run at the same time, and nothing else.
+    pub(crate) unsafe fn average_dropped(&self, kernels: &Kernels, selector: Option<&dyn HeadSelector>) {
+        let is_wanted = self.proposal.has_rest && self.proposal.rest_is_scored && !self.dropped.is_empty();
+        let (Some(selector), Some(layout)) = (selector.filter(|_| is_wanted), self.layout) else { return };
+        // SAFETY: attention reads neither these weights, of which it has its own copy, nor the mean.
+        let (weights, mean) = unsafe {
+            let len = self.group * self.num_candidates;
+            (std::slice::from_raw_parts_mut(self.scores_out.0, len), &mut *self.dropped_mean.get())
+        };
         for weights in weights.chunks_exact_mut(self.num_candidates) {
-            self.selected.iter().for_each(|&i| weights[i as usize] = 0.0);
+            self.selected.iter().for_each(|&p| weights[p as usize - layout.start] = 0.0);
         }
-        selector.mean_of_dropped(kernels, weights, &mut self.proposal);
+        mean.bytes_read = selector.mean_of_dropped(kernels, weights, &mut mean.scratch, &mut mean.value);
     }
 
     /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
@@ -389,7 +430,8 @@ impl HeadDecode {
             return if drawn == 0.0 { 0.0 } else { drawn / (1.0 + (max - read).exp() * sum) };
         }
         let d = self.head_dim;
-        let value = &self.proposal.rest_value[h * d..(h + 1) * d];
+        let values = if self.proposal.rest_is_scored { &self.dropped_mean.get_mut().value } else { &self.proposal.rest_value };
+        let value = &values[h * d..(h + 1) * d];
         if !self.proposal.rest_is_scored {
             total.add_uniform(h, rest, 1.0, value);
         }
@@ -404,7 +446,7 @@ impl HeadDecode {
         total + (1.0 - (estimate - total).exp() + (exact - total).exp()).max(f32::MIN_POSITIVE).ln()
     }
 
-    fn count(&self, row_bytes: usize, layout: Layout, counters: &mut SelectionCounters) {
+    fn count(&mut self, row_bytes: usize, layout: Layout, counters: &mut SelectionCounters) {
         let always = layout.len - (layout.end - layout.start);
         let keys_read = (always + self.num_candidates) as u64;
         let values_read = (always + self.selected.len()) as u64;
@@ -416,7 +458,8 @@ impl HeadDecode {
         counters.candidates += self.num_candidates as u64;
         counters.selected += self.selected.len() as u64;
         counters.dense_repairs += u64::from(self.repairs);
-        counters.bytes_read += (keys_read + values_read) * row_bytes as u64 + self.proposal.bytes_read as u64;
+        let index_bytes = self.proposal.bytes_read + self.dropped_mean.get_mut().bytes_read;
+        counters.bytes_read += (keys_read + values_read) * row_bytes as u64 + index_bytes as u64;
     }
 
     /// Estimated share of the attention that was read `[group]`; after [`HeadDecode::finish`].

@@ -10,17 +10,22 @@ const MAX_PARTS: usize = 32;
 /// Items a stage should have for each thread, so that threads end together.
 const ITEMS_PER_THREAD: usize = 4;
 
-/// Stages of one head, in order; `Score` and `Attend` come in parts.
+/// Stages of one head, in order; `Score`, `Weigh` and `Attend` come in parts. Of a head with little to do `Weigh` and `AverageDropped` are no
+/// items of their own. `Attend` does not wait for `AverageDropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Propose,
     Score,
+    Weigh,
     Select,
+    AverageDropped,
     Attend,
     Finish,
 }
 
-const STAGES: [Stage; 5] = [Stage::Propose, Stage::Score, Stage::Select, Stage::Attend, Stage::Finish];
+const STAGES: &[Stage] = &[Stage::Propose, Stage::Score, Stage::Select, Stage::Attend, Stage::Finish];
+const STAGES_OF_LONG: &[Stage] =
+    &[Stage::Propose, Stage::Score, Stage::Weigh, Stage::Select, Stage::AverageDropped, Stage::Attend, Stage::Finish];
 
 /// One piece of work.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,8 @@ pub(crate) struct Item {
     pub(crate) stage: Stage,
     pub(crate) head: usize,
     pub(crate) part: usize,
+    /// Whether the head has far more to do than others of the layer.
+    pub(crate) is_long: bool,
 }
 
 /// What [`DecodeSchedule::take`] finds.
@@ -45,7 +52,7 @@ pub(crate) enum Taken {
 struct Progress {
     taken: AtomicUsize,
     done: AtomicUsize,
-    /// Has far more to do than others of the layer.
+    /// See [`Item`].
     is_long: AtomicBool,
 }
 
@@ -86,19 +93,19 @@ impl DecodeSchedule {
     pub(crate) fn take(&self, thread: usize, num_threads: usize, num_parts: usize) -> Taken {
         let first = self.num_heads * thread / num_threads;
         loop {
-            let (mut best, mut is_left): (Option<(Item, usize, bool)>, bool) = (None, false);
+            let (mut best, mut is_left): (Option<(Item, usize)>, bool) = (None, false);
             for head in (first..self.num_heads).chain(0..first) {
                 let progress = &self.heads[head];
                 let taken = progress.taken.load(Ordering::Relaxed);
-                let Some((stage, part, needed)) = item_of(taken, num_parts) else { continue };
+                let is_long = progress.is_long.load(Ordering::Relaxed);
+                let Some((stage, part, needed)) = item_of(taken, num_parts, is_long) else { continue };
                 is_left = true;
-                let is_short = !progress.is_long.load(Ordering::Relaxed);
-                let is_better = best.is_none_or(|(other, _, other_is_short)| (is_short, stage) < (other_is_short, other.stage));
+                let is_better = best.is_none_or(|(other, _)| (!is_long, stage) < (!other.is_long, other.stage));
                 if is_better && progress.done.load(Ordering::Acquire) >= needed {
-                    best = Some((Item { stage, head, part }, taken, is_short));
+                    best = Some((Item { stage, head, part, is_long }, taken));
                 }
             }
-            let Some((item, taken, _)) = best else {
+            let Some((item, taken)) = best else {
                 return if is_left { Taken::NothingReady } else { Taken::NothingLeft };
             };
             let counter = &self.heads[item.head].taken;
@@ -115,12 +122,13 @@ impl DecodeSchedule {
 }
 
 /// Stage and part of a head's item `index`, and how many items must be done before it may begin; `None` beyond the last.
-fn item_of(index: usize, num_parts: usize) -> Option<(Stage, usize, usize)> {
+fn item_of(index: usize, num_parts: usize, is_long: bool) -> Option<(Stage, usize, usize)> {
     let mut first = 0;
-    for stage in STAGES {
+    for &stage in if is_long { STAGES_OF_LONG } else { STAGES } {
         let parts = if in_parts(stage) { num_parts } else { 1 };
         if index < first + parts {
-            return Some((stage, index - first, first));
+            let needed = if is_long && stage == Stage::Attend { first - 1 } else { first };
+            return Some((stage, index - first, needed));
         }
         first += parts;
     }
@@ -128,7 +136,7 @@ fn item_of(index: usize, num_parts: usize) -> Option<(Stage, usize, usize)> {
 }
 
 fn in_parts(stage: Stage) -> bool {
-    matches!(stage, Stage::Score | Stage::Attend)
+    matches!(stage, Stage::Score | Stage::Weigh | Stage::Attend)
 }
 
 #[cfg(test)]
@@ -164,10 +172,17 @@ mod tests {
                 }
             });
             let log = log.into_inner().expect("no panic");
-            assert_eq!(log.len(), 3 * (3 + 2 * parts));
+            assert_eq!(log.len(), 2 * (3 + 2 * parts) + 4 + 3 * parts);
             for head in 0..3 {
-                let stages: Vec<usize> = log.iter().filter(|i| i.head == head).map(|i| i.stage as usize).collect();
-                assert!(stages.is_sorted(), "head {head} with {num_threads} threads: {stages:?}");
+                let of_head = log.iter().filter(|i| i.head == head).map(|i| i.stage);
+                // Attention goes on beside the average.
+                let others: Vec<Stage> = of_head.clone().filter(|&stage| stage != Stage::AverageDropped).collect();
+                assert!(others.is_sorted(), "head {head} with {num_threads} threads: {others:?}");
+                let place = |stage| of_head.clone().position(|other| other == stage);
+                if head == 2 {
+                    assert!(place(Stage::Select) < place(Stage::AverageDropped));
+                    assert!(place(Stage::AverageDropped) < place(Stage::Finish));
+                }
             }
         }
     }

@@ -391,8 +391,13 @@ impl HeadIndex {
         let mut head = HeadDecode::default();
         head.propose(self.kernels, query, self.group, layout, selector, false);
         // SAFETY: the only part, on one thread.
-        unsafe { head.score(self.kernels, &self.kv, Part::WHOLE) };
+        unsafe {
+            head.score(self.kernels, &self.kv, Part::WHOLE);
+            head.weigh(self.kernels, Part::WHOLE);
+        }
         head.select(self.kernels, 1, selector);
+        // SAFETY: as above.
+        unsafe { head.average_dropped(self.kernels, selector) };
         Ok(head)
     }
 

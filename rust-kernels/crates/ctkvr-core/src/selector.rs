@@ -44,7 +44,7 @@ pub(crate) struct Proposal {
     pub(crate) has_rest: bool,
     pub(crate) rest_lse: Vec<f32>,
     pub(crate) rest_value: Vec<f32>,
-    /// Whether every key is scored, so that `rest_lse` says nothing and `rest_value` comes from [`HeadSelector::mean_of_dropped`].
+    /// Whether every key is scored: then neither of them says anything, and [`HeadSelector::mean_of_dropped`] does.
     pub(crate) rest_is_scored: bool,
     /// Whether the query is unlike everything that was indexed: a dense step would answer it better, and could be learnt from.
     pub(crate) is_strange: bool,
@@ -76,9 +76,11 @@ pub(crate) const UNDRAWN: f32 = -1e30;
 pub(crate) trait HeadSelector: Send + Sync {
     /// Chooses what to score. `out` keeps its memory between calls.
     fn propose(&self, query: &Query, out: &mut Proposal);
-    /// Where [`Proposal::rest_is_scored`]: sets [`Proposal::rest_value`] to the mean value of what was scored and not selected. `weights`
-    /// f32 `[group, n]` over the region, 0 for what was selected.
-    fn mean_of_dropped(&self, _kernels: &Kernels, _weights: &[f32], _out: &mut Proposal) {}
+    /// Where [`Proposal::rest_is_scored`]: writes the mean value f32 `[group, head_dim]` of what was scored and not selected, and returns the
+    /// bytes of index read. `weights` f32 `[group, n]` over the region, 0 for what was selected.
+    fn mean_of_dropped(&self, _kernels: &Kernels, _weights: &[f32], _scratch: &mut TailScratch, _value: &mut Vec<f32>) -> usize {
+        0
+    }
     /// For a choice drawn at random: turns the exact scores of [`Proposal::positions`], f32 `[group, n]`, into those of an estimate of
     /// the whole region, [`UNDRAWN`] where a head did not draw the position. False: the scores stand.
     fn reweigh(&self, _query: &Query, _proposal: &Proposal, _scores: &mut [f32]) -> bool {
@@ -191,9 +193,9 @@ impl HeadSelector for Ctkvr {
         self.join(query, out);
         self.add_rest(query, out);
     }
-    fn mean_of_dropped(&self, kernels: &Kernels, weights: &[f32], out: &mut Proposal) {
-        let (Some(tail), row_len) = (self.index.tail(), self.index.row_len()) else { return };
-        out.bytes_read += tail.mean_of_weighted(kernels, weights, row_len, &mut out.tail, &mut out.rest_value);
+    fn mean_of_dropped(&self, kernels: &Kernels, weights: &[f32], scratch: &mut TailScratch, value: &mut Vec<f32>) -> usize {
+        let row_len = self.index.row_len();
+        self.index.tail().map_or(0, |tail| tail.mean_of_weighted(kernels, weights, row_len, scratch, value))
     }
     fn sharpness(&self) -> f32 {
         self.sharpness

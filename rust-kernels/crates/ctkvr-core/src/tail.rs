@@ -281,7 +281,7 @@ impl Tail {
     /// Scores of all mean keys, f32 `[group, m]`.
     fn score(&self, kernels: &Kernels, scaled: &[f32], m: usize, out: &mut Vec<f32>) {
         let group = self.corrections.len();
-        out.clear();
+        // All of it is written.
         out.resize(group * m, 0.0);
         for (segment, clusters) in self.parts() {
             // SAFETY: the segment's columns are inside each of the group's rows.
