@@ -187,10 +187,12 @@ impl HeadDecode {
     pub(crate) unsafe fn score(&self, kernels: &Kernels, kv: &HeadKv, part: Part) {
         let range = part.of(self.num_candidates);
         let start = self.layout.map_or(0, |l| l.start);
+        // The next part is as a rule this thread's as well.
         let rows = match self.proposal.candidates {
-            Candidates::Listed => kv.keys_at(&self.proposal.positions[range.clone()]),
-            _ => kv.keys(start + range.start, range.len()),
-        };
+            Candidates::Listed => kv.keys_at(&self.proposal.positions),
+            _ => kv.keys(start, self.num_candidates),
+        }
+        .part(range.start, range.len());
         // SAFETY: scores hold group rows of num_candidates; this part's columns are nobody else's.
         unsafe {
             let out = self.scores_out.0.add(range.start);
@@ -361,7 +363,7 @@ impl HeadDecode {
             &self.selected_scores[selected.start..],
             stride,
             maxima,
-            &kv.values_at(&self.selected[selected]),
+            &kv.values_at(&self.selected).part(selected.start, selected.len()),
         );
         total.merge(scratch);
     }

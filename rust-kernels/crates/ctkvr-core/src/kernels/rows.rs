@@ -16,8 +16,8 @@ pub struct Rows<'a> {
     /// Bytes between a page pointer and its first row, and its first scale.
     rows_offset: usize,
     scales_offset: usize,
+    /// The rows, and those after the last one that will be read next: worth asking for.
     which: Which<'a>,
-    /// Rows after the last one that will be read next: worth asking for.
     beyond: usize,
 }
 
@@ -48,24 +48,24 @@ impl<'a> Rows<'a> {
     /// `len` of these rows from the `first` on; the others after them are taken to be read next.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         debug_assert!(first + len <= self.len());
-        let (which, beyond) = match self.which {
-            Which::Run { start, .. } => (Which::Run { start: start + first, len }, self.reach() - first - len),
-            Which::List(positions) => (Which::List(&positions[first..first + len]), 0),
+        let which = match self.which {
+            Which::Run { start, len } => Which::Run { start: start + first, len: len - first },
+            Which::List(positions) => Which::List(&positions[first..]),
         };
-        Self { which, beyond, ..*self }
+        Self { which, beyond: self.reach() - first - len, ..*self }
     }
 
     /// Rows from the first one on that may be asked for ahead of their use.
     #[inline(always)]
     pub(super) fn reach(&self) -> usize {
-        self.len() + self.beyond
-    }
-
-    pub(crate) fn len(&self) -> usize {
         match self.which {
             Which::Run { len, .. } => len,
             Which::List(positions) => positions.len(),
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.reach() - self.beyond
     }
 
     pub(crate) fn head_dim(&self) -> usize {
