@@ -7,8 +7,10 @@
 
 /** The first prefill beside decodes, before a token's time is known. */
 const FIRST_TOKENS = 16;
-/** Engines keep what they prepare for a step of some size: few sizes are better. Also the least, or a prompt would never end. */
+/** Engines keep what they prepare for a step of some size: few sizes are better. */
 const TOKENS_MULTIPLE = 4;
+/** Or a prompt would never end: each piece reads all keys before it, and the tokens in it cost little more than that. */
+const LEAST_TOKENS = 3;
 /**
  * Weight of the newest of the steps that a token's time is learnt from: of one that was slower than expected, and of one that was faster.
  * Steps vary; who waits for a decode minds the slow ones.
@@ -21,6 +23,7 @@ const MOST_GROWTH = 1.2;
 export interface StepLoad {
   readonly numDecodes: number;
   readonly numPrefillTokens: number;
+  /** Without the growth of an index: it says nothing about the next step. */
   readonly totalMs: number;
 }
 
@@ -50,6 +53,6 @@ export class StepTimes {
     if (this.#decodeMs === null || numDecodes > this.#numDecodes) return 0;
     if (this.#msPerPrefillToken === null) return FIRST_TOKENS;
     const tokens = ((slowdown - 1) * this.#decodeMs) / this.#msPerPrefillToken;
-    return Math.max(TOKENS_MULTIPLE, Math.floor(tokens / TOKENS_MULTIPLE) * TOKENS_MULTIPLE);
+    return Math.max(LEAST_TOKENS, Math.floor(tokens / TOKENS_MULTIPLE) * TOKENS_MULTIPLE);
   }
 }

@@ -22,7 +22,7 @@ describe('StepTimes', () => {
     expect(times.tokensBeside(1, 3)).toBe(40);
     expect(times.tokensBeside(1, 3.3)).toBe(44);
     expect(times.tokensBeside(1, 2)).toBe(20);
-    expect(times.tokensBeside(1, 1.01), 'a prompt must end').toBe(4);
+    expect(times.tokensBeside(1, 1.01), 'a prompt must end').toBe(3);
   });
 
   test('the time of a token follows the context', () => {

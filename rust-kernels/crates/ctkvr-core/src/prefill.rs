@@ -16,6 +16,9 @@ const MAX_ROWS: usize = 768;
 /// rounding much of its result.
 const MIN_BF16_KEYS: usize = 2048;
 
+/// Rows up to which a block's keys and values are read as a decode reads them: panels pay with more.
+const FEW_ROWS: usize = 9;
+
 /// Tokens of one work item.
 pub(crate) fn tokens_per_item(group: usize) -> usize {
     (MAX_ROWS / group).max(1)
@@ -70,7 +73,8 @@ impl PrefillItem<'_> {
             let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
             token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
         }
-        let bf16 = kernels.bf16.filter(|_| self.first_position + self.num_tokens >= MIN_BF16_KEYS);
+        let is_long = rows > FEW_ROWS && self.first_position + self.num_tokens >= MIN_BF16_KEYS;
+        let bf16 = kernels.bf16.filter(|_| is_long);
         if let Some(bf16) = bf16 {
             s.narrow_queries.resize(rows * d, 0);
             s.narrow_rows.resize(BLOCK * d, 0);
@@ -123,10 +127,18 @@ impl PrefillItem<'_> {
         let num_rows = self.num_tokens * group - first_row;
         // Of all that are left, so that the next block's are asked for in time.
         let left = self.keys.end - first;
-        widen_rows(kernels, &self.kv.keys(first, left), 0, count, &mut s.rows);
-        match bf16 {
-            Some(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
-            None => self.score(kernels, s, first_row, num_rows, count),
+        let (keys, values) = (self.kv.keys(first, left), self.kv.values(first, left));
+        let is_few = self.num_tokens * group <= FEW_ROWS;
+        if is_few {
+            let queries = &s.queries[first_row * d..];
+            // SAFETY: queries and scores hold at least num_rows rows.
+            unsafe { (kernels.score_rows)(queries.as_ptr(), num_rows, &keys.part(0, count), s.scores.as_mut_ptr(), BLOCK) };
+        } else {
+            widen_rows(kernels, &keys, 0, count, &mut s.rows);
+            match bf16 {
+                Some(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
+                None => self.score(kernels, s, first_row, num_rows, count),
+            }
         }
         for r in 0..num_rows {
             let position = self.first_position + skip + r / group;
@@ -145,7 +157,13 @@ impl PrefillItem<'_> {
                 total.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
             }
         }
-        widen_rows(kernels, &self.kv.values(first, left), 0, count, &mut s.rows);
+        if is_few {
+            let total = &mut total.values[first_row * d..];
+            // SAFETY: scores and total hold at least num_rows rows.
+            unsafe { (kernels.add_weighted_rows)(s.scores.as_ptr(), BLOCK, num_rows, &values.part(0, count), total.as_mut_ptr()) };
+            return;
+        }
+        widen_rows(kernels, &values, 0, count, &mut s.rows);
         match bf16 {
             Some(bf16) => self.add_values_bf16(bf16, s, total, (first_row, num_rows), count),
             None => self.add_values(kernels, s, total, (first_row, num_rows), count),

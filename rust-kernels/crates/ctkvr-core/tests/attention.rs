@@ -174,15 +174,16 @@ fn exact_heads_score_every_key() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
         }
-        let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
-        let decoded = |exact_share: f64, max_selected: usize| {
+        let attention = CpuAttention::with_isa(SHAPE, 3, kernels.name).expect("kernels fit");
+        let decoded_by = |threads: usize, exact_share: f64, max_selected: usize| {
             let selector =
                 SelectorOptions { exact_share, max_selected, list_len: 40, cluster_probes: 0, ..options(SelectorKind::Ctkvr) };
-            let id = prefilled(&attention, 2, &text, &[1024], selector);
-            let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
-            let (out, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
+            let id = prefilled(&attention, threads, &text, &[1024], selector);
+            let report = attention.build_index(id, threads, &AtomicBool::new(false)).expect("built");
+            let (out, counters) = step(&attention, threads, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
             (out, counters[0].expect("decode counts"), report.index_bytes)
         };
+        let decoded = |exact_share, max_selected| decoded_by(2, exact_share, max_selected);
         let (out, all, _) = decoded(1.0, 0);
         assert_dense(&out, 0, &text, 1024, kernels.name);
         assert_eq!((all.candidates, all.selected), (num_heads * region, num_heads * region));
@@ -193,7 +194,14 @@ fn exact_heads_score_every_key() {
         assert_eq!(one.selected, num_heads * 32);
         assert!(one.measured_mass > none.measured_mass);
         assert!(fewer_bytes < bytes, "an exact head keeps no lists");
-        let (_, oracle, _) = decoded(1.0, 32);
+        let (out, oracle, _) = decoded(1.0, 32);
+        // Weighed and averaged by one thread or by several: only what rounds in between may differ.
+        for threads in [1, 3] {
+            let (other, _, _) = decoded_by(threads, 1.0, 32);
+            for (a, b) in out.iter().flatten().zip(other.iter().flatten()) {
+                assert!(f64::from((a - b).abs()) <= 2.0 * BUDGET, "{} {threads} threads: {a} and {b}", kernels.name);
+            }
+        }
         let estimate = oracle.estimated_mass / (num_heads as f64 * SHAPE.group_size() as f64);
         let mass = oracle.measured_mass / (num_heads as f64 * SHAPE.group_size() as f64);
         // Everything was scored: the estimate is off by f32 rounding of 1,000 weights alone.
