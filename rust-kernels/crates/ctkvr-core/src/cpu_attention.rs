@@ -311,11 +311,11 @@ impl CpuAttention {
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
                     Stage::Weigh => (*cell).weigh(kernels, part),
+                    Stage::Select if item.is_long => (*cell).select(kernels, num_parts, selector),
                     Stage::Select => {
-                        if !item.is_long {
-                            (*cell).weigh(kernels, Part::WHOLE);
-                        }
+                        (*cell).weigh(kernels, Part::WHOLE);
                         (*cell).select(kernels, num_parts, selector);
+                        (*cell).average_dropped(kernels, selector);
                     }
                     Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
                     Stage::Attend => (*cell).attend(kernels, kv, part, scratch),

@@ -77,7 +77,6 @@ pub(crate) struct HeadDecode {
     selected: Vec<u32>,
     /// f32 `[group, selected]`: scores, or, where the choice needed them anyway, e^(score - maximum).
     selected_scores: Vec<f32>,
-    has_weights: bool,
     /// What was scored but not selected: maximum and sum of e^(score - maximum) `[group]`.
     dropped: Vec<(f32, f32)>,
     /// Its mean, made while others attend.
@@ -227,7 +226,6 @@ impl HeadDecode {
         let n = self.num_candidates;
         self.selected.clear();
         self.selected_scores.clear();
-        self.has_weights = self.chooses;
         self.dropped.clear();
         self.drawn.clear();
         if self.chooses {
@@ -336,7 +334,7 @@ impl HeadDecode {
             }
         }
         let selected = overlap(&mine, after_window, 0..self.selected.len());
-        if self.has_weights {
+        if self.chooses {
             self.add_weighted(kernels, kv, selected, total, &mut scratch.partial);
             return;
         }

@@ -10,8 +10,8 @@ const MAX_PARTS: usize = 32;
 /// Items a stage should have for each thread, so that threads end together.
 const ITEMS_PER_THREAD: usize = 4;
 
-/// Stages of one head, in order; `Score`, `Weigh` and `Attend` come in parts. Of a head with little to do `Weigh` and `AverageDropped` are no
-/// items of their own. `Attend` does not wait for `AverageDropped`.
+/// Stages of one head, in order; `Score`, `Weigh` and `Attend` come in parts. Of a head with little to do `Weigh` and `AverageDropped` are part of
+/// `Select`. `Attend` does not wait for `AverageDropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Propose,

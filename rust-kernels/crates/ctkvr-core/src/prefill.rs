@@ -19,6 +19,16 @@ const MIN_BF16_KEYS: usize = 2048;
 /// Rows up to which a block's keys and values are read as a decode reads them: panels pay with more.
 const FEW_ROWS: usize = 9;
 
+/// How a block's keys and values meet the item's rows.
+#[derive(Clone, Copy)]
+enum Products<'a> {
+    /// As a decode reads them.
+    Rows,
+    /// In f32, widened and transposed once for all rows.
+    Panels,
+    Bf16(&'a Bf16Kernels),
+}
+
 /// Tokens of one work item.
 pub(crate) fn tokens_per_item(group: usize) -> usize {
     (MAX_ROWS / group).max(1)
@@ -73,9 +83,12 @@ impl PrefillItem<'_> {
             let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
             token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
         }
-        let is_long = rows > FEW_ROWS && self.first_position + self.num_tokens >= MIN_BF16_KEYS;
-        let bf16 = kernels.bf16.filter(|_| is_long);
-        if let Some(bf16) = bf16 {
+        let products = match kernels.bf16 {
+            _ if rows <= FEW_ROWS => Products::Rows,
+            Some(bf16) if self.first_position + self.num_tokens >= MIN_BF16_KEYS => Products::Bf16(bf16),
+            _ => Products::Panels,
+        };
+        if let Products::Bf16(bf16) = products {
             s.narrow_queries.resize(rows * d, 0);
             s.narrow_rows.resize(BLOCK * d, 0);
             s.narrow_panels.resize(BLOCK * d.next_multiple_of(PANEL_COLUMNS), 0);
@@ -88,7 +101,7 @@ impl PrefillItem<'_> {
         s.panel.resize(BLOCK * d, 0.0);
         total.reset(rows, d);
         for first in self.keys.clone().step_by(BLOCK) {
-            self.attend_block(kernels, bf16, s, total, first, BLOCK.min(self.keys.end - first));
+            self.attend_block(kernels, products, s, total, first, BLOCK.min(self.keys.end - first));
         }
     }
 
@@ -114,7 +127,7 @@ impl PrefillItem<'_> {
     fn attend_block(
         &self,
         kernels: &Kernels,
-        bf16: Option<&Bf16Kernels>,
+        products: Products,
         s: &mut PrefillScratch,
         total: &mut Partial,
         first: usize,
@@ -128,16 +141,16 @@ impl PrefillItem<'_> {
         // Of all that are left, so that the next block's are asked for in time.
         let left = self.keys.end - first;
         let (keys, values) = (self.kv.keys(first, left), self.kv.values(first, left));
-        let is_few = self.num_tokens * group <= FEW_ROWS;
-        if is_few {
-            let queries = &s.queries[first_row * d..];
-            // SAFETY: queries and scores hold at least num_rows rows.
-            unsafe { (kernels.score_rows)(queries.as_ptr(), num_rows, &keys.part(0, count), s.scores.as_mut_ptr(), BLOCK) };
-        } else {
+        if let Products::Bf16(_) | Products::Panels = products {
             widen_rows(kernels, &keys, 0, count, &mut s.rows);
-            match bf16 {
-                Some(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
-                None => self.score(kernels, s, first_row, num_rows, count),
+        }
+        match products {
+            Products::Bf16(bf16) => self.score_bf16(bf16, s, first_row, num_rows, count),
+            Products::Panels => self.score(kernels, s, first_row, num_rows, count),
+            Products::Rows => {
+                let queries = &s.queries[first_row * d..];
+                // SAFETY: queries and scores hold at least num_rows rows.
+                unsafe { (kernels.score_rows)(queries.as_ptr(), num_rows, &keys.part(0, count), s.scores.as_mut_ptr(), BLOCK) };
             }
         }
         for r in 0..num_rows {
@@ -157,16 +170,17 @@ impl PrefillItem<'_> {
                 total.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
             }
         }
-        if is_few {
-            let total = &mut total.values[first_row * d..];
-            // SAFETY: scores and total hold at least num_rows rows.
-            unsafe { (kernels.add_weighted_rows)(s.scores.as_ptr(), BLOCK, num_rows, &values.part(0, count), total.as_mut_ptr()) };
-            return;
+        if let Products::Bf16(_) | Products::Panels = products {
+            widen_rows(kernels, &values, 0, count, &mut s.rows);
         }
-        widen_rows(kernels, &values, 0, count, &mut s.rows);
-        match bf16 {
-            Some(bf16) => self.add_values_bf16(bf16, s, total, (first_row, num_rows), count),
-            None => self.add_values(kernels, s, total, (first_row, num_rows), count),
+        match products {
+            Products::Bf16(bf16) => self.add_values_bf16(bf16, s, total, (first_row, num_rows), count),
+            Products::Panels => self.add_values(kernels, s, total, (first_row, num_rows), count),
+            Products::Rows => {
+                let (total, values) = (&mut total.values[first_row * d..], values.part(0, count));
+                // SAFETY: scores and total hold at least num_rows rows.
+                unsafe { (kernels.add_weighted_rows)(s.scores.as_ptr(), BLOCK, num_rows, &values, total.as_mut_ptr()) };
+            }
         }
     }
 

@@ -74,8 +74,13 @@ impl Turns {
 
 /// What a thread has of a node's strips before any are dealt out.
 pub(crate) fn own_strips(strips: usize, thread: usize, num_threads: usize) -> Range<usize> {
-    let share = strips * thread / num_threads..strips * (thread + 1) / num_threads;
+    let share = share_of(strips, thread, num_threads);
     share.start..share.end - share.len() / DEALT_SHARE
+}
+
+/// One of equal shares of n things in a row.
+fn share_of(n: usize, index: usize, count: usize) -> Range<usize> {
+    n * index / count..n * (index + 1) / count
 }
 
 /// See [`Turns::of`]. Dropped early, as by a panic, it takes the turns that are left, or the next run would begin in the middle.
@@ -104,9 +109,9 @@ impl Iterator for ThreadStrips<'_> {
         self.is_told = turn >= ranges;
         (!self.is_told).then(|| {
             let (owner, range) = (turn % self.num_threads, turn / self.num_threads);
-            let (first, end) = (own_strips(self.strips, owner, self.num_threads).end, self.strips * (owner + 1) / self.num_threads);
-            let at = |range: usize| first + (end - first) * range / DEALT_RANGES;
-            at(range)..at(range + 1)
+            let first = own_strips(self.strips, owner, self.num_threads).end;
+            let dealt = share_of(share_of(self.strips, owner, self.num_threads).end - first, range, DEALT_RANGES);
+            first + dealt.start..first + dealt.end
         })
     }
 }
@@ -152,8 +157,7 @@ pub(crate) unsafe extern "C" fn round(result: *mut sys::ggml_tensor, thread: c_i
             let [input, up, ..] = node.0.src;
             let (k, rows) = ((*input).ne[0] as usize, node.num_rows());
             let blocks = k / BLOCK;
-            let share = |i: usize| rows * blocks * i / num_threads as usize;
-            let (mut from, end) = (share(thread as usize), share(thread as usize + 1));
+            let Range { start: mut from, end } = share_of(rows * blocks, thread as usize, num_threads as usize);
             while from < end {
                 let (row, first) = (from / blocks, from % blocks);
                 let count = (blocks - first).min(end - from);
