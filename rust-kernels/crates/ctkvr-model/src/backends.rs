@@ -61,7 +61,8 @@ pub fn ggml_features() -> Result<Vec<String>> {
 }
 
 impl CpuDevice {
-    /// Buffer types that keep weights in another order for faster products (CPU_REPACK, AMX), best first.
+    /// Buffer types that keep weights in another order for faster products (CPU_REPACK), best first. Never ggml's AMX buffers: gcc 12
+    /// compiles their kernels wrongly, and the tiles of a thread are ours.
     pub fn extra_buffer_types(&self) -> Vec<sys::ggml_backend_buffer_type_t> {
         let mut types = Vec::new();
         if let Some(list) = self.extra_buffer_types {
@@ -69,7 +70,9 @@ impl CpuDevice {
             unsafe {
                 let mut next = list(self.device);
                 while !next.is_null() && !(*next).is_null() {
-                    types.push(*next);
+                    if CStr::from_ptr(sys::ggml_backend_buft_name(*next)) != c"AMX" {
+                        types.push(*next);
+                    }
                     next = next.add(1);
                 }
             }

@@ -17,7 +17,7 @@ use crate::weights::Weights;
 #[derive(Clone, Copy)]
 pub struct LoadOptions {
     pub rope: RopeOverrides,
-    /// Keep weights in the order that multiplies fastest (CPU_REPACK, AMX): faster, and their pages are this process's own memory.
+    /// Keep weights in the order that multiplies fastest (CPU_REPACK): faster, and their pages are this process's own memory.
     pub use_extra_buffers: bool,
     /// Use the other weights in place, from the file's mapping, which processes share; otherwise they are copied into huge pages, from
     /// which a step reads them faster.

@@ -1,4 +1,4 @@
-//! Weights where they run fastest: in ggml's buffer type for AMX, packed for our own products, in ggml's other extra buffer types
+//! Weights where they run fastest: packed for our own products, in ggml's extra buffer types
 //! (CPU_REPACK), or copied as they are, whichever comes first of what the CPU and the device can multiply (asked as llama.cpp's loader does:
 //! `supports_op` with an empty buffer). All but the extra buffers in huge pages. Used in place from the mapped file when several processes are to share them.
 
@@ -267,7 +267,7 @@ fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOpt
         let plain = unsafe { sys::ggml_backend_cpu_buffer_type() };
         let packed = options.packed.filter(|_| !options.map_weights).and_then(|_| PackedShape::of(info));
         for extra in &extra_types {
-            if (packed.is_none() || is_amx(*extra)) && can_multiply(cpu, *extra, info)? {
+            if packed.is_none() && can_multiply(cpu, *extra, info)? {
                 return Ok(Some(Copy { buffer_type: *extra, packed: None }));
             }
         }
@@ -287,12 +287,6 @@ fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOpt
         placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, copy });
     }
     Ok(placements)
-}
-
-/// Whether it keeps weights for AMX tiles, which multiply faster than any vector.
-fn is_amx(buffer_type: sys::ggml_backend_buffer_type_t) -> bool {
-    // SAFETY: a live buffer type; its name is a static string.
-    unsafe { std::ffi::CStr::from_ptr(sys::ggml_backend_buft_name(buffer_type)) == c"AMX" }
 }
 
 /// Whether the device can run a product with this weight in a buffer of this type.
