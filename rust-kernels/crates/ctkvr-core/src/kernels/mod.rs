@@ -261,6 +261,7 @@ impl Kernels {
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("popcnt")
             {
+                simd::choose_prefetch();
                 all.push(&AVX2);
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
