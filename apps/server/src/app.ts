@@ -1,16 +1,16 @@
 /** The routes, on any engine: what `startServer` listens with and what tests call through `app.request()`. */
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { type Logger, pino } from 'pino';
 import { ApiError, toApiError } from './api-error.js';
-import { chatCompletions, unknownModel } from './chat-completions.js';
+import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
 import { localOnly } from './local-only.js';
 import { RequestQueue } from './request-queue.js';
+import { unknownModel } from './unknown-model.js';
 
 export interface AppDeps {
   readonly engine: ChatEngine;
-  /** Default: 4 running, 32 waiting. */
+  /** Default: as `defaultQueueOptions` says. */
   readonly queue?: RequestQueue;
   /** Default: silent. */
   readonly logger?: Logger;
@@ -24,19 +24,17 @@ export interface AppDeps {
   readonly keepAliveMs?: number;
 }
 
-/** What runs and waits unless told otherwise. */
-export const defaultQueueOptions = { maxRunning: 4, maxQueued: 32 };
-
 /** Returns the application. It owns nothing: engine and queue are the caller's to close. */
 export function createApp(deps: AppDeps): Hono {
   const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
-  const queue = deps.queue ?? new RequestQueue(defaultQueueOptions);
+  const queue = deps.queue ?? new RequestQueue();
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   const app = new Hono();
 
   app.onError((error, context) => {
     const failure = toApiError(error);
-    if (failure.status === 500) logger.error({ err: failure.cause ?? failure }, 'request failed');
+    // An ApiError that comes here was logged where it was made, if it had to be.
+    if (failure !== error) logger.error({ err: error }, 'request failed');
     if (failure.retryAfterSeconds !== null) context.header('retry-after', String(failure.retryAfterSeconds));
     return context.json(failure.toBody(), { status: failure.status as 400 });
   });
@@ -66,15 +64,7 @@ export function createApp(deps: AppDeps): Hono {
   );
   app.post(
     '/v1/chat/completions',
-    bodyLimit({
-      maxSize: maxBodyBytes,
-      onError: () => {
-        throw new ApiError(413, `The body is larger than the ${maxBodyBytes} bytes this server takes`, {
-          code: 'request_too_large',
-        });
-      },
-    }),
-    chatCompletions({ engine, queue, logger, stopSignal, keepAliveMs: deps.keepAliveMs ?? 10_000 }),
+    chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs: deps.keepAliveMs ?? 10_000 }),
   );
   return app;
 }

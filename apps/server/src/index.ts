@@ -6,7 +6,7 @@ export type { ChatEngine, ChatEvent, ChatFinish, ChatStatistics, PreparedChat } 
 export type { ChatMessage, ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
 export type { RequestQueueOptions } from './request-queue.js';
-export { RequestQueue } from './request-queue.js';
+export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';
 export { listen, RunningServer } from './running-server.js';
 export type { SessionChatEngineOptions } from './session-chat-engine.js';

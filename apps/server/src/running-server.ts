@@ -4,11 +4,11 @@ import type { AddressInfo } from 'node:net';
 import { CtkvrError } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
-import { createApp, defaultQueueOptions } from './app.js';
+import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
 import { isLoopback } from './local-only.js';
-import { RequestQueue } from './request-queue.js';
+import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
 export interface ListenOptions {
   /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it; there is no authentication yet. */
@@ -16,9 +16,11 @@ export interface ListenOptions {
   /** Default 8080; 0 = any free one. */
   readonly port?: number;
   /** Requests that run at once. Default 4. */
-  readonly maxRunning?: number;
-  /** Requests that may wait beyond those. Default 32. */
-  readonly maxQueued?: number;
+  readonly maxRunning?: number | undefined;
+  /** Requests that may wait beyond those; one more is answered 429. Default 128. */
+  readonly maxQueued?: number | undefined;
+  /** Milliseconds that a request may wait before it is answered 429. Default 300,000. */
+  readonly maxWaitMs?: number | undefined;
   /** Milliseconds that running requests get to end once the server stops. Default 10,000. */
   readonly shutdownGraceMs?: number;
   /** Stop on SIGINT and SIGTERM; the second one does not wait. Default true. */
@@ -93,6 +95,7 @@ export class RunningServer {
     } finally {
       clearTimeout(grace);
       stop.abort();
+      await queue.idle(); // connections are gone before the work behind them has ended
       await release();
       for (const signal of stopSignals) process.off(signal, this.#onSignal);
     }
@@ -133,6 +136,7 @@ export async function listen(
   const queue = new RequestQueue({
     maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
     maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
+    maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
   });
   const stop = new AbortController();
   const app = createApp({ engine, queue, logger, stopSignal: stop.signal, localOnly: isLoopback(host) });
