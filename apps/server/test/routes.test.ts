@@ -1,13 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { createApp, RequestQueue } from '../src/index.js';
+import { createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { until } from './until.js';
 
 const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
 
-function setUp(options: { maxRunning?: number; maxQueued?: number; maxBodyBytes?: number; keepAliveMs?: number } = {}) {
+function setUp(options: Partial<RequestQueueOptions> & { maxBodyBytes?: number; keepAliveMs?: number } = {}) {
   const engine = new EchoEngine();
-  const queue = new RequestQueue({ maxRunning: options.maxRunning ?? 4, maxQueued: options.maxQueued ?? 4 });
+  const queue = new RequestQueue({ maxRunning: 4, maxQueued: 4, ...options });
   const stop = new AbortController();
   const app = createApp({ engine, queue, stopSignal: stop.signal, ...options });
   const post = (body: unknown, init: RequestInit = {}) =>
@@ -105,11 +106,14 @@ describe('answers', () => {
     expect(await (await setUp().post(body)).json()).toMatchObject({ choices: [{ message: { content: 'a b ' } }] });
   });
 
-  test('silence in a stream is filled with comments', async () => {
+  test('silence in a stream is filled with comments that end no event', async () => {
     const { post, stop } = setUp({ keepAliveMs: 20 });
     const response = await post({ ...hello, messages: [{ role: 'user', content: 'a !hang' }], stream: true });
     setTimeout(() => stop.abort(), 100);
-    expect(await response.text()).toContain(': keep-alive\n\n');
+    const text = await response.text();
+    expect(text).toContain('\n\n: keep-alive\n');
+    // A blank line ends an event: each has data, or a strict client would parse nothing as JSON.
+    for (const event of text.split('\n\n').slice(0, -1)) expect(event).toMatch(/^data: /m);
   });
 });
 
@@ -216,6 +220,47 @@ describe('failure and load', () => {
     expect([engine.numOpen, queue.numRunning]).toEqual([0, 0]);
   });
 
+  test.each([
+    ['a bug of ours', '!fail', 500, 'internal_error'],
+    ['an option that we chose', '!invalid', 500, 'internal_error'],
+    ['memory that is not there', '!memory', 503, 'insufficient_memory'],
+    ['an engine that is gone', '!closed', 503, 'shutting_down'],
+  ])('%s is a server error, before the answer and in the midst of one', async (_name, order, status, code) => {
+    const ask = (content: string) => ({ ...hello, messages: [{ role: 'user', content }] });
+    const whole = await setUp().post(ask(order));
+    expect(whole.status).toBe(status);
+    expect(await whole.json()).toMatchObject({ error: { type: 'server_error', code, param: null } });
+    const events = await readEvents(await setUp().post({ ...ask(`a ${order}`), stream: true }));
+    expect(events.at(-1)).toMatchObject({ error: { type: 'server_error', code } });
+  });
+
+  test('the server that stops is a server error in every state', async () => {
+    const { post, queue, stop } = setUp({ maxRunning: 2 });
+    const hang = { ...hello, messages: [{ role: 'user', content: 'a !hang' }] };
+    const whole = post(hang);
+    const stream = await post({ ...hang, stream: true });
+    const waiting = post(hang);
+    const waitingStream = await post({ ...hang, stream: true });
+    queue.close();
+    const late = post(hang);
+    const shuttingDown = { error: { type: 'server_error', code: 'shutting_down' } };
+    for (const refused of [await waiting, await late]) {
+      expect(refused.status).toBe(503);
+      expect(await refused.json()).toMatchObject(shuttingDown);
+    }
+    expect(await readEvents(waitingStream)).toMatchObject([shuttingDown]);
+    stop.abort();
+    expect((await whole).status).toBe(503);
+    expect(await (await whole).json()).toMatchObject(shuttingDown);
+    expect((await readEvents(stream)).at(-1)).toMatchObject(shuttingDown);
+  });
+
+  test('what the template refuses is the fault of the messages', async () => {
+    const response = await setUp().post({ ...hello, messages: [{ role: 'user', content: '!refuse' }] });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { type: 'invalid_request_error', param: 'messages' } });
+  });
+
   test('one over the limit waits, one over the queue is refused with Retry-After', async () => {
     const { post, queue, stop, app } = setUp({ maxRunning: 1, maxQueued: 1 });
     const hang = { ...hello, messages: [{ role: 'user', content: '!hang' }] };
@@ -223,13 +268,30 @@ describe('failure and load', () => {
     const waiting = post(hello);
     await delay(10);
     expect(await (await app.request('/health')).json()).toMatchObject({ running: 1, queued: 1 });
-    const refused = await post(hello);
-    expect(refused.status).toBe(503);
-    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
-    expect(await refused.json()).toMatchObject({ error: { type: 'server_error', code: 'overloaded' } });
+    for (const stream of [false, true]) {
+      const refused = await post({ ...hello, stream });
+      expect(refused.status).toBe(429);
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect(await refused.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'queue_full' } });
+    }
     stop.abort();
-    expect([(await running).status, (await waiting).status]).toEqual([499, 499]);
+    expect([(await running).status, (await waiting).status]).toEqual([503, 503]);
     expect([queue.numRunning, queue.numQueued]).toEqual([0, 0]);
+  });
+
+  test('waiting has an end: 429, or the error in a stream that has begun', async () => {
+    const { post, queue, stop } = setUp({ maxRunning: 1, maxWaitMs: 20 });
+    const running = post({ ...hello, messages: [{ role: 'user', content: '!hang' }] });
+    const whole = post(hello);
+    const stream = post({ ...hello, stream: true });
+    const tooLong = { error: { type: 'rate_limit_error', code: 'queue_timeout' } };
+    expect((await whole).status).toBe(429);
+    expect(Number((await whole).headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await (await whole).json()).toMatchObject(tooLong);
+    expect(await readEvents(await stream)).toMatchObject([tooLong]);
+    expect([queue.numRunning, queue.numQueued]).toEqual([1, 0]);
+    stop.abort();
+    await running;
   });
 
   test('the place of one that ends goes to the first who waits', async () => {
@@ -253,6 +315,7 @@ describe('failure and load', () => {
     await Promise.all([running, waiting]);
     const stream = await post({ ...hang, stream: true });
     await stream.body?.cancel();
+    await until(() => engine.numOpen === 0);
     expect([engine.numOpen, queue.numRunning, queue.numQueued]).toEqual([0, 0, 0]);
   });
 });

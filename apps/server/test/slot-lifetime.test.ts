@@ -82,7 +82,11 @@ const states: Record<string, (running: Running, client: RawClient) => Promise<vo
     await nextTurn();
   },
   async 'half a chunked body sent'(_running, client) {
-    client.send(chatBytes('x').replace(/content-length: \d+/, 'transfer-encoding: chunked').replace('\r\n{', '\r\n80\r\n{'));
+    client.send(
+      chatBytes('x')
+        .replace(/content-length: \d+/, 'transfer-encoding: chunked')
+        .replace('\r\n{', '\r\n80\r\n{'),
+    );
     await nextTurn();
   },
   async waiting({ engine, health, client: another }, client) {
@@ -159,7 +163,8 @@ describe.each(Object.keys(states))('a request that is %s', (state) => {
 test('two identical streams on one socket, closed in the midst of the first', async () => {
   const running = await start();
   running.engine.runFreely();
-  const words = Array.from({ length: 40 }, () => 'word').join(' ');
+  // More than node:http takes of a response that waits for its turn, after which it used to be waited for without end.
+  const words = Array.from({ length: 40 }, () => `word${'d'.repeat(1000)}`).join(' ');
   for (let round = 0; round < 8; round += 1) {
     const client = running.client();
     client.send(chatBytes(words, stream).repeat(2));
@@ -248,7 +253,7 @@ test('random interleavings of pipelining, half-close, abort, error and shutdown 
         } else if (one.type === 'signal') {
           running.terminate(); // the second one does not wait
           stopping = true;
-        } else {
+        } else if ('client' in one) {
           clientOf(one.client)[one.type]();
           if (one.type === 'close' || one.type === 'reset') delete mine[one.client]; // the next request has a new connection
         }
@@ -257,7 +262,11 @@ test('random interleavings of pipelining, half-close, abort, error and shutdown 
         // What health says is what the engine does.
         engine.runFreely();
         let said = await health();
-        for (let tries = 0; said.running !== engine.numOpen || (said.queued > 0 && said.running < maxRunning); tries += 1) {
+        for (
+          let tries = 0;
+          said.running !== engine.numOpen || (said.queued > 0 && said.running < maxRunning);
+          tries += 1
+        ) {
           if (tries > 1000) throw new Error(`health says ${JSON.stringify(said)}, ${engine.numOpen} run`);
           said = await health();
         }
@@ -269,5 +278,5 @@ test('random interleavings of pipelining, half-close, abort, error and shutdown 
       expect(engine.maxOpen).toBeLessThanOrEqual(maxRunning);
     },
   );
-  await fc.assert(property, { ...propertyParameters(300), endOnFailure: true });
-});
+  await fc.assert(property, { ...propertyParameters(200), endOnFailure: true });
+}, 240_000);
