@@ -134,12 +134,8 @@ describe('bad requests are refused with the field at fault', () => {
     ['top_p zero', { ...hello, top_p: 0 }, 'top_p'],
     ['max_tokens zero', { ...hello, max_tokens: 0 }, 'max_tokens'],
     ['max_tokens a fraction', { ...hello, max_tokens: 1.5 }, 'max_tokens'],
-    ['five stop strings', { ...hello, stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    ['a crowd of stop strings', { ...hello, stop: Array.from({ length: 65 }, (_, n) => `s${n}`) }, 'stop'],
     ['empty stop string', { ...hello, stop: '' }, 'stop'],
-    ['two choices', { ...hello, n: 2 }, 'n'],
-    ['tools', { ...hello, tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools'],
-    ['json mode', { ...hello, response_format: { type: 'json_object' } }, 'response_format'],
-    ['logprobs', { ...hello, logprobs: true }, 'logprobs'],
     ['stream_options without stream', { ...hello, stream_options: { include_usage: true } }, 'stream_options'],
     ['a list', [], null],
     ['null', null, null],
@@ -150,11 +146,6 @@ describe('bad requests are refused with the field at fault', () => {
     const { error } = (await response.json()) as { error: Record<string, unknown> };
     expect(error).toMatchObject({ type: 'invalid_request_error', param });
     expect(Object.keys(error).sort()).toEqual(['code', 'message', 'param', 'type']);
-  });
-
-  test('null stands for absent, harmless fields are ignored', async () => {
-    const nulls = { temperature: null, top_p: null, stop: null, seed: null, n: 1, tools: [], logprobs: false };
-    expect((await setUp().post({ ...hello, ...nulls, user: 'u', metadata: { a: 'b' } })).status).toBe(200);
   });
 
   test('invalid JSON', async () => {
