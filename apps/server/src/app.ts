@@ -1,14 +1,14 @@
 /** The routes, on any engine: what `startServer` listens with and what tests call through `app.request()`. */
 import { Hono } from 'hono';
 import { type Logger, pino } from 'pino';
+import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
 import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
-import { localOnly } from './local-only.js';
 import { RequestQueue } from './request-queue.js';
 import { unknownModel } from './unknown-model.js';
 
-export interface AppDeps {
+export interface AppDeps extends CallerOptions {
   readonly engine: ChatEngine;
   /** Default: as `defaultQueueOptions` says. */
   readonly queue?: RequestQueue;
@@ -16,7 +16,7 @@ export interface AppDeps {
   readonly logger?: Logger;
   /** Aborts every running request. Default: never. */
   readonly stopSignal?: AbortSignal;
-  /** Refuse requests that come from other hosts' web pages. Default true. */
+  /** Refuse requests that come from other machines' web pages, or under other names. Default true. */
   readonly localOnly?: boolean;
   /** Largest body, bytes. Default 32 MiB: some ten times the text that a context of a million tokens holds. */
   readonly maxBodyBytes?: number;
@@ -42,9 +42,17 @@ export function createApp(deps: AppDeps): Hono {
     const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
     return context.json(failure.toBody(), 404);
   });
-  if (deps.localOnly ?? true) app.use(localOnly());
+  if (deps.localOnly ?? true) app.use(localOnly(deps));
+  app.use(shareWithPages(deps));
 
-  const model = { id: engine.modelId, object: 'model', created: engine.createdAt, owned_by: 'ctkvr' };
+  const model = {
+    id: engine.modelId,
+    object: 'model',
+    created: engine.createdAt,
+    owned_by: 'ctkvr',
+    context_length: engine.contextLength, // as OpenRouter and LM Studio name it
+    max_model_len: engine.contextLength, // as vLLM does
+  };
   app.get('/v1/models', (context) => context.json({ object: 'list', data: [model] }));
   app.get('/v1/models/:id{.+}', (context) => {
     if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);

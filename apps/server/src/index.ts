@@ -1,3 +1,4 @@
+export type { CallerOptions } from './allowed-callers.js';
 export type { ApiErrorBody, ErrorStatus } from './api-error.js';
 export { ApiError, toApiError } from './api-error.js';
 export type { AppDeps } from './app.js';

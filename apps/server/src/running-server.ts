@@ -4,13 +4,13 @@ import type { AddressInfo } from 'node:net';
 import { CtkvrError } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
+import { type CallerOptions, isLoopback } from './allowed-callers.js';
 import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
-import { isLoopback } from './local-only.js';
 import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
-export interface ListenOptions {
+export interface ListenOptions extends CallerOptions {
   /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it; there is no authentication yet. */
   readonly host?: string;
   /** Default 8080; 0 = any free one. */
@@ -139,7 +139,9 @@ export async function listen(
     maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
   });
   const stop = new AbortController();
-  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, localOnly: isLoopback(host) });
+  const { allowedOrigins, allowedHosts } = options;
+  const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
+  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, ...callers });
   try {
     const server = await bind(app.fetch, { host, port });
     return new RunningServer(server, { queue, stop, logger, modelName: engine.modelId, options, release });

@@ -1,16 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
+import { type AppDeps, createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
 import { until } from './until.js';
 
 const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
 
-function setUp(options: Partial<RequestQueueOptions> & { maxBodyBytes?: number; keepAliveMs?: number } = {}) {
+type SetUp = Partial<RequestQueueOptions> & Partial<AppDeps>;
+
+function setUp(options: SetUp = {}) {
   const engine = new EchoEngine();
   const queue = new RequestQueue({ maxRunning: 4, maxQueued: 4, ...options });
   const stop = new AbortController();
-  const app = createApp({ engine, queue, stopSignal: stop.signal, ...options });
+  const app = createApp({ ...options, engine, queue, stopSignal: stop.signal });
   const post = (body: unknown, init: RequestInit = {}) =>
     app.request('/v1/chat/completions', {
       method: 'POST',
@@ -36,6 +38,7 @@ describe('models and health', () => {
     const { app } = setUp();
     const list = (await (await app.request('/v1/models')).json()) as { data: { id: string }[] };
     expect(list.data.map((model) => model.id)).toEqual(['echo']);
+    expect(list.data).toMatchObject([{ context_length: 50, max_model_len: 50 }]);
     expect((await app.request('/v1/models/echo')).status).toBe(200);
     expect((await app.request('/v1/models/owner/other')).status).toBe(404);
   });
@@ -180,17 +183,64 @@ describe('bad requests are refused with the field at fault', () => {
       expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param: 'messages' } });
     }
   });
+});
+
+describe('callers', () => {
+  const call = (options: Parameters<typeof setUp>[0], url: string, init: RequestInit) =>
+    setUp(options).app.request(url, init);
+  const chat = (headers: Record<string, string>, body: unknown = hello): RequestInit => ({
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
+  const preflight = (origin: string): RequestInit => ({
+    method: 'OPTIONS',
+    headers: {
+      origin,
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'authorization,content-type',
+    },
+  });
+  const here = 'http://localhost/v1/chat/completions';
+  const container = 'http://host.docker.internal:8080/v1/chat/completions';
+  const local = 'http://localhost:3000';
+  const remote = 'https://chat.example.com';
 
   test.each([
-    ['origin', { origin: 'https://example.com' }, 'http://localhost/v1/chat/completions'],
-    ['host', {}, 'http://rebound.example.com/v1/chat/completions'],
-  ])('a foreign %s is refused', async (_name, headers, url) => {
-    const response = await setUp().app.request(url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(hello),
-    });
+    ['origin', here, chat({ origin: remote }), `--allow-origin ${remote}`],
+    ['preflight', here, preflight(remote), `--allow-origin ${remote}`],
+    ['file', here, chat({ origin: 'null' }), '--allow-origin null'],
+    ['host', container, chat({}), '--allow-host host.docker.internal'],
+  ])('a foreign %s is refused, with the remedy', async (_name, url, init, remedy) => {
+    const response = await call({}, url, init);
     expect(response.status).toBe(403);
+    expect(response.headers.has('access-control-allow-origin')).toBe(false);
+    expect(((await response.json()) as { error: { message: string } }).error.message).toContain(remedy);
+  });
+
+  test.each([
+    ['a page of this machine', {}, local],
+    ['an allowed page', { allowedOrigins: [remote] }, remote],
+    ['any page', { allowedOrigins: ['*'] }, remote],
+  ])('%s may ask first, call, and read answers and errors', async (_name, options, origin) => {
+    const asked = await call(options, here, preflight(origin));
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get('access-control-allow-origin')).toBe(origin);
+    expect(asked.headers.get('access-control-allow-methods')).toContain('POST');
+    expect(asked.headers.get('access-control-allow-headers')).toContain('authorization');
+    for (const [body, status] of [
+      [hello, 200],
+      [{ ...hello, stream: true }, 200],
+      [{ ...hello, n: 2 }, 400],
+    ] as const) {
+      const answer = await call(options, here, chat({ origin }, body));
+      expect(answer.status).toBe(status);
+      expect(answer.headers.get('access-control-allow-origin')).toBe(origin);
+    }
+  });
+
+  test('an allowed host is answered', async () => {
+    expect((await call({ allowedHosts: ['host.docker.internal'] }, container, chat({}))).status).toBe(200);
   });
 });
 
