@@ -1,4 +1,5 @@
 /** The routes, on any engine: what `startServer` listens with and what tests call through `app.request()`. */
+import { setMaxListeners } from 'node:events';
 import { Hono } from 'hono';
 import { type Logger, pino } from 'pino';
 import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
@@ -22,6 +23,8 @@ export interface AppDeps extends CallerOptions {
   readonly maxBodyBytes?: number;
   /** Silence in a stream after which a comment is sent, ms. Default 10,000. */
   readonly keepAliveMs?: number;
+  /** Told of the work of each request as it begins; until it settles, which may be after its response, it uses the engine. */
+  readonly onWork?: (work: Promise<void>) => void;
 }
 
 /** Returns the application. It owns nothing: engine and queue are the caller's to close. */
@@ -29,6 +32,7 @@ export function createApp(deps: AppDeps): Hono {
   const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
   const queue = deps.queue ?? new RequestQueue();
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
+  setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
 
   app.onError((error, context) => {
@@ -70,9 +74,8 @@ export function createApp(deps: AppDeps): Hono {
       queue.closed ? 503 : 200,
     ),
   );
-  app.post(
-    '/v1/chat/completions',
-    chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs: deps.keepAliveMs ?? 10_000 }),
-  );
+  const { keepAliveMs = 10_000, onWork = () => {} } = deps;
+  const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
+  app.post('/v1/chat/completions', chat);
   return app;
 }

@@ -25,6 +25,8 @@ export interface ChatCompletionsDeps {
   readonly stopSignal: AbortSignal;
   readonly keepAliveMs: number;
   readonly maxBodyBytes: number;
+  /** Told of the work of each request as it begins. */
+  readonly onWork: (work: Promise<void>) => void;
 }
 
 /** One request on its way to an answer. */
@@ -39,7 +41,12 @@ interface Exchange {
 }
 
 export function chatCompletions(deps: ChatCompletionsDeps): (context: Context) => Promise<Response> {
-  return (context) => new Promise((respond, reject) => void serve(context, deps, respond).catch(reject));
+  return (context) =>
+    new Promise((respond, reject) => {
+      const work = serve(context, deps, respond);
+      work.catch(reject);
+      deps.onWork(work);
+    });
 }
 
 /** Never fails after `respond` was called. @throws {ApiError} */

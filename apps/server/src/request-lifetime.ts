@@ -5,6 +5,7 @@
  * The client is watched on its socket. The response's own `close` event is not enough: node:http does not emit it for a pipelined
  * response that still waits for the one before it, so its work would go on, or wait, for ever.
  */
+import { setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { CtkvrError } from '@ctkvr/core';
 import type { HttpBindings } from '@hono/node-server';
@@ -56,6 +57,7 @@ function leaving(socket: Socket): AbortSignal {
   const known = signals.get(socket);
   if (known !== undefined) return known;
   const left = new AbortController();
+  setMaxListeners(0, left.signal); // each pipelined request listens
   const leave = () => left.abort();
   if (socket.destroyed || socket.readableEnded) leave();
   socket.once('end', leave);

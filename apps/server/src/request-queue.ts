@@ -34,7 +34,6 @@ interface Waiter {
 export class RequestQueue {
   readonly #options: RequestQueueOptions;
   readonly #waiting = new Set<Waiter>();
-  readonly #idle = new Set<() => void>();
   #numRunning = 0;
   #closed = false;
 
@@ -75,11 +74,6 @@ export class RequestQueue {
     for (const waiter of [...this.#waiting]) waiter.refuse(shuttingDown());
   }
 
-  /** Resolves when nothing runs. */
-  async idle(): Promise<void> {
-    if (this.#numRunning > 0) await new Promise<void>((resolve) => this.#idle.add(resolve));
-  }
-
   async #enter(signal: AbortSignal, onQueued: () => void): Promise<void> {
     if (this.#closed) throw shuttingDown();
     signal.throwIfAborted();
@@ -112,14 +106,8 @@ export class RequestQueue {
   /** A place that comes free goes straight to the first who waits: the number running does not dip in between. */
   #leave(): void {
     const [next] = this.#waiting;
-    if (next !== undefined) {
-      next.start();
-      return;
-    }
-    this.#numRunning -= 1;
-    if (this.#numRunning > 0) return;
-    for (const resolve of this.#idle) resolve();
-    this.#idle.clear();
+    if (next === undefined) this.#numRunning -= 1;
+    else next.start();
   }
 }
 

@@ -86,7 +86,7 @@ export class RunningServer {
   }
 
   async #close(): Promise<void> {
-    const { queue, stop, logger, options, release } = this.#parts;
+    const { queue, work, stop, logger, options, release } = this.#parts;
     logger.info({ running: queue.numRunning, queued: queue.numQueued }, 'stopping');
     queue.close();
     const grace = setTimeout(() => stop.abort(), options.shutdownGraceMs ?? 10_000);
@@ -95,7 +95,7 @@ export class RunningServer {
     } finally {
       clearTimeout(grace);
       stop.abort();
-      await queue.idle(); // connections are gone before the work behind them has ended
+      await Promise.allSettled(work); // a connection may go before what was done for it has ended
       await release();
       for (const signal of stopSignals) process.off(signal, this.#onSignal);
     }
@@ -114,6 +114,8 @@ export class RunningServer {
 
 interface ServerParts {
   readonly queue: RequestQueue;
+  /** What is done for requests right now. */
+  readonly work: ReadonlySet<Promise<void>>;
   readonly stop: AbortController;
   readonly logger: Logger;
   readonly modelName: string;
@@ -139,12 +141,18 @@ export async function listen(
     maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
   });
   const stop = new AbortController();
+  const work = new Set<Promise<void>>();
+  const onWork = (one: Promise<void>) => {
+    work.add(one);
+    const done = () => work.delete(one);
+    one.then(done, done);
+  };
   const { allowedOrigins, allowedHosts } = options;
   const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
-  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, ...callers });
+  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
   try {
     const server = await bind(app.fetch, { host, port });
-    return new RunningServer(server, { queue, stop, logger, modelName: engine.modelId, options, release });
+    return new RunningServer(server, { queue, work, stop, logger, modelName: engine.modelId, options, release });
   } catch (error) {
     await release();
     throw error;

@@ -4,7 +4,7 @@
  *
  * With `stepped`, every event (the first too) waits for a call of `step`, so that a test decides what happens in which order.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
 import type { ChatEngine, ChatEvent, PreparedChat } from '../src/chat-engine.js';
 import type { ChatRequest } from '../src/chat-request.js';
@@ -16,6 +16,9 @@ export class EchoEngine implements ChatEngine {
   /** Requests that were opened and have not ended, and the most there ever were. */
   numOpen = 0;
   maxOpen = 0;
+  /** Requests whose messages are being rendered, and how long that takes. */
+  numPreparing = 0;
+  prepareMs = 0;
   /** The last request that was prepared. */
   lastRequest: ChatRequest | null = null;
   readonly #waiting = new Set<() => void>();
@@ -27,6 +30,9 @@ export class EchoEngine implements ChatEngine {
 
   async prepare(request: ChatRequest): Promise<PreparedChat> {
     this.lastRequest = request;
+    this.numPreparing += 1;
+    if (this.prepareMs > 0) await delay(this.prepareMs);
+    this.numPreparing -= 1;
     const words = request.messages.flatMap((message) => message.content.split(' '));
     const answer = request.messages.at(-1)?.content.split(' ') ?? [];
     if (words.length > this.contextLength) {

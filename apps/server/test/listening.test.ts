@@ -82,14 +82,23 @@ describe('the OpenAI client', () => {
 });
 
 describe('load', () => {
-  test('fifty at once are answered', async () => {
-    const { client } = await start();
+  test('fifty at once are answered, on a socket each or on one, without a warning', async () => {
+    const warned: Error[] = [];
+    const onWarning = (warning: Error) => warned.push(warning);
+    process.on('warning', onWarning);
+    const { client, server } = await start();
     const answers = await Promise.all(
       Array.from({ length: 50 }, (_, n) => client.chat.completions.create(say(`number ${n}`))),
     );
     expect(answers.map((answer) => answer.choices[0]?.message.content)).toEqual(
       Array.from({ length: 50 }, (_, n) => `number ${n} `),
     );
+    const raw = new RawClient(server.port);
+    raw.send(Array.from({ length: 50 }, (_, n) => chatBytes(`number ${n}`)).join(''));
+    await until(() => raw.received.includes('number 49 '));
+    raw.close();
+    process.off('warning', onWarning);
+    expect(warned).toEqual([]);
   });
 
   test('beyond the queue the client throws a rate limit error; nobody who waits is lost', async () => {
