@@ -74,11 +74,11 @@ async function serve(context: Context, deps: ChatCompletionsDeps, respond: Excha
 }
 
 async function answer(exchange: Exchange): Promise<void> {
-  const { context, deps } = exchange;
+  const { context, deps, lifetime } = exchange;
   const request = parseChatRequest(await readJson(context, deps.maxBodyBytes));
   if (request.model !== deps.engine.modelId) throw unknownModel(request.model, deps.engine.modelId);
-  const chat = await deps.engine.prepare(request).catch((error: unknown) => {
-    throw toPrepareError(error);
+  const chat = await deps.engine.prepare(request, lifetime.signal).catch((error: unknown) => {
+    throw toPrepareError(lifetime.explain(error));
   });
   if (request.stream) await answerInChunks(exchange, request, chat);
   else await answerWhole(exchange, chat);

@@ -4,6 +4,9 @@ import { ApiError } from './api-error.js';
 import { nearestName } from './nearest-name.js';
 import type { FieldTable } from './request-fields.js';
 
+/** Letters of an unknown name that are looked at and shown; clients can send megabytes. */
+const MAX_NAME = 60;
+
 /**
  * Returns the honoured fields that are given, not yet checked; null counts as absent.
  * @param path prefix of the fields' names in errors, such as `messages[0].`
@@ -33,10 +36,10 @@ function refusedField(param: string, { note, off }: { note: string; off: readonl
 
 function unknownField(name: string, table: FieldTable, path: string): ApiError {
   const honoured = Object.keys(table).filter((known) => table[known]?.treatment === 'honoured');
-  const nearest = nearestName(name, honoured);
+  const shown = name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
+  const nearest = nearestName(shown, honoured);
   const remedy =
     nearest === null ? `The fields honoured here are ${honoured.join(', ')}.` : `Did you mean '${path}${nearest}'?`;
-  const shown = name.length > 100 ? `${name.slice(0, 100)}…` : name;
   return new ApiError(400, `'${path}${shown}' is not a field of a chat completion request. ${remedy}`, {
     param: `${path}${shown}`,
     code: 'unknown_parameter',

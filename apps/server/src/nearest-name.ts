@@ -2,7 +2,7 @@
 
 /** Returns the candidate closest to `name`, `camelCase` read as `snake_case`; null when none is within a third of its letters. */
 export function nearestName(name: string, candidates: readonly string[]): string | null {
-  const wanted = snakeCase(name.slice(0, 64)); // the names known are shorter, and the cost is quadratic
+  const wanted = snakeCase(name);
   let nearest: string | null = null;
   let least = Math.floor(wanted.length / 3) + 1;
   for (const candidate of candidates) {

@@ -3,6 +3,7 @@
  * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait in order. A place is held for
  * exactly as long as the work it was given for: there is nothing to give back, and so nothing to forget.
  */
+import { checkInteger } from '@ctkvr/core';
 import { ApiError, shuttingDown } from './api-error.js';
 
 export interface RequestQueueOptions {
@@ -23,6 +24,9 @@ export const defaultQueueOptions: RequestQueueOptions = {
   maxWaitMs: 5 * 60_000,
 };
 
+/** The longest that setTimeout can wait; what is longer it takes for no time at all. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
 /** Seconds a refused client is told to wait. One answer of a short chat takes about as long. */
 const RETRY_AFTER_SECONDS = 2;
 
@@ -37,8 +41,16 @@ export class RequestQueue {
   #numRunning = 0;
   #closed = false;
 
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION */
   constructor(options: Partial<RequestQueueOptions> = {}) {
     this.#options = { ...defaultQueueOptions, ...options };
+    for (const [name, min] of [
+      ['maxRunning', 1],
+      ['maxQueued', 0],
+      ['maxWaitMs', 1],
+    ] as const) {
+      checkInteger(this.#options[name], { op: 'RequestQueue', name, min, max: MAX_TIMEOUT_MS });
+    }
   }
 
   get numRunning(): number {

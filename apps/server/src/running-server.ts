@@ -126,7 +126,7 @@ interface ServerParts {
 
 /**
  * Resolves when the server listens. `release` runs at its end, and also when it cannot begin.
- * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound, or an option is out of range.
  */
 export async function listen(
   engine: ChatEngine,
@@ -135,11 +135,6 @@ export async function listen(
 ): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 8080 } = options;
   const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
-  const queue = new RequestQueue({
-    maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
-    maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
-    maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
-  });
   const stop = new AbortController();
   const work = new Set<Promise<void>>();
   const onWork = (one: Promise<void>) => {
@@ -149,8 +144,13 @@ export async function listen(
   };
   const { allowedOrigins, allowedHosts } = options;
   const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
-  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
   try {
+    const queue = new RequestQueue({
+      maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
+      maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
+      maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
+    });
+    const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
     const server = await bind(app.fetch, { host, port });
     return new RunningServer(server, { queue, work, stop, logger, modelName: engine.modelId, options, release });
   } catch (error) {

@@ -31,10 +31,14 @@ export class SessionChatEngine implements ChatEngine {
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
   }
 
-  async prepare(request: ChatRequest): Promise<PreparedChat> {
+  async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {
     const tokens = await this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true });
+    signal.throwIfAborted();
     const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
-    return { numPromptTokens: tokens.length, run: (signal) => this.#run(tokens, { request, maxTokens, signal }) };
+    return {
+      numPromptTokens: tokens.length,
+      run: (running) => this.#run(tokens, { request, maxTokens, signal: running }),
+    };
   }
 
   async *#run(

@@ -205,6 +205,15 @@ describe('stopping', () => {
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 
+  test('an option out of range is a typed error, and what was loaded is released', async () => {
+    let released = 0;
+    const listening = listen(new EchoEngine(), { port: 0, maxRunning: 0 }, async () => {
+      released += 1;
+    });
+    await expect(listening).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION' });
+    expect(released).toBe(1);
+  });
+
   test('a port that is taken is a typed error, and what was loaded is released', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -335,6 +335,13 @@ describe('failure and load', () => {
     await running;
   });
 
+  test.each([{ maxRunning: 0 }, { maxQueued: -1 }, { maxQueued: 1.5 }, { maxWaitMs: Number.POSITIVE_INFINITY }])(
+    'a queue with %j is refused',
+    (options) => {
+      expect(() => new RequestQueue(options)).toThrow(new RegExp(Object.keys(options)[0]!));
+    },
+  );
+
   test('the place of one that ends goes to the first who waits', async () => {
     const { post } = setUp({ maxRunning: 1, maxQueued: 3 });
     const responses = await Promise.all([post(hello), post(hello), post(hello), post(hello)]);
