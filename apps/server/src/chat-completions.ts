@@ -49,7 +49,7 @@ export function chatCompletions(deps: ChatCompletionsDeps): (context: Context) =
     });
 }
 
-/** Never fails after `respond` was called. @throws {ApiError} */
+/** What fails after `respond` was called has been told in the stream. @throws {ApiError} */
 async function serve(context: Context, deps: ChatCompletionsDeps, respond: Exchange['respond']): Promise<void> {
   const startedAt = performance.now();
   const lifetime = new RequestLifetime(context, deps.stopSignal);
