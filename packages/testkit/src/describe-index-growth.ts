@@ -125,8 +125,8 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
     }
     const foreign = new TextEncoder().encode('GGUF'.padEnd(256));
     await expect(load(foreign)).rejects.toMatchObject({ fields: { field: 'magic', expected: 'CTKVRIDX' } });
-    const fewer = prefixOf(typical.data, index.numTokens - 1);
-    await expectCode('CTKVR_SHAPE_MISMATCH', () => make.load({ ...fewer, image }));
+    const { keys, values } = prefixOf(typical.data, index.numTokens - 1);
+    await expectCode('CTKVR_SHAPE_MISMATCH', () => make.load({ keys, values, image }));
   });
 
   test('an inserted query finds itself', async () => {
