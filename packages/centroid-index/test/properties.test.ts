@@ -138,7 +138,9 @@ describe('centroid index properties', () => {
           const numbers = data[what].slice();
           const index = at % numbers.length;
           numbers[index] = bad;
-          await expect(buildCentroidIndex({ ...indexInput(data), [what]: numbers, options: optionsOf(of) })).rejects.toMatchObject({
+          await expect(
+            buildCentroidIndex({ ...indexInput(data), [what]: numbers, options: optionsOf(of) }),
+          ).rejects.toMatchObject({
             code: 'CTKVR_NON_FINITE',
             fields: { argument: what, index },
           });
