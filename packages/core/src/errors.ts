@@ -11,6 +11,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_NON_FINITE' // NaN or infinity where a number is needed
   | 'CTKVR_FILE_NOT_FOUND'
   | 'CTKVR_FILE_UNREADABLE' // permission, a directory, a binary where a text is needed
+  | 'CTKVR_OUTPUT_FAILED' // an output that cannot be written: a closed descriptor, a device that fails
   | 'CTKVR_NOT_GGUF' // empty, or no GGUF magic
   | 'CTKVR_CORRUPT_GGUF' // truncated, or sizes in the header that disagree with the file
   | 'CTKVR_BAD_INDEX_IMAGE' // a saved index that is damaged, of another kind, or written by a newer version

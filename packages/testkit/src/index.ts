@@ -5,6 +5,7 @@ export type { ConformanceCase, GrowthCase } from './conformance-data.js';
 export { conformanceCases, growthCases } from './conformance-data.js';
 export type { ConformanceOptions, ConformanceSkip } from './conformance-skip.js';
 export { describeCentroidIndex } from './describe-centroid-index.js';
+export { describeOptions } from './describe-options.js';
 export type { RopeSimilaritySubject, RotarySubject } from './describe-rope-similarity.js';
 export { describeRopeSimilarity, ropeCases } from './describe-rope-similarity.js';
 export type { TokenRefinerSubject } from './describe-token-refiner.js';
