@@ -19,8 +19,9 @@ const interrupt = listenForInterrupt(() => {
 // Loaded only now: a Ctrl-C during the second that this can take is heard too.
 const { runCli } = await import('./run-cli.js');
 process.exitCode = await runCli(process.argv.slice(2), { stdin, stdout, stderr, env }, interrupt);
+// Help and version were written without waiting: what became of them shows behind the next write.
+await new Promise<void>((resolve) => stdout.write('', () => setImmediate(resolve)));
 if (process.exitCode === exitCodes.ok && outputFailure !== null) {
-  // Written without waiting: help, the version.
   const error = outputError('standard output', outputFailure);
   stderr.write(`ctkvr: ${error.message}\n`);
   process.exitCode = exitCodeOf(error);

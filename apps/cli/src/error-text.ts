@@ -52,7 +52,7 @@ const flags: Readonly<Record<string, string>> = {
 
 function withFlags(text: string): string {
   return Object.entries(flags).reduce((changed, [option, flag]) => {
-    const word = new RegExp(`(?<![\\w.=:-])${option.replace('.', '\\.')}(?![\\w=])`, 'g');
+    const word = new RegExp(`(?<![\\w./=:-])${option.replace('.', '\\.')}(?![\\w=.])`, 'g');
     return changed.replace(word, flag);
   }, text);
 }

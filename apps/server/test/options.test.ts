@@ -19,6 +19,6 @@ describe('options of the server', () => {
       const option = Object.keys(wrong)[0];
       await expect(start(wrong)).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION', fields: { option } });
     }
-    await expect(listen({} as never, { prot: 0 } as never)).rejects.toMatchObject({ fields: { nearest: 'port' } });
+    await expect(listen({} as never, { ports: 0 } as never)).rejects.toMatchObject({ fields: { nearest: 'port' } });
   });
 });
