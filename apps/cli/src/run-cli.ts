@@ -13,6 +13,7 @@ import { needlesCommand } from './commands/needles.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
 import type { ConsoleIo } from './console-io.js';
+import { errorText, forCommandLine } from './error-text.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { exitCodeOfSignal, type Interrupt, Interrupted } from './interrupt.js';
 import { version } from './version.js';
@@ -72,18 +73,11 @@ async function report(
   if ((error as NodeJS.ErrnoException | null)?.code === 'EPIPE') return exitCodes.brokenPipe;
   if (interrupt.received !== null) return exitCodeOfSignal(interrupt.received);
   if (args.includes('--json') && CtkvrError.isInstance(error)) {
-    const { code, message, fields } = error;
+    const { code, fields } = error;
+    const message = forCommandLine(error);
     io.stderr.write(`${JSON.stringify({ error: { code, message, fields } })}\n`);
   } else {
-    io.stderr.write(`ctkvr: ${errorText(error, io)}\n`);
+    io.stderr.write(`ctkvr: ${errorText(error, io.env)}\n`);
   }
   return exitCodeOf(error);
-}
-
-/** A message for what a user can mend; the stack too for what only we can. */
-function errorText(error: unknown, io: ConsoleIo): string {
-  if (CtkvrError.isInstance(error) && error.code !== 'CTKVR_INTERNAL') return error.message;
-  if (io.env.CTKVR_DEBUG && error instanceof Error) return error.stack ?? error.message;
-  const message = error instanceof Error ? error.message : String(error);
-  return `${message} (this is a bug of ctkvr; CTKVR_DEBUG=1 shows where, please report it)`;
 }

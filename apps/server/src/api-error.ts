@@ -114,5 +114,8 @@ function translate(error: unknown, table: Partial<Record<CtkvrErrorCode, Answer>
   if (error instanceof ApiError) return error;
   if (!CtkvrError.isInstance(error)) return null;
   const answer = table[error.code];
-  return answer === undefined ? null : new ApiError(answer.status, error.message, { ...answer, cause: error });
+  if (answer === undefined) return null;
+  // A remedy names what a program has, and who calls over HTTP has not.
+  const message = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);
+  return new ApiError(answer.status, message, { ...answer, cause: error });
 }

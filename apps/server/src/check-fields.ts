@@ -1,7 +1,7 @@
 /** Holds the fields of an object against their table (request-fields.ts). */
 import { isDeepStrictEqual } from 'node:util';
+import { nearestName } from '@ctkvr/core';
 import { ApiError } from './api-error.js';
-import { nearestName } from './nearest-name.js';
 import type { FieldTable } from './request-fields.js';
 
 /** Letters of an unknown name that are looked at and shown; clients can send megabytes. */

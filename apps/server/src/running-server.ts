@@ -1,13 +1,14 @@
 /** A listening server over any engine, and its end: requests drain, those that take too long are cancelled. */
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
 import { type CallerOptions, isLoopback } from './allowed-callers.js';
 import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
+import { listenChecks } from './option-tables.js';
 import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
 export interface ListenOptions extends CallerOptions {
@@ -133,6 +134,7 @@ export async function listen(
   options: ListenOptions = {},
   release: () => Promise<void> = async () => {},
 ): Promise<RunningServer> {
+  checkOptions('listen', options, listenChecks);
   const { host = '127.0.0.1', port = 8080 } = options;
   const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
   const stop = new AbortController();

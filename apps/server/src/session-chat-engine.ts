@@ -32,7 +32,11 @@ export class SessionChatEngine implements ChatEngine {
   }
 
   async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {
-    const tokens = await this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true });
+    const rendering = this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true, signal });
+    const tokens = await rendering.catch((error) => {
+      signal.throwIfAborted(); // its reason says more than that it was aborted
+      throw error;
+    });
     signal.throwIfAborted();
     const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
     return {

@@ -45,6 +45,8 @@ export {
   withFileLock,
 } from './model-files/index.js';
 export type { PromptInput } from './prompt-plan.js';
+export type { AskOptions, ReadDocumentOptions } from './read-document.js';
+export { ReadDocument } from './read-document.js';
 export type { SamplingOptions } from './sampling-options.js';
 export { selectorFor } from './selector-for.js';
 export { Session } from './session.js';

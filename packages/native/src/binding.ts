@@ -155,8 +155,10 @@ export interface NativeSamplerOptions {
   readonly repeatPenalty: number;
   readonly frequencyPenalty: number;
   readonly presencePenalty: number;
-  /** Last tokens that the penalties look at. */
+  /** Last tokens of the sequence, the prompt's included, that `repeatPenalty` looks at. */
   readonly penaltyWindow: number;
+  /** Tokens of the sequence before the answer: the other two penalties count what comes after. */
+  readonly answerStart: number;
   /** u32. */
   readonly seed: number;
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note } from '../console-io.js';
+import { templateOf } from '../open-model.js';
 import {
   addModelOptions,
   addSelectorOptions,
@@ -60,6 +61,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     ...(flags.name === undefined ? {} : { modelName: flags.name }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
+      ...(await templateOf(flags, signal)),
       numThreads: flags.threads,
       mapWeights: flags.mapWeights,
       signal,
