@@ -134,7 +134,6 @@ export async function listen(
   options: ListenOptions = {},
   release: () => Promise<void> = async () => {},
 ): Promise<RunningServer> {
-  checkOptions('listen', options, listenChecks);
   const { host = '127.0.0.1', port = 8080 } = options;
   const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
   const stop = new AbortController();
@@ -147,6 +146,7 @@ export async function listen(
   const { allowedOrigins, allowedHosts } = options;
   const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
   try {
+    checkOptions('listen', options, listenChecks);
     const queue = new RequestQueue({
       maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
       maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,

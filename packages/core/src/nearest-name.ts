@@ -16,9 +16,10 @@ function costOf(a: string, b: string): number | null {
   if (a === b) return 0;
   const distance = editDistance(a, b);
   const shorter = Math.min(a.length, b.length);
-  // One name inside the other is likely meant, the more so the more of it that is.
+  // One name inside the other is likely meant, the more so the more of it that is, and most where it is the beginning.
   const isPart = shorter >= 3 && (a.includes(b) || b.includes(a));
-  if (isPart) return distance / Math.max(a.length, b.length);
+  const isBeginning = a.startsWith(b) || b.startsWith(a);
+  if (isPart) return (distance - (isBeginning ? 0.5 : 0)) / Math.max(a.length, b.length);
   return distance <= Math.max(1, Math.floor(Math.max(a.length, b.length) / 3)) ? distance : null;
 }
 
