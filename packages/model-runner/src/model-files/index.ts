@@ -1,4 +1,4 @@
-export { cacheFolder } from './cache-folder.js';
+export { cacheFolder } from '@ctkvr/native';
 export type { DownloadCallbacks, DownloadProgress } from './download-progress.js';
 export type { DownloadRequest } from './download-verified.js';
 export { downloadVerified, isComplete } from './download-verified.js';
