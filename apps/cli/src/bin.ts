@@ -2,12 +2,14 @@
 /** Entry of `ctkvr`. */
 import { exitCodes } from './exit-codes.js';
 import { listenForInterrupt } from './interrupt.js';
+import { printPlainWarnings } from './plain-warnings.js';
 
 const { stdin, stdout, stderr, env } = process;
 // A reader that goes away (`| head`) ends us like any program, without a message.
 stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(exitCodes.brokenPipe);
 });
+printPlainWarnings(stderr);
 const interrupt = listenForInterrupt(() => {
   if (stderr.isTTY) stderr.write('\n');
 });
