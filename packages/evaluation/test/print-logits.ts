@@ -1,8 +1,7 @@
 /**
  * Run by a test as a process of its own: prints, as base64, the logits f32 [steps, vocabSize] of a text's last tokens, each put where the
- * text has it. Arguments: model, tokens of the prompt, selector.
+ * text has it. Arguments: model, tokens of the prompt, selector's options as JSON.
  */
-import type { SelectorName } from '@ctkvr/core';
 import { loadModel } from '@ctkvr/model-runner';
 
 const STEPS = 6;
@@ -11,8 +10,10 @@ const text = Array.from({ length: 1000 }, (_, i) => `Entry ${i}: the value is ${
 
 const model = await loadModel(path, { numThreads: 1 });
 const tokens = (await model.tokenize(text)).slice(0, Number(numTokens) + STEPS);
-const session = model.createSession({ selector: { selector: selector as SelectorName, denseBelow: 0 } });
+const session = model.createSession({ selector: JSON.parse(selector) });
 await session.prefill(tokens.slice(0, -STEPS));
+if (session.native.indexedRange[1] === 0 && JSON.parse(selector).selector !== 'full')
+  throw new Error('there is no index');
 for await (const { logits } of session.force(tokens.slice(-STEPS))) {
   process.stdout.write(Buffer.from(logits.buffer, logits.byteOffset, logits.byteLength).toString('base64'));
 }
