@@ -107,7 +107,9 @@ fn budget(draw: Draw, terms: usize, magnitude: f64) -> f64 {
 fn near(what: impl Display, got: &[f32], expected: &[f32], allowed: impl Fn(f64) -> f64) -> Finding {
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
         let is_same = got == expected || (got.is_nan() && expected.is_nan());
-        if !is_same && !((f64::from(*got) - f64::from(*expected)).abs() <= allowed(f64::from(*expected))) {
+        let is_near = (f64::from(*got) - f64::from(*expected)).abs() <= allowed(f64::from(*expected));
+        // One that is not a number is not near.
+        if !is_same && !is_near {
             return Err(format!("{what} gave {got} at {i}, the scalar kernel {expected}"));
         }
     }
