@@ -22,7 +22,7 @@ for (const table of tables) {
 
 export interface ProofChild {
   readonly binaryPath: string;
-  /** Source that the child runs. Default {@link proofScript}; tests give one that fails. */
+  /** Source that the child runs. Default: one that runs the tests; ours give one that fails. */
   readonly script?: string | undefined;
   /** Default 20 s: a machine may be busy, the tests take a fraction of a second. */
   readonly timeoutMs?: number | undefined;
