@@ -3,6 +3,7 @@
 import { outputError } from './console-io.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { listenForInterrupt } from './interrupt.js';
+import { printPlainWarnings } from './plain-warnings.js';
 
 const { stdin, stdout, stderr, env } = process;
 let outputFailure: NodeJS.ErrnoException | null = null;
@@ -13,6 +14,7 @@ stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 // Progress and messages that nobody can read are no reason to stop.
 stderr.on('error', () => {});
+printPlainWarnings(stderr);
 const interrupt = listenForInterrupt(() => {
   if (stderr.isTTY) stderr.write('\n');
 });

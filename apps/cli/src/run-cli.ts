@@ -6,6 +6,7 @@ import { askCommand } from './commands/ask.js';
 import { benchCommand } from './commands/bench.js';
 import { chatCommand } from './commands/chat.js';
 import { demoCommand } from './commands/demo.js';
+import { doctorCommand } from './commands/doctor.js';
 import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
 import { modelsCommand } from './commands/models.js';
@@ -52,6 +53,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     serveCommand,
     benchCommand,
     demoCommand,
+    doctorCommand,
   ];
   for (const make of commands) program.addCommand(make(run).showHelpAfterError('(--help says more)'));
   for (const command of [program, ...program.commands]) {

@@ -1,7 +1,7 @@
 /** From a name or a path to a model that is ready to run. */
 import { stat } from 'node:fs/promises';
 import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
-import { loadBinding, type NativeBinding, type NativeModel } from '@ctkvr/native';
+import { type NativeBinding, type NativeModel, openBinding } from '@ctkvr/native';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
 import { abortedError } from './operation-errors.js';
@@ -46,7 +46,7 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   checkOptions('loadModel', options, loadModelChecks);
   const { signal } = options;
   const checked = nativeOptions(options);
-  const binding = loadBinding();
+  const binding = await openBinding();
   const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
   if (signal?.aborted) throw abortedError('loadModel', signal.reason);
   await checkFits(path, binding);

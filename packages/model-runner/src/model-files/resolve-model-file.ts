@@ -2,7 +2,7 @@
 import { access, constants, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
-import { cacheFolder } from './cache-folder.js';
+import { cacheFolder } from '@ctkvr/native';
 import { type DownloadCallbacks, progressMeter } from './download-progress.js';
 import { downloadVerified, isComplete } from './download-verified.js';
 import { extractZipEntry } from './extract-zip-entry.js';
