@@ -311,10 +311,10 @@ impl CpuAttention {
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
                     Stage::Weigh => (*cell).weigh(kernels, part),
-                    Stage::Select if item.is_long => (*cell).select(kernels, num_parts, selector),
+                    Stage::Select if item.is_long => (*cell).select(kernels, selector),
                     Stage::Select => {
                         (*cell).weigh(kernels, Part::WHOLE);
-                        (*cell).select(kernels, num_parts, selector);
+                        (*cell).select(kernels, selector);
                         (*cell).average_dropped(kernels, selector);
                     }
                     Stage::AverageDropped => (*cell).average_dropped(kernels, selector),

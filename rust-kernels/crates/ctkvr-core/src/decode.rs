@@ -15,8 +15,9 @@ use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
 use crate::tail::TailScratch;
 use crate::top_k::TopK;
 
-/// Keys whose scores one pass of attention holds at most.
-pub(crate) const PASS: usize = 1024;
+/// Rows that attention reads as one, into a sum of its own; these are added up in their order. What a sequence's sums look like so depends
+/// on what it reads alone, never on how many threads share the work.
+pub(crate) const BLOCK: usize = 256;
 
 /// Which part of how many a thread works on.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +87,9 @@ pub(crate) struct HeadDecode {
     /// Of a random choice: log-sum-exp of the drawn scores, and of what they stand for `[group]`; else empty.
     drawn: Vec<(f32, f32)>,
     top_k: TopK,
-    /// One for each part of the attend stage.
+    /// One for each block of the attend stage, of which there are `num_blocks` now; never shrinks.
     partials: Vec<Partial>,
+    num_blocks: usize,
     /// Where the threads of the attend stage write: the start of `partials`.
     partials_out: Shared<Partial>,
 }
@@ -219,9 +221,8 @@ impl HeadDecode {
         }
     }
 
-    /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention. `selector`: the one that proposed
-    /// them.
-    pub(crate) fn select(&mut self, kernels: &'static Kernels, num_parts: usize, selector: Option<&dyn HeadSelector>) {
+    /// Chooses among the candidates, and makes room for the results of attention. `selector`: the one that proposed them.
+    pub(crate) fn select(&mut self, kernels: &'static Kernels, selector: Option<&dyn HeadSelector>) {
         let Some(layout) = self.layout else { return };
         let n = self.num_candidates;
         self.selected.clear();
@@ -247,7 +248,9 @@ impl HeadDecode {
             Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
             _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
         }
-        self.partials.resize(num_parts.max(1), Partial::default());
+        let num_rows = layout.len - (layout.end - layout.start) + self.selected.len();
+        self.num_blocks = num_rows.div_ceil(BLOCK).max(1);
+        self.partials.resize(self.partials.len().max(self.num_blocks), Partial::default());
         self.partials_out = Shared(self.partials.as_mut_ptr());
     }
 
@@ -308,61 +311,73 @@ impl HeadDecode {
         mean.bytes_read = selector.mean_of_dropped(kernels, weights, &mut mean.scratch, &mut mean.value);
     }
 
-    /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
-    /// group * `PASS`.
+    /// Attention over one part of the blocks of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
+    /// group * `BLOCK`.
     ///
     /// # Safety
-    /// Each part writes its own partial: several threads may run different parts at once, and nothing else.
+    /// Each block has its own partial: several threads may run different parts at once, and nothing else.
     pub(crate) unsafe fn attend(&self, kernels: &Kernels, kv: &HeadKv, part: Part, scratch: &mut AttendScratch) {
         let Some(layout) = self.layout else { return };
-        // SAFETY: the part's own partial.
-        let total = unsafe { &mut *self.partials_out.0.add(part.index) };
-        total.reset(self.group, self.head_dim);
-        let sinks = if layout.start == layout.end { 0..layout.len } else { 0..layout.start };
-        let window = if layout.start == layout.end { 0..0 } else { layout.end..layout.len };
-        let mine = part.of(sinks.len() + window.len() + self.selected.len());
-        let (after_sinks, after_window) = (sinks.len(), sinks.len() + window.len());
-        for run in [overlap(&mine, 0, sinks), overlap(&mine, after_sinks, window)] {
-            for start in run.clone().step_by(PASS) {
-                let len = PASS.min(run.end - start);
-                // SAFETY: the scores hold group rows of PASS.
-                unsafe {
-                    let out = scratch.scores.as_mut_ptr();
-                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(start, len), out, PASS);
-                }
-                scratch.attend(kernels, total, &kv.values(start, len));
-            }
-        }
-        let selected = overlap(&mine, after_window, 0..self.selected.len());
-        if self.chooses {
-            self.add_weighted(kernels, kv, selected, total, &mut scratch.partial);
-            return;
-        }
-        for start in selected.clone().step_by(PASS) {
-            let (len, stride) = (PASS.min(selected.end - start), self.selected.len());
-            for h in 0..self.group {
-                let scores = &self.selected_scores[h * stride + start..h * stride + start + len];
-                scratch.scores[h * PASS..h * PASS + len].copy_from_slice(scores);
-            }
-            scratch.attend(kernels, total, &kv.values_at(&self.selected[start..start + len]));
+        let blocks = part.of(self.num_blocks);
+        // Rows after a block's last are asked for ahead as far as this thread goes.
+        let last = blocks.end * BLOCK;
+        for block in blocks {
+            // SAFETY: the block's own partial.
+            let total = unsafe { &mut *self.partials_out.0.add(block) };
+            total.reset(self.group, self.head_dim);
+            self.attend_block(kernels, kv, layout, block * BLOCK..last, total, scratch);
         }
     }
 
-    /// Attention over some of the selected, by the weights that the choice left.
-    fn add_weighted(&self, kernels: &Kernels, kv: &HeadKv, selected: Range<usize>, total: &mut Partial, scratch: &mut Partial) {
-        if selected.is_empty() {
+    /// Adds the first `BLOCK` of `rows` to `total`; the others will be read next.
+    fn attend_block(
+        &self,
+        kernels: &Kernels,
+        kv: &HeadKv,
+        layout: Layout,
+        rows: Range<usize>,
+        total: &mut Partial,
+        scratch: &mut AttendScratch,
+    ) {
+        let reads_all = layout.start == layout.end;
+        let sinks = if reads_all { 0..layout.len } else { 0..layout.start };
+        let window = if reads_all { 0..0 } else { layout.end..layout.len };
+        let (after_sinks, after_window) = (sinks.len(), sinks.len() + window.len());
+        let block = rows.start..rows.start + BLOCK;
+        for (offset, range) in [(0, sinks), (after_sinks, window)] {
+            let (run, next) = (overlap(&block, offset, range.clone()), overlap(&rows, offset, range));
+            if run.is_empty() {
+                continue;
+            }
+            // SAFETY: the scores hold group rows of BLOCK.
+            unsafe {
+                let (keys, out) = (kv.keys(run.start, next.len()).part(0, run.len()), scratch.scores.as_mut_ptr());
+                (kernels.score_rows)(self.scaled.as_ptr(), self.group, &keys, out, BLOCK);
+            }
+            scratch.attend(kernels, total, &kv.values(run.start, next.len()).part(0, run.len()));
+        }
+        let places = 0..self.selected.len();
+        let (run, next) = (overlap(&block, after_window, places.clone()), overlap(&rows, after_window, places));
+        if run.is_empty() {
             return;
         }
-        let stride = self.selected.len();
+        let values = kv.values_at(&self.selected[next]).part(0, run.len());
+        if self.chooses {
+            self.add_weighted(kernels, run, &values, total, &mut scratch.partial);
+            return;
+        }
+        for (h, scores) in self.selected_scores.chunks_exact(self.selected.len()).enumerate() {
+            scratch.scores[h * BLOCK..h * BLOCK + run.len()].copy_from_slice(&scores[run.clone()]);
+        }
+        scratch.attend(kernels, total, &values);
+    }
+
+    /// Attention over some of the selected, by the weights that the choice left.
+    fn add_weighted(&self, kernels: &Kernels, selected: Range<usize>, values: &Rows, total: &mut Partial, scratch: &mut Partial) {
         let maxima = self.totals.iter().map(|(max, _)| *max);
         scratch.reset(self.group, self.head_dim);
-        scratch.attend_weighted(
-            kernels,
-            &self.selected_scores[selected.start..],
-            stride,
-            maxima,
-            &kv.values_at(&self.selected).part(selected.start, selected.len()),
-        );
+        let weights = &self.selected_scores[selected.start..];
+        scratch.attend_weighted(kernels, weights, self.selected.len(), maxima, values);
         total.merge(scratch);
     }
 
@@ -376,8 +391,8 @@ impl HeadDecode {
         &self.selected
     }
 
-    /// Merges the parts and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
-    /// at least group * `PASS` values, also measures the share of the true attention mass that was read, over all keys.
+    /// Merges the blocks and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
+    /// at least group * `BLOCK` values, also measures the share of the true attention mass that was read, over all keys.
     pub(crate) fn finish(
         &mut self,
         kernels: &Kernels,
@@ -387,7 +402,7 @@ impl HeadDecode {
         audit: Option<&mut [f32]>,
     ) {
         let Some(layout) = self.layout else { return };
-        self.merge_parts();
+        self.merge_blocks();
         counters.audited_heads += u64::from(audit.is_some());
         let all = audit.map(|scratch| dense_lses(kernels, kv, &self.scaled, self.group, layout.len, scratch));
         self.masses.clear();
@@ -407,9 +422,9 @@ impl HeadDecode {
         self.count(kv.row_bytes(), layout, counters);
     }
 
-    /// Sums all parts up in the first.
-    fn merge_parts(&mut self) {
-        let (first, others) = self.partials.split_at_mut(1);
+    /// Sums all blocks up in the first, in their order.
+    fn merge_blocks(&mut self) {
+        let (first, others) = self.partials[..self.num_blocks].split_at_mut(1);
         others.iter().for_each(|p| first[0].merge(p));
     }
 
@@ -439,7 +454,7 @@ impl HeadDecode {
         (read - total.lse(h)).exp()
     }
 
-    /// log-sum-exp of what was read, for one head: of the merged parts, less what drawn positions stand for beside themselves.
+    /// log-sum-exp of what was read, for one head: of the merged blocks, less what drawn positions stand for beside themselves.
     fn read_lse(&self, h: usize) -> f32 {
         let total = self.partials[0].lse(h);
         let Some(&(exact, estimate)) = self.drawn.get(h) else { return total };
@@ -475,20 +490,20 @@ impl HeadDecode {
 
 /// One thread's memory for [`HeadDecode::attend`].
 pub(crate) struct AttendScratch {
-    /// f32 `[group, PASS]`.
+    /// f32 `[group, BLOCK]`.
     pub(crate) scores: Vec<f32>,
     partial: Partial,
 }
 
 impl AttendScratch {
     pub(crate) fn new(group: usize) -> Self {
-        Self { scores: vec![0.0; group * PASS], partial: Partial::default() }
+        Self { scores: vec![0.0; group * BLOCK], partial: Partial::default() }
     }
 
     /// Adds the values whose scores are in `scores` to `total`.
     fn attend(&mut self, kernels: &Kernels, total: &mut Partial, values: &Rows) {
         self.partial.reset(total.max.len(), values.head_dim());
-        self.partial.attend(kernels, &mut self.scores, PASS, values);
+        self.partial.attend(kernels, &mut self.scores, BLOCK, values);
         total.merge(&self.partial);
     }
 }
@@ -505,14 +520,14 @@ fn lse(scores: impl Iterator<Item = f32> + Clone) -> f32 {
     if max == f32::NEG_INFINITY { max } else { max + scores.map(|s| (s - max).exp()).sum::<f32>().ln() }
 }
 
-/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `PASS`.
+/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `BLOCK`.
 fn dense_lses(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], group: usize, len: usize, scratch: &mut [f32]) -> Vec<f32> {
     let mut totals = vec![(f32::NEG_INFINITY, 0f32); group];
-    for start in (0..len).step_by(PASS) {
-        let n = PASS.min(len - start);
-        // SAFETY: scratch holds group rows of PASS, scaled as many heads.
-        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), PASS) };
-        for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(PASS)) {
+    for start in (0..len).step_by(BLOCK) {
+        let n = BLOCK.min(len - start);
+        // SAFETY: scratch holds group rows of BLOCK, scaled as many heads.
+        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), BLOCK) };
+        for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(BLOCK)) {
             // SAFETY: the row holds n scores, top bounds them.
             unsafe {
                 let top = max.max((kernels.max)(scores.as_ptr(), n));
