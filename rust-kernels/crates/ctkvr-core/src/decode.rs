@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::backend::SelectionCounters;
-use crate::kernels::{Kernels, Rows};
+use crate::kernels::Kernels;
 use crate::kv::HeadKv;
 use crate::partial::{Partial, sum_of};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
@@ -18,6 +18,8 @@ use crate::top_k::TopK;
 /// Rows that attention reads as one, into a sum of its own; these are added up in their order. What a sequence's sums look like so depends
 /// on what it reads alone, never on how many threads share the work.
 pub(crate) const BLOCK: usize = 256;
+/// Keys that are scored in one go, and held: whole blocks.
+pub(crate) const PASS: usize = 4 * BLOCK;
 
 /// Which part of how many a thread works on.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +89,10 @@ pub(crate) struct HeadDecode {
     /// Of a random choice: log-sum-exp of the drawn scores, and of what they stand for `[group]`; else empty.
     drawn: Vec<(f32, f32)>,
     top_k: TopK,
-    /// One for each block of the attend stage, of which there are `num_blocks` now; never shrinks.
+    /// Rows that are read: sinks, window, selected.
+    num_rows: usize,
+    /// One for each block of them; never shrinks.
     partials: Vec<Partial>,
-    num_blocks: usize,
     /// Where the threads of the attend stage write: the start of `partials`.
     partials_out: Shared<Partial>,
 }
@@ -248,10 +251,14 @@ impl HeadDecode {
             Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
             _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
         }
-        let num_rows = layout.len - (layout.end - layout.start) + self.selected.len();
-        self.num_blocks = num_rows.div_ceil(BLOCK).max(1);
-        self.partials.resize(self.partials.len().max(self.num_blocks), Partial::default());
+        self.num_rows = layout.len - (layout.end - layout.start) + self.selected.len();
+        self.partials.resize(self.partials.len().max(self.num_blocks()), Partial::default());
         self.partials_out = Shared(self.partials.as_mut_ptr());
+    }
+
+    /// Blocks of what is read.
+    fn num_blocks(&self) -> usize {
+        self.num_rows.div_ceil(BLOCK).max(1)
     }
 
     /// Softmax weights, each head normalised, summed over the group.
@@ -312,73 +319,81 @@ impl HeadDecode {
     }
 
     /// Attention over one part of the blocks of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
-    /// group * `BLOCK`.
+    /// group * `PASS`.
     ///
     /// # Safety
     /// Each block has its own partial: several threads may run different parts at once, and nothing else.
     pub(crate) unsafe fn attend(&self, kernels: &Kernels, kv: &HeadKv, part: Part, scratch: &mut AttendScratch) {
         let Some(layout) = self.layout else { return };
-        let blocks = part.of(self.num_blocks);
-        // Rows after a block's last are asked for ahead as far as this thread goes.
-        let last = blocks.end * BLOCK;
-        for block in blocks {
-            // SAFETY: the block's own partial.
-            let total = unsafe { &mut *self.partials_out.0.add(block) };
-            total.reset(self.group, self.head_dim);
-            self.attend_block(kernels, kv, layout, block * BLOCK..last, total, scratch);
+        let blocks = part.of(self.num_blocks());
+        let (sinks, window) = if layout.start == layout.end { (layout.len, layout.len) } else { (layout.start, layout.end) };
+        let read =
+            Read { sinks: 0..sinks, window: window..layout.len, rows: blocks.start * BLOCK..self.num_rows.min(blocks.end * BLOCK) };
+        for first in read.rows.clone().step_by(PASS) {
+            let pass = first..read.rows.end.min(first + PASS);
+            self.score_always(kernels, kv, &read, pass.clone(), &mut scratch.scores);
+            for start in pass.clone().step_by(BLOCK) {
+                // SAFETY: the block's own partial.
+                let total = unsafe { &mut *self.partials_out.0.add(start / BLOCK) };
+                total.reset(self.group, self.head_dim);
+                self.attend_block(kernels, kv, &read, (start, &pass), total, scratch);
+            }
         }
     }
 
-    /// Adds the first `BLOCK` of `rows` to `total`; the others will be read next.
+    /// Scores of a pass's sinks and window, f32 `[group]` rows of `PASS`, each in its place.
+    fn score_always(&self, kernels: &Kernels, kv: &HeadKv, read: &Read, pass: Range<usize>, scores: &mut [f32]) {
+        for (keys, place) in [read.sinks_in(&pass), read.window_in(&pass)] {
+            if !keys.is_empty() {
+                // SAFETY: the scores hold group rows of PASS, of which these are some columns.
+                unsafe {
+                    let out = scores.as_mut_ptr().add(place - pass.start);
+                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(keys.start, keys.len()), out, PASS);
+                }
+            }
+        }
+    }
+
+    /// One block of a pass. Values that the thread reads next are asked for ahead.
     fn attend_block(
         &self,
         kernels: &Kernels,
         kv: &HeadKv,
-        layout: Layout,
-        rows: Range<usize>,
+        read: &Read,
+        (start, pass): (usize, &Range<usize>),
         total: &mut Partial,
         scratch: &mut AttendScratch,
     ) {
-        let reads_all = layout.start == layout.end;
-        let sinks = if reads_all { 0..layout.len } else { 0..layout.start };
-        let window = if reads_all { 0..0 } else { layout.end..layout.len };
-        let (after_sinks, after_window) = (sinks.len(), sinks.len() + window.len());
-        let block = rows.start..rows.start + BLOCK;
-        for (offset, range) in [(0, sinks), (after_sinks, window)] {
-            let (run, next) = (overlap(&block, offset, range.clone()), overlap(&rows, offset, range));
-            if run.is_empty() {
-                continue;
+        let block = start..pass.end.min(start + BLOCK);
+        let next = start..pass.end;
+        for ((run, place), (ahead, _)) in
+            [(read.sinks_in(&block), read.sinks_in(&next)), (read.window_in(&block), read.window_in(&next))]
+        {
+            if !run.is_empty() {
+                let scores = &mut scratch.scores[place - pass.start..];
+                scratch.partial.reset(self.group, self.head_dim);
+                scratch.partial.attend(kernels, scores, PASS, &kv.values(run.start, ahead.len()).part(0, run.len()));
+                total.merge(&scratch.partial);
             }
-            // SAFETY: the scores hold group rows of BLOCK.
-            unsafe {
-                let (keys, out) = (kv.keys(run.start, next.len()).part(0, run.len()), scratch.scores.as_mut_ptr());
-                (kernels.score_rows)(self.scaled.as_ptr(), self.group, &keys, out, BLOCK);
-            }
-            scratch.attend(kernels, total, &kv.values(run.start, next.len()).part(0, run.len()));
         }
-        let places = 0..self.selected.len();
-        let (run, next) = (overlap(&block, after_window, places.clone()), overlap(&rows, after_window, places));
+        let run = read.selected_in(&block);
         if run.is_empty() {
             return;
         }
-        let values = kv.values_at(&self.selected[next]).part(0, run.len());
+        let ahead = read.selected_in(&(start..read.rows.end));
+        let values = kv.values_at(&self.selected[ahead]).part(0, run.len());
+        scratch.partial.reset(self.group, self.head_dim);
         if self.chooses {
-            self.add_weighted(kernels, run, &values, total, &mut scratch.partial);
-            return;
+            // The choice left weights.
+            let (weights, maxima) = (&self.selected_scores[run.start..], self.totals.iter().map(|(max, _)| *max));
+            scratch.partial.attend_weighted(kernels, weights, self.selected.len(), maxima, &values);
+        } else {
+            for (h, scores) in self.selected_scores.chunks_exact(self.selected.len()).enumerate() {
+                scratch.scores[h * PASS..h * PASS + run.len()].copy_from_slice(&scores[run.clone()]);
+            }
+            scratch.partial.attend(kernels, &mut scratch.scores, PASS, &values);
         }
-        for (h, scores) in self.selected_scores.chunks_exact(self.selected.len()).enumerate() {
-            scratch.scores[h * BLOCK..h * BLOCK + run.len()].copy_from_slice(&scores[run.clone()]);
-        }
-        scratch.attend(kernels, total, &values);
-    }
-
-    /// Attention over some of the selected, by the weights that the choice left.
-    fn add_weighted(&self, kernels: &Kernels, selected: Range<usize>, values: &Rows, total: &mut Partial, scratch: &mut Partial) {
-        let maxima = self.totals.iter().map(|(max, _)| *max);
-        scratch.reset(self.group, self.head_dim);
-        let weights = &self.selected_scores[selected.start..];
-        scratch.attend_weighted(kernels, weights, self.selected.len(), maxima, values);
-        total.merge(scratch);
+        total.merge(&scratch.partial);
     }
 
     /// Scored positions, ascending, when the selector listed them.
@@ -392,7 +407,7 @@ impl HeadDecode {
     }
 
     /// Merges the blocks and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
-    /// at least group * `BLOCK` values, also measures the share of the true attention mass that was read, over all keys.
+    /// at least group * `PASS` values, also measures the share of the true attention mass that was read, over all keys.
     pub(crate) fn finish(
         &mut self,
         kernels: &Kernels,
@@ -424,7 +439,8 @@ impl HeadDecode {
 
     /// Sums all blocks up in the first, in their order.
     fn merge_blocks(&mut self) {
-        let (first, others) = self.partials[..self.num_blocks].split_at_mut(1);
+        let num_blocks = self.num_blocks();
+        let (first, others) = self.partials[..num_blocks].split_at_mut(1);
         others.iter().for_each(|p| first[0].merge(p));
     }
 
@@ -488,23 +504,44 @@ impl HeadDecode {
     }
 }
 
+/// Which rows a part reads, of sinks, window and selected in a row.
+struct Read {
+    /// Positions.
+    sinks: Range<usize>,
+    window: Range<usize>,
+    /// Of all rows, those of the part.
+    rows: Range<usize>,
+}
+
+impl Read {
+    /// Positions of the sinks among some rows, and which row is the first of them.
+    fn sinks_in(&self, rows: &Range<usize>) -> (Range<usize>, usize) {
+        (overlap(rows, 0, self.sinks.clone()), rows.start)
+    }
+
+    /// Likewise of the window.
+    fn window_in(&self, rows: &Range<usize>) -> (Range<usize>, usize) {
+        let offset = self.sinks.len();
+        (overlap(rows, offset, self.window.clone()), rows.start.max(offset))
+    }
+
+    /// Which of the selected are among some rows.
+    fn selected_in(&self, rows: &Range<usize>) -> Range<usize> {
+        let offset = self.sinks.len() + self.window.len();
+        rows.start.saturating_sub(offset)..rows.end.saturating_sub(offset)
+    }
+}
+
 /// One thread's memory for [`HeadDecode::attend`].
 pub(crate) struct AttendScratch {
-    /// f32 `[group, BLOCK]`.
+    /// f32 `[group, PASS]`.
     pub(crate) scores: Vec<f32>,
     partial: Partial,
 }
 
 impl AttendScratch {
     pub(crate) fn new(group: usize) -> Self {
-        Self { scores: vec![0.0; group * BLOCK], partial: Partial::default() }
-    }
-
-    /// Adds the values whose scores are in `scores` to `total`.
-    fn attend(&mut self, kernels: &Kernels, total: &mut Partial, values: &Rows) {
-        self.partial.reset(total.max.len(), values.head_dim());
-        self.partial.attend(kernels, &mut self.scores, BLOCK, values);
-        total.merge(&self.partial);
+        Self { scores: vec![0.0; group * PASS], partial: Partial::default() }
     }
 }
 
@@ -520,14 +557,14 @@ fn lse(scores: impl Iterator<Item = f32> + Clone) -> f32 {
     if max == f32::NEG_INFINITY { max } else { max + scores.map(|s| (s - max).exp()).sum::<f32>().ln() }
 }
 
-/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `BLOCK`.
+/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `PASS`.
 fn dense_lses(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], group: usize, len: usize, scratch: &mut [f32]) -> Vec<f32> {
     let mut totals = vec![(f32::NEG_INFINITY, 0f32); group];
-    for start in (0..len).step_by(BLOCK) {
-        let n = BLOCK.min(len - start);
-        // SAFETY: scratch holds group rows of BLOCK, scaled as many heads.
-        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), BLOCK) };
-        for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(BLOCK)) {
+    for start in (0..len).step_by(PASS) {
+        let n = PASS.min(len - start);
+        // SAFETY: scratch holds group rows of PASS, scaled as many heads.
+        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), PASS) };
+        for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(PASS)) {
             // SAFETY: the row holds n scores, top bounds them.
             unsafe {
                 let top = max.max((kernels.max)(scores.as_ptr(), n));
