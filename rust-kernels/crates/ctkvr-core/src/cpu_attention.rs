@@ -397,7 +397,7 @@ impl CpuAttention {
             }
             sequence.reserve(r.num_rows)?;
             match r.phase {
-                Phase::Prefill => sequence.widen_recent(),
+                Phase::Prefill => sequence.make_room_for_prompt(r.num_rows),
                 Phase::Decode => sequence.make_room_for_decode(),
             }
         }

@@ -18,7 +18,7 @@ use ctkvr_core::{
 };
 
 const NUM_CASES: u64 = 500;
-const MAX_TOKENS: usize = 900;
+const MAX_TOKENS: usize = 1100;
 const MAX_THREADS: usize = 4;
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -331,6 +331,21 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
         }
         if shares.is_empty() {
             continue;
+        }
+        if random.once_in(8) {
+            // A prompt that is given up leaves no trace, however far it came.
+            let (i, ..) = shares[random.below(shares.len())];
+            let run = &runs[&i];
+            if run.tokens_done == 0 {
+                let text = &texts[(run.num_cuts + 1) % texts.len()];
+                let mut end = run.len;
+                for _ in 0..random.within(1..4) {
+                    let piece = end..end + random.within(1..60);
+                    end = piece.end;
+                    step(attention, 1, &[(run.id, text, piece, Phase::Prefill)], false).expect("a piece");
+                }
+                attention.truncate(run.id, run.len).expect("cut");
+            }
         }
         if random.once_in(12) {
             // A step that fails leaves no trace.
