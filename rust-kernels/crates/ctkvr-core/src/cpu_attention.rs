@@ -454,6 +454,7 @@ impl CpuAttention {
         let region = sequence.region(len);
         if region.is_empty() {
             sequence.index = None;
+            sequence.end_prompt();
             return Ok(0);
         }
         let index = sequence.index.as_ref().filter(|_| sequence.selector.kind == SelectorKind::Ctkvr);

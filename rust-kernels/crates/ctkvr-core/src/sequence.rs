@@ -91,9 +91,9 @@ impl SequenceIndex {
 }
 
 /// What the prompt that is being stored does to the queries of before it.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct PromptQueries {
-    /// Where it began; `None` before its first piece.
+    /// Where it began; `None` before its first piece. What follows another prompt with nothing in between is taken for more of it.
     start: Option<usize>,
     /// All that were held before it overwrote the first: a prompt that fails or is aborted, however far it came, leaves no trace.
     before: Option<RecentQueries>,
@@ -126,7 +126,7 @@ impl Sequence {
             len: self.len,
             heads: self.heads.iter().map(HeadKv::fork).collect(),
             recent: self.recent.clone(),
-            prompt: self.prompt.clone(),
+            prompt: PromptQueries::default(),
             selector: self.selector.clone(),
             index: self.index.clone(),
             partial: None,
@@ -135,22 +135,29 @@ impl Sequence {
 
     /// Before a piece of a prompt places its queries: room for them, and those kept that it is about to overwrite.
     pub(crate) fn make_room_for_prompt(&mut self, num_rows: usize) {
-        self.widen_recent();
         let start = *self.prompt.start.get_or_insert(self.len);
-        let overwrites = self.recent.len() + num_rows > self.recent.capacity();
-        if overwrites && self.prompt.before.is_none() && !self.recent.of_positions(0..start).is_empty() {
-            self.prompt.before = Some(self.recent.clone());
+        let before = self.recent.clone();
+        self.widen_recent();
+        // After many decodes it may also be less room.
+        let drops = before.len() + num_rows > self.recent.capacity();
+        if drops && self.prompt.before.is_none() && !before.of_positions(0..start).is_empty() {
+            self.prompt.before = Some(before);
         }
     }
 
-    /// Room for as many queries as a build makes centroids of: for a prefill, and whenever there is no index yet.
+    /// The prompt is whole.
+    pub(crate) fn end_prompt(&mut self) {
+        self.prompt = PromptQueries::default();
+    }
+
+    /// Room for as many queries as a build makes centroids of: for a prompt, and whenever there is no index yet.
     fn widen_recent(&mut self) {
         self.recent = self.recent.resized(recent_capacity(&self.selector, self.max_tokens));
     }
 
     /// Once there is an index, tokens come one at a time: room for what grows it next.
     pub(crate) fn narrow_recent(&mut self) {
-        self.prompt = PromptQueries::default();
+        self.end_prompt();
         let capacity = self.append_queries().min(recent_capacity(&self.selector, self.max_tokens));
         self.recent = self.recent.resized(capacity);
     }
@@ -158,7 +165,7 @@ impl Sequence {
     /// Before a decoded token's query is placed: more room, when there is none, up to what a cut of as much as the index remembers needs
     /// to grow again as it did: `CentroidIndex` holds twice as many centroids as a first block may have, itself among them.
     pub(crate) fn make_room_for_decode(&mut self) {
-        self.prompt = PromptQueries::default();
+        self.end_prompt();
         let (least, most) = self.selector.centroid_bounds();
         let most = (2 * most - least + self.append_queries()).max(self.recent.capacity());
         if self.recent.len() == self.recent.capacity() && self.index.is_some() {

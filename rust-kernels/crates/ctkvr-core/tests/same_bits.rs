@@ -333,10 +333,11 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
             continue;
         }
         if random.once_in(8) {
-            // A prompt that is given up leaves no trace, however far it came.
+            // A prompt that is given up leaves no trace, however far it came; one behind another is more of that.
             let (i, ..) = shares[random.below(shares.len())];
             let run = &runs[&i];
-            if run.tokens_done == 0 {
+            let follows = |event: &Event| matches!(event, Event::Answer(_) | Event::Build | Event::Cut(_));
+            if run.tokens_done == 0 && run.num_done > 0 && follows(&run.history.events[run.num_done - 1]) {
                 let text = &texts[(run.num_cuts + 1) % texts.len()];
                 let mut end = run.len;
                 for _ in 0..random.within(1..4) {
