@@ -216,9 +216,14 @@ unsafe fn draw_chain(options: &SamplerOptions) -> *mut sys::llama_sampler {
             sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_min_p(options.min_p, 1));
         }
         sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_temp(options.temperature));
-        sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_dist(options.seed));
+        sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_dist(seed_of_draw(options.seed)));
         chain
     }
+}
+
+/// A seed that llama.cpp takes as it is: its largest one means another one each time.
+fn seed_of_draw(seed: u32) -> u32 {
+    if seed == u32::MAX { u32::MAX / 2 } else { seed }
 }
 
 /// Ties go to the smaller id.
@@ -255,6 +260,7 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+        assert_eq!(draw(u32::MAX), draw(u32::MAX));
     }
 
     #[test]
