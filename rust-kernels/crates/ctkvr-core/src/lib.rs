@@ -26,6 +26,7 @@ mod panels;
 mod partial;
 mod posting_lists;
 mod prefill;
+mod prefill_bf16;
 mod prefill_parts;
 mod quantised;
 mod query_cosine;
@@ -58,8 +59,8 @@ pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
-    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
-    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes,
+    BF16_BLOCK, BF16_ROWS, BF16_ROWS_AT_ONCE, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
+    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes, bf16_depth,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};

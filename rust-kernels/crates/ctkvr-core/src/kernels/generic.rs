@@ -8,7 +8,7 @@ use super::simd::{Simd, exp_nonpositive};
 /// Bytes of rows that stay in the first-level cache while every group of heads passes over them.
 const BLOCK_BYTES: usize = 16 << 10;
 /// Bytes of rows asked for ahead of their use: as many cache lines as a core can wait for, and room beside the block.
-const BYTES_AHEAD: usize = 8 << 10;
+pub(super) const BYTES_AHEAD: usize = 8 << 10;
 /// Bytes that memory is read in.
 const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
@@ -57,13 +57,13 @@ unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows
 
 /// How many rows of `d` values are about `bytes` bytes.
 #[inline(always)]
-fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
+pub(super) fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
     (bytes / F::FORMAT.row_bytes(d)).max(1)
 }
 
 /// Asks for the first rows, of which nobody comes before.
 #[inline(always)]
-unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
+pub(super) unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
     for i in 0..rows_in::<F>(BYTES_AHEAD, rows.head_dim()).min(rows.len()) {
         // SAFETY: i is a row.
         unsafe { prefetch_row::<S, F>(rows, i) };
@@ -72,7 +72,7 @@ unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
 
 /// Asks for row i.
 #[inline(always)]
-unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
+pub(super) unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
     // SAFETY: i is a row of the caller's.
     let row = unsafe { F::row(rows, i) };
     // SAFETY: the row's own bytes.
