@@ -1,6 +1,7 @@
 //! CTkvr's own part of the engine: where keys and values are stored, which of them a query reads, and exact attention over those.
 //! No model, no files, no JavaScript. Everything has a scalar reference; SIMD is chosen at run time.
 
+mod aligned;
 mod backend;
 mod block_builder;
 mod centroid_block;
@@ -53,13 +54,14 @@ pub use backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
     SequenceRows, StepReport, Thread,
 };
+pub use aligned::Aligned;
 pub use cpu_attention::{CpuAttention, StoredHead};
 pub use error::{Error, Result};
 pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
-    BF16_BLOCK, BF16_ROWS, BF16_ROWS_AT_ONCE, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
+    BF16_BLOCK, BF16_ROWS, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
     PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes, bf16_depth,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};

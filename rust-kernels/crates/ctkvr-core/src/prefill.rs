@@ -68,7 +68,7 @@ pub(crate) struct PrefillItem<'a> {
 }
 
 impl PrefillItem<'_> {
-    /// Attends to the keys: `total` becomes the softmax of every row (token * group + head) over them; maybe of some rows more.
+    /// Attends to the keys: `total` becomes the softmax of every row (token * group + head) over them.
     ///
     /// # Safety
     /// `queries` are live for the item's tokens.
@@ -116,7 +116,7 @@ impl PrefillItem<'_> {
     /// # Safety
     /// `out` is live for the item's tokens, and nobody else writes that output.
     pub(crate) unsafe fn write(&self, total: &Partial) {
-        let (d, group, stride) = (self.head_dim, self.group, total.values.len() / total.max.len());
+        let (d, group) = (self.head_dim, self.group);
         for t in 0..self.num_tokens {
             // SAFETY: the caller's pointers.
             let target = unsafe { std::slice::from_raw_parts_mut(self.out.add(t * self.token_stride), group * d) };
@@ -124,7 +124,7 @@ impl PrefillItem<'_> {
                 let r = t * group + h;
                 let factor = 1.0 / total.sum[r];
                 // Keys of weight 0 may have made -0 a 0.
-                head.iter_mut().zip(&total.values[r * stride..]).for_each(|(out, x)| *out = x * factor + 0.0);
+                head.iter_mut().zip(&total.values[r * d..]).for_each(|(out, x)| *out = x * factor + 0.0);
             }
         }
     }

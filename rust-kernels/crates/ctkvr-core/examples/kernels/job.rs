@@ -1,7 +1,7 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    BF16_BLOCK, BF16_ROWS_AT_ONCE, Bf16Block, bf16_depth,
+    Aligned, BF16_BLOCK, BF16_SCORES, Bf16Block, bf16_depth,
     Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
     STRIP_ROWS, activation_bytes,
 };
@@ -282,11 +282,11 @@ impl Job for NarrowProduct {
 /// A prompt's attention: its rows over keys and values as they are stored, far from the diagonal.
 struct PromptAttention {
     store: KvStore,
-    queries: Vec<u16>,
-    keys: Vec<u16>,
-    values: Vec<u16>,
-    scores: Vec<f32>,
-    totals: Vec<f32>,
+    queries: Aligned<u16>,
+    keys: Aligned<u16>,
+    values: Aligned<u16>,
+    scores: Aligned<f32>,
+    totals: Aligned<f32>,
 }
 
 impl PromptAttention {
@@ -296,17 +296,15 @@ impl PromptAttention {
 
     fn new() -> Self {
         let mut random = Random(9);
-        Self {
-            store: KvStore::new(CACHE_BYTES, false),
-            // bf16 from 1/16 to 1, of either sign.
-            queries: (0..Self::ROWS * Self::DEPTH)
-                .map(|_| 0x3d80 + (random.next() % 0x200) as u16 + (random.next() as u16 & 0x8000))
-                .collect(),
-            keys: vec![0; BF16_BLOCK * Self::DEPTH],
-            values: vec![0; BF16_BLOCK * Self::DEPTH],
-            scores: vec![0.0; BF16_ROWS_AT_ONCE * BF16_BLOCK],
-            totals: vec![0.0; Self::ROWS * Self::DEPTH],
-        }
+        let mut attention = Self { store: KvStore::new(CACHE_BYTES, false), queries: Aligned::new(), keys: Aligned::new(), values: Aligned::new(), scores: Aligned::new(), totals: Aligned::new() };
+        attention.queries.resize(Self::ROWS * Self::DEPTH);
+        attention.keys.resize(BF16_BLOCK * Self::DEPTH);
+        attention.values.resize(BF16_BLOCK * Self::DEPTH);
+        attention.scores.resize(BF16_SCORES);
+        attention.totals.resize(Self::ROWS * Self::DEPTH);
+        // bf16 from 1/16 to 1, of either sign.
+        attention.queries.fill_with(|| 0x3d80 + (random.next() % 0x200) as u16 + (random.next() as u16 & 0x8000));
+        attention
     }
 }
 

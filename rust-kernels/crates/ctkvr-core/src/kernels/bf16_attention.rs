@@ -11,7 +11,7 @@ use super::bf16::{Bf16Product, PANEL_COLUMNS};
 /// Keys of a block: the scores of [`Products::ROWS`] rows, f32, leave room in the first-level cache for the tiles that pass by.
 pub const BF16_BLOCK: usize = 256;
 
-/// One block. Depth is a head's values, rounded up to a multiple of [`PANEL_COLUMNS`]: what is beyond them is 0.
+/// One block; everything begins with a cache line, as in [`crate::Aligned`]. Depth is a head's values, rounded up to a multiple of [`PANEL_COLUMNS`]: what is beyond them is 0.
 pub struct Bf16Block {
     /// bf16 `[rows, depth]`, already times 1/sqrt(head_dim); rows up to the next multiple of [`BF16_ROWS`] are read.
     pub queries: *const u16,
@@ -19,7 +19,7 @@ pub struct Bf16Block {
     pub keys: *const u16,
     /// Panels of values: bf16 `[depth / 32, BF16_BLOCK / 2, 32, 2]`.
     pub values: *const u16,
-    /// Reused: f32 `[BF16_ROWS_AT_ONCE, BF16_BLOCK]`.
+    /// Reused: [`BF16_SCORES`] values.
     pub scores: *mut f32,
     /// Of every row, over the blocks so far: largest score, and sum of e^(score - max); f32 `[rows]`.
     pub max: *mut f32,
@@ -38,8 +38,12 @@ pub struct Bf16Block {
 
 /// What the number of rows is rounded up to where tiles are read and written.
 pub const BF16_ROWS: usize = 16;
+/// Scores of one row lie apart by a line more than a block's: a power of two would crowd them in some sets of the cache.
+const STRIDE: usize = BF16_BLOCK + 16;
 /// Most rows of one pass.
-pub const BF16_ROWS_AT_ONCE: usize = 32;
+const MAX_ROWS: usize = 32;
+/// Scores of one pass: f32 `[MAX_ROWS, STRIDE]`.
+pub const BF16_SCORES: usize = MAX_ROWS * STRIDE;
 
 impl Bf16Block {
     /// Keys of the block that a row sees.
@@ -90,7 +94,7 @@ pub(super) unsafe fn attend_block<P: Products, S: Softmax>(b: &Bf16Block) {
                     lda: b.depth,
                     panel: b.keys.add(key * b.depth),
                     c: b.scores.add(key),
-                    ldc: BF16_BLOCK,
+                    ldc: STRIDE,
                     m: rows,
                     columns: PANEL_COLUMNS,
                     k: b.depth,
@@ -98,12 +102,12 @@ pub(super) unsafe fn attend_block<P: Products, S: Softmax>(b: &Bf16Block) {
                 });
             }
             for i in 0..rows {
-                weigh_row::<S>(b, first + i, b.scores.add(i * BF16_BLOCK), limit);
+                weigh_row::<S>(b, first + i, b.scores.add(i * STRIDE), limit);
             }
             for column in (0..b.depth).step_by(PANEL_COLUMNS) {
                 products.multiply(&Bf16Product {
                     a: b.scores.cast(),
-                    lda: 2 * BF16_BLOCK,
+                    lda: 2 * STRIDE,
                     panel: b.values.add(column * BF16_BLOCK),
                     c: b.totals.add(first * b.depth + column),
                     ldc: b.depth,

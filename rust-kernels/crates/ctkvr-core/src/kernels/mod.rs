@@ -14,7 +14,7 @@ mod simd;
 mod tests;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
-pub use bf16_attention::{BF16_BLOCK, BF16_ROWS, BF16_ROWS_AT_ONCE, Bf16Block};
+pub use bf16_attention::{BF16_BLOCK, BF16_ROWS, BF16_SCORES, Bf16Block};
 pub use bf16_pack::bf16_depth;
 pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
