@@ -58,7 +58,7 @@ pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
     use super::super::bf16::transpose;
-    use super::super::generic::{BYTES_AHEAD, prefetch_first, prefetch_row, rows_in};
+    use super::super::generic::{BYTES_AHEAD, CACHE_LINE, rows_in};
     use super::super::kv_format::KvFormat;
     use super::super::rows::{F16, Q8, RowFormat};
     use super::super::simd::Avx512;
@@ -104,11 +104,25 @@ pub(super) mod avx512 {
         unsafe { if i < rows.len() { load::<F>(F::row(rows, i), c, rows.head_dim()) } else { _mm512_setzero_si512() } }
     }
 
+    /// Asks for row i, if it is one that will be read: into all caches, since the next item of the prompt reads it again. (On Intel's
+    /// servers what is asked for past the second cache is in none afterwards, and comes from memory each time.)
     #[inline(always)]
-    unsafe fn prefetch_beyond<F: RowFormat>(rows: &Rows, i: usize, ahead: usize) {
-        if rows.reach() > i + ahead {
-            unsafe { prefetch_row::<Avx512, F>(rows, i + ahead) };
+    unsafe fn prefetch<F: RowFormat>(rows: &Rows, i: usize) {
+        if i < rows.reach() {
+            unsafe {
+                F::for_pieces(F::row(rows, i), rows.head_dim(), |start, bytes| {
+                    for offset in (0..bytes).step_by(CACHE_LINE) {
+                        _mm_prefetch::<_MM_HINT_T0>(start.add(offset).cast());
+                    }
+                });
+            }
         }
+    }
+
+    /// Asks for the first rows, of which nobody comes before.
+    #[inline(always)]
+    unsafe fn prefetch_first<F: RowFormat>(rows: &Rows, count: usize) {
+        (0..count.min(rows.len())).for_each(|i| unsafe { prefetch::<F>(rows, i) });
     }
 
     #[inline(always)]
@@ -116,14 +130,14 @@ pub(super) mod avx512 {
         let (d, len) = (rows.head_dim(), rows.len());
         let (depth, ahead) = (bf16_depth(d), rows_in::<F>(BYTES_AHEAD, d));
         unsafe {
-            prefetch_first::<Avx512, F>(rows);
+            prefetch_first::<F>(rows, ahead);
             for first in (0..len.next_multiple_of(PANEL_COLUMNS)).step_by(LANES) {
                 let panel = panels.add(first / PANEL_COLUMNS * depth * PANEL_COLUMNS + first % PANEL_COLUMNS * 2);
                 for c in (0..depth).step_by(2 * LANES) {
                     let mut tile = [_mm512_setzero_si512(); LANES];
                     for (r, x) in tile.iter_mut().enumerate().take(len.saturating_sub(first)) {
                         if c == 0 {
-                            prefetch_beyond::<F>(rows, first + r, ahead);
+                            prefetch::<F>(rows, first + r + ahead);
                         }
                         *x = load::<F>(F::row(rows, first + r), c, d);
                     }
@@ -147,10 +161,10 @@ pub(super) mod avx512 {
         unsafe {
             let low = _mm512_loadu_si512(low.as_ptr().cast());
             let high = _mm512_add_epi16(low, _mm512_set1_epi16(LANES as i16));
-            prefetch_first::<Avx512, F>(rows);
+            prefetch_first::<F>(rows, ahead);
             for i in (0..len.next_multiple_of(PANEL_COLUMNS)).step_by(2) {
-                prefetch_beyond::<F>(rows, i, ahead);
-                prefetch_beyond::<F>(rows, i + 1, ahead);
+                prefetch::<F>(rows, i + ahead);
+                prefetch::<F>(rows, i + 1 + ahead);
                 for c in (0..depth).step_by(PANEL_COLUMNS) {
                     let (first, second) = (load_or_zero::<F>(rows, i, c), load_or_zero::<F>(rows, i + 1, c));
                     let out = panels.add(c * BF16_BLOCK + i * PANEL_COLUMNS);

@@ -10,7 +10,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 /// Bytes of rows asked for ahead of their use: as many cache lines as a core can wait for, and room beside the block.
 pub(super) const BYTES_AHEAD: usize = 8 << 10;
 /// Bytes that memory is read in.
-const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
 const GEMM_ROWS: usize = 6;
 
@@ -63,7 +63,7 @@ pub(super) fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
 
 /// Asks for the first rows, of which nobody comes before.
 #[inline(always)]
-pub(super) unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
+unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
     for i in 0..rows_in::<F>(BYTES_AHEAD, rows.head_dim()).min(rows.len()) {
         // SAFETY: i is a row.
         unsafe { prefetch_row::<S, F>(rows, i) };
@@ -72,7 +72,7 @@ pub(super) unsafe fn prefetch_first<S: Simd, F: RowFormat>(rows: &Rows) {
 
 /// Asks for row i.
 #[inline(always)]
-pub(super) unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
+unsafe fn prefetch_row<S: Simd, F: RowFormat>(rows: &Rows, i: usize) {
     // SAFETY: i is a row of the caller's.
     let row = unsafe { F::row(rows, i) };
     // SAFETY: the row's own bytes.
