@@ -50,19 +50,20 @@ mod test_rows;
 mod top_k;
 mod volatility;
 
+pub use aligned::Aligned;
 pub use backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
     SequenceRows, StepReport, Thread,
 };
-pub use aligned::Aligned;
 pub use cpu_attention::{CpuAttention, StoredHead};
 pub use error::{Error, Result};
 pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
-    BF16_BLOCK, BF16_ROWS, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
-    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes, bf16_depth,
+    BF16_BLOCK, BF16_ROWS, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide,
+    LevelBits, MAX_HEAD_DIM, PAGE_SIZE, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS,
+    activation_bytes, bf16_depth,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};

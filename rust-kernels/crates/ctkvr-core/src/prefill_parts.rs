@@ -132,7 +132,10 @@ mod tests {
                 for tokens in tokens {
                     let position = num_keys - num_tokens + tokens.start;
                     let last = num_keys - num_tokens + tokens.end - 1;
-                    assert!(position >= MIN_BF16_POSITION || last < MIN_BF16_POSITION, "{position} to {last}: products of one kind");
+                    assert!(
+                        position >= MIN_BF16_POSITION || last < MIN_BF16_POSITION,
+                        "{position} to {last}: products of one kind"
+                    );
                     let mut end = 0;
                     for (_, _, keys) in of_head().filter(|(part, ..)| part.first_token == tokens.start) {
                         assert!(keys.start == end && !keys.is_empty() && keys.start.is_multiple_of(SPAN));

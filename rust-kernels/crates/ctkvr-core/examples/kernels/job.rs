@@ -1,9 +1,8 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    Aligned, BF16_BLOCK, BF16_SCORES, Bf16Block, bf16_depth,
-    Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
-    STRIP_ROWS, activation_bytes,
+    Aligned, BF16_BLOCK, BF16_SCORES, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS,
+    PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes, bf16_depth,
 };
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
@@ -296,7 +295,14 @@ impl PromptAttention {
 
     fn new() -> Self {
         let mut random = Random(9);
-        let mut attention = Self { store: KvStore::new(CACHE_BYTES, false), queries: Aligned::new(), keys: Aligned::new(), values: Aligned::new(), scores: Aligned::new(), totals: Aligned::new() };
+        let mut attention = Self {
+            store: KvStore::new(CACHE_BYTES, false),
+            queries: Aligned::new(),
+            keys: Aligned::new(),
+            values: Aligned::new(),
+            scores: Aligned::new(),
+            totals: Aligned::new(),
+        };
         attention.queries.resize(Self::ROWS * Self::DEPTH);
         attention.keys.resize(BF16_BLOCK * Self::DEPTH);
         attention.values.resize(BF16_BLOCK * Self::DEPTH);

@@ -289,28 +289,28 @@ mod avx512 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kernels::Kernels;
     use crate::test_rows::Random;
     use half::bf16;
 
     /// The order of work on AMX tiles, with tiles in plain Rust.
-    static SOFTWARE_TILES: Bf16Kernels =
-        Bf16Kernels {
-            name: "amx in software",
-            product: crate::kernels::amx::software::product,
-            attend_block: bf16_attention::software::attend_on_tiles,
-            ..SCALAR
-        };
+    static SOFTWARE_TILES: Bf16Kernels = Bf16Kernels {
+        name: "amx in software",
+        product: crate::kernels::amx::software::product,
+        attend_block: bf16_attention::software::attend_on_tiles,
+        ..SCALAR
+    };
 
-    fn all() -> Vec<&'static Bf16Kernels> {
+    /// Every table, those of this machine and the plain ones.
+    pub(in super::super) fn all() -> Vec<&'static Bf16Kernels> {
         let mut all = vec![&SCALAR, &SOFTWARE_TILES];
         all.extend(Kernels::available().iter().filter_map(|kernels| kernels.bf16));
         all
     }
 
-    fn narrowed(x: &[f32]) -> Vec<u16> {
+    pub(in super::super) fn narrowed(x: &[f32]) -> Vec<u16> {
         x.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
     }
 

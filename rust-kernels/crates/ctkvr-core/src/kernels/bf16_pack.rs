@@ -175,3 +175,42 @@ pub(super) mod avx512 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::KvFormat;
+    use crate::kernels::bf16::tests::all;
+    use crate::kv::HeadKv;
+    use crate::test_rows::{Random, tables};
+
+    #[test]
+    fn panels_are_the_same_everywhere() {
+        for (d, format) in [(16, KvFormat::F16), (64, KvFormat::F16), (80, KvFormat::F16), (64, KvFormat::Q8), (96, KvFormat::Q8)] {
+            let mut random = Random(d as u64);
+            let len = BF16_BLOCK + 40;
+            let mut kv = HeadKv::new(d, format);
+            kv.reserve(0, len).expect("a small store");
+            for i in 0..len {
+                let (key, value) = (random.reals(d, 3), random.reals(d, 3));
+                // SAFETY: reserved above; both hold d values.
+                unsafe { kv.store(tables(d)[0], i, key.as_ptr(), value.as_ptr()) };
+            }
+            for (first, count) in [(0, 1), (5, 31), (0, 32), (7, 33), (40, BF16_BLOCK)] {
+                let panels: Vec<_> = all()
+                    .iter()
+                    .map(|kernels| {
+                        let mut panels = vec![vec![7u16; BF16_BLOCK * bf16_depth(d)]; 2];
+                        // SAFETY: panels of a whole block.
+                        unsafe {
+                            (kernels.pack_keys)(&kv.keys(first, len - first).part(0, count), panels[0].as_mut_ptr());
+                            (kernels.pack_values)(&kv.values(first, len - first).part(0, count), panels[1].as_mut_ptr());
+                        }
+                        panels
+                    })
+                    .collect();
+                assert!(panels.iter().all(|p| *p == panels[0]), "d {d} {format:?} {count} rows from {first}");
+            }
+        }
+    }
+}
