@@ -8,7 +8,7 @@
 
 use super::bf16::{Bf16Product, PANEL_COLUMNS};
 
-/// Keys of a block: the scores of [`Products::ROWS`] rows, f32, leave room in the first-level cache for the tiles that pass by.
+/// Keys of a block: the scores of [`Products::ROWS`] rows, f32, fill most of the first-level cache; panels and totals pass by from the second.
 pub const BF16_BLOCK: usize = 256;
 
 /// One block; everything begins with a cache line, as in [`crate::Aligned`]. Depth is a head's values, rounded up to a multiple of [`PANEL_COLUMNS`]: what is beyond them is 0.
@@ -67,13 +67,28 @@ pub(super) trait Products {
     unsafe fn multiply(&mut self, p: &Bf16Product);
 }
 
+/// Rows whose softmax is taken together: a vector of them.
+const CHUNK: usize = 16;
+
+/// The scores of up to [`CHUNK`] rows, `STRIDE` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk {
+    scores: *mut f32,
+    rows: usize,
+    /// Scores of each row that count; what is after them, to `limit`, a multiple of 32, has weight 0.
+    visible: [usize; CHUNK],
+    limit: usize,
+}
+
 /// The softmax between the two products.
 pub(super) trait Softmax {
-    /// Largest of n values, n > 0.
-    unsafe fn largest(x: *const f32, n: usize) -> f32;
-    /// Turns a row of `limit` scores, of which the first `visible` count, into weights e^(score - max) bf16, in place: the first half of the
-    /// row's bytes. `limit` is a multiple of 32. Returns the weights' sum, in f32.
-    unsafe fn weigh(row: *mut f32, visible: usize, limit: usize, max: f32) -> f32;
+    /// Largest score of each row; -infinity for a row that sees nothing.
+    unsafe fn largest(chunk: &Chunk) -> [f32; CHUNK];
+    /// Turns scores into weights e^(score - max) bf16, in place: the first half of a row's bytes. Returns the sum of each row's weights, in
+    /// f32.
+    unsafe fn weigh(chunk: &Chunk, max: &[f32; CHUNK]) -> [f32; CHUNK];
+    /// Asks for n values.
+    unsafe fn prefetch(x: *const f32, n: usize);
     /// x *= factor, n values, a multiple of 32.
     unsafe fn rescale(x: *mut f32, n: usize, factor: f32);
 }
@@ -101,8 +116,9 @@ pub(super) unsafe fn attend_block<P: Products, S: Softmax>(b: &Bf16Block) {
                     accumulate: false,
                 });
             }
-            for i in 0..rows {
-                weigh_row::<S>(b, first + i, b.scores.add(i * STRIDE), limit);
+            S::prefetch(b.totals.add(first * b.depth), rows * b.depth);
+            for i in (0..rows).step_by(CHUNK) {
+                weigh_rows::<S>(b, first + i, CHUNK.min(rows - i), b.scores.add(i * STRIDE), limit);
             }
             for column in (0..b.depth).step_by(PANEL_COLUMNS) {
                 products.multiply(&Bf16Product {
@@ -122,23 +138,31 @@ pub(super) unsafe fn attend_block<P: Products, S: Softmax>(b: &Bf16Block) {
     }
 }
 
-/// Turns a row's scores into weights, and rescales what it has so far where its largest score has grown.
+/// Turns some rows' scores into weights, and rescales what they have so far where their largest score has grown.
 #[inline(always)]
-unsafe fn weigh_row<S: Softmax>(b: &Bf16Block, row: usize, scores: *mut f32, limit: usize) {
-    let visible = b.visible(row);
-    // SAFETY: the caller's row.
+unsafe fn weigh_rows<S: Softmax>(b: &Bf16Block, first: usize, rows: usize, scores: *mut f32, limit: usize) {
+    let mut chunk = Chunk { scores, rows, visible: [0; CHUNK], limit };
+    for (i, visible) in chunk.visible[..rows].iter_mut().enumerate() {
+        *visible = b.visible(first + i);
+    }
+    // SAFETY: the caller's rows.
     unsafe {
-        let (max, sum) = (&mut *b.max.add(row), &mut *b.sum.add(row));
-        if visible > 0 {
-            let largest = S::largest(scores, visible);
-            if largest > *max {
-                let factor = (*max - largest).exp();
+        let largest = S::largest(&chunk);
+        let mut max = [0.0; CHUNK];
+        for (i, max) in max[..rows].iter_mut().enumerate() {
+            let row = first + i;
+            *max = *b.max.add(row);
+            if largest[i] > *max {
+                let factor = (*max - largest[i]).exp();
                 S::rescale(b.totals.add(row * b.depth), b.depth, factor);
-                *sum *= factor;
-                *max = largest;
+                *b.sum.add(row) *= factor;
+                *max = largest[i];
+                *b.max.add(row) = *max;
             }
         }
-        *sum += S::weigh(scores, visible, limit, *max);
+        for (i, sum) in S::weigh(&chunk, &max)[..rows].iter().enumerate() {
+            *b.sum.add(first + i) += sum;
+        }
     }
 }
 
@@ -151,7 +175,7 @@ const C: f32 = 0.078_267_97;
 #[cfg(test)]
 pub(super) mod software {
     use super::super::{amx, bf16 as bf16_kernels};
-    use super::{A, B, Bf16Block, Bf16Product, C, Products, Softmax, attend_block};
+    use super::{A, B, Bf16Block, Bf16Product, C, CHUNK, Chunk, Products, STRIDE, Softmax, attend_block};
     use half::bf16;
     use std::f32::consts::LOG2_E;
 
@@ -181,27 +205,36 @@ pub(super) mod software {
     struct Plain;
 
     impl Softmax for Plain {
-        unsafe fn largest(x: *const f32, n: usize) -> f32 {
-            // SAFETY: the caller's n values.
-            (0..n).fold(f32::NEG_INFINITY, |max, i| max.max(unsafe { *x.add(i) }))
+        unsafe fn largest(chunk: &Chunk) -> [f32; CHUNK] {
+            let mut largest = [f32::NEG_INFINITY; CHUNK];
+            for (r, largest) in largest[..chunk.rows].iter_mut().enumerate() {
+                // SAFETY: the caller's rows.
+                (0..chunk.visible[r]).for_each(|i| *largest = largest.max(unsafe { *chunk.scores.add(r * STRIDE + i) }));
+            }
+            largest
         }
 
-        unsafe fn weigh(row: *mut f32, visible: usize, limit: usize, max: f32) -> f32 {
-            let offset = max * LOG2_E;
-            let mut sum = 0.0;
-            for i in 0..limit {
-                // SAFETY: the caller's row; what is written was read before.
-                unsafe {
-                    let x = (*row.add(i)).mul_add(LOG2_E, -offset);
-                    let f = x - x.floor();
-                    let power = f.mul_add(f.mul_add(f.mul_add(C, B), A), 1.0);
-                    let weight = if i < visible { power * x.floor().exp2() } else { 0.0 };
-                    *row.cast::<u16>().add(i) = bf16::from_f32(weight).to_bits();
-                    sum += weight;
+        unsafe fn weigh(chunk: &Chunk, max: &[f32; CHUNK]) -> [f32; CHUNK] {
+            let mut sums = [0.0; CHUNK];
+            for (r, sum) in sums[..chunk.rows].iter_mut().enumerate() {
+                let offset = max[r] * LOG2_E;
+                for i in 0..chunk.limit {
+                    // SAFETY: the caller's rows; what is written was read before.
+                    unsafe {
+                        let row = chunk.scores.add(r * STRIDE);
+                        let x = (*row.add(i)).mul_add(LOG2_E, -offset);
+                        let f = x - x.floor();
+                        let power = f.mul_add(f.mul_add(f.mul_add(C, B), A), 1.0);
+                        let weight = if i < chunk.visible[r] { power * x.floor().exp2() } else { 0.0 };
+                        *row.cast::<u16>().add(i) = bf16::from_f32(weight).to_bits();
+                        *sum += weight;
+                    }
                 }
             }
-            sum
+            sums
         }
+
+        unsafe fn prefetch(_: *const f32, _: usize) {}
 
         unsafe fn rescale(x: *mut f32, n: usize, factor: f32) {
             // SAFETY: the caller's n values.
@@ -215,7 +248,7 @@ pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
     use super::super::bf16;
-    use super::{A, B, Bf16Block, Bf16Product, C, Products, Softmax, attend_block};
+    use super::{A, B, Bf16Block, Bf16Product, C, CHUNK, Chunk, Products, STRIDE, Softmax, attend_block};
     use std::arch::x86_64::*;
     use std::f32::consts::LOG2_E;
 
@@ -226,59 +259,71 @@ pub(super) mod avx512 {
 
     impl Softmax for Vectors {
         #[inline(always)]
-        unsafe fn largest(x: *const f32, n: usize) -> f32 {
+        unsafe fn largest(chunk: &Chunk) -> [f32; CHUNK] {
             unsafe {
                 let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-                let mut max = [lowest; 2];
-                let mut i = 0;
-                while i + 2 * LANES <= n {
-                    max[0] = _mm512_max_ps(max[0], _mm512_loadu_ps(x.add(i)));
-                    max[1] = _mm512_max_ps(max[1], _mm512_loadu_ps(x.add(i + LANES)));
-                    i += 2 * LANES;
+                let mut rows = [lowest; CHUNK];
+                for (r, row) in rows[..chunk.rows].iter_mut().enumerate() {
+                    let (x, n) = (chunk.scores.add(r * STRIDE), chunk.visible[r]);
+                    let mut max = [lowest; 2];
+                    let mut i = 0;
+                    while i + 2 * LANES <= n {
+                        max[0] = _mm512_max_ps(max[0], _mm512_load_ps(x.add(i)));
+                        max[1] = _mm512_max_ps(max[1], _mm512_load_ps(x.add(i + LANES)));
+                        i += 2 * LANES;
+                    }
+                    while i < n {
+                        max[0] = _mm512_max_ps(max[0], _mm512_mask_load_ps(lowest, first_lanes(n - i), x.add(i)));
+                        i += LANES;
+                    }
+                    *row = _mm512_max_ps(max[0], max[1]);
                 }
-                while i < n {
-                    max[0] = _mm512_max_ps(max[0], _mm512_mask_loadu_ps(lowest, first_lanes(n - i), x.add(i)));
-                    i += LANES;
-                }
-                _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]))
+                lanes_of_each::<true>(rows)
             }
         }
 
         #[inline(always)]
-        unsafe fn weigh(row: *mut f32, visible: usize, limit: usize, max: f32) -> f32 {
+        unsafe fn weigh(chunk: &Chunk, max: &[f32; CHUNK]) -> [f32; CHUNK] {
             unsafe {
-                let (scale, offset) = (_mm512_set1_ps(LOG2_E), _mm512_set1_ps(max * LOG2_E));
-                let mut sum = [_mm512_setzero_ps(); 2];
-                let out = row.cast::<u16>();
-                let mut i = 0;
-                while i + 2 * LANES <= visible {
-                    let x = [
-                        power(_mm512_loadu_ps(row.add(i)), scale, offset),
-                        power(_mm512_loadu_ps(row.add(i + LANES)), scale, offset),
-                    ];
-                    sum = [_mm512_add_ps(sum[0], x[0]), _mm512_add_ps(sum[1], x[1])];
-                    store(out.add(i), x);
-                    i += 2 * LANES;
+                let scale = _mm512_set1_ps(LOG2_E);
+                let mut sums = [_mm512_setzero_ps(); CHUNK];
+                for (r, total) in sums[..chunk.rows].iter_mut().enumerate() {
+                    let (row, visible) = (chunk.scores.add(r * STRIDE), chunk.visible[r]);
+                    let (offset, out) = (_mm512_set1_ps(max[r] * LOG2_E), row.cast::<u16>());
+                    let mut sum = [_mm512_setzero_ps(); 2];
+                    let mut i = 0;
+                    while i + 2 * LANES <= visible {
+                        let x = [power(row.add(i), scale, offset), power(row.add(i + LANES), scale, offset)];
+                        sum = [_mm512_add_ps(sum[0], x[0]), _mm512_add_ps(sum[1], x[1])];
+                        store(out.add(i), x);
+                        i += 2 * LANES;
+                    }
+                    while i < chunk.limit {
+                        let left = visible.saturating_sub(i);
+                        let masks = [first_lanes(left), first_lanes(left.saturating_sub(LANES))];
+                        let x = [
+                            _mm512_maskz_mov_ps(masks[0], power(row.add(i), scale, offset)),
+                            _mm512_maskz_mov_ps(masks[1], power(row.add(i + LANES), scale, offset)),
+                        ];
+                        sum = [_mm512_add_ps(sum[0], x[0]), _mm512_add_ps(sum[1], x[1])];
+                        store(out.add(i), x);
+                        i += 2 * LANES;
+                    }
+                    *total = _mm512_add_ps(sum[0], sum[1]);
                 }
-                while i < limit {
-                    let left = visible.saturating_sub(i);
-                    let masks = [first_lanes(left), first_lanes(left.saturating_sub(LANES))];
-                    let x = [
-                        _mm512_maskz_mov_ps(masks[0], power(_mm512_loadu_ps(row.add(i)), scale, offset)),
-                        _mm512_maskz_mov_ps(masks[1], power(_mm512_loadu_ps(row.add(i + LANES)), scale, offset)),
-                    ];
-                    sum = [_mm512_add_ps(sum[0], x[0]), _mm512_add_ps(sum[1], x[1])];
-                    store(out.add(i), x);
-                    i += 2 * LANES;
-                }
-                _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1]))
+                lanes_of_each::<false>(sums)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(x: *const f32, n: usize) {
+            (0..n).step_by(LANES).for_each(|i| unsafe { _mm_prefetch::<_MM_HINT_T0>(x.add(i).cast()) });
         }
 
         #[inline(always)]
         unsafe fn rescale(x: *mut f32, n: usize, factor: f32) {
             for i in (0..n).step_by(LANES) {
-                unsafe { _mm512_storeu_ps(x.add(i), _mm512_mul_ps(_mm512_loadu_ps(x.add(i)), _mm512_set1_ps(factor))) };
+                unsafe { _mm512_store_ps(x.add(i), _mm512_mul_ps(_mm512_load_ps(x.add(i)), _mm512_set1_ps(factor))) };
             }
         }
     }
@@ -288,13 +333,45 @@ pub(super) mod avx512 {
         ((1u32 << count.min(LANES)) - 1) as __mmask16
     }
 
-    /// 2^(x scale - offset): the fraction by a polynomial, the whole part as an exponent.
+    /// The larger of two values each, or their sum.
     #[inline(always)]
-    unsafe fn power(x: __m512, scale: __m512, offset: __m512) -> __m512 {
+    unsafe fn join<const LARGER: bool>(a: __m512, b: __m512) -> __m512 {
+        unsafe { if LARGER { _mm512_max_ps(a, b) } else { _mm512_add_ps(a, b) } }
+    }
+
+    /// Joins the lanes of each row's vector, every row's in one order.
+    #[inline(always)]
+    unsafe fn lanes_of_each<const LARGER: bool>(rows: [__m512; CHUNK]) -> [f32; CHUNK] {
+        unsafe {
+            // Quarters (0 and 2, 1 and 3) of rows i and i + 8.
+            let mut halves = [_mm512_setzero_ps(); 8];
+            for (i, x) in halves.iter_mut().enumerate() {
+                let (a, b) = (rows[i], rows[i + 8]);
+                *x = join::<LARGER>(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            }
+            // One quarter each of rows i, i + 8, i + 4 and i + 12.
+            let mut quarters = [_mm512_setzero_ps(); 4];
+            for (i, x) in quarters.iter_mut().enumerate() {
+                let (a, b) = (halves[i], halves[i + 4]);
+                *x = join::<LARGER>(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            }
+            let [a, b, c, d] = quarters;
+            let even = join::<LARGER>(_mm512_unpacklo_ps(a, c), _mm512_unpackhi_ps(a, c));
+            let odd = join::<LARGER>(_mm512_unpacklo_ps(b, d), _mm512_unpackhi_ps(b, d));
+            let all = join::<LARGER>(_mm512_unpacklo_ps(even, odd), _mm512_unpackhi_ps(even, odd));
+            let mut out = [0.0; CHUNK];
+            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_shuffle_f32x4::<0xd8>(all, all));
+            out
+        }
+    }
+
+    /// 2^(x scale - offset) of 16 values: the fraction by a polynomial, the whole part as an exponent.
+    #[inline(always)]
+    unsafe fn power(x: *const f32, scale: __m512, offset: __m512) -> __m512 {
         /// x less the next integer below.
         const FRACTION: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
         unsafe {
-            let x = _mm512_fmsub_ps(x, scale, offset);
+            let x = _mm512_fmsub_ps(_mm512_load_ps(x), scale, offset);
             let f = _mm512_reduce_ps::<FRACTION>(x);
             let p = _mm512_fmadd_ps(f, _mm512_set1_ps(C), _mm512_set1_ps(B));
             let p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(A));

@@ -133,13 +133,17 @@ pub(super) mod avx512 {
             prefetch_first::<F>(rows, ahead);
             for first in (0..len.next_multiple_of(PANEL_COLUMNS)).step_by(LANES) {
                 let panel = panels.add(first / PANEL_COLUMNS * depth * PANEL_COLUMNS + first % PANEL_COLUMNS * 2);
+                (first..first + LANES).for_each(|i| prefetch::<F>(rows, i + ahead));
                 for c in (0..depth).step_by(2 * LANES) {
                     let mut tile = [_mm512_setzero_si512(); LANES];
-                    for (r, x) in tile.iter_mut().enumerate().take(len.saturating_sub(first)) {
-                        if c == 0 {
-                            prefetch::<F>(rows, first + r + ahead);
+                    if first + LANES <= len {
+                        for (r, x) in tile.iter_mut().enumerate() {
+                            *x = load::<F>(F::row(rows, first + r), c, d);
                         }
-                        *x = load::<F>(F::row(rows, first + r), c, d);
+                    } else {
+                        for (r, x) in tile.iter_mut().enumerate() {
+                            *x = load_or_zero::<F>(rows, first + r, c);
+                        }
                     }
                     for (r, x) in transpose(tile).into_iter().enumerate() {
                         _mm512_storeu_si512(panel.add((c / 2 + r) * PANEL_COLUMNS * 2).cast(), x);
