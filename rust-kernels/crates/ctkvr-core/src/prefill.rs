@@ -25,8 +25,11 @@ pub(crate) const SPAN: usize = 2048;
 /// each key's rounding much of its result.
 pub(crate) const MIN_BF16_POSITION: usize = 2048;
 
-/// Rows up to which a block's values are added as a decode adds them, in the same order of sums: panels pay with more.
+/// Rows up to which a block's keys are not transposed, and its values are added as a decode adds them, in the same order of sums: panels pay
+/// with more.
 const FEW_ROWS: usize = 9;
+/// Their columns in a product: one vector of the longest, or several.
+const FEW_COLUMNS: usize = 16;
 
 /// Tokens of one work item.
 pub(crate) fn tokens_per_item(group: usize) -> usize {
@@ -43,6 +46,8 @@ pub(crate) struct PrefillScratch {
     /// A block's keys or values, and its keys transposed.
     rows: Vec<f32>,
     panel: Vec<f32>,
+    /// Scores of few rows `[BLOCK, FEW_COLUMNS]`.
+    few_scores: Vec<f32>,
     bf16: Bf16Scratch,
     /// Of one span, where an item has several.
     span: Partial,
@@ -152,7 +157,11 @@ impl PrefillItem<'_> {
         // Of all that are left, so that the next block's are asked for in time.
         let (keys, values) = (self.kv.keys(first, end - first), self.kv.values(first, end - first));
         widen_rows(kernels, &keys, 0, count, &mut s.rows);
-        self.score(kernels, s, first_row, num_rows, count);
+        if num_rows <= FEW_ROWS {
+            self.score_few(kernels, s, first_row, num_rows, count);
+        } else {
+            self.score(kernels, s, first_row, num_rows, count);
+        }
         for r in 0..num_rows {
             let position = self.first_position + skip + r / group;
             let visible = (position + 1 - first).min(count);
@@ -198,6 +207,34 @@ impl PrefillItem<'_> {
         };
         // SAFETY: scores hold at least num_rows rows; the rest as allocated in `run`.
         unsafe { (kernels.gemm)(&scores) };
+    }
+
+    /// As `score` to the last bit, of up to `FEW_ROWS` rows: those are transposed, not the keys.
+    fn score_few(&self, kernels: &Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
+        let d = self.head_dim;
+        for (c, out) in s.panel.chunks_exact_mut(FEW_COLUMNS).take(d).enumerate() {
+            for (r, x) in out.iter_mut().enumerate() {
+                *x = if r < num_rows { s.queries[(first_row + r) * d + c] } else { 0.0 };
+            }
+        }
+        s.few_scores.resize(BLOCK * FEW_COLUMNS, 0.0);
+        let scores = Gemm {
+            a: s.rows.as_ptr(),
+            lda: d,
+            b: s.panel.as_ptr(),
+            ldb: FEW_COLUMNS,
+            c: s.few_scores.as_mut_ptr(),
+            ldc: FEW_COLUMNS,
+            m: count,
+            n: FEW_COLUMNS,
+            k: d,
+            accumulate: false,
+        };
+        // SAFETY: the rows hold a block of keys, the panel d rows of columns.
+        unsafe { (kernels.gemm)(&scores) };
+        for (i, column) in s.few_scores.chunks_exact(FEW_COLUMNS).take(count).enumerate() {
+            (0..num_rows).for_each(|r| s.scores[r * BLOCK + i] = column[r]);
+        }
     }
 
     /// Adds the `count` values in `s.rows`, weighted by the scores, to those of `num_rows` rows from `first_row` on.
