@@ -22,8 +22,9 @@ const MAX_ROWS: usize = 768;
 pub(crate) const SPAN: usize = 2048;
 
 /// Position from which on a row's products are in bf16, where there are kernels for it: before, attention is little of a prompt's time, and
-/// each key's rounding much of its result.
-pub(crate) const MIN_BF16_POSITION: usize = 2048;
+/// each key's rounding much of its result. (In a step of 8-bit activations its effect from here on cannot be told from that of another order
+/// of sums in f32: docs/decisions/2026-12-01-prompt-attention.md.)
+pub(crate) const MIN_BF16_POSITION: usize = 512;
 
 /// Rows up to which a block's keys are not transposed, and its values are added as a decode adds them, in the same order of sums: panels pay
 /// with more.
