@@ -22,8 +22,8 @@ use crate::magicpig::MagicPig;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::panels::widen_rows;
 use crate::partial::Partial;
-use crate::prefill::{PrefillItem, PrefillScratch, tokens_per_item};
-use crate::prefill_parts::{PrefillPart, PrefillParts};
+use crate::prefill::{PrefillItem, PrefillScratch};
+use crate::prefill_parts::PrefillParts;
 use crate::quest::Quest;
 use crate::recent_queries::Placement;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
@@ -836,7 +836,7 @@ impl AttentionBackend for CpuAttention {
         let step = self.step_mut();
         debug_assert!(step.rows.is_empty(), "one step at a time");
         step.audit = audit;
-        let (num_kv_heads, per_item) = (self.shape.num_kv_heads, tokens_per_item(self.shape.group_size()));
+        let num_kv_heads = self.shape.num_kv_heads;
         for (i, (r, mut sequence)) in rows.iter().zip(taken).enumerate() {
             let len = sequence.len + r.num_rows;
             let region = match &sequence.index {
@@ -853,10 +853,7 @@ impl AttentionBackend for CpuAttention {
             let sampled_head = (mass_sampling && !region.is_empty()).then(|| len % sequence.heads.len());
             if r.phase == Phase::Prefill {
                 for kv_head in 0..num_kv_heads {
-                    for first_token in (0..r.num_rows).step_by(per_item) {
-                        let tokens = first_token..r.num_rows.min(first_token + per_item);
-                        step.prefills.push(PrefillPart::new(i, kv_head, tokens, sequence.len));
-                    }
+                    step.prefills.push(i, kv_head, sequence.len, r.num_rows, self.shape.group_size());
                 }
             }
             step.rows.push(StepRows {

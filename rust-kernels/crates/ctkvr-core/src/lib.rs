@@ -1,6 +1,7 @@
 //! CTkvr's own part of the engine: where keys and values are stored, which of them a query reads, and exact attention over those.
 //! No model, no files, no JavaScript. Everything has a scalar reference; SIMD is chosen at run time.
 
+mod aligned;
 mod backend;
 mod block_builder;
 mod centroid_block;
@@ -26,6 +27,7 @@ mod panels;
 mod partial;
 mod posting_lists;
 mod prefill;
+mod prefill_bf16;
 mod prefill_parts;
 mod quantised;
 mod query_cosine;
@@ -48,6 +50,7 @@ mod test_rows;
 mod top_k;
 mod volatility;
 
+pub use aligned::Aligned;
 pub use backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
     SequenceRows, StepReport, Thread,
@@ -58,8 +61,9 @@ pub use given_candidates::{GivenCandidates, GivenTail};
 pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput, ImageInput, TailInfo, TailSegmentInfo};
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
-    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
-    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS, activation_bytes,
+    BF16_BLOCK, BF16_ROWS, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide,
+    LevelBits, MAX_HEAD_DIM, PAGE_SIZE, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS,
+    activation_bytes, bf16_depth,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};

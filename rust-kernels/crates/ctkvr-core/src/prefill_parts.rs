@@ -1,17 +1,16 @@
-//! The prefill rows of a step, cut into work items: by KV head and by tokens; and by keys too where that would leave threads without work,
-//! as it does with the few tokens that ride with decodes. Parts over different keys merge exactly by log-sum-exp.
+//! The prefill rows of a step, cut into work items: by KV head and by tokens; and by spans of keys too where that would leave threads
+//! without work, as it does with the few tokens that ride with decodes. Spans lie at fixed positions and merge in order, by log-sum-exp,
+//! whoever works on them.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::panels::BLOCK;
 use crate::partial::Partial;
+use crate::prefill::{MIN_BF16_POSITION, SPAN, tokens_per_item};
 
 /// Items of a layer for each thread, at least: the last one to end keeps the others waiting for a small part of the time only.
 const ITEMS_PER_THREAD: usize = 4;
-/// Keys of an item at least: an item has a start and an end of its own.
-const MIN_KEYS: usize = 4 * BLOCK;
 
 /// Some tokens of one KV head of prefill rows.
 pub(crate) struct PrefillPart {
@@ -22,9 +21,9 @@ pub(crate) struct PrefillPart {
     pub(crate) num_tokens: usize,
     /// Keys that the last of its tokens sees.
     num_keys: usize,
-    /// Of each piece of the keys, the softmax of all the part's rows; one piece needs none.
+    /// Of each span of the keys, the softmax of all the part's rows; none where one item takes all spans.
     pieces: Vec<UnsafeCell<Partial>>,
-    /// Pieces that are done in the layer that runs.
+    /// Spans that are done in the layer that runs.
     num_done: AtomicUsize,
 }
 
@@ -33,7 +32,7 @@ unsafe impl Sync for PrefillPart {}
 
 impl PrefillPart {
     /// `position`: of the first token of the rows.
-    pub(crate) fn new(rows: usize, kv_head: usize, tokens: Range<usize>, position: usize) -> Self {
+    fn new(rows: usize, kv_head: usize, tokens: Range<usize>, position: usize) -> Self {
         let (first_token, num_tokens, num_keys) = (tokens.start, tokens.len(), position + tokens.end);
         Self { rows, kv_head, first_token, num_tokens, num_keys, pieces: Vec::new(), num_done: AtomicUsize::new(0) }
     }
@@ -42,11 +41,9 @@ impl PrefillPart {
         self.pieces.len().max(1)
     }
 
-    /// Positions of a piece of the keys: whole blocks.
+    /// Positions of a piece: a span, or all of them.
     fn keys(&self, piece: usize) -> Range<usize> {
-        let blocks = self.num_keys.div_ceil(BLOCK);
-        let edge = |i: usize| (blocks * i / self.num_pieces() * BLOCK).min(self.num_keys);
-        edge(piece)..edge(piece + 1)
+        if self.pieces.is_empty() { 0..self.num_keys } else { piece * SPAN..self.num_keys.min((piece + 1) * SPAN) }
     }
 
     /// Hands in what an item found over its piece; whoever hands in the last one gets them all as one.
@@ -84,19 +81,26 @@ impl PrefillParts {
         self.parts.clear();
     }
 
-    pub(crate) fn push(&mut self, part: PrefillPart) {
-        self.parts.push(part);
+    /// Adds one KV head of `num_tokens` rows, the first of them at `position`, `group` query heads each.
+    pub(crate) fn push(&mut self, rows: usize, kv_head: usize, position: usize, num_tokens: usize, group: usize) {
+        let mut first = 0;
+        while first < num_tokens {
+            // A part's products are all of one kind.
+            let same_kind = MIN_BF16_POSITION.checked_sub(position + first).filter(|n| *n > 0).unwrap_or(num_tokens);
+            let end = num_tokens.min(first + tokens_per_item(group).min(same_kind));
+            self.parts.push(PrefillPart::new(rows, kv_head, first..end, position));
+            first = end;
+        }
     }
 
-    /// Once all parts are there: orders them, and cuts their keys for so many threads.
+    /// Once all parts are there: orders them, and makes items of spans where so many threads need them.
     pub(crate) fn arrange(&mut self, num_threads: usize) {
         self.parts.sort_by_key(|part| std::cmp::Reverse(part.num_keys * part.num_tokens));
-        let wanted = (ITEMS_PER_THREAD * num_threads).div_ceil(self.parts.len().max(1));
-        for part in &mut self.parts {
-            let pieces = wanted.min(part.num_keys / MIN_KEYS);
-            if pieces > 1 && num_threads > 1 {
-                part.pieces.resize_with(pieces, UnsafeCell::default);
-            }
+        if num_threads == 1 || self.parts.len() >= ITEMS_PER_THREAD * num_threads {
+            return;
+        }
+        for part in self.parts.iter_mut().filter(|part| part.num_keys > SPAN) {
+            part.pieces.resize_with(part.num_keys.div_ceil(SPAN), UnsafeCell::default);
         }
     }
 
@@ -111,21 +115,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_cover_all_keys_in_whole_blocks_and_are_enough_for_all_threads() {
-        for (num_keys, num_tokens, threads) in [(1, 1, 4), (500, 8, 2), (7003, 8, 2), (7003, 8, 16), (70_000, 300, 1)] {
+    fn items_cover_all_keys_in_whole_spans_and_are_enough_for_all_threads() {
+        let cases = [(1, 1, 4), (500, 8, 2), (7003, 8, 2), (7003, 8, 16), (70_000, 300, 1), (2300, 700, 2)];
+        for (num_keys, num_tokens, threads) in cases {
             let mut parts = PrefillParts::default();
-            (0..3).for_each(|head| parts.push(PrefillPart::new(0, head, 0..num_tokens, num_keys - num_tokens)));
+            (0..3).for_each(|head| parts.push(0, head, num_keys - num_tokens, num_tokens, 3));
             parts.arrange(threads);
             let items: Vec<_> = parts.items().collect();
             for head in 0..3 {
-                let mut end = 0;
-                for (_, _, keys) in items.iter().filter(|(part, ..)| part.kv_head == head) {
-                    assert!(keys.start == end && !keys.is_empty() && keys.start.is_multiple_of(BLOCK));
-                    end = keys.end;
+                let of_head = || items.iter().filter(|(part, ..)| part.kv_head == head);
+                let mut tokens: Vec<_> = of_head().map(|(part, ..)| part.first_token..part.first_token + part.num_tokens).collect();
+                tokens.sort_by_key(|tokens| tokens.start);
+                tokens.dedup();
+                assert!(tokens.windows(2).all(|pair| pair[0].end == pair[1].start));
+                assert_eq!((tokens[0].start, tokens[tokens.len() - 1].end), (0, num_tokens));
+                for tokens in tokens {
+                    let position = num_keys - num_tokens + tokens.start;
+                    let last = num_keys - num_tokens + tokens.end - 1;
+                    assert!(
+                        position >= MIN_BF16_POSITION || last < MIN_BF16_POSITION,
+                        "{position} to {last}: products of one kind"
+                    );
+                    let mut end = 0;
+                    for (_, _, keys) in of_head().filter(|(part, ..)| part.first_token == tokens.start) {
+                        assert!(keys.start == end && !keys.is_empty() && keys.start.is_multiple_of(SPAN));
+                        end = keys.end;
+                    }
+                    assert_eq!(end, last + 1);
                 }
-                assert_eq!(end, num_keys);
             }
-            let most = 3 * (num_keys / MIN_KEYS).max(1);
+            let most = 3 * num_keys.div_ceil(SPAN);
             assert!(items.len() >= most.min(if threads == 1 { 3 } else { ITEMS_PER_THREAD * threads }));
         }
     }

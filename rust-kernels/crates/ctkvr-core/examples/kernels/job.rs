@@ -1,8 +1,8 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
-    STRIP_ROWS, activation_bytes,
+    Aligned, BF16_BLOCK, BF16_SCORES, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS,
+    PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes, bf16_depth,
 };
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
@@ -69,6 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("exp_sub", None, "cache", || Box::new(ExpSub::new(CACHE_BYTES))),
         case("gemm", None, "cache", || Box::new(Product::new())),
         Case { dtype: "bf16", ..case("product", None, "cache", || Box::new(NarrowProduct::new())) },
+        Case { dtype: "bf16", ..case("prompt_attention", None, "cache", || Box::new(PromptAttention::new())) },
         Case { dtype: "int8", ..case("packed_product", None, "memory", || Box::new(PackedLinear::new(1, MEMORY_BYTES))) },
         Case { dtype: "int8", ..case("packed_product", None, "cache", || Box::new(PackedLinear::new(1, CACHE_BYTES))) },
         Case { dtype: "int8", ..case("packed_product, 64 rows", None, "cache", || Box::new(PackedLinear::new(64, CACHE_BYTES))) },
@@ -274,6 +275,78 @@ impl Job for NarrowProduct {
         if let Some(bf16) = kernels.bf16 {
             self.multiply(bf16);
         }
+    }
+}
+
+/// A prompt's attention: its rows over keys and values as they are stored, far from the diagonal.
+struct PromptAttention {
+    store: KvStore,
+    queries: Aligned<u16>,
+    keys: Aligned<u16>,
+    values: Aligned<u16>,
+    scores: Aligned<f32>,
+    totals: Aligned<f32>,
+}
+
+impl PromptAttention {
+    const ROWS: usize = 768;
+    const GROUP: usize = 3;
+    const DEPTH: usize = bf16_depth(HEAD_DIM);
+
+    fn new() -> Self {
+        let mut random = Random(9);
+        let mut attention = Self {
+            store: KvStore::new(CACHE_BYTES, false),
+            queries: Aligned::new(),
+            keys: Aligned::new(),
+            values: Aligned::new(),
+            scores: Aligned::new(),
+            totals: Aligned::new(),
+        };
+        attention.queries.resize(Self::ROWS * Self::DEPTH);
+        attention.keys.resize(BF16_BLOCK * Self::DEPTH);
+        attention.values.resize(BF16_BLOCK * Self::DEPTH);
+        attention.scores.resize(BF16_SCORES);
+        attention.totals.resize(Self::ROWS * Self::DEPTH);
+        // bf16 from 1/16 to 1, of either sign.
+        attention.queries.fill_with(|| 0x3d80 + (random.next() % 0x200) as u16 + (random.next() as u16 & 0x8000));
+        attention
+    }
+}
+
+impl Job for PromptAttention {
+    fn work(&self) -> Work {
+        let num_keys = self.store.num_read();
+        Work { bytes: 2 * num_keys * HEAD_DIM * size_of::<u16>(), flops: 4 * Self::ROWS * num_keys * HEAD_DIM }
+    }
+
+    fn run(&mut self, kernels: &Kernels) {
+        let Some(bf16) = kernels.bf16 else { return };
+        let (mut max, mut sum) = (vec![f32::NEG_INFINITY; Self::ROWS], vec![0.0; Self::ROWS]);
+        let Self { store, queries, keys, values, scores, totals } = self;
+        totals.fill(0.0);
+        store.for_blocks(BF16_BLOCK, |key_rows, value_rows| {
+            let block = Bf16Block {
+                queries: queries.as_ptr(),
+                keys: keys.as_ptr(),
+                values: values.as_ptr(),
+                scores: scores.as_mut_ptr(),
+                max: max.as_mut_ptr(),
+                sum: sum.as_mut_ptr(),
+                totals: totals.as_mut_ptr(),
+                depth: Self::DEPTH,
+                num_rows: Self::ROWS,
+                group: Self::GROUP,
+                num_keys: BF16_BLOCK,
+                position: BF16_BLOCK as isize,
+            };
+            // SAFETY: the buffers hold these rows and a block's panels.
+            unsafe {
+                (bf16.pack_keys)(key_rows, keys.as_mut_ptr());
+                (bf16.pack_values)(value_rows, values.as_mut_ptr());
+                (bf16.attend_block)(&block);
+            }
+        });
     }
 }
 

@@ -55,6 +55,14 @@ impl KvStore {
         self.for_rows(KvSide::Values, read);
     }
 
+    /// Calls `read` with the keys and values of every whole block of `len` rows.
+    pub(crate) fn for_blocks(&self, len: usize, mut read: impl FnMut(&Rows, &Rows)) {
+        for start in (0..self.num_rows).step_by(len) {
+            let rows = |side| Rows::run(&self.pages, LAYOUT, side, start, len);
+            read(&rows(KvSide::Keys), &rows(KvSide::Values));
+        }
+    }
+
     /// Most rows of one part.
     pub(crate) fn rows_per_part() -> usize {
         ROWS_PER_CALL

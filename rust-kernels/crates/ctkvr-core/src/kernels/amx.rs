@@ -4,6 +4,7 @@
 //! The order of work is written over [`Tiles`], so that it is tested on any machine, with tiles in plain Rust; the instructions themselves
 //! are tested where the CPU has them.
 
+use super::bf16_attention::Products;
 use super::{Bf16Product, PANEL_COLUMNS};
 
 /// Rows of a tile.
@@ -14,7 +15,7 @@ const ROW_BYTES: usize = 64;
 const DEPTH: usize = ROW_BYTES / size_of::<u16>();
 
 /// Eight tiles of [`ROWS`] rows. Pointers must be live for the rows they give; strides are in bytes.
-trait Tiles {
+pub(super) trait Tiles {
     /// All zero.
     fn new() -> Self;
     fn zero<const TILE: usize>(&mut self);
@@ -22,6 +23,22 @@ trait Tiles {
     unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
     /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
+}
+
+/// Products of whole tiles: rows are read and written up to the next multiple of [`ROWS`].
+pub(super) struct InTiles<T>(T);
+
+impl<T: Tiles> Products for InTiles<T> {
+    const ROWS: usize = 2 * ROWS;
+    #[inline(always)]
+    fn new() -> Self {
+        Self(T::new())
+    }
+    #[inline(always)]
+    unsafe fn multiply(&mut self, p: &Bf16Product) {
+        // SAFETY: the caller's matrices, whose rows end with a tile.
+        unsafe { if p.m > ROWS { square::<T, true>(&mut self.0, p, 0) } else { square::<T, false>(&mut self.0, p, 0) } }
+    }
 }
 
 /// As [`super::Bf16Kernels::product`]; `rest` takes what does not fill tiles.
@@ -89,7 +106,7 @@ unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: 
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use hardware::{missing, product};
+pub(super) use hardware::{Registers, missing, product};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod hardware {
@@ -107,7 +124,7 @@ mod hardware {
     }
 
     /// The registers of this thread, configured while it lives: what is configured is saved at every switch of threads.
-    struct Registers;
+    pub(in super::super) struct Registers;
 
     #[repr(C, align(64))]
     struct Config {
@@ -214,7 +231,7 @@ pub(super) mod software {
     use half::bf16 as Bf16;
 
     /// Tiles by their definition (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TILELOADD, TILESTORED).
-    struct Plain {
+    pub(in super::super) struct Plain {
         tiles: [[[u8; ROW_BYTES]; ROWS]; 8],
     }
 

@@ -3,6 +3,9 @@
 //! B comes in panels of [`PANEL_COLUMNS`] columns, bf16 `[k / 2, PANEL_COLUMNS, 2]`: the two values that meet one pair of A lie side by
 //! side, as AVX-512 BF16 and AMX read them.
 
+use super::bf16_attention::{self, Bf16Block};
+use super::{Rows, bf16_pack};
+
 /// Columns of one panel of B.
 pub const PANEL_COLUMNS: usize = 32;
 
@@ -35,6 +38,11 @@ pub struct Bf16Kernels {
     pub pack_rows: unsafe fn(rows: *const u16, ld: usize, k: usize, columns: usize, panel: *mut u16),
     /// Matrix product.
     pub product: unsafe fn(p: &Bf16Product),
+    /// Panels of keys and of values as [`Bf16Block`] has them, of at most [`super::BF16_BLOCK`] rows; 0 beyond them to the next multiple of 32.
+    pub pack_keys: unsafe fn(rows: &Rows, panels: *mut u16),
+    pub pack_values: unsafe fn(rows: &Rows, panels: *mut u16),
+    /// Adds a block of keys and values to the rows that see them.
+    pub attend_block: unsafe fn(b: &Bf16Block),
 }
 
 pub(super) static SCALAR: Bf16Kernels = Bf16Kernels {
@@ -43,6 +51,9 @@ pub(super) static SCALAR: Bf16Kernels = Bf16Kernels {
     pack_columns: scalar::pack_columns,
     pack_rows: scalar::pack_rows,
     product: scalar::product,
+    pack_keys: bf16_pack::scalar::pack_keys,
+    pack_values: bf16_pack::scalar::pack_values,
+    attend_block: bf16_attention::software::attend,
 };
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
@@ -51,9 +62,13 @@ pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
     pack_columns: avx512::pack_columns,
     pack_rows: avx512::pack_rows,
     product: avx512::product,
+    pack_keys: bf16_pack::avx512::pack_keys,
+    pack_values: bf16_pack::avx512::pack_values,
+    attend_block: bf16_attention::avx512::attend,
 };
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) static AMX: Bf16Kernels = Bf16Kernels { name: "amx", product: super::amx::product, ..AVX512 };
+pub(super) static AMX: Bf16Kernels =
+    Bf16Kernels { name: "amx", product: super::amx::product, attend_block: bf16_attention::avx512::attend_on_tiles, ..AVX512 };
 
 /// One value at a time: the plain form the other one is tested against.
 mod scalar {
@@ -105,6 +120,9 @@ mod scalar {
         }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::transpose;
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
@@ -182,7 +200,7 @@ mod avx512 {
     /// Transposes 16 x 16 values of 32 bits: pairs, then fours, then 128-bit lanes.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
+    pub(in super::super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
         let mut a = r;
         for i in (0..16).step_by(2) {
             a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
@@ -269,23 +287,28 @@ mod avx512 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kernels::Kernels;
     use crate::test_rows::Random;
     use half::bf16;
 
     /// The order of work on AMX tiles, with tiles in plain Rust.
-    static SOFTWARE_TILES: Bf16Kernels =
-        Bf16Kernels { name: "amx in software", product: crate::kernels::amx::software::product, ..SCALAR };
+    static SOFTWARE_TILES: Bf16Kernels = Bf16Kernels {
+        name: "amx in software",
+        product: crate::kernels::amx::software::product,
+        attend_block: bf16_attention::software::attend_on_tiles,
+        ..SCALAR
+    };
 
-    fn all() -> Vec<&'static Bf16Kernels> {
+    /// Every table, those of this machine and the plain ones.
+    pub(in super::super) fn all() -> Vec<&'static Bf16Kernels> {
         let mut all = vec![&SCALAR, &SOFTWARE_TILES];
         all.extend(Kernels::available().iter().filter_map(|kernels| kernels.bf16));
         all
     }
 
-    fn narrowed(x: &[f32]) -> Vec<u16> {
+    pub(in super::super) fn narrowed(x: &[f32]) -> Vec<u16> {
         x.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
     }
 

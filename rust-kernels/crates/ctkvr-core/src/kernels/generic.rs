@@ -8,9 +8,9 @@ use super::simd::{Simd, exp_nonpositive};
 /// Bytes of rows that stay in the first-level cache while every group of heads passes over them.
 const BLOCK_BYTES: usize = 16 << 10;
 /// Bytes of rows asked for ahead of their use: as many cache lines as a core can wait for, and room beside the block.
-const BYTES_AHEAD: usize = 8 << 10;
+pub(super) const BYTES_AHEAD: usize = 8 << 10;
 /// Bytes that memory is read in.
-const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 /// Rows of A that one pass of the matrix product keeps in registers.
 const GEMM_ROWS: usize = 6;
 
@@ -60,7 +60,7 @@ unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows
 
 /// How many rows of `d` values are about `bytes` bytes.
 #[inline(always)]
-fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
+pub(super) fn rows_in<F: RowFormat>(bytes: usize, d: usize) -> usize {
     (bytes / F::FORMAT.row_bytes(d)).max(1)
 }
 

@@ -4,6 +4,8 @@ mod allowed;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod amx;
 mod bf16;
+mod bf16_attention;
+mod bf16_pack;
 mod generic;
 mod kv_format;
 mod packed;
@@ -14,6 +16,8 @@ mod simd;
 mod tests;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
+pub use bf16_attention::{BF16_BLOCK, BF16_ROWS, BF16_SCORES, Bf16Block};
+pub use bf16_pack::bf16_depth;
 pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
