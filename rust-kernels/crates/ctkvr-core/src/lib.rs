@@ -49,8 +49,8 @@ mod top_k;
 mod volatility;
 
 pub use backend::{
-    AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
-    SequenceRows, StepReport, Thread,
+    ATTENTION_PHASES, AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId,
+    SequenceMemory, SequenceRows, StepReport,
 };
 pub use cpu_attention::{CpuAttention, StoredHead};
 pub use error::{Error, Result};
@@ -68,3 +68,4 @@ pub use rope::{RopePairing, RotaryEmbedding};
 pub use rope_scaling::RopeScaling;
 pub use spread_queries::spread_queries;
 pub use stage_clock::StageTimes;
+pub use team::{Ahead, Job, Stopped, Team, Units};

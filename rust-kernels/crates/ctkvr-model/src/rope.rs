@@ -1,5 +1,8 @@
 //! How positions turn queries and keys: what a GGUF says about rotary embedding, interpreted as llama.cpp does
-//! (llama-model.cpp load_hparams and llama-context.cpp, ggml_rope_ext's parameters).
+//! (llama-model.cpp load_hparams and llama-context.cpp, ggml_rope_ext's parameters and formulas), with angles in f64: at position 100,000
+//! one in f32 is off by 0.004 radian.
+
+use std::f64::consts::PI;
 
 use crate::gguf::Gguf;
 
@@ -121,5 +124,50 @@ impl RopeSettings {
             }
         }
         Ok(())
+    }
+}
+
+/// Angles of a model's rotary embedding.
+pub(crate) struct RopeTurns {
+    /// Radians per position, one for each pair of a head.
+    frequencies: Vec<f64>,
+    /// What rotated values are multiplied by.
+    magnitude: f64,
+}
+
+impl RopeTurns {
+    /// For heads of `head_dim` values; `factors` divide the frequencies.
+    pub fn new(settings: &RopeSettings, head_dim: usize, factors: Option<&[f32]>) -> Self {
+        let (base, scale) = (f64::from(settings.freq_base), f64::from(settings.freq_scale));
+        let pairs = head_dim / 2;
+        // The (fractional) pair that makes this many turns over the original context.
+        let pair_of = |turns: f32| {
+            let context = f64::from(settings.original_context);
+            head_dim as f64 * (context / (f64::from(turns) * 2.0 * PI)).ln() / (2.0 * base.ln())
+        };
+        let low = pair_of(settings.beta_fast).floor().max(0.0);
+        let high = pair_of(settings.beta_slow).ceil().min(head_dim as f64 - 1.0);
+        let frequency = |i: usize| {
+            let plain = base.powf(-2.0 * i as f64 / head_dim as f64) / factors.map_or(1.0, |factors| f64::from(factors[i]));
+            // Of fast pairs yarn keeps the frequency, of slow ones it scales it.
+            let ramp = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
+            let kept = ramp * f64::from(settings.ext_factor);
+            plain * (scale * (1.0 - kept) + kept)
+        };
+        let longer = if settings.ext_factor == 0.0 { 1.0 } else { 1.0 + 0.1 * (1.0 / scale).ln() };
+        Self { frequencies: (0..pairs).map(frequency).collect(), magnitude: f64::from(settings.attn_factor) * longer }
+    }
+
+    /// Pairs of a head.
+    pub fn len(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Cosines and sines of a position's angles, times the magnitude.
+    pub fn write(&self, position: i32, cos: &mut [f32], sin: &mut [f32]) {
+        for ((frequency, cos), sin) in self.frequencies.iter().zip(cos).zip(sin) {
+            let (s, c) = (f64::from(position) * frequency).sin_cos();
+            (*cos, *sin) = ((c * self.magnitude) as f32, (s * self.magnitude) as f32);
+        }
     }
 }

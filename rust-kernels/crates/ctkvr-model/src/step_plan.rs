@@ -1,10 +1,10 @@
-//! Cuts a step's entries into chunks of bounded rows; one chunk is one run of the graph.
+//! Cuts a step's entries into chunks of bounded rows; one chunk is one run through the layers.
 
 use ctkvr_core::{Phase, SequenceRows};
 
 use crate::step::{StepEntry, StepOutput};
 
-/// Rows of one run of the graph.
+/// Rows of one run through the layers.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Chunk {
     /// One per entry that takes part, with the backend's sequence; parallel to `entries`.

@@ -69,7 +69,7 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
         ("llama, own output, factors of rope", TinyModel { tied: false, rope_factors: true, ..base("llama") }),
         ("llama, biases", TinyModel { qkv_bias: true, ..base("llama") }),
         ("llama, Q8_0", TinyModel { kind: sys::GGML_TYPE_Q8_0, ..base("llama") }),
-        ("llama, Q4_0 (repacked)", TinyModel { kind: sys::GGML_TYPE_Q4_0, ..base("llama") }),
+        ("llama, Q4_0", TinyModel { kind: sys::GGML_TYPE_Q4_0, ..base("llama") }),
         (
             "llama, linear scaling",
             TinyModel {
@@ -131,7 +131,7 @@ fn packed_products_give_llama_cpps_distributions() {
         let file = TinyModel { kind, qkv_bias: true, ..TinyModel::new("llama") }.write();
         let limit = limit_of(file.path(), &prompt, 8, 1);
         let engine = |packed| {
-            let options = LoadOptions { use_extra_buffers: false, packed, ..LoadOptions::default() };
+            let options = LoadOptions { packed, ..LoadOptions::default() };
             cpu_engine(&common::load_with(file.path(), options), 2, 128)
         };
         let (ours, plain) = (engine(Some(packed)), engine(None));

@@ -3,6 +3,7 @@
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod amx;
 mod bf16;
+mod elementwise;
 mod generic;
 mod kv_format;
 mod packed;
@@ -87,6 +88,14 @@ pub struct Kernels {
     pub quantise: unsafe fn(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32),
     /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
+    /// Root mean square norm: `out[i]` = x i / sqrt(mean of x^2 + epsilon) * weight i, n values; `out` may be `x`.
+    pub rms_norm: unsafe fn(x: *const f32, weight: *const f32, n: usize, epsilon: f32, out: *mut f32),
+    /// `out[i]` = silu(gate i) * up i, n values; silu(x) = x / (1 + e^-x).
+    pub gate: unsafe fn(gate: *const f32, up: *const f32, n: usize, out: *mut f32),
+    /// Turns a head of 2 * half values in place: (x i, x i + half) by the angle whose cosine and sine are the i-th.
+    pub rotate_halves: unsafe fn(x: *mut f32, cos: *const f32, sin: *const f32, half: usize),
+    /// The same for (x 2i, x 2i + 1).
+    pub rotate_adjacent: unsafe fn(x: *mut f32, cos: *const f32, sin: *const f32, half: usize),
     /// Matrix product.
     pub gemm: unsafe fn(m: &Gemm),
     /// Products in bf16, where this CPU has them: of long prompts only, whose sums over many keys bear the rounding.
@@ -99,7 +108,7 @@ pub struct Kernels {
 macro_rules! kernel_table {
     ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal $(, $features:literal)?) => {
         mod $module {
-            use super::{Gemm, MissedSums, generic, rows::Rows, simd::$simd};
+            use super::{Gemm, MissedSums, elementwise, generic, rows::Rows, simd::$simd};
 
             $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn score_rows(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
@@ -204,6 +213,30 @@ macro_rules! kernel_table {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, n: usize, epsilon: f32, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rms_norm(x, weight, n, epsilon, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn gate(gate: *const f32, up: *const f32, n: usize, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::gate::<$simd>(gate, up, n, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rotate_halves(x: *mut f32, cos: *const f32, sin: *const f32, half: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rotate_halves(x, cos, sin, half) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rotate_adjacent(x: *mut f32, cos: *const f32, sin: *const f32, half: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rotate_adjacent(x, cos, sin, half) }
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn gemm(m: &Gemm) {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::gemm::<$simd, $vecs>(m) }
@@ -228,6 +261,10 @@ macro_rules! kernel_table {
             widen_rows: $module::widen_rows,
             quantise: $module::quantise,
             narrow: $module::narrow,
+            rms_norm: $module::rms_norm,
+            gate: $module::gate,
+            rotate_halves: $module::rotate_halves,
+            rotate_adjacent: $module::rotate_adjacent,
             gemm: $module::gemm,
             bf16: None,
             packed: None,
@@ -248,6 +285,12 @@ static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AV
 static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
 
 impl Kernels {
     /// Every table this CPU can run, the plainest first.
