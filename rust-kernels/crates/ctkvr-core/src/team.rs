@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread looks for the next units before it sleeps: a good part of what it takes to be woken.
-const SPIN: Duration = Duration::from_micros(50);
-/// The same between jobs: sampling a token and asking for the next one takes some of that.
-const SPIN_BETWEEN_JOBS: Duration = Duration::from_micros(400);
+/// How long a thread looks for the next units before it sleeps: longer than most waits for a thread that runs, and about as long as to be
+/// woken takes.
+const SPIN: Duration = Duration::from_micros(20);
+/// The same between jobs: to sample a token and ask for the next one takes a good part of that.
+const SPIN_BETWEEN_JOBS: Duration = Duration::from_micros(300);
 /// Looks between two readings of the clock.
 const LOOKS_PER_READING: u32 = 32;
 
