@@ -7,14 +7,14 @@
 use super::{Bf16Product, PANEL_COLUMNS};
 
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 /// Bytes of a row of a tile: 16 values f32, or 16 pairs bf16.
-const ROW_BYTES: usize = 64;
+pub(super) const ROW_BYTES: usize = 64;
 /// Values of A's rows that one tile holds.
-const DEPTH: usize = ROW_BYTES / size_of::<u16>();
+pub(super) const DEPTH: usize = ROW_BYTES / size_of::<u16>();
 
 /// Eight tiles of [`ROWS`] rows. Pointers must be live for the rows they give; strides are in bytes.
-trait Tiles {
+pub(super) trait Tiles {
     /// All zero.
     fn new() -> Self;
     fn zero<const TILE: usize>(&mut self);
@@ -89,7 +89,7 @@ unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: 
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use hardware::{is_usable, product};
+pub(super) use hardware::{Registers, is_usable, product};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod hardware {
@@ -107,7 +107,7 @@ mod hardware {
     }
 
     /// The registers of this thread, configured while it lives: what is configured is saved at every switch of threads.
-    struct Registers;
+    pub(in super::super) struct Registers;
 
     #[repr(C, align(64))]
     struct Config {
@@ -224,7 +224,7 @@ pub(super) mod software {
     use half::bf16 as Bf16;
 
     /// Tiles by their definition (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TILELOADD, TILESTORED).
-    struct Plain {
+    pub(in super::super) struct Plain {
         tiles: [[[u8; ROW_BYTES]; ROWS]; 8],
     }
 
