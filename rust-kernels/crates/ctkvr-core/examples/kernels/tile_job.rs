@@ -58,7 +58,8 @@ struct Linear {
     /// `values` as tiles, once a pass has run.
     activations: Vec<Tile>,
     strips: Vec<u8>,
-    c: Vec<f32>,
+    /// f32 `[ROWS, n]`; tiles, since results start at a cache line as ggml's and ours do.
+    c: Vec<Tile>,
     scratch: TileScratch,
 }
 
@@ -80,7 +81,7 @@ impl Linear {
             }
         }
         let values = Random(10).values(ROWS * k);
-        let (activations, c) = (vec![Tile::ZERO; activation_tiles(ROWS, k)], vec![0.0; ROWS * n]);
+        let (activations, c) = (vec![Tile::ZERO; activation_tiles(ROWS, k)], vec![Tile::ZERO; ROWS * n * size_of::<f32>() / size_of::<Tile>()]);
         Self { format, k, n, values, activations, strips, c, scratch: TileScratch::default() }
     }
 
@@ -92,7 +93,7 @@ impl Linear {
         let product = TileProduct {
             weights: TileWeights::Packed { format: self.format, strips: self.strips.as_ptr() },
             activations: self.activations.as_ptr(),
-            c: self.c.as_mut_ptr(),
+            c: self.c.as_mut_ptr().cast(),
             ldc: self.n,
             rows: ROWS,
             n: self.n,

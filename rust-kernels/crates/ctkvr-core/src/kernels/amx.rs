@@ -19,6 +19,8 @@ pub(super) trait Tiles {
     fn new() -> Self;
     fn zero<const TILE: usize>(&mut self);
     unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize);
+    /// The same of what is not read again soon: the first-level cache keeps other things.
+    unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize);
     unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
     /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
@@ -149,6 +151,12 @@ mod hardware {
             }
         }
         #[inline(always)]
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            unsafe {
+                asm!("tileloaddt1 tmm{}, [{} + {}]", const TILE, in(reg) from, in(reg) stride, options(nostack, preserves_flags));
+            }
+        }
+        #[inline(always)]
         unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
             unsafe {
                 asm!("tilestored [{} + {}], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack, preserves_flags));
@@ -252,6 +260,10 @@ pub(super) mod software {
                 // SAFETY: the caller's rows.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(i * stride), row.as_mut_ptr(), ROW_BYTES) };
             }
+        }
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            // SAFETY: the contract is the caller's.
+            unsafe { self.load::<TILE>(from, stride) };
         }
         unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
             for (i, row) in self.tiles[TILE].iter().enumerate() {
