@@ -7,18 +7,20 @@
 use super::{Bf16Product, PANEL_COLUMNS};
 
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 /// Bytes of a row of a tile: 16 values f32, or 16 pairs bf16.
-const ROW_BYTES: usize = 64;
+pub(super) const ROW_BYTES: usize = 64;
 /// Values of A's rows that one tile holds.
-const DEPTH: usize = ROW_BYTES / size_of::<u16>();
+pub(super) const DEPTH: usize = ROW_BYTES / size_of::<u16>();
 
 /// Eight tiles of [`ROWS`] rows. Pointers must be live for the rows they give; strides are in bytes.
-trait Tiles {
+pub(super) trait Tiles {
     /// All zero.
     fn new() -> Self;
     fn zero<const TILE: usize>(&mut self);
     unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize);
+    /// The same of what is not read again soon: the first-level cache keeps other things.
+    unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize);
     unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
     /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
@@ -89,7 +91,7 @@ unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: 
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use hardware::{is_usable, product};
+pub(super) use hardware::{Registers, is_usable, product};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod hardware {
@@ -107,7 +109,7 @@ mod hardware {
     }
 
     /// The registers of this thread, configured while it lives: what is configured is saved at every switch of threads.
-    struct Registers;
+    pub(in super::super) struct Registers;
 
     #[repr(C, align(64))]
     struct Config {
@@ -146,6 +148,12 @@ mod hardware {
         unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
             unsafe {
                 asm!("tileloadd tmm{}, [{} + {}]", const TILE, in(reg) from, in(reg) stride, options(nostack, preserves_flags));
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            unsafe {
+                asm!("tileloaddt1 tmm{}, [{} + {}]", const TILE, in(reg) from, in(reg) stride, options(nostack, preserves_flags));
             }
         }
         #[inline(always)]
@@ -224,7 +232,7 @@ pub(super) mod software {
     use half::bf16 as Bf16;
 
     /// Tiles by their definition (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TILELOADD, TILESTORED).
-    struct Plain {
+    pub(in super::super) struct Plain {
         tiles: [[[u8; ROW_BYTES]; ROWS]; 8],
     }
 
@@ -252,6 +260,10 @@ pub(super) mod software {
                 // SAFETY: the caller's rows.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(i * stride), row.as_mut_ptr(), ROW_BYTES) };
             }
+        }
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            // SAFETY: the contract is the caller's.
+            unsafe { self.load::<TILE>(from, stride) };
         }
         unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
             for (i, row) in self.tiles[TILE].iter().enumerate() {

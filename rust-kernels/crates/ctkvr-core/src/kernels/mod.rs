@@ -9,6 +9,7 @@ mod kv_format;
 mod packed;
 mod rows;
 mod simd;
+mod tile_linear;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,9 @@ pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
 pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
+pub use tile_linear::{
+    ROW_BLOCK, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights, ToF32, activation_tiles,
+};
 
 use crate::error::{Error, Result};
 
@@ -102,6 +106,8 @@ pub struct Kernels {
     pub bf16: Option<&'static Bf16Kernels>,
     /// Products of quantised weights with activations of 8 bits, where this CPU has the instruction.
     pub packed: Option<&'static PackedKernels>,
+    /// Linear layers of many rows in bf16 on tiles, where this CPU has them and this process may use them.
+    pub tile_linear: Option<&'static TileLinear>,
 }
 
 /// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
@@ -268,6 +274,7 @@ macro_rules! kernel_table {
             gemm: $module::gemm,
             bf16: None,
             packed: None,
+            tile_linear: None,
         };
     };
 }
@@ -282,7 +289,8 @@ static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512_VNNI };
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), ..AVX512_BF16 };
+static AMX: Kernels =
+    Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear: Some(&tile_linear::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
