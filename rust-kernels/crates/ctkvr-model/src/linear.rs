@@ -1,10 +1,13 @@
 //! Linear layers: activations are rounded to what a layer's weights are multiplied with, a row at a time, and meet its weights by strips of
-//! 16 columns. A row's results are the same bits whatever other rows there are: each is a sum of its own.
+//! 16 columns. Rows of prompts are multiplied in bf16 on tiles where this CPU has them, however few they are; all others as rows of decodes
+//! are. A row's results are the same bits whatever other rows there are: each is a sum of its own.
 
 use std::ffi::c_void;
 use std::ops::Range;
 
-use ctkvr_core::{BLOCK, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
+use ctkvr_core::{
+    BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights, activation_bytes,
+};
 use llama_cpp_sys_2 as sys;
 
 use crate::backends::cpu_device;
@@ -71,6 +74,8 @@ pub(crate) struct Linear {
     weights: *const u8,
     product: Product,
     encoding: Encoding,
+    /// For rows of prompts, where this CPU and these weights can.
+    tiles: Option<(&'static TileLinear, TileWeights)>,
     /// f32 `[n]`, or null.
     bias: *const f32,
 }
@@ -91,14 +96,15 @@ pub(crate) struct Target {
 
 impl Linear {
     /// The layer of these names; `weights` must outlive it.
-    pub fn new(weights: &Weights, name: &str, bias: &str) -> Result<Self> {
+    pub fn new(weights: &Weights, kernels: &Kernels, name: &str, bias: &str) -> Result<Self> {
         let internal = |what: String| Error::Internal { what };
         let matrix = weights.matrix(name).ok_or_else(|| internal(format!("the matrix {name} was not placed")))?;
         let bias = weights.vector(bias).map_or(std::ptr::null(), <[f32]>::as_ptr);
         let data = matrix.tensor.data.cast_const().cast();
-        if let Some((kernels, shape)) = matrix.packed {
-            let (product, encoding) = (Product::Packed(kernels, shape), Encoding::Packed(kernels));
-            return Ok(Self { k: shape.k, n: shape.n, weights: data, product, encoding, bias });
+        if let Some((packed, shape)) = matrix.packed {
+            let (product, encoding) = (Product::Packed(packed, shape), Encoding::Packed(packed));
+            let tiles = kernels.tile_linear.map(|tiles| (tiles, TileWeights::Packed { format: shape.format, strips: data }));
+            return Ok(Self { k: shape.k, n: shape.n, weights: data, product, encoding, tiles, bias });
         }
         let cpu = cpu_device()?;
         let traits = cpu.type_traits(matrix.tensor.type_);
@@ -106,12 +112,16 @@ impl Linear {
         let (Some(dot), Some(from_float)) = (traits.vec_dot, from_float) else {
             return Err(internal(format!("ggml has no products for weights of type {} of {name}", matrix.tensor.type_)));
         };
+        let (k, n, row_bytes) = (matrix.tensor.ne[0] as usize, matrix.tensor.ne[1] as usize, matrix.tensor.nb[1]);
+        // SAFETY: an entry of a static table; the type was checked by ggml's reader. Weights of f32 have none: they keep their precision.
+        let to_f32 = unsafe { (*sys::ggml_get_type_traits(matrix.tensor.type_)).to_float }.filter(|_| k.is_multiple_of(BLOCK));
         Ok(Self {
-            k: matrix.tensor.ne[0] as usize,
-            n: matrix.tensor.ne[1] as usize,
+            k,
+            n,
             weights: data,
-            product: Product::Dots { dot, row_bytes: matrix.tensor.nb[1] },
+            product: Product::Dots { dot, row_bytes },
             encoding: Encoding::Ggml { kind: traits.vec_dot_type, from_float },
+            tiles: kernels.tile_linear.zip(to_f32.map(|to_f32| TileWeights::Rows { rows: data, row_bytes, to_f32 })),
             bias,
         })
     }
@@ -155,11 +165,50 @@ impl Linear {
                     }
                 }
             }
-            if !self.bias.is_null() {
-                (0..num_rows).for_each(|row| add(c.add(row * ldc), self.bias.add(first), columns));
-            }
-            if target.is_residual {
-                (0..num_rows).for_each(|row| add(out.add(row * self.n), c.add(row * ldc), columns));
+            self.finish((c, ldc), num_rows, first..first + columns, target.is_residual.then_some(out));
+        }
+    }
+
+    /// Some rows of prompts times some strips, on tiles.
+    ///
+    /// # Safety
+    /// `activations` are those rows as tiles; `target` begins with them; nobody else has the strips; `added` holds these rows of n values.
+    unsafe fn multiply_on_tiles(
+        &self,
+        activations: *const Tile,
+        num_rows: usize,
+        strips: Range<usize>,
+        target: Target,
+        added: *mut f32,
+        scratch: &mut TileScratch,
+    ) {
+        let Some((kernels, weights)) = self.tiles else { unreachable!("only layers with tiles are multiplied on tiles") };
+        let (n, k) = (self.n, self.k);
+        let c = if target.is_residual { added } else { target.c };
+        let columns = strips.start * STRIP_ROWS..n.min(strips.end * STRIP_ROWS);
+        // SAFETY: the caller's.
+        unsafe {
+            let product = TileProduct { weights, activations, c, ldc: n, rows: num_rows, n, k };
+            (kernels.multiply_strips)(&product, strips, scratch);
+            let first = columns.start;
+            self.finish((c.add(first), n), num_rows, columns, target.is_residual.then_some(target.c.add(first)));
+        }
+    }
+
+    /// Adds the bias to columns of products, and those to the residual.
+    ///
+    /// # Safety
+    /// `c` begins at the first of the columns, so does `residual`, whose rows are n values apart.
+    unsafe fn finish(&self, (c, ldc): (*mut f32, usize), num_rows: usize, columns: Range<usize>, residual: Option<*mut f32>) {
+        for row in 0..num_rows {
+            // SAFETY: the caller's.
+            unsafe {
+                if !self.bias.is_null() {
+                    add(c.add(row * ldc), self.bias.add(columns.start), columns.len());
+                }
+                if let Some(residual) = residual {
+                    add(residual.add(row * self.n), c.add(row * ldc), columns.len());
+                }
             }
         }
     }
@@ -184,6 +233,32 @@ const BYTES_AT_ONCE: usize = 128 << 10;
 /// Bytes of the next layers' weights that a thread asks for before they can be multiplied: what memory answers with while it waits.
 const BYTES_AHEAD: usize = 8 << 10;
 
+/// Strips that are multiplied on tiles together, and how many of these a thread takes at once.
+const STRIPS_OF_TILES: usize = 2;
+const TILES_AT_ONCE: usize = 8;
+
+/// The rows of a product, those of decodes first, and where they are.
+pub(crate) struct Rows<'a> {
+    pub num_decodes: usize,
+    pub num_prompts: usize,
+    /// Rounded rows, for each encoding: of decodes, or all where prompts are not multiplied on tiles.
+    pub rounded: &'a [*const u8],
+    /// Those of prompts, where they are.
+    pub tiles: *const Tile,
+    /// One for each layer.
+    pub targets: &'a [Target],
+    /// f32 `[prompts, n]`, for products on tiles that are added.
+    pub added: *mut f32,
+}
+
+/// One thread's memory.
+#[derive(Default)]
+pub(crate) struct LinearScratch {
+    /// 16 values for each row that meets a strip at once.
+    pub sums: Vec<f32>,
+    pub tiles: TileScratch,
+}
+
 /// Layers of the same activations.
 pub(crate) struct Joined {
     pub layers: Vec<Linear>,
@@ -193,6 +268,8 @@ pub(crate) struct Joined {
     encoding_of: Vec<usize>,
     pub k: usize,
     num_strips: usize,
+    /// For rows of prompts, where all layers have them.
+    pub tiles: Option<&'static TileLinear>,
 }
 
 impl Joined {
@@ -208,7 +285,13 @@ impl Joined {
             }
         }
         let (k, num_strips) = (layers[0].k, layers.iter().map(Linear::num_strips).sum());
-        Self { layers, encodings, encoding_of, k, num_strips }
+        let tiles = layers[0].tiles.map(|(kernels, _)| kernels).filter(|_| layers.iter().all(|layer| layer.tiles.is_some()));
+        Self { layers, encodings, encoding_of, k, num_strips, tiles }
+    }
+
+    /// All rows as decodes are.
+    pub fn without_tiles(self) -> Self {
+        Self { tiles: None, ..self }
     }
 
     /// Rows that meet a strip at once.
@@ -216,9 +299,13 @@ impl Joined {
         (ROWS_BYTES / activation_bytes(self.k)).next_multiple_of(8)
     }
 
-    /// Units of a product over so many rows, and how many a thread takes at once: strips, those of all layers in turn, for one block of rows
-    /// after another.
-    pub fn units(&self, num_rows: usize) -> (usize, usize) {
+    /// Units of a product, and how many a thread takes at once. With prompts on tiles: pairs of strips, for all rows; otherwise strips, those of
+    /// all layers in turn, for one block of rows after another.
+    pub fn units(&self, num_decodes: usize, num_prompts: usize) -> (usize, usize) {
+        if num_prompts > 0 && self.tiles.is_some() {
+            return (self.layers.iter().map(|layer| layer.num_strips().div_ceil(STRIPS_OF_TILES)).sum(), TILES_AT_ONCE);
+        }
+        let num_rows = num_decodes + num_prompts;
         let products = num_rows.min(self.rows_at_once()) * STRIP_ROWS * self.k;
         let most = (PRODUCTS_AT_ONCE / products.max(1)).min(BYTES_AT_ONCE / self.layers[0].strip_bytes().max(1)).max(1);
         (num_rows.div_ceil(self.rows_at_once()) * self.num_strips, most)
@@ -227,24 +314,53 @@ impl Joined {
     /// Does some of those units.
     ///
     /// # Safety
-    /// `activations`, one for each encoding, hold all rows, rounded; `targets`, one for each layer, hold `num_rows` rows; nobody else has these
-    /// units; `sums` holds 16 values for each of [`Joined::rows_at_once`].
-    pub unsafe fn multiply(
-        &self,
-        activations: &[*const u8],
-        num_rows: usize,
-        units: Range<usize>,
-        targets: &[Target],
-        sums: *mut f32,
-    ) {
-        let at_once = self.rows_at_once();
-        for unit in units {
-            let first_row = unit / self.num_strips * at_once;
-            let rows = first_row..num_rows.min(first_row + at_once);
-            let (layer, strip) = self.strip(unit % self.num_strips);
-            let activations = activations[self.encoding_of[layer]];
+    /// `rows` are all there, rounded; nobody else has these units.
+    pub unsafe fn multiply(&self, rows: &Rows, units: Range<usize>, scratch: &mut LinearScratch) {
+        if rows.num_prompts > 0 && self.tiles.is_some() {
             // SAFETY: the caller's.
-            unsafe { self.layers[layer].multiply(activations, rows, strip, targets[layer], sums) };
+            return unsafe { self.multiply_on_tiles(rows, units, scratch) };
+        }
+        let num_rows = rows.num_decodes + rows.num_prompts;
+        for unit in units {
+            let first_row = unit / self.num_strips * self.rows_at_once();
+            let (layer, strip) = self.strip(unit % self.num_strips);
+            // SAFETY: the caller's.
+            unsafe { self.multiply_strip(rows, first_row..num_rows, layer, strip, &mut scratch.sums) };
+        }
+    }
+
+    /// One strip times as many of these rows as meet it at once. Returns how many.
+    unsafe fn multiply_strip(&self, rows: &Rows, of: Range<usize>, layer: usize, strip: usize, sums: &mut [f32]) -> usize {
+        let block = of.start..of.end.min(of.start + self.rows_at_once());
+        let num_rows = block.len();
+        let (activations, target) = (rows.rounded[self.encoding_of[layer]], rows.targets[layer]);
+        // SAFETY: the caller's.
+        unsafe { self.layers[layer].multiply(activations, block, strip, target, sums.as_mut_ptr()) };
+        num_rows
+    }
+
+    /// # Safety
+    /// As [`Joined::multiply`].
+    unsafe fn multiply_on_tiles(&self, rows: &Rows, units: Range<usize>, scratch: &mut LinearScratch) {
+        let mut first_unit = 0;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let own = units.start.max(first_unit)..units.end.min(first_unit + layer.num_strips().div_ceil(STRIPS_OF_TILES));
+            if !own.is_empty() {
+                let [first, end] = [own.start, own.end].map(|unit| (unit - first_unit) * STRIPS_OF_TILES);
+                let strips = first..end.min(layer.num_strips());
+                // SAFETY: the caller's; rows of prompts are behind those of decodes.
+                unsafe {
+                    let target = Target { c: rows.targets[i].c.add(rows.num_decodes * layer.n), ..rows.targets[i] };
+                    layer.multiply_on_tiles(rows.tiles, rows.num_prompts, strips.clone(), target, rows.added, &mut scratch.tiles);
+                    for strip in strips {
+                        let mut done = 0;
+                        while done < rows.num_decodes {
+                            done += self.multiply_strip(rows, done..rows.num_decodes, i, strip, &mut scratch.sums);
+                        }
+                    }
+                }
+            }
+            first_unit += layer.num_strips().div_ceil(STRIPS_OF_TILES);
         }
     }
 

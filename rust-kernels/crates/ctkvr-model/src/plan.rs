@@ -74,12 +74,13 @@ impl Plan {
     /// The plan must not outlive the model.
     pub fn new(model: &Model) -> Result<Self> {
         let (spec, weights, kernels) = (model.spec(), model.weights(), model.kernels());
-        let layers = (0..spec.num_layers).map(|layer| Layer::new(weights, layer)).collect::<Result<_>>()?;
+        let layers = (0..spec.num_layers).map(|layer| Layer::new(weights, kernels, layer)).collect::<Result<_>>()?;
         let factors = weights.vector("rope_freqs.weight");
         Ok(Self {
             layers,
             output_norm: vector(weights, "output_norm.weight")?,
-            logits: Joined::new(vec![Linear::new(weights, OUTPUT_KEY, "output.bias")?]),
+            // Rows whose logits are wanted are few, and one arithmetic serves all.
+            logits: Joined::new(vec![Linear::new(weights, kernels, OUTPUT_KEY, "output.bias")?]).without_tiles(),
             embedding: embedding(spec, weights)?,
             turns: RopeTurns::new(&spec.rope, spec.head_dim, factors),
             rotate: match spec.rope.pairing {
@@ -98,12 +99,12 @@ impl Plan {
 }
 
 impl Layer {
-    fn new(weights: &Weights, layer: usize) -> Result<Self> {
+    fn new(weights: &Weights, kernels: &Kernels, layer: usize) -> Result<Self> {
         let norm = |name: &str| vector(weights, &layer_tensor(layer, name));
         let joined = |names: &[&str]| -> Result<Joined> {
             let linear = |name: &&str| {
                 let named = |what: &str| layer_tensor(layer, &format!("{name}.{what}"));
-                Linear::new(weights, &named("weight"), &named("bias"))
+                Linear::new(weights, kernels, &named("weight"), &named("bias"))
             };
             Ok(Joined::new(names.iter().map(linear).collect::<Result<_>>()?))
         };

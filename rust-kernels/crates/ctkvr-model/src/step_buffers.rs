@@ -1,9 +1,9 @@
 //! The memory that a step computes in, kept from step to step.
 
-use ctkvr_core::STRIP_ROWS;
+use ctkvr_core::{STRIP_ROWS, Tile, activation_tiles};
 
 use crate::error::{Error, Result};
-use crate::linear::Joined;
+use crate::linear::{Joined, LinearScratch};
 use crate::plan::Plan;
 use crate::spec::ModelSpec;
 
@@ -28,6 +28,9 @@ pub(crate) struct StepBuffers {
     pub sin: Vec<f32>,
     /// Rounded activations of the product that runs, one for each encoding: words, for their alignment.
     pub rounded: [Vec<u64>; MAX_ENCODINGS],
+    /// Those of prompts, where they are multiplied on tiles, and products that will be added.
+    pub tiles: Vec<Tile>,
+    pub added: Vec<f32>,
 }
 
 /// One thread's.
@@ -35,16 +38,16 @@ pub(crate) struct StepBuffers {
 pub(crate) struct StepScratch {
     /// A row before it is rounded.
     pub row: Vec<f32>,
-    /// Products before they are added.
-    pub sums: Vec<f32>,
+    pub linear: LinearScratch,
 }
 
 impl StepBuffers {
     /// Makes room for a step.
     pub fn reserve(&mut self, spec: &ModelSpec, plan: &Plan, rows: usize, outputs: usize) -> Result<()> {
         let (queries, keys) = (spec.num_q_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim);
-        let mut rounded = [0; MAX_ENCODINGS];
+        let (mut rounded, mut tiles) = ([0; MAX_ENCODINGS], 0);
         for joined in plan.products() {
+            tiles = tiles.max(joined.tiles.map_or(0, |_| activation_tiles(rows, joined.k)));
             for (most, encoding) in rounded.iter_mut().zip(&joined.encodings) {
                 *most = (*most).max(encoding.row_bytes(joined.k).div_ceil(size_of::<u64>()));
             }
@@ -60,10 +63,12 @@ impl StepBuffers {
             (&mut self.logits, outputs * spec.vocab_size),
             (&mut self.cos, rows * plan.turns.len()),
             (&mut self.sin, rows * plan.turns.len()),
+            (&mut self.added, if tiles > 0 { rows * spec.embedding_len } else { 0 }),
         ];
         let bytes: usize = wanted.iter().map(|(_, len)| size_of::<f32>() * len).sum();
-        let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len))
-            && self.rounded.iter_mut().zip(rounded).all(|(buffer, words)| grow(buffer, rows * words));
+        let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len, 0.0))
+            && grow(&mut self.tiles, tiles, Tile::ZERO)
+            && self.rounded.iter_mut().zip(rounded).all(|(buffer, words)| grow(buffer, rows * words, 0));
         if grown {
             return Ok(());
         }
@@ -78,17 +83,18 @@ impl StepBuffers {
 impl StepScratch {
     pub fn new(plan: &Plan) -> Self {
         let most = |of: &dyn Fn(&Joined) -> usize| plan.products().map(of).max().unwrap_or(0);
-        Self { row: vec![0.0; most(&|joined| joined.k)], sums: vec![0.0; STRIP_ROWS * most(&Joined::rows_at_once)] }
+        let sums = vec![0.0; STRIP_ROWS * most(&Joined::rows_at_once)];
+        Self { row: vec![0.0; most(&|joined| joined.k)], linear: LinearScratch { sums, ..LinearScratch::default() } }
     }
 }
 
 /// Whether there is room for `len` values.
-fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) -> bool {
+fn grow<T: Clone>(buffer: &mut Vec<T>, len: usize, value: T) -> bool {
     if buffer.len() < len {
         if buffer.try_reserve_exact(len - buffer.len()).is_err() {
             return false;
         }
-        buffer.resize(len, T::default());
+        buffer.resize(len, value);
     }
     true
 }

@@ -3,9 +3,9 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
-use ctkvr_core::{ATTENTION_PHASES, Ahead, AttentionBackend, Job, LayerIo, Units};
+use ctkvr_core::{ATTENTION_PHASES, Ahead, AttentionBackend, BLOCK, Job, LayerIo, TILE_ROWS, Tile, Units};
 
-use crate::linear::{Joined, Target};
+use crate::linear::{Joined, Rows, Target};
 use crate::plan::{Layer, Plan};
 use crate::spec::ModelSpec;
 use crate::step_buffers::{MAX_ENCODINGS, StepBuffers, StepScratch};
@@ -62,6 +62,8 @@ struct Pointers {
     cos: *mut f32,
     sin: *mut f32,
     rounded: [*mut u8; MAX_ENCODINGS],
+    tiles: *mut Tile,
+    added: *mut f32,
 }
 
 pub(crate) struct StepJob<'a> {
@@ -72,8 +74,9 @@ pub(crate) struct StepJob<'a> {
     at: Pointers,
     /// One for each thread, then one for who opens a phase.
     scratch: &'a [UnsafeCell<StepScratch>],
-    /// Rows that go on: behind the last attention only those whose logits are wanted. Written by who opens a phase.
-    num_rows: UnsafeCell<usize>,
+    /// Rows that go on, those of decodes and those of prompts behind them: after the last attention only those whose logits are wanted.
+    /// Written by who opens a phase.
+    num_rows: UnsafeCell<[usize; 2]>,
 }
 
 // SAFETY: buffers live as long as the job; units write parts of their own, and read what earlier phases wrote; what is opened is opened by one
@@ -102,8 +105,11 @@ impl<'a> StepJob<'a> {
             cos: buffers.cos.as_mut_ptr(),
             sin: buffers.sin.as_mut_ptr(),
             rounded: buffers.rounded.each_mut().map(|words| words.as_mut_ptr().cast()),
+            tiles: buffers.tiles.as_mut_ptr(),
+            added: buffers.added.as_mut_ptr(),
         };
-        Self { plan, spec, backend, chunk, at, scratch, num_rows: UnsafeCell::new(chunk.tokens.len()) }
+        let num_rows = [chunk.num_decodes, chunk.tokens.len() - chunk.num_decodes];
+        Self { plan, spec, backend, chunk, at, scratch, num_rows: UnsafeCell::new(num_rows) }
     }
 
     /// `None` behind the end.
@@ -134,9 +140,14 @@ impl<'a> StepJob<'a> {
         })
     }
 
-    fn num_rows(&self) -> usize {
+    /// Rows of decodes, and of prompts.
+    fn num_rows_each(&self) -> [usize; 2] {
         // SAFETY: see `Sync`.
         unsafe { *self.num_rows.get() }
+    }
+
+    fn num_rows(&self) -> usize {
+        self.num_rows_each().iter().sum()
     }
 
     fn joined(&self, product: Product) -> &Joined {
@@ -212,6 +223,10 @@ impl<'a> StepJob<'a> {
                     prepared
                 }
             };
+            if let Some((tiles, row)) = joined.tiles.zip(row.checked_sub(self.num_rows_each()[0])) {
+                let of_row = self.at.tiles.add(row / TILE_ROWS * (k / BLOCK));
+                return (tiles.narrow_row)(x, 0, k / BLOCK, row % TILE_ROWS, of_row);
+            }
             for (encoding, out) in joined.encodings.iter().zip(self.at.rounded) {
                 encoding.round(x, k, out.add(row * encoding.row_bytes(k)));
             }
@@ -264,7 +279,7 @@ impl<'a> StepJob<'a> {
             }
         }
         // SAFETY: as above.
-        unsafe { *self.num_rows.get() = self.chunk.output_rows.len() };
+        unsafe { *self.num_rows.get() = [self.chunk.num_decode_outputs(), self.chunk.output_rows.len() - self.chunk.num_decode_outputs()] };
     }
 
     /// Units of a phase that works on rows, of `values` values each; few are worked on at once.
@@ -291,7 +306,8 @@ impl Job for StepJob<'_> {
                 self.rows(self.joined(product).k, |row, scratch| self.prepare(product, row, scratch))
             }
             Stage::Multiply(product) => {
-                let (count, most) = self.joined(product).units(self.num_rows());
+                let [num_decodes, num_prompts] = self.num_rows_each();
+                let (count, most) = self.joined(product).units(num_decodes, num_prompts);
                 Units::of(count, most)
             }
             // SAFETY: the step is open over these rows; the team opens phases in order.
@@ -308,12 +324,13 @@ impl Job for StepJob<'_> {
             Some(Stage::Begin) => units.for_each(|row| self.begin(row)),
             Some(Stage::Prepare(product)) => units.for_each(|row| self.prepare(product, row, scratch)),
             Some(Stage::Multiply(product)) => {
+                let [num_decodes, num_prompts] = self.num_rows_each();
                 let rounded = self.at.rounded.map(|rounded| rounded.cast_const());
+                let targets = self.targets(product);
+                let (tiles, added) = (self.at.tiles.cast_const(), self.at.added);
+                let rows = Rows { num_decodes, num_prompts, rounded: &rounded, tiles, targets: &targets, added };
                 // SAFETY: the phase before rounded all rows; buffers hold them; units are handed out once.
-                unsafe {
-                    let targets = self.targets(product);
-                    self.joined(product).multiply(&rounded, self.num_rows(), units, &targets, scratch.sums.as_mut_ptr());
-                }
+                unsafe { self.joined(product).multiply(&rows, units, &mut scratch.linear) };
             }
             Some(Stage::Attend(layer, phase)) => {
                 // SAFETY: as in `open`.
