@@ -171,3 +171,44 @@ impl RopeTurns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RopeSettings {
+        RopeSettings {
+            pairing: RopePairing::Halves,
+            scaling: RopeScaling::None,
+            freq_base: 10_000.0,
+            freq_scale: 1.0,
+            ext_factor: 0.0,
+            attn_factor: 1.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_context: 4096,
+        }
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_scales_slow_ones_and_lengthens() {
+        let plain = RopeTurns::new(&settings(), 64, None);
+        let yarn = RopeTurns::new(&RopeSettings { freq_scale: 0.25, ext_factor: 1.0, ..settings() }, 64, None);
+        assert_eq!(yarn.frequencies[0], plain.frequencies[0]);
+        assert_eq!(yarn.frequencies[31], plain.frequencies[31] / 4.0);
+        assert!(yarn.frequencies.iter().zip(&plain.frequencies).all(|(scaled, plain)| scaled <= plain && *scaled >= plain / 4.0));
+        assert!((yarn.magnitude - (1.0 + 0.1 * 4f64.ln())).abs() < 1e-12 && plain.magnitude == 1.0);
+    }
+
+    #[test]
+    fn factors_divide_and_angles_are_position_times_frequency() {
+        let factors: Vec<f32> = (0..4).map(|i| 1.0 + i as f32).collect();
+        let turns = RopeTurns::new(&RopeSettings { freq_scale: 0.5, ..settings() }, 8, Some(&factors));
+        let (mut cos, mut sin) = ([0f32; 4], [0f32; 4]);
+        turns.write(100_001, &mut cos, &mut sin);
+        for i in 0..4 {
+            let angle = 100_001.0 * 0.5 * 10_000f64.powf(-(i as f64) / 4.0) / (1.0 + i as f64);
+            assert!((f64::from(cos[i]) - angle.cos()).abs() < 1e-7 && (f64::from(sin[i]) - angle.sin()).abs() < 1e-7);
+        }
+    }
+}
