@@ -60,7 +60,7 @@ pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
     BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide, LevelBits, MAX_HEAD_DIM, PAGE_SIZE,
     PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, ROW_BLOCK, Rows, STRIP_ROWS, TILE_ROWS, Tile,
-    TileLinear, TileProduct, TileScratch, TileWeights, ToF32, activation_bytes, activation_tiles,
+    TileLinear, TileProduct, TileScratch, TileStart, TileWeights, ToF32, activation_bytes, activation_tiles,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};

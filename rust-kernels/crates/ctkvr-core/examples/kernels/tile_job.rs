@@ -1,7 +1,7 @@
 //! Linear layers of a piece of a prompt, at the shapes of both evaluation models, on tiles.
 
 use ctkvr_core::{
-    BlockNumbers, Kernels, LevelBits, PackedFormat, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights,
+    BlockNumbers, Kernels, LevelBits, PackedFormat, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
     activation_tiles,
 };
 
@@ -92,6 +92,7 @@ impl Linear {
         }
         let product = TileProduct {
             weights: TileWeights::Packed { format: self.format, strips: self.strips.as_ptr() },
+            start: TileStart::Zero,
             activations: self.activations.as_ptr(),
             c: self.c.as_mut_ptr().cast(),
             ldc: self.n,

@@ -18,7 +18,7 @@ pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
 pub use tile_linear::{
-    ROW_BLOCK, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights, ToF32, activation_tiles,
+    ROW_BLOCK, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights, ToF32, activation_tiles,
 };
 
 use crate::error::{Error, Result};

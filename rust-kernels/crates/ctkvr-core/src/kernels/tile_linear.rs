@@ -47,9 +47,20 @@ pub enum TileWeights {
 /// Weights that a file's format may keep in one block: those of a K-quant.
 pub const ROW_BLOCK: usize = 256;
 
-/// C f32 `[rows, n]` = activations times weights.
+/// What a product is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TileStart {
+    Zero,
+    /// f32 `[n]`: each row's.
+    Bias(*const f32),
+    /// What C holds.
+    C,
+}
+
+/// C f32 `[rows, n]` = start plus activations times weights.
 pub struct TileProduct {
     pub weights: TileWeights,
+    pub start: TileStart,
     /// [`activation_tiles`] of them. What is in rows beyond the last does not matter.
     pub activations: *const Tile,
     pub c: *mut f32,
@@ -82,7 +93,7 @@ pub struct TileLinear {
     pub widen_strip: unsafe fn(format: PackedFormat, strip: *const u8, from: usize, to: usize, tiles: *mut Tile),
     /// `blocks` blocks of 16 rows as tiles: `rows` f32, `ld` values apart.
     pub widen_rows: unsafe fn(rows: *const f32, ld: usize, blocks: usize, tiles: *mut Tile),
-    /// The columns of C that some strips of weights make.
+    /// The columns of C that some strips of weights make. Ranges that begin and end at even strips are the fastest.
     pub multiply_strips: unsafe fn(product: &TileProduct, strips: Range<usize>, scratch: &mut TileScratch),
 }
 
@@ -110,3 +121,6 @@ static SCALAR: TileLinear = TileLinear {
         unsafe { order::multiply_strips::<super::amx::software::Plain>(&SCALAR, product, strips, scratch) }
     },
 };
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, ROW_BLOCK, STRIP_ROWS, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights};
+use super::{BLOCK, ROW_BLOCK, STRIP_ROWS, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights};
 use crate::kernels::amx::{DEPTH, ROW_BYTES, ROWS, Tiles};
 
 /// Strips that are widened before any is multiplied, and blocks of k of each: at most 1 MB of tiles, half of a core's second-level cache.
@@ -104,7 +104,13 @@ impl Span<'_> {
             let a = activations.add(row / TILE_ROWS * (k / BLOCK) + first_block);
             let b = weights.as_ptr().add(part.start);
             let c = c.add(row * ldc + first_column);
-            let square = |c: *mut f32, ldc: usize| Square {
+            let start = match self.product.start {
+                _ if first_block > 0 => Start::C,
+                TileStart::Zero => Start::Zero,
+                TileStart::Bias(bias) => Start::Row(bias.add(first_column)),
+                TileStart::C => Start::C,
+            };
+            let square = |start: Start, c: *mut f32, ldc: usize| Square {
                 a,
                 below: a.wrapping_add(k / BLOCK),
                 b,
@@ -112,15 +118,19 @@ impl Span<'_> {
                 blocks: part.len(),
                 c: c.cast(),
                 stride: ldc * size_of::<f32>(),
-                accumulate: first_block > 0,
+                start,
             };
             if is_whole {
-                square(c, ldc).multiply(tiles, height > TILE_ROWS, num_strips > 1);
+                square(start, c, ldc).multiply(tiles, height > TILE_ROWS, num_strips > 1);
             } else {
                 let mut edge = Edge([0.0; 4 * ROWS * ROWS]);
                 let (edge, stride) = (edge.0.as_mut_ptr(), 2 * ROWS);
-                copy(c, ldc, edge, stride, height, width);
-                square(edge, stride).multiply(tiles, height > TILE_ROWS, num_strips > 1);
+                match start {
+                    Start::Zero => {}
+                    Start::C => copy(c, ldc, edge, stride, height, width),
+                    Start::Row(row) => copy(row, 0, edge, stride, height, width),
+                }
+                square(Start::C, edge, stride).multiply(tiles, height > TILE_ROWS, num_strips > 1);
                 copy(edge, stride, c, ldc, height, width);
             }
         }
@@ -130,6 +140,15 @@ impl Span<'_> {
 /// Where a square is made that is larger than what is left of C.
 #[repr(align(64))]
 struct Edge([f32; 4 * ROWS * ROWS]);
+
+/// What a square is added to.
+#[derive(Clone, Copy)]
+enum Start {
+    Zero,
+    C,
+    /// The same 32 values f32 (or 16) for each of its rows.
+    Row(*const f32),
+}
 
 /// Up to two by two tiles of C.
 struct Square {
@@ -143,7 +162,7 @@ struct Square {
     c: *mut u8,
     /// Bytes from a row of C to the next.
     stride: usize,
-    accumulate: bool,
+    start: Start,
 }
 
 impl Square {
@@ -168,22 +187,28 @@ impl Square {
         // SAFETY: the caller's tiles.
         unsafe {
             let (c1, c2) = (c.add(ROW_BYTES), c.add(ROWS * stride));
-            if self.accumulate {
-                tiles.load::<0>(c, stride);
-                if RIGHT {
-                    tiles.load::<1>(c1, stride);
-                }
-                if BELOW {
-                    tiles.load::<2>(c2, stride);
-                }
-                if BELOW && RIGHT {
-                    tiles.load::<3>(c2.add(ROW_BYTES), stride);
-                }
-            } else {
+            let (from, from_stride) = match self.start {
+                Start::Zero => (std::ptr::null(), 0),
+                Start::C => (c.cast_const(), stride),
+                Start::Row(row) => (row.cast(), 0),
+            };
+            if from.is_null() {
                 tiles.zero::<0>();
                 tiles.zero::<1>();
                 tiles.zero::<2>();
                 tiles.zero::<3>();
+            } else {
+                let from_below = from.add(ROWS * from_stride);
+                tiles.load::<0>(from, from_stride);
+                if RIGHT {
+                    tiles.load::<1>(from.add(ROW_BYTES), from_stride);
+                }
+                if BELOW {
+                    tiles.load::<2>(from_below, from_stride);
+                }
+                if BELOW && RIGHT {
+                    tiles.load::<3>(from_below.add(ROW_BYTES), from_stride);
+                }
             }
             for t in 0..self.blocks {
                 tiles.load_once::<6>(b.add(t).cast(), ROW_BYTES);
