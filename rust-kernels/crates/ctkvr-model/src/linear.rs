@@ -6,7 +6,8 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use ctkvr_core::{
-    BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileWeights, activation_bytes,
+    BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
+    activation_bytes,
 };
 use llama_cpp_sys_2 as sys;
 
@@ -165,50 +166,52 @@ impl Linear {
                     }
                 }
             }
-            self.finish((c, ldc), num_rows, first..first + columns, target.is_residual.then_some(out));
+            for row in 0..num_rows {
+                self.add_bias(c.add(row * ldc), first..first + columns);
+                if target.is_residual {
+                    add(out.add(row * self.n), c.add(row * ldc), columns);
+                }
+            }
+        }
+    }
+
+    /// Adds the bias to columns of a row; `c` begins at the first of them.
+    ///
+    /// # Safety
+    /// The row holds them.
+    unsafe fn add_bias(&self, c: *mut f32, columns: Range<usize>) {
+        if !self.bias.is_null() {
+            // SAFETY: the caller's; a bias holds n values.
+            unsafe { add(c, self.bias.add(columns.start), columns.len()) };
         }
     }
 
     /// Some rows of prompts times some strips, on tiles.
     ///
     /// # Safety
-    /// `activations` are those rows as tiles; `target` begins with them; nobody else has the strips; `added` holds these rows of n values.
+    /// `activations` are those rows as tiles; `target` begins with them; nobody else has the strips.
     unsafe fn multiply_on_tiles(
         &self,
         activations: *const Tile,
         num_rows: usize,
         strips: Range<usize>,
         target: Target,
-        added: *mut f32,
         scratch: &mut TileScratch,
     ) {
         let Some((kernels, weights)) = self.tiles else { unreachable!("only layers with tiles are multiplied on tiles") };
-        let (n, k) = (self.n, self.k);
-        let c = if target.is_residual { added } else { target.c };
+        let (n, k, c) = (self.n, self.k, target.c);
+        let start = match target.is_residual {
+            true => TileStart::C,
+            false if self.bias.is_null() => TileStart::Zero,
+            false => TileStart::Bias(self.bias),
+        };
         let columns = strips.start * STRIP_ROWS..n.min(strips.end * STRIP_ROWS);
         // SAFETY: the caller's.
         unsafe {
-            let product = TileProduct { weights, activations, c, ldc: n, rows: num_rows, n, k };
+            let product = TileProduct { weights, start, activations, c, ldc: n, rows: num_rows, n, k };
             (kernels.multiply_strips)(&product, strips, scratch);
-            let first = columns.start;
-            self.finish((c.add(first), n), num_rows, columns, target.is_residual.then_some(target.c.add(first)));
-        }
-    }
-
-    /// Adds the bias to columns of products, and those to the residual.
-    ///
-    /// # Safety
-    /// `c` begins at the first of the columns, so does `residual`, whose rows are n values apart.
-    unsafe fn finish(&self, (c, ldc): (*mut f32, usize), num_rows: usize, columns: Range<usize>, residual: Option<*mut f32>) {
-        for row in 0..num_rows {
-            // SAFETY: the caller's.
-            unsafe {
-                if !self.bias.is_null() {
-                    add(c.add(row * ldc), self.bias.add(columns.start), columns.len());
-                }
-                if let Some(residual) = residual {
-                    add(residual.add(row * self.n), c.add(row * ldc), columns.len());
-                }
+            if target.is_residual {
+                (0..num_rows).for_each(|row| self.add_bias(c.add(row * n + columns.start), columns.clone()));
             }
         }
     }
@@ -247,8 +250,6 @@ pub(crate) struct Rows<'a> {
     pub tiles: *const Tile,
     /// One for each layer.
     pub targets: &'a [Target],
-    /// f32 `[prompts, n]`, for products on tiles that are added.
-    pub added: *mut f32,
 }
 
 /// One thread's memory.
@@ -351,7 +352,7 @@ impl Joined {
                 // SAFETY: the caller's; rows of prompts are behind those of decodes.
                 unsafe {
                     let target = Target { c: rows.targets[i].c.add(rows.num_decodes * layer.n), ..rows.targets[i] };
-                    layer.multiply_on_tiles(rows.tiles, rows.num_prompts, strips.clone(), target, rows.added, &mut scratch.tiles);
+                    layer.multiply_on_tiles(rows.tiles, rows.num_prompts, strips.clone(), target, &mut scratch.tiles);
                     for strip in strips {
                         let mut done = 0;
                         while done < rows.num_decodes {
@@ -471,15 +472,7 @@ mod tests {
         let targets: Vec<Target> =
             outs.iter_mut().map(|out| Target { c: out.as_mut_ptr(), is_residual: residual.is_some() }).collect();
         let pointers: Vec<*const u8> = rounded.iter().map(|rows| rows.as_ptr().cast()).collect();
-        let mut added = vec![0.0; x.len() * joined.layers[0].n];
-        let rows = Rows {
-            num_decodes,
-            num_prompts,
-            rounded: &pointers,
-            tiles: tiles.as_ptr(),
-            targets: &targets,
-            added: added.as_mut_ptr(),
-        };
+        let rows = Rows { num_decodes, num_prompts, rounded: &pointers, tiles: tiles.as_ptr(), targets: &targets };
         let mut scratch = LinearScratch { sums: vec![0.0; STRIP_ROWS * joined.rows_at_once()], ..LinearScratch::default() };
         let (count, _) = joined.units(num_decodes, num_prompts);
         // The last units first: their order is no matter.

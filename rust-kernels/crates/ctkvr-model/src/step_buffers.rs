@@ -28,9 +28,8 @@ pub(crate) struct StepBuffers {
     pub sin: Vec<f32>,
     /// Rounded activations of the product that runs, one for each encoding: words, for their alignment.
     pub rounded: [Vec<u64>; MAX_ENCODINGS],
-    /// Those of prompts, where they are multiplied on tiles, and products that will be added.
+    /// Those of prompts, where they are multiplied on tiles.
     pub tiles: Vec<Tile>,
-    pub added: Vec<f32>,
 }
 
 /// One thread's.
@@ -63,7 +62,6 @@ impl StepBuffers {
             (&mut self.logits, outputs * spec.vocab_size),
             (&mut self.cos, rows * plan.turns.len()),
             (&mut self.sin, rows * plan.turns.len()),
-            (&mut self.added, if tiles > 0 { rows * spec.embedding_len } else { 0 }),
         ];
         let bytes: usize = wanted.iter().map(|(_, len)| size_of::<f32>() * len).sum();
         let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len, 0.0))

@@ -63,7 +63,6 @@ struct Pointers {
     sin: *mut f32,
     rounded: [*mut u8; MAX_ENCODINGS],
     tiles: *mut Tile,
-    added: *mut f32,
 }
 
 pub(crate) struct StepJob<'a> {
@@ -106,7 +105,6 @@ impl<'a> StepJob<'a> {
             sin: buffers.sin.as_mut_ptr(),
             rounded: buffers.rounded.each_mut().map(|words| words.as_mut_ptr().cast()),
             tiles: buffers.tiles.as_mut_ptr(),
-            added: buffers.added.as_mut_ptr(),
         };
         let num_rows = [chunk.num_decodes, chunk.tokens.len() - chunk.num_decodes];
         Self { plan, spec, backend, chunk, at, scratch, num_rows: UnsafeCell::new(num_rows) }
@@ -327,8 +325,7 @@ impl Job for StepJob<'_> {
                 let [num_decodes, num_prompts] = self.num_rows_each();
                 let rounded = self.at.rounded.map(|rounded| rounded.cast_const());
                 let targets = self.targets(product);
-                let (tiles, added) = (self.at.tiles.cast_const(), self.at.added);
-                let rows = Rows { num_decodes, num_prompts, rounded: &rounded, tiles, targets: &targets, added };
+                let rows = Rows { num_decodes, num_prompts, rounded: &rounded, tiles: self.at.tiles, targets: &targets };
                 // SAFETY: the phase before rounded all rows; buffers hold them; units are handed out once.
                 unsafe { self.joined(product).multiply(&rows, units, &mut scratch.linear) };
             }
