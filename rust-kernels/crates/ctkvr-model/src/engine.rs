@@ -68,7 +68,11 @@ impl Engine {
             return Err(invalid("attention backend's shape", format!("{wanted:?}"), format!("{got:?}")));
         }
         if num_threads > backend.max_threads() {
-            return Err(invalid("numThreads", format!("at most the attention backend's {}", backend.max_threads()), num_threads.to_string()));
+            return Err(invalid(
+                "numThreads",
+                format!("at most the attention backend's {}", backend.max_threads()),
+                num_threads.to_string(),
+            ));
         }
         Ok(Self {
             run: Mutex::new(Executor::new(Arc::clone(&model), num_threads)?),

@@ -40,7 +40,8 @@ impl Executor {
         }
         let plan = Plan::new(&model)?;
         let started = Team::new(num_threads);
-        let team = started.map_err(|error| Error::Internal { what: format!("{num_threads} threads could not be started: {error}") })?;
+        let team =
+            started.map_err(|error| Error::Internal { what: format!("{num_threads} threads could not be started: {error}") })?;
         let scratch = (0..=num_threads).map(|_| UnsafeCell::new(StepScratch::new(&plan))).collect();
         Ok(Self { team, plan, buffers: StepBuffers::default(), scratch, model })
     }

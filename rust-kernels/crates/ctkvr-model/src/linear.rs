@@ -63,7 +63,10 @@ impl Encoding {
 enum Product {
     Packed(&'static PackedKernels, PackedShape),
     /// Row by row, as ggml does.
-    Dots { dot: VecDot, row_bytes: usize },
+    Dots {
+        dot: VecDot,
+        row_bytes: usize,
+    },
 }
 
 type VecDot = unsafe extern "C" fn(i32, *mut f32, usize, *const c_void, usize, *const c_void, usize, i32);
@@ -427,7 +430,8 @@ mod tests {
             };
             self.biases.push(random.values(n));
             let bias = self.biases[self.biases.len() - 1].as_ptr();
-            let info = TensorInfo { name: String::new(), kind, shape: [K as i64, n as i64, 1, 1], offset: 0, size_bytes: bytes.len() };
+            let info =
+                TensorInfo { name: String::new(), kind, shape: [K as i64, n as i64, 1, 1], offset: 0, size_bytes: bytes.len() };
             if let Some((packed, shape)) = kernels.packed.zip(PackedShape::of(&info)) {
                 let mut strips = vec![0; shape.bytes().expect("a small matrix")];
                 shape.pack(kind, &bytes, &mut strips);
@@ -468,7 +472,8 @@ mod tests {
                 unsafe { (kernels.narrow_row)(x.as_ptr(), 0, K / BLOCK, i % ctkvr_core::TILE_ROWS, of_row) };
             }
         }
-        let mut outs: Vec<Vec<f32>> = joined.layers.iter().map(|layer| vec![residual.unwrap_or(f32::NAN); x.len() * layer.n]).collect();
+        let mut outs: Vec<Vec<f32>> =
+            joined.layers.iter().map(|layer| vec![residual.unwrap_or(f32::NAN); x.len() * layer.n]).collect();
         let targets: Vec<Target> =
             outs.iter_mut().map(|out| Target { c: out.as_mut_ptr(), is_residual: residual.is_some() }).collect();
         let pointers: Vec<*const u8> = rounded.iter().map(|rows| rows.as_ptr().cast()).collect();
@@ -480,7 +485,9 @@ mod tests {
             // SAFETY: all rows are there.
             unsafe { joined.multiply(&rows, first..count.min(first + at_once), &mut scratch) };
         }
-        (0..x.len()).map(|row| outs.iter().zip(&joined.layers).flat_map(|(out, l)| out[row * l.n..][..l.n].to_vec()).collect()).collect()
+        (0..x.len())
+            .map(|row| outs.iter().zip(&joined.layers).flat_map(|(out, l)| out[row * l.n..][..l.n].to_vec()).collect())
+            .collect()
     }
 
     #[test]
@@ -495,11 +502,17 @@ mod tests {
             ];
             for joined in cases.map(Joined::new) {
                 let x: Vec<Vec<f32>> = (0..ROWS).map(|_| random.values(K)).collect();
-                let alone = |row: usize, is_decode: bool| multiplied(&joined, &x[row..=row], usize::from(is_decode), 1, None).remove(0);
+                let alone =
+                    |row: usize, is_decode: bool| multiplied(&joined, &x[row..=row], usize::from(is_decode), 1, None).remove(0);
                 for (num_decodes, at_once) in [(0, 1), (ROWS, 3), (1, 100), (9, 2), (ROWS - 1, 5)] {
                     let together = multiplied(&joined, &x, num_decodes, at_once, None);
                     for (row, together) in together.iter().enumerate() {
-                        assert_eq!(*together, alone(row, row < num_decodes), "{}, row {row} behind {num_decodes} decodes", kernels.name);
+                        assert_eq!(
+                            *together,
+                            alone(row, row < num_decodes),
+                            "{}, row {row} behind {num_decodes} decodes",
+                            kernels.name
+                        );
                     }
                 }
             }
@@ -512,7 +525,13 @@ mod tests {
             for kind in [sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q6_K, sys::GGML_TYPE_F16] {
                 let (mut memory, mut random) = (Memory::default(), Random(9));
                 // Weights as they are read, from the file's bytes: those that are not packed.
-                let plain = Memory::layer(&mut memory, &Kernels { packed: None, tile_linear: None, ..*Kernels::available()[0] }, kind, 40, &mut Random(5));
+                let plain = Memory::layer(
+                    &mut memory,
+                    &Kernels { packed: None, tile_linear: None, ..*Kernels::available()[0] },
+                    kind,
+                    40,
+                    &mut Random(5),
+                );
                 let mut wide = vec![0f32; 40 * K];
                 for (row, wide) in wide.chunks_exact_mut(K).enumerate() {
                     // SAFETY: rows of the type.
@@ -532,7 +551,11 @@ mod tests {
                             let exact = exact + f64::from(*bias) + f64::from(residual.unwrap_or(0.0));
                             // Activations are rounded by up to 1/254 of the largest of their block, or of 256 values; weights by 2^-9.
                             let magnitude: f64 = w.iter().map(|w| f64::from(w.abs())).sum::<f64>() * 4.0;
-                            assert!((f64::from(out) - exact).abs() <= magnitude / 127.0, "{}, type {kind}: {out}, {exact}", kernels.name);
+                            assert!(
+                                (f64::from(out) - exact).abs() <= magnitude / 127.0,
+                                "{}, type {kind}: {out}, {exact}",
+                                kernels.name
+                            );
                         }
                     }
                 }

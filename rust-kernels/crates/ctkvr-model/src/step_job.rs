@@ -277,7 +277,9 @@ impl<'a> StepJob<'a> {
             }
         }
         // SAFETY: as above.
-        unsafe { *self.num_rows.get() = [self.chunk.num_decode_outputs(), self.chunk.output_rows.len() - self.chunk.num_decode_outputs()] };
+        unsafe {
+            *self.num_rows.get() = [self.chunk.num_decode_outputs(), self.chunk.output_rows.len() - self.chunk.num_decode_outputs()]
+        };
     }
 
     /// Units of a phase that works on rows, of `values` values each; few are worked on at once.

@@ -100,7 +100,10 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
         let limit = limit_of(file.path(), &prompt, 8);
         for (backend, engine) in [
             ("CpuAttention", cpu_engine(&model, OUR_THREADS, 64)),
-            ("dense reference", engine_with(&model, Arc::new(DenseAttention::new(model.spec().attention_shape())), OUR_THREADS, 64)),
+            (
+                "dense reference",
+                engine_with(&model, Arc::new(DenseAttention::new(model.spec().attention_shape())), OUR_THREADS, 64),
+            ),
         ] {
             let (mean, largest) = compare(&engine, file.path(), &prompt, 8);
             println!("{name}, {backend}: mean KL {mean:.2e}, largest {largest:.2e}");

@@ -36,7 +36,12 @@ impl Text {
         let end = if is_prompt { self.prompt.min(self.fed + most) } else { self.fed + 1 };
         let output = if end >= self.prompt { StepOutput::Logits } else { StepOutput::None };
         let phase = if is_prompt { Phase::Prefill } else { Phase::Decode };
-        (self.fed < self.tokens.len()).then(|| StepEntry { sequence: self.sequence, tokens: &self.tokens[self.fed..end], phase, output })
+        (self.fed < self.tokens.len()).then(|| StepEntry {
+            sequence: self.sequence,
+            tokens: &self.tokens[self.fed..end],
+            phase,
+            output,
+        })
     }
 }
 
@@ -73,9 +78,8 @@ fn a_sequence_alone_whole_and_on_one_thread_is_the_same() {
         let file = tiny.write();
         for kernels in Kernels::available() {
             let model = load_with(file.path(), LoadOptions::with(kernels));
-            let engine = |threads, chunk| {
-                engine_with(&model, Arc::new(DenseAttention::new(model.spec().attention_shape())), threads, chunk)
-            };
+            let engine =
+                |threads, chunk| engine_with(&model, Arc::new(DenseAttention::new(model.spec().attention_shape())), threads, chunk);
             let alone = engine(1, 512);
             for seed in 1..=6 {
                 let several = engine(1 + seed as usize % 4, [512, 7, 24][seed as usize % 3]);

@@ -37,7 +37,8 @@ pub(super) unsafe fn gate<S: Simd>(gate: *const f32, up: *const f32, n: usize, o
     for first in (0..n).step_by(CHUNK) {
         let count = CHUNK.min(n - first);
         // SAFETY: the caller's n values.
-        let (gate, up) = unsafe { (std::slice::from_raw_parts(gate.add(first), count), std::slice::from_raw_parts(up.add(first), count)) };
+        let (gate, up) =
+            unsafe { (std::slice::from_raw_parts(gate.add(first), count), std::slice::from_raw_parts(up.add(first), count)) };
         // e^-|x| overflows nowhere: of a negative x, x / (1 + e^-x) = x e^x / (1 + e^x).
         exponentials.iter_mut().zip(gate).for_each(|(e, x)| *e = -x.abs());
         for i in (0..CHUNK).step_by(S::LANES) {

@@ -338,7 +338,11 @@ fn norm_is_the_definition() {
             for ((x, w), out) in x.iter().zip(&weight).zip(out) {
                 let exact = f64::from(*x) / (mean + f64::from(1e-5f32)).sqrt() * f64::from(*w);
                 // Each square, then six times the result: mean, sum with epsilon, root, inverse, two products; half a unit each at most.
-                assert!((f64::from(out) - exact).abs() <= 3.5 * f64::from(f32::EPSILON) * exact.abs(), "{}: {out}, {exact}", kernels.name);
+                assert!(
+                    (f64::from(out) - exact).abs() <= 3.5 * f64::from(f32::EPSILON) * exact.abs(),
+                    "{}: {out}, {exact}",
+                    kernels.name
+                );
             }
         }
     }
@@ -383,7 +387,9 @@ fn rotations_turn_the_pairs_they_name() {
                 for i in 0..half {
                     let [a, b] = if adjacent { [2 * i, 2 * i + 1] } else { [i, i + half] };
                     let (c, s) = (f64::from(cos[i]), f64::from(sin[i]));
-                    for (at, exact) in [(a, f64::from(x[a]) * c - f64::from(x[b]) * s), (b, f64::from(x[a]) * s + f64::from(x[b]) * c)] {
+                    for (at, exact) in
+                        [(a, f64::from(x[a]) * c - f64::from(x[b]) * s), (b, f64::from(x[a]) * s + f64::from(x[b]) * c)]
+                    {
                         assert!((f64::from(out[at]) - exact).abs() <= bound(2, 2.0), "{}: {}, {exact}", kernels.name, out[at]);
                     }
                 }

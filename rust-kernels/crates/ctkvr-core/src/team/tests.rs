@@ -146,7 +146,8 @@ fn a_panic_or_a_cancel_ends_the_job_and_the_team_goes_on() {
     let panics_in_unit = |phase: usize, units: Option<&Range<usize>>| {
         assert!(phase != 7 || units.is_none_or(|units| !units.contains(&0)), "asked to, in a unit");
     };
-    let panics_at_opening = |phase: usize, units: Option<&Range<usize>>| assert!(phase != 7 || units.is_some(), "asked to, at the opening");
+    let panics_at_opening =
+        |phase: usize, units: Option<&Range<usize>>| assert!(phase != 7 || units.is_some(), "asked to, at the opening");
     let cancels = |phase: usize, _: Option<&Range<usize>>| {
         if phase == 7 {
             cancel.store(true, Ordering::Relaxed);
