@@ -48,7 +48,7 @@ impl Text {
 /// Feeds texts side by side, those of a step and the pieces of their prompts at random.
 fn run(engine: &Engine, texts: &mut [Text], random: &mut Random, most: usize) {
     while texts.iter().any(|text| text.fed < text.tokens.len()) {
-        let here: Vec<bool> = texts.iter().map(|_| texts.len() == 1 || random.next() % 3 > 0).collect();
+        let here: Vec<bool> = texts.iter().map(|_| texts.len() == 1 || !random.next().is_multiple_of(3)).collect();
         let mut pieces = || 1 + random.next() as usize % most;
         let plan: Vec<(usize, StepEntry)> =
             texts.iter().enumerate().filter(|(i, _)| here[*i]).filter_map(|(i, text)| Some((i, text.entry(pieces())?))).collect();
