@@ -112,7 +112,7 @@ pub struct Kernels {
 
 /// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
 macro_rules! kernel_table {
-    ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal $(, $features:literal)?) => {
+    ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal, $packed:expr $(, $features:literal)?) => {
         mod $module {
             use super::{Gemm, MissedSums, elementwise, generic, rows::Rows, simd::$simd};
 
@@ -273,17 +273,25 @@ macro_rules! kernel_table {
             rotate_adjacent: $module::rotate_adjacent,
             gemm: $module::gemm,
             bf16: None,
-            packed: None,
+            packed: $packed,
             tile_linear: None,
         };
     };
 }
 
-kernel_table!(SCALAR, scalar, Scalar, "scalar", 4);
+kernel_table!(SCALAR, scalar, Scalar, "scalar", 4, None);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c,bmi1,popcnt");
+kernel_table!(AVX2, avx2, Avx2, "avx2", 2, Some(&packed::AVX2), "avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt");
+kernel_table!(
+    AVX512,
+    avx512,
+    Avx512,
+    "avx512",
+    4,
+    Some(&packed::AVX2),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt"
+);
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed::AVX512), ..AVX512 };
 #[cfg(target_arch = "x86_64")]
@@ -291,7 +299,7 @@ static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AV
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear: Some(&tile_linear::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
-kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
+kernel_table!(NEON, neon, Neon, "neon", 4, None, "neon");
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {

@@ -153,7 +153,7 @@ pub struct PackedProduct {
 /// must be live for the sizes its comment gives.
 #[derive(Debug)]
 pub struct PackedKernels {
-    /// `scalar` or `avx512vnni`.
+    /// `scalar`, `avx2` or `avx512vnni`.
     pub name: &'static str,
     /// Rounds blocks `from..to` of a row of k activations: `x` f32 `[k]`, `out` u8 `[activation_bytes(k)]`. A block's scale is its largest
     /// magnitude / 127; what is not a number makes its block's results not numbers.
@@ -178,7 +178,14 @@ pub(super) static AVX512: PackedKernels = PackedKernels {
     prefetch: avx512::prefetch,
 };
 
-/// One value at a time: the plain form the other one is tested against.
+#[cfg(target_arch = "x86_64")]
+pub(super) static AVX2: PackedKernels =
+    PackedKernels { name: "avx2", round: avx2::round, gate: avx2::gate, product: avx2::product, prefetch: avx2::prefetch };
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+/// One value at a time: the plain form the others are tested against.
 #[cfg(test)]
 mod scalar {
     use super::{
