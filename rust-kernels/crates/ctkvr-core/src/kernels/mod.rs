@@ -104,7 +104,7 @@ pub struct Kernels {
     pub gemm: unsafe fn(m: &Gemm),
     /// Products in bf16, where this CPU has them: of long prompts only, whose sums over many keys bear the rounding.
     pub bf16: Option<&'static Bf16Kernels>,
-    /// Products of quantised weights with activations of 8 bits, where this CPU has the instruction.
+    /// Products of quantised weights with activations of 8 bits, where this CPU has an instruction for them.
     pub packed: Option<&'static PackedKernels>,
     /// Linear layers of many rows in bf16 on tiles, where this CPU has them and this process may use them.
     pub tile_linear: Option<&'static TileLinear>,

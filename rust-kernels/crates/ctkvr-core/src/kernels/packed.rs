@@ -1,4 +1,4 @@
-//! Matrix products of quantised weights with activations of 8 bits and sums in 32-bit integers, for CPUs that multiply four pairs of
+//! Matrix products of quantised weights with activations of 8 bits and sums in 32-bit integers, for CPUs that multiply several pairs of
 //! bytes in one instruction. Fast for one row of activations, where the weights' bytes are the limit, and for many, where arithmetic is.
 //!
 //! A weight is `scale * level + min`, scale and min one for each [`BLOCK`] of a row. Rows come in strips of [`STRIP_ROWS`], whose
