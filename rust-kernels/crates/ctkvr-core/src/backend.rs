@@ -1,10 +1,12 @@
-//! The seam between a model graph and whatever stores keys and attends to them: the graph calls [`LayerAttention::run`] once a
-//! layer from all of its threads; the engine brackets each step with `begin_step` and `end_step`. A device engine implements the
-//! same two traits.
+//! The seam between a model's step and whatever stores keys and attends to them: a layer's attention is some phases of the job that a step
+//! is for its team of threads ([`LayerAttention`]); the engine brackets each step with `begin_step` and `end_step`. A device engine
+//! implements the same two traits.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::team::Units;
 use crate::{error::Result, kernels::KvFormat, options::SelectorOptions, stage_clock::StageTimes};
 
 /// Sizes of a model's attention.
@@ -52,33 +54,40 @@ pub enum Phase {
 
 /// One layer's tensors for all rows of a step. Contiguous f32, row-major; rows are tokens.
 #[derive(Clone, Copy)]
-pub struct LayerIo {
-    /// `[num_rows, num_q_heads, head_dim]`, after rotary embedding.
+pub struct LayerIo<'a> {
+    /// `[num_rows, num_q_heads, head_dim]`.
     pub queries: *const f32,
-    /// `[num_rows, num_kv_heads, head_dim]`, after rotary embedding.
+    /// `[num_rows, num_kv_heads, head_dim]`.
     pub keys: *const f32,
     /// `[num_rows, num_kv_heads, head_dim]`.
     pub values: *const f32,
     /// `[num_rows, num_q_heads, head_dim]`, written.
     pub out: *mut f32,
     pub num_rows: usize,
+    /// Finishes queries and key of a row (the first number) and KV head, in place: norms, rotary embedding. To be called once for each,
+    /// before they are read.
+    pub prepare: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-/// Which of the graph's threads is calling.
-#[derive(Debug, Clone, Copy)]
-pub struct Thread {
-    pub index: usize,
-    pub count: usize,
-}
+/// Phases of a layer's attention.
+pub const ATTENTION_PHASES: usize = 2;
 
-/// Attention of one layer, called from inside the model graph.
+/// Attention of one layer, as phases of the job that a step is for a [`crate::Team`]: appends this layer's keys and values and writes
+/// attention output for every row.
 pub trait LayerAttention: Send + Sync {
-    /// Appends this layer's keys and values and writes attention output for every row.
+    /// Begins phase `phase` of [`ATTENTION_PHASES`]; they follow each other. Of a layer without work in that phase: [`Units::NONE`].
     ///
     /// # Safety
-    /// All `thread.count` threads call this with the same `layer` and `io`, at the same time, each with its own index; `io` points
-    /// to live buffers of the sizes above for the whole call; a step is open (`begin_step`) whose rows are `io.num_rows`.
-    unsafe fn run(&self, layer: usize, io: &LayerIo, thread: Thread);
+    /// As [`crate::Job::open`]; `io` points to live buffers of the sizes above until the last phase ends; a step is open (`begin_step`) whose
+    /// rows are `io.num_rows`.
+    unsafe fn open(&self, layer: usize, phase: usize, io: &LayerIo) -> Units;
+
+    /// Does some units of the open phase, and returns how many.
+    ///
+    /// # Safety
+    /// As [`crate::Job::work`], with the `layer`, `phase` and `io` of the last `open`; `thread` is below the number that the backend was made
+    /// for.
+    unsafe fn work(&self, layer: usize, phase: usize, io: &LayerIo, units: Range<usize>, thread: usize) -> usize;
 }
 
 /// Sums over (layer, KV head) of one decode step; meanings in packages/core/src/statistics.ts.
@@ -125,10 +134,12 @@ pub struct SequenceMemory {
     pub index_bytes: usize,
 }
 
-/// Everything an engine asks of the side that owns KV and indexes. Methods take `&self`: the graph's threads hold it too; only
+/// Everything an engine asks of the side that owns KV and indexes. Methods take `&self`: the team's threads hold it too; only
 /// one step or build runs at a time, and the engine does not call the others meanwhile.
 pub trait AttentionBackend: LayerAttention {
     fn shape(&self) -> AttentionShape;
+    /// Threads it was made for.
+    fn max_threads(&self) -> usize;
     /// An empty sequence that may grow to `max_tokens`; pages are allocated as it grows.
     fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId>;
     /// Same tokens and format, pages shared (copied when one side writes), same recent queries and index.

@@ -1,7 +1,8 @@
-//! The CPU side of the engine: sequences, and the attention of a step on the graph's own threads.
+//! The CPU side of the engine: sequences, and the attention of a step on the engine's team of threads.
 
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{
     AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
-    SequenceRows, StepReport, Thread,
+    SequenceRows, StepReport,
 };
 use crate::block_builder::BlockInput;
 use crate::centroid_index::{CentroidIndex, FirstInput};
@@ -30,7 +31,12 @@ use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
 use crate::sequence::{HeadState, PartialBuild, Sequence, SequenceIndex};
 use crate::snapkv::{SnapKv, SnapKvInput};
 use crate::stage_clock::{Activity, StageClock, StageTotals};
-use crate::team::{Broken, Team};
+use crate::team::Units;
+
+/// Rows that a thread stores at once.
+const ROWS_AT_ONCE: usize = 16;
+/// The phases of a layer: rows of prompts are stored, then all attend. A decode row is stored by its first item.
+const STORE: usize = 0;
 
 /// KV, selectors and attention of all sequences of one model, on the CPU.
 pub struct CpuAttention {
@@ -39,13 +45,12 @@ pub struct CpuAttention {
     sequences: Mutex<HashMap<SequenceId, Slot>>,
     next_id: AtomicU64,
     step: UnsafeCell<Step>,
-    team: Team,
     threads: Vec<UnsafeCell<ThreadScratch>>,
 }
 
-// SAFETY: `step` is written by begin_step, end_step and abort_step only, between which `run` reads it (the trait's contract: one
-// step at a time, no other call meanwhile); inside `run`, the stages of a cell wait for each other
-// (DecodeSchedule).
+// SAFETY: `step` is written by begin_step, end_step, abort_step and `open` only, between which `work` reads it (the traits' contract: one
+// step at a time, no other call meanwhile, and no unit is worked on while a phase is opened); inside `work`, the stages of a cell wait for
+// each other (DecodeSchedule), and a thread has its own scratch.
 unsafe impl Sync for CpuAttention {}
 
 /// See [`CpuAttention::stored_head`]; widened.
@@ -74,10 +79,13 @@ struct Step {
     /// Which of `rows` decode, in order.
     decode_rows: Vec<usize>,
     schedule: DecodeSchedule,
-    /// Work items of the prefill rows of one layer.
+    /// Work items of the prefill rows of one layer, and how many of them are taken in the layer that runs.
     prefills: PrefillParts,
+    prefills_taken: AtomicUsize,
     audit: bool,
-    times: StageTotals,
+    /// When the layer that runs began, and how long those before took.
+    layer_began: Option<Instant>,
+    time: Duration,
 }
 
 struct StepRows {
@@ -111,10 +119,11 @@ struct ThreadScratch {
     prefill: PrefillScratch,
     prefill_total: Partial,
     attend: AttendScratch,
+    times: StageTotals,
 }
 
 impl CpuAttention {
-    /// `num_threads`: most threads that will call [`LayerAttention::run`] together. Kernels are the fastest of this machine.
+    /// `num_threads`: threads of the team that steps run on. Kernels are the fastest of this machine.
     pub fn new(shape: AttentionShape, num_threads: usize) -> Result<Self> {
         Self::with_isa(shape, num_threads, "")
     }
@@ -131,7 +140,12 @@ impl CpuAttention {
         }
         let scratch = || {
             let attend = AttendScratch::new(shape.group_size());
-            UnsafeCell::new(ThreadScratch { prefill: PrefillScratch::default(), prefill_total: Partial::default(), attend })
+            UnsafeCell::new(ThreadScratch {
+                prefill: PrefillScratch::default(),
+                prefill_total: Partial::default(),
+                attend,
+                times: StageTotals::default(),
+            })
         };
         Ok(Self {
             shape,
@@ -139,7 +153,6 @@ impl CpuAttention {
             sequences: Mutex::default(),
             next_id: AtomicU64::new(1),
             step: UnsafeCell::default(),
-            team: Team::default(),
             threads: (0..num_threads.max(1)).map(|_| scratch()).collect(),
         })
     }
@@ -217,130 +230,132 @@ impl CpuAttention {
         unsafe { &*self.step.get() }
     }
 
-    #[allow(clippy::mut_from_ref, reason = "the trait's contract makes begin, end and abort exclusive")]
+    #[allow(clippy::mut_from_ref, reason = "the traits' contract makes begin, end, abort and open exclusive")]
     fn step_mut(&self) -> &mut Step {
         // SAFETY: see the Sync impl.
         unsafe { &mut *self.step.get() }
     }
 
-    /// Stores this layer's new keys and values, and queries for the ring. Rows are dealt out to the threads.
-    fn append(&self, layer: usize, io: &LayerIo, thread: Thread) {
+    /// What thread i works with; for that thread, or for who is alone.
+    #[allow(clippy::mut_from_ref, reason = "a thread has its own")]
+    fn scratch(&self, thread: usize) -> &mut ThreadScratch {
+        // SAFETY: see the Sync impl.
+        unsafe { &mut *self.threads[thread].get() }
+    }
+
+    /// Finishes and stores the key, value and queries of row `i` of some rows, KV head g.
+    fn store(&self, layer: usize, io: &LayerIo, rows: &StepRows, i: usize, g: usize) {
         let (AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. }, kernels) = (self.shape, self.kernels);
-        for rows in &self.step().rows {
-            for i in (thread.index..rows.num_rows).step_by(thread.count) {
-                let (row, position) = (rows.first_row + i, rows.sequence.len + i);
-                for g in 0..num_kv_heads {
-                    let kv = &rows.sequence.heads[layer * num_kv_heads + g];
-                    // SAFETY: begin_step reserved the position; this thread alone writes it; io holds the row.
-                    unsafe {
-                        let source = (row * num_kv_heads + g) * d;
-                        kv.store(kernels, position, io.keys.add(source), io.values.add(source));
-                    }
-                }
-                // Of a long prefill only the end is kept; two rows must not race for one slot.
-                if i >= rows.placement.skip {
-                    let slot = rows.sequence.recent.write_slot(layer, &rows.placement, i);
-                    // SAFETY: begin_step made the rings this sequence's own; each row has its own slot.
-                    unsafe { (kernels.narrow)(io.queries.add(row * num_q_heads * d), num_q_heads * d, slot) };
-                }
+        let (row, position) = (rows.first_row + i, rows.sequence.len + i);
+        (io.prepare)(row, g);
+        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        // SAFETY: begin_step reserved the position; this thread alone writes it; io holds the row.
+        unsafe {
+            let source = (row * num_kv_heads + g) * d;
+            kv.store(kernels, position, io.keys.add(source), io.values.add(source));
+        }
+        // Of a long prefill only the end is kept; two rows must not race for one slot.
+        if i >= rows.placement.skip {
+            let (group, slot) = (self.shape.group_size() * d, rows.sequence.recent.write_slot(layer, &rows.placement, i));
+            // SAFETY: begin_step made the rings this sequence's own; each row has its own slot.
+            unsafe { (kernels.narrow)(io.queries.add(row * num_q_heads * d + g * group), group, slot.add(g * group)) };
+        }
+    }
+
+    /// Row `index` of the step's prefill rows: which rows it belongs to, and which of them it is.
+    fn prefill_row(&self, mut index: usize) -> Option<(&StepRows, usize)> {
+        for rows in self.step().rows.iter().filter(|rows| rows.phase == Phase::Prefill) {
+            if index < rows.num_rows {
+                return Some((rows, index));
             }
+            index -= rows.num_rows;
         }
+        None
     }
 
-    fn run_layer(&self, layer: usize, io: &LayerIo, thread: Thread) -> std::result::Result<(), Broken> {
+    /// Begins a layer.
+    fn begin_layer(&self, layer: usize) -> Units {
+        self.end_layer();
+        let step = self.step_mut();
+        step.layer_began = Some(Instant::now());
+        *step.prefills_taken.get_mut() = 0;
+        // Heads of one layer see the same count, whichever thread comes first.
+        step.rows.iter_mut().for_each(|rows| *rows.repairs_before.get_mut() = lock(&rows.repairs).len());
         let step = self.step();
-        let mut clock = StageClock::start();
-        self.append(layer, io, thread);
-        if thread.index == 0 {
-            step.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.selector.scores_all()));
-            // Heads of one layer see the same count, whichever thread comes first.
-            step.rows.iter().for_each(|rows| rows.repairs_before.store(lock(&rows.repairs).len(), Ordering::Relaxed));
-        }
-        clock.lap(Activity::Store);
-        self.team.meet(thread.count)?;
-        clock.lap(Activity::Wait);
-        if step.num_decodes > 0 {
-            self.decode(layer, io, thread, &mut clock)?;
-        }
-        if !step.prefills.is_empty() {
-            // SAFETY: each thread has its own scratch.
-            self.prefill(layer, io, unsafe { &mut *self.threads[thread.index].get() });
-            clock.lap(Activity::Prefill);
-        }
-        step.times.add(&clock, thread.count);
-        Ok(())
+        step.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.selector.scores_all()));
+        let num_rows = step.rows.iter().filter(|rows| rows.phase == Phase::Prefill).map(|rows| rows.num_rows).sum();
+        Units::of(num_rows, ROWS_AT_ONCE)
     }
 
-    /// This thread's share of the decode rows: items of all heads and stages, each waiting only for its own head's earlier stage.
-    fn decode(&self, layer: usize, io: &LayerIo, thread: Thread, clock: &mut StageClock) -> std::result::Result<(), Broken> {
+    /// Adds what the layer that ended took.
+    fn end_layer(&self) {
+        let step = self.step_mut();
+        let Some(began) = step.layer_began.take() else { return };
+        let ended = (0..self.threads.len()).filter_map(|thread| self.scratch(thread).times.last.take()).max();
+        step.time += ended.map_or(Duration::ZERO, |ended| ended.duration_since(began));
+    }
+
+    /// One decode item that is ready, if there is one; whether it was done.
+    fn decode(&self, layer: usize, io: &LayerIo, thread: usize, clock: &mut StageClock) -> bool {
         let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
         let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
-        // SAFETY: each thread has its own scratch.
-        let scratch = unsafe { &mut (*self.threads[thread.index].get()).attend };
-        let num_parts = step.schedule.num_parts(thread.count);
-        let take = || step.schedule.take(thread.index, thread.count, num_parts);
-        loop {
-            let mut taken = take();
-            if matches!(taken, Taken::NothingReady) {
-                self.team.wait_until(|| {
-                    taken = take();
-                    !matches!(taken, Taken::NothingReady)
-                })?;
-                clock.lap(Activity::Wait);
-            }
-            let Taken::Item(item) = taken else { return Ok(()) };
-            let (rows, g) = self.decode_head(item.head);
-            let kv = &rows.sequence.heads[layer * num_kv_heads + g];
-            let offset = rows.first_row * num_q_heads * d + g * group * d;
-            let cell = step.decodes[item.head].get();
-            let part = Part { index: item.part, count: num_parts };
-            let state = self.head_state(item.head, layer);
-            let selector = state.map(|s| s.selector.as_ref());
-            // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
-            // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
-            unsafe {
-                match item.stage {
-                    Stage::Propose => {
-                        let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
-                        let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
-                        let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.repair_budget;
-                        (*cell).propose(kernels, query, group, layout, selector, may_repair);
-                        if let Some(query) = (*cell).repairs() {
-                            lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
-                        }
-                    }
-                    Stage::Score => (*cell).score(kernels, kv, part),
-                    Stage::Weigh => (*cell).weigh(kernels, part),
-                    Stage::Select if item.is_long => (*cell).select(kernels, selector),
-                    Stage::Select => {
-                        (*cell).weigh(kernels, Part::WHOLE);
-                        (*cell).select(kernels, selector);
-                        (*cell).average_dropped(kernels, selector);
-                    }
-                    Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
-                    Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
-                    Stage::Finish => {
-                        let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
-                        let audited = step.audit || rows.sampled_head == Some(layer * num_kv_heads + g);
-                        let audit = audited.then_some(&mut scratch.scores[..]);
-                        (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+        let scratch = &mut self.scratch(thread).attend;
+        let num_parts = step.schedule.num_parts(self.threads.len());
+        let Taken::Item(item) = step.schedule.take(thread, self.threads.len(), num_parts) else { return false };
+        let (rows, g) = self.decode_head(item.head);
+        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let offset = rows.first_row * num_q_heads * d + g * group * d;
+        let cell = step.decodes[item.head].get();
+        let part = Part { index: item.part, count: num_parts };
+        let state = self.head_state(item.head, layer);
+        let selector = state.map(|s| s.selector.as_ref());
+        // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
+        // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
+        unsafe {
+            match item.stage {
+                Stage::Propose => {
+                    self.store(layer, io, rows, 0, g);
+                    clock.lap(Activity::Store);
+                    let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
+                    let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
+                    let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.repair_budget;
+                    (*cell).propose(kernels, query, group, layout, selector, may_repair);
+                    if let Some(query) = (*cell).repairs() {
+                        lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                     }
                 }
+                Stage::Score => (*cell).score(kernels, kv, part),
+                Stage::Weigh => (*cell).weigh(kernels, part),
+                Stage::Select if item.is_long => (*cell).select(kernels, selector),
+                Stage::Select => {
+                    (*cell).weigh(kernels, Part::WHOLE);
+                    (*cell).select(kernels, selector);
+                    (*cell).average_dropped(kernels, selector);
+                }
+                Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
+                Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
+                Stage::Finish => {
+                    let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
+                    let audited = step.audit || rows.sampled_head == Some(layer * num_kv_heads + g);
+                    let audit = audited.then_some(&mut scratch.scores[..]);
+                    (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+                }
             }
-            clock.lap(match item.stage {
-                Stage::Propose => Activity::Probe,
-                Stage::Score => Activity::Score,
-                Stage::Weigh | Stage::Select | Stage::AverageDropped => Activity::Select,
-                Stage::Attend => Activity::Attend,
-                Stage::Finish => Activity::Merge,
-            });
-            if item.stage == Stage::Propose {
-                // SAFETY: the head is this item's until it is announced as done.
-                let union = unsafe { (*cell).union_time() };
-                clock.reassign(union, Activity::Probe, Activity::Union);
-            }
-            step.schedule.finish(item);
         }
+        clock.lap(match item.stage {
+            Stage::Propose => Activity::Probe,
+            Stage::Score => Activity::Score,
+            Stage::Weigh | Stage::Select | Stage::AverageDropped => Activity::Select,
+            Stage::Attend => Activity::Attend,
+            Stage::Finish => Activity::Merge,
+        });
+        if item.stage == Stage::Propose {
+            // SAFETY: the head is this item's until it is announced as done.
+            let union = unsafe { (*cell).union_time() };
+            clock.reassign(union, Activity::Probe, Activity::Union);
+        }
+        step.schedule.finish(item);
+        true
     }
 
     /// What a decode head of the step has indexed in a layer; `None` where everything is read.
@@ -357,35 +372,40 @@ impl CpuAttention {
         (rows, i % num_kv_heads)
     }
 
-    /// This thread's share of the prefill rows' attention over everything before them.
-    fn prefill(&self, layer: usize, io: &LayerIo, scratch: &mut ThreadScratch) {
+    /// The next item of the prefill rows' attention over everything before them, if one is left; whether it was done.
+    fn prefill(&self, layer: usize, io: &LayerIo, thread: usize) -> bool {
         let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
         let (step, kernels, group) = (self.step(), self.kernels, self.shape.group_size());
-        for (part, piece, keys) in self.team.share(step.prefills.items()) {
-            let rows = &step.rows[part.rows];
-            let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
-            let item = PrefillItem {
-                kv: &rows.sequence.heads[layer * num_kv_heads + part.kv_head],
-                first_position: rows.sequence.len + part.first_token,
-                num_tokens: part.num_tokens,
-                group,
-                head_dim: d,
-                // SAFETY: io holds these rows.
-                queries: unsafe { io.queries.add(offset) },
-                // SAFETY: as above.
-                out: unsafe { io.out.add(offset) },
-                token_stride: num_q_heads * d,
-                keys,
-            };
-            let total = &mut scratch.prefill_total;
-            // SAFETY: every item is one thread's, and one item of each part writes the part's tokens and heads.
-            unsafe {
-                item.attend(kernels, &mut scratch.prefill, total);
-                if part.hand_in(piece, total) {
-                    item.write(total);
-                }
+        if step.prefills.is_empty() {
+            return false;
+        }
+        let taken = step.prefills_taken.fetch_add(1, Ordering::Relaxed);
+        let Some((part, piece, keys)) = step.prefills.items().nth(taken) else { return false };
+        let rows = &step.rows[part.rows];
+        let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
+        let item = PrefillItem {
+            kv: &rows.sequence.heads[layer * num_kv_heads + part.kv_head],
+            first_position: rows.sequence.len + part.first_token,
+            num_tokens: part.num_tokens,
+            group,
+            head_dim: d,
+            // SAFETY: io holds these rows.
+            queries: unsafe { io.queries.add(offset) },
+            // SAFETY: as above.
+            out: unsafe { io.out.add(offset) },
+            token_stride: num_q_heads * d,
+            keys,
+        };
+        let scratch = self.scratch(thread);
+        let total = &mut scratch.prefill_total;
+        // SAFETY: every item is one thread's, and one item of each part writes the part's tokens and heads.
+        unsafe {
+            item.attend(kernels, &mut scratch.prefill, total);
+            if part.hand_in(piece, total) {
+                item.write(total);
             }
         }
+        true
     }
 
     /// Opens a step on sequences already taken out; what fails leaves them in `taken`.
@@ -406,8 +426,11 @@ impl CpuAttention {
 
     /// Gives the step's sequences back, longer by their rows if `keep`.
     fn close_step(&self, keep: bool) -> StepReport {
+        self.end_layer();
         let step = self.step_mut();
-        let mut report = StepReport { counters: Vec::with_capacity(step.rows.len()), stages: step.times.take() };
+        let mut totals: Vec<_> = (0..self.threads.len()).map(|thread| &mut self.scratch(thread).times).collect();
+        let stages = StageTotals::take(&mut totals, std::mem::take(&mut step.time));
+        let mut report = StepReport { counters: Vec::with_capacity(step.rows.len()), stages };
         for rows in step.rows.drain(..) {
             let mut sequence = rows.sequence;
             if keep {
@@ -425,7 +448,6 @@ impl CpuAttention {
         step.prefills.clear();
         step.decode_rows.clear();
         step.num_decodes = 0;
-        self.team.repair();
         report
     }
 
@@ -705,24 +727,51 @@ fn add_counters(a: SelectionCounters, b: SelectionCounters) -> SelectionCounters
 }
 
 impl LayerAttention for CpuAttention {
-    unsafe fn run(&self, layer: usize, io: &LayerIo, thread: Thread) {
-        // More threads than scratch was made for: the surplus has nothing to do.
-        let count = thread.count.min(self.threads.len());
-        if thread.index >= count {
-            return;
+    unsafe fn open(&self, layer: usize, phase: usize, _io: &LayerIo) -> Units {
+        if phase == STORE {
+            return self.begin_layer(layer);
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.run_layer(layer, io, Thread { index: thread.index, count })));
-        if let Err(panic) = outcome {
-            // The others must not wait for this thread.
-            self.team.break_up();
-            resume_unwind(panic);
+        let step = self.step();
+        let decodes = step.schedule.num_items(step.schedule.num_parts(self.threads.len()));
+        Units { count: decodes + step.prefills.items().count(), most: 1, linked: true }
+    }
+
+    unsafe fn work(&self, layer: usize, phase: usize, io: &LayerIo, units: Range<usize>, thread: usize) -> usize {
+        let mut clock = StageClock::start();
+        let count = units.len();
+        let done = if phase == STORE {
+            for (rows, i) in units.filter_map(|unit| self.prefill_row(unit)) {
+                (0..self.shape.num_kv_heads).for_each(|g| self.store(layer, io, rows, i, g));
+            }
+            clock.lap(Activity::Store);
+            count
+        } else {
+            let one = |clock: &mut StageClock| {
+                if self.decode(layer, io, thread, clock) {
+                    return true;
+                }
+                let is_done = self.prefill(layer, io, thread);
+                if is_done {
+                    clock.lap(Activity::Prefill);
+                }
+                is_done
+            };
+            (0..count).take_while(|_| one(&mut clock)).count()
+        };
+        if done > 0 {
+            self.scratch(thread).times.add(&clock);
         }
+        done
     }
 }
 
 impl AttentionBackend for CpuAttention {
     fn shape(&self) -> AttentionShape {
         self.shape
+    }
+
+    fn max_threads(&self) -> usize {
+        self.threads.len()
     }
 
     fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId> {

@@ -72,7 +72,7 @@ impl DecodeSchedule {
         }
     }
 
-    /// Begins a layer, whose long heads `is_long` tells; the team meets after it.
+    /// Begins a layer, whose long heads `is_long` tells, before any item is taken.
     pub(crate) fn restart(&self, is_long: impl Fn(usize) -> bool) {
         for (i, head) in self.heads[..self.num_heads].iter().enumerate() {
             head.taken.store(0, Ordering::Relaxed);
@@ -88,6 +88,15 @@ impl DecodeSchedule {
             1 => 1,
             n => (ITEMS_PER_THREAD * n).div_ceil(self.num_heads.max(1)).clamp(1, MAX_PARTS),
         }
+    }
+
+    /// Items of the layer in all.
+    pub(crate) fn num_items(&self, num_parts: usize) -> usize {
+        let of_head = |head: &Progress| {
+            let stages = if head.is_long.load(Ordering::Relaxed) { STAGES_OF_LONG } else { STAGES };
+            stages.iter().map(|&stage| if in_parts(stage) { num_parts } else { 1 }).sum::<usize>()
+        };
+        self.heads[..self.num_heads].iter().map(of_head).sum()
     }
 
     /// An item for one of `num_threads` threads, which does it and then says so with [`DecodeSchedule::finish`].
@@ -143,37 +152,36 @@ fn in_parts(stage: Stage) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::team::Team;
     use std::sync::Mutex;
 
     #[test]
     fn stages_of_a_head_follow_each_other_on_any_number_of_threads() {
         for num_threads in [1, 2, 5] {
-            let (team, mut schedule) = (Team::default(), DecodeSchedule::default());
+            let mut schedule = DecodeSchedule::default();
             schedule.resize(3);
             schedule.restart(|head| head == 2);
             let parts = schedule.num_parts(num_threads);
             let log = Mutex::new(Vec::new());
             std::thread::scope(|s| {
                 for thread in 0..num_threads {
-                    let (schedule, team, log) = (&schedule, &team, &log);
+                    let (schedule, log) = (&schedule, &log);
                     s.spawn(move || {
                         loop {
-                            let mut taken = Taken::NothingReady;
-                            let look = || {
-                                taken = schedule.take(thread, num_threads, parts);
-                                !matches!(taken, Taken::NothingReady)
-                            };
-                            team.wait_until(look).expect("whole");
-                            let Taken::Item(item) = taken else { break };
-                            log.lock().expect("no panic").push(item);
-                            schedule.finish(item);
+                            match schedule.take(thread, num_threads, parts) {
+                                Taken::NothingLeft => break,
+                                Taken::NothingReady => std::thread::yield_now(),
+                                Taken::Item(item) => {
+                                    log.lock().expect("no panic").push(item);
+                                    schedule.finish(item);
+                                }
+                            }
                         }
                     });
                 }
             });
             let log = log.into_inner().expect("no panic");
             assert_eq!(log.len(), 2 * (3 + 2 * parts) + 4 + 3 * parts);
+            assert_eq!(log.len(), schedule.num_items(parts));
             for head in 0..3 {
                 let of_head = log.iter().filter(|i| i.head == head).map(|i| i.stage);
                 // Attention goes on beside the average.

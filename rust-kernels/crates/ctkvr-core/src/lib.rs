@@ -52,8 +52,8 @@ mod volatility;
 
 pub use aligned::Aligned;
 pub use backend::{
-    AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId, SequenceMemory,
-    SequenceRows, StepReport, Thread,
+    ATTENTION_PHASES, AttentionBackend, AttentionShape, BuildReport, LayerAttention, LayerIo, Phase, SelectionCounters, SequenceId,
+    SequenceMemory, SequenceRows, StepReport,
 };
 pub use cpu_attention::{CpuAttention, StoredHead};
 pub use error::{Error, Result};
@@ -62,8 +62,9 @@ pub use head_index::{AppendInput, BlockInfo, HeadAttention, HeadIndex, HeadInput
 pub use huge_pages::prefer_huge_pages;
 pub use kernels::{
     BF16_BLOCK, BF16_ROWS, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, KvFormat, KvSide,
-    LevelBits, MAX_HEAD_DIM, PAGE_SIZE, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, Rows, STRIP_ROWS,
-    activation_bytes, bf16_depth,
+    LevelBits, MAX_HEAD_DIM, PAGE_SIZE, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, PageLayout, ROW_BLOCK, Rows,
+    STRIP_ROWS, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights, ToF32, activation_bytes,
+    activation_tiles, bf16_depth,
 };
 pub use key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use options::{CentroidChoice, SelectorKind, SelectorOptions};
@@ -72,3 +73,4 @@ pub use rope::{RopePairing, RotaryEmbedding};
 pub use rope_scaling::RopeScaling;
 pub use spread_queries::spread_queries;
 pub use stage_clock::StageTimes;
+pub use team::{Ahead, Job, Stopped, Team, Units};

@@ -1,6 +1,5 @@
 //! Where a step's attention time goes, by stage. One or two clock readings an item, and an item is a good part of a head: always on.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a thread is doing.
@@ -14,12 +13,11 @@ pub(crate) enum Activity {
     Attend,
     Merge,
     Prefill,
-    Wait,
 }
 
-const NUM_ACTIVITIES: usize = Activity::Wait as usize + 1;
+const NUM_ACTIVITIES: usize = Activity::Prefill as usize + 1;
 
-/// Milliseconds of one step's attention, summed over layers, mean over the threads that took part: the sum of all is wall clock.
+/// Milliseconds of one step's attention, summed over layers, mean over the team's threads: the sum of all is wall clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StageTimes {
     /// New keys, values and queries written.
@@ -65,7 +63,7 @@ impl StageTimes {
     }
 }
 
-/// One thread's clock during one layer.
+/// One thread's clock during one item.
 pub(crate) struct StageClock {
     last: Instant,
     nanoseconds: [u64; NUM_ACTIVITIES],
@@ -91,27 +89,29 @@ impl StageClock {
     }
 }
 
-/// Sums over threads and layers of an open step.
+/// One thread's sums over the layers of an open step.
 #[derive(Default)]
 pub(crate) struct StageTotals {
-    nanoseconds: [AtomicU64; NUM_ACTIVITIES],
-    num_threads: AtomicUsize,
+    nanoseconds: [u64; NUM_ACTIVITIES],
+    /// When the thread last ended an item.
+    pub(crate) last: Option<Instant>,
 }
 
 impl StageTotals {
-    /// Adds one thread's layer; `num_threads` work on it.
-    pub(crate) fn add(&self, clock: &StageClock, num_threads: usize) {
-        self.num_threads.store(num_threads, Ordering::Relaxed);
-        for (total, ns) in self.nanoseconds.iter().zip(clock.nanoseconds) {
-            total.fetch_add(ns, Ordering::Relaxed);
-        }
+    /// Adds one item's.
+    pub(crate) fn add(&mut self, clock: &StageClock) {
+        self.last = Some(clock.last);
+        self.nanoseconds.iter_mut().zip(clock.nanoseconds).for_each(|(total, ns)| *total += ns);
     }
 
-    /// The figures so far; begins anew.
-    pub(crate) fn take(&self) -> StageTimes {
-        let per_thread = 1e-6 / self.num_threads.swap(0, Ordering::Relaxed).max(1) as f64;
-        let ms = |activity: Activity| self.nanoseconds[activity as usize].swap(0, Ordering::Relaxed) as f64 * per_thread;
-        StageTimes {
+    /// All threads' figures so far, of so much time; they begin anew.
+    pub(crate) fn take(threads: &mut [&mut Self], time: Duration) -> StageTimes {
+        let per_thread = 1e-6 / threads.len().max(1) as f64;
+        let mut ms = |activity: Activity| {
+            threads.iter_mut().map(|totals| std::mem::take(&mut totals.nanoseconds[activity as usize])).sum::<u64>() as f64
+                * per_thread
+        };
+        let times = StageTimes {
             store_ms: ms(Activity::Store),
             probe_ms: ms(Activity::Probe),
             union_ms: ms(Activity::Union),
@@ -120,7 +120,9 @@ impl StageTotals {
             attend_ms: ms(Activity::Attend),
             merge_ms: ms(Activity::Merge),
             prefill_ms: ms(Activity::Prefill),
-            wait_ms: ms(Activity::Wait),
-        }
+            wait_ms: 0.0,
+        };
+        let wait_ms = (time.as_secs_f64() * 1e3 - times.retrieval_ms() - times.attention_ms()).max(0.0);
+        StageTimes { wait_ms, ..times }
     }
 }

@@ -1,7 +1,7 @@
 //! ggml's CPU device, reached only through ggml's registry so that the same code works when the kernels are linked in and when they
 //! are libraries chosen at run time (feature `dynamic-backends`).
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -10,26 +10,16 @@ use llama_cpp_sys_2 as sys;
 use crate::error::{Error, Result};
 use crate::logs;
 
-type SetThreads = unsafe extern "C" fn(sys::ggml_backend_t, c_int);
-type SetAbort = unsafe extern "C" fn(sys::ggml_backend_t, sys::ggml_abort_callback, *mut c_void);
-type ExtraBufferTypes = unsafe extern "C" fn(sys::ggml_backend_dev_t) -> *mut sys::ggml_backend_buffer_type_t;
 type Features = unsafe extern "C" fn(sys::ggml_backend_reg_t) -> *mut sys::ggml_backend_feature;
-type NewThreadpool = unsafe extern "C" fn(*mut sys::ggml_threadpool_params) -> *mut sys::ggml_threadpool;
-type FreeThreadpool = unsafe extern "C" fn(*mut sys::ggml_threadpool);
-type SetThreadpool = unsafe extern "C" fn(sys::ggml_backend_t, *mut sys::ggml_threadpool);
+type TypeTraits = unsafe extern "C" fn(sys::ggml_type) -> *const sys::ggml_type_traits_cpu;
 
 /// The CPU device and the functions it offers by name.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuDevice {
     pub device: sys::ggml_backend_dev_t,
     registry: sys::ggml_backend_reg_t,
-    pub set_threads: SetThreads,
-    pub set_abort: SetAbort,
-    extra_buffer_types: Option<ExtraBufferTypes>,
     features: Option<Features>,
-    pub new_threadpool: NewThreadpool,
-    pub free_threadpool: FreeThreadpool,
-    pub set_threadpool: SetThreadpool,
+    type_traits: TypeTraits,
 }
 
 // SAFETY: the pointers name process-wide singletons of ggml that are never freed; the functions may be called from any thread.
@@ -61,23 +51,10 @@ pub fn ggml_features() -> Result<Vec<String>> {
 }
 
 impl CpuDevice {
-    /// Buffer types that keep weights in another order for faster products (CPU_REPACK), best first. Never ggml's AMX buffers: gcc 12
-    /// compiles their kernels wrongly, and the tiles of a thread are ours.
-    pub fn extra_buffer_types(&self) -> Vec<sys::ggml_backend_buffer_type_t> {
-        let mut types = Vec::new();
-        if let Some(list) = self.extra_buffer_types {
-            // SAFETY: returns null or an array that ends with null.
-            unsafe {
-                let mut next = list(self.device);
-                while !next.is_null() && !(*next).is_null() {
-                    if CStr::from_ptr(sys::ggml_backend_buft_name(*next)) != c"AMX" {
-                        types.push(*next);
-                    }
-                    next = next.add(1);
-                }
-            }
-        }
-        types
+    /// How the device multiplies by weights of a type.
+    pub fn type_traits(&self, kind: sys::ggml_type) -> &'static sys::ggml_type_traits_cpu {
+        // SAFETY: an entry of a static table; the type was checked by ggml's reader.
+        unsafe { &*(self.type_traits)(kind) }
     }
 }
 
@@ -106,24 +83,40 @@ fn open() -> std::result::Result<CpuDevice, String> {
             return Err("ggml has no CPU device".into());
         }
         let registry = sys::ggml_backend_dev_backend_reg(device);
-        let find = |name: &CStr| {
-            let address = sys::ggml_backend_reg_get_proc_address(registry, name.as_ptr());
-            if address.is_null() { Err(format!("ggml's CPU backend has no {}", name.to_string_lossy())) } else { Ok(address) }
-        };
-        Ok(CpuDevice {
-            device,
-            registry,
-            set_threads: std::mem::transmute::<*mut c_void, SetThreads>(find(c"ggml_backend_set_n_threads")?),
-            set_abort: std::mem::transmute::<*mut c_void, SetAbort>(find(c"ggml_backend_set_abort_callback")?),
-            extra_buffer_types: find(c"ggml_backend_dev_get_extra_bufts")
-                .ok()
-                .map(|address| std::mem::transmute::<*mut c_void, ExtraBufferTypes>(address)),
-            features: find(c"ggml_backend_get_features").ok().map(|address| std::mem::transmute::<*mut c_void, Features>(address)),
-            new_threadpool: std::mem::transmute::<*mut c_void, NewThreadpool>(find(c"ggml_threadpool_new")?),
-            free_threadpool: std::mem::transmute::<*mut c_void, FreeThreadpool>(find(c"ggml_threadpool_free")?),
-            set_threadpool: std::mem::transmute::<*mut c_void, SetThreadpool>(find(c"ggml_backend_cpu_set_threadpool")?),
-        })
+        let features = sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_get_features".as_ptr());
+        let features = (!features.is_null()).then(|| std::mem::transmute::<*mut c_void, Features>(features));
+        Ok(CpuDevice { device, registry, features, type_traits: type_traits(features)? })
     }
+}
+
+/// The device's function of that name.
+#[cfg(not(feature = "dynamic-backends"))]
+fn type_traits(_: Option<Features>) -> std::result::Result<TypeTraits, String> {
+    Ok(sys::ggml_get_type_traits_cpu)
+}
+
+/// The device's function of that name, which its registry does not offer: from the library that another of its functions is in.
+#[cfg(all(feature = "dynamic-backends", unix))]
+fn type_traits(other: Option<Features>) -> std::result::Result<TypeTraits, String> {
+    let other = other.ok_or("ggml's CPU backend has no ggml_backend_get_features")?;
+    // SAFETY: dladdr fills `info` when it returns non-zero; the library is loaded and stays so; the function has this type in ggml-cpu.h.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(other as *const c_void, &mut info) == 0 || info.dli_fname.is_null() {
+            return Err("the library of ggml's CPU backend cannot be found".into());
+        }
+        let library = libc::dlopen(info.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        let address = if library.is_null() { library } else { libc::dlsym(library, c"ggml_get_type_traits_cpu".as_ptr()) };
+        if address.is_null() {
+            return Err(format!("{} has no ggml_get_type_traits_cpu", CStr::from_ptr(info.dli_fname).to_string_lossy()));
+        }
+        Ok(std::mem::transmute::<*mut c_void, TypeTraits>(address))
+    }
+}
+
+#[cfg(all(feature = "dynamic-backends", not(unix)))]
+fn type_traits(_: Option<Features>) -> std::result::Result<TypeTraits, String> {
+    Err("loadable kernels are not supported on this system".into())
 }
 
 /// Where kernel libraries are looked for: the user's choice, beside the library that holds this code, the build's own folder.

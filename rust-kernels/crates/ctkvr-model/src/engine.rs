@@ -1,4 +1,4 @@
-//! Runs steps over several sequences: batches their rows into one graph, lets an [`AttentionBackend`] attend, samples.
+//! Runs steps over several sequences: takes their rows through the layers together, lets an [`AttentionBackend`] attend, samples.
 //!
 //! One step, index build or change of a sequence runs at a time; a second one is refused with `Busy`, never queued. Reading a
 //! sequence's state, creating and closing sequences work at any time.
@@ -9,18 +9,15 @@ use std::time::{Duration, Instant};
 
 use ctkvr_core::{AttentionBackend, BuildReport, KvFormat, Phase, SelectorOptions, SequenceId, SequenceMemory};
 
-use crate::attention_hook::AttentionHook;
-use crate::compute::Compute;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, GraphShape};
-use crate::graph_cache::GraphCache;
+use crate::executor::Executor;
 use crate::model::Model;
 use crate::sampler::{Sampler, SamplerOptions, check_logits};
 use crate::sequence_table::{SequenceState, SequenceTable};
 use crate::step::{SequenceResult, StepEntry, StepResult, StepTimings};
 use crate::step_plan::{Chunk, plan_chunks};
 
-/// Positions are i32 in the graph.
+/// Positions are i32 in a chunk.
 const MAX_SEQUENCE_TOKENS: usize = i32::MAX as usize / 2;
 /// Tokens of prefill that go through the layers at once, unless the caller says otherwise.
 pub const DEFAULT_PREFILL_CHUNK: usize = 512;
@@ -36,19 +33,13 @@ pub struct EngineOptions {
 
 /// A model with an attention backend and threads.
 pub struct Engine {
-    // First: its graphs refer to the model's weights and to the hook.
-    run: Mutex<Run>,
+    /// What only the running operation touches.
+    run: Mutex<Executor>,
     table: Mutex<SequenceTable>,
-    hook: Arc<AttentionHook>,
+    backend: Arc<dyn AttentionBackend>,
     model: Arc<Model>,
     num_threads: usize,
     prefill_chunk: usize,
-}
-
-/// What only the running operation touches.
-struct Run {
-    graphs: GraphCache,
-    compute: Compute,
 }
 
 /// A sequence as a step sees it: its entry's backend name and length before the step.
@@ -76,10 +67,17 @@ impl Engine {
         if wanted != got {
             return Err(invalid("attention backend's shape", format!("{wanted:?}"), format!("{got:?}")));
         }
+        if num_threads > backend.max_threads() {
+            return Err(invalid(
+                "numThreads",
+                format!("at most the attention backend's {}", backend.max_threads()),
+                num_threads.to_string(),
+            ));
+        }
         Ok(Self {
-            run: Mutex::new(Run { graphs: GraphCache::default(), compute: Compute::new(num_threads)? }),
+            run: Mutex::new(Executor::new(Arc::clone(&model), num_threads)?),
             table: Mutex::new(SequenceTable::default()),
-            hook: Arc::new(AttentionHook { backend, panicked: AtomicBool::new(false) }),
+            backend,
             model,
             num_threads,
             prefill_chunk,
@@ -134,7 +132,7 @@ impl Engine {
         let _run = self.lock_run("fork")?;
         let mut table = self.table();
         let origin = table.get(sequence)?;
-        let backend = origin.backend.map(|id| self.hook.backend.fork_sequence(id)).transpose()?;
+        let backend = origin.backend.map(|id| self.backend.fork_sequence(id)).transpose()?;
         let fork = SequenceState {
             backend,
             max_tokens: origin.max_tokens,
@@ -197,7 +195,7 @@ impl Engine {
             });
         }
         if let Some(id) = state.backend {
-            self.hook.backend.truncate(id, len)?;
+            self.backend.truncate(id, len)?;
         }
         state.tokens.truncate(len);
         self.refresh(state)
@@ -213,7 +211,7 @@ impl Engine {
         let mut table = self.table();
         let state = table.get_mut(sequence)?;
         if let Some(id) = state.backend {
-            self.hook.backend.set_selector(id, selector.clone())?;
+            self.backend.set_selector(id, selector.clone())?;
         }
         state.selector = selector;
         self.refresh(state)
@@ -238,7 +236,7 @@ impl Engine {
         let Some(id) = self.table().get(sequence)?.backend else {
             return Ok(BuildReport::default());
         };
-        let report = self.hook.backend.build_index_part(id, most, self.num_threads, cancel)?;
+        let report = self.backend.build_index_part(id, most, self.num_threads, cancel)?;
         // Closed meanwhile: nothing to refresh.
         if let Ok(state) = self.table().get_mut(sequence) {
             self.refresh(state)?;
@@ -254,18 +252,18 @@ impl Engine {
     /// `UnknownSequence`; `ContextExceeded` and `OutOfMemory` before any work; `Cancelled`; `Internal`.
     pub fn step(&self, entries: &[StepEntry], audit: bool, cancel: &AtomicBool) -> Result<StepResult> {
         let started = Instant::now();
-        let mut run = self.lock_run("step")?;
+        let mut executor = self.lock_run("step")?;
         let participants = self.admit(entries)?;
         let mut result =
             StepResult { sequences: entries.iter().map(|_| SequenceResult::default()).collect(), timings: StepTimings::default() };
         let chunks = plan_chunks(entries, &participants.backend_ids, &participants.lengths, self.prefill_chunk);
         let outcome = self
             .grow_indexes(entries, &participants, cancel, &mut result.timings)
-            .and_then(|()| self.run_chunks(&mut run, &chunks, entries, audit, cancel, &mut result));
+            .and_then(|()| self.run_chunks(&mut executor, &chunks, entries, audit, cancel, &mut result));
         let mut table = self.table();
         for (entry, (id, length)) in entries.iter().zip(participants.backend_ids.iter().zip(&participants.lengths)) {
-            if outcome.is_err() && self.hook.backend.len(*id)? > *length {
-                self.hook.backend.truncate(*id, *length)?;
+            if outcome.is_err() && self.backend.len(*id)? > *length {
+                self.backend.truncate(*id, *length)?;
             }
             // A sequence closed meanwhile is gone from the table.
             if let Ok(state) = table.get_mut(entry.sequence) {
@@ -315,7 +313,7 @@ impl Engine {
             let state = table.get_mut(entry.sequence)?;
             let id = match state.backend {
                 Some(id) => id,
-                None => self.hook.backend.create_sequence(state.max_tokens, state.kv_format, state.selector.clone())?,
+                None => self.backend.create_sequence(state.max_tokens, state.kv_format, state.selector.clone())?,
             };
             state.backend = Some(id);
             participants.backend_ids.push(id);
@@ -335,7 +333,7 @@ impl Engine {
         let started = Instant::now();
         for (entry, id) in entries.iter().zip(&participants.backend_ids) {
             if entry.phase == Phase::Decode {
-                self.hook.backend.grow_index(*id, self.num_threads, cancel)?;
+                self.backend.grow_index(*id, self.num_threads, cancel)?;
             }
         }
         timings.index_ms = milliseconds(started);
@@ -345,7 +343,7 @@ impl Engine {
     /// Runs all chunks, then samples: a step that fails has drawn nothing from any sampler.
     fn run_chunks(
         &self,
-        run: &mut Run,
+        executor: &mut Executor,
         chunks: &[Chunk],
         entries: &[StepEntry],
         audit: bool,
@@ -354,15 +352,15 @@ impl Engine {
     ) -> Result<()> {
         let mut kept: Vec<(usize, Vec<f32>)> = Vec::new();
         for (index, chunk) in chunks.iter().enumerate() {
-            let graph = self.run_chunk(run, chunk, audit, cancel, result)?;
+            self.run_chunk(executor, chunk, audit, cancel, result)?;
             let started = Instant::now();
             if index + 1 < chunks.len() {
                 let outputs = chunk.output_entries.iter().enumerate();
-                kept.extend(outputs.map(|(output, entry)| (*entry, graph.logits(output).to_vec())));
+                kept.extend(outputs.map(|(output, entry)| (*entry, executor.logits(output).to_vec())));
                 continue;
             }
             let mut logits: Vec<(usize, &[f32])> = kept.iter().map(|(entry, logits)| (*entry, logits.as_slice())).collect();
-            logits.extend(chunk.output_entries.iter().enumerate().map(|(output, entry)| (*entry, graph.logits(output))));
+            logits.extend(chunk.output_entries.iter().enumerate().map(|(output, entry)| (*entry, executor.logits(output))));
             self.collect_outputs(&logits, entries, result)?;
             result.timings.sampling_ms += milliseconds(started);
         }
@@ -370,37 +368,28 @@ impl Engine {
     }
 
     /// Runs one chunk through the layers. On failure its rows are not part of their sequences.
-    fn run_chunk<'a>(
+    fn run_chunk(
         &self,
-        run: &'a mut Run,
+        executor: &mut Executor,
         chunk: &Chunk,
         audit: bool,
         cancel: &AtomicBool,
         result: &mut StepResult,
-    ) -> Result<&'a Graph> {
+    ) -> Result<()> {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let shape = GraphShape { num_rows: chunk.tokens.len(), num_outputs: chunk.output_rows.len() };
-        let graph = run.graphs.get(self.model.spec(), self.model.weights(), &self.hook, shape)?;
-        graph.set_inputs(&chunk.tokens, &chunk.positions, &chunk.output_rows);
-        self.hook.panicked.store(false, Ordering::SeqCst);
-        self.hook.backend.begin_step(&chunk.rows, audit)?;
-        let ran = run.compute.run(graph.raw(), cancel);
-        if self.hook.panicked.load(Ordering::SeqCst) {
-            self.hook.backend.abort_step();
-            return Err(Error::Internal { what: "the attention backend panicked".into() });
-        }
-        if let Err(error) = ran {
-            self.hook.backend.abort_step();
+        self.backend.begin_step(&chunk.rows, audit)?;
+        if let Err(error) = executor.run(&*self.backend, chunk, cancel) {
+            self.backend.abort_step();
             return Err(error);
         }
-        let report = self.hook.backend.end_step();
+        let report = self.backend.end_step();
         result.timings.stages.add(&report.stages);
         for (entry, counters) in chunk.entries.iter().zip(report.counters) {
             result.sequences[*entry].counters = counters;
         }
-        Ok(graph)
+        Ok(())
     }
 
     /// Samples and copies what each entry asked for. `logits` holds (entry, f32 `[vocab_size]`).
@@ -427,24 +416,24 @@ impl Engine {
     /// Brings the table's copy of the backend's numbers up to date.
     fn refresh(&self, state: &mut SequenceState) -> Result<()> {
         if let Some(id) = state.backend {
-            state.memory = self.hook.backend.memory(id)?;
-            state.indexed_range = self.hook.backend.indexed_range(id)?;
-            state.num_recent_queries = self.hook.backend.num_recent_queries(id)?;
+            state.memory = self.backend.memory(id)?;
+            state.indexed_range = self.backend.indexed_range(id)?;
+            state.num_recent_queries = self.backend.num_recent_queries(id)?;
         }
         Ok(())
     }
 
     /// The right to use the backend; releases what was closed meanwhile.
-    fn lock_run(&self, operation: &'static str) -> Result<MutexGuard<'_, Run>> {
+    fn lock_run(&self, operation: &'static str) -> Result<MutexGuard<'_, Executor>> {
         let run = match self.run.try_lock() {
             Ok(run) => run,
-            // A panic elsewhere in an operation leaves the graph cache usable: graphs hold no state between runs.
+            // A panic elsewhere in an operation leaves the executor usable: it holds no state between runs.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(Error::Busy { operation }),
         };
         let closed = std::mem::take(&mut self.table().closed);
         for id in closed {
-            self.hook.backend.close_sequence(id);
+            self.backend.close_sequence(id);
         }
         Ok(run)
     }

@@ -14,13 +14,12 @@ unsafe impl Send for GgmlContext {}
 unsafe impl Sync for GgmlContext {}
 
 impl GgmlContext {
-    /// Room for `num_tensors` descriptions and for a graph of `num_nodes` nodes (0 = no graph).
-    pub fn new(num_tensors: usize, num_nodes: usize) -> Result<Self> {
+    /// Room for `num_tensors` descriptions.
+    pub fn new(num_tensors: usize) -> Result<Self> {
         // SAFETY: plain arithmetic and an allocation that is checked.
         let context = unsafe {
-            let graph = if num_nodes == 0 { 0 } else { sys::ggml_graph_overhead_custom(num_nodes, false) };
             sys::ggml_init(sys::ggml_init_params {
-                mem_size: num_tensors * sys::ggml_tensor_overhead() + graph,
+                mem_size: num_tensors * sys::ggml_tensor_overhead(),
                 mem_buffer: std::ptr::null_mut(),
                 no_alloc: true,
             })

@@ -1,5 +1,5 @@
-//! GGUF models on ggml, with CTkvr attention in the graph. ggml brings the kernels, the GGUF reader, tokenizers and samplers; this crate
-//! checks files before ggml sees them, describes the model families, and runs steps over several sequences.
+//! GGUF models with CTkvr attention. ggml brings the GGUF reader, tokenizers, samplers, and products with the types of weights that have no
+//! kernels of our own; this crate checks files before ggml sees them, describes the model families, and runs steps over several sequences.
 //!
 //! Not here: keys, values and how they are chosen (ctkvr-core), JavaScript (ctkvr-napi), policy (TypeScript).
 //!
@@ -7,36 +7,35 @@
 //! |---|---|
 //! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
 //! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
-//! | `weights`, `backends`, `compute` | ggml's device: where weights live, threads, running a graph |
-//! | `packed_weight`, `packed_linear` | weights in our own order, and the nodes that multiply by them |
-//! | `graph`, `graph_cache`, `attention_hook` | one graph for all families, our attention inside it |
+//! | `weights`, `backends`, `packed_weight` | where weights live, in our own order or the file's |
+//! | `linear`, `plan` | layers over those weights, and all of a model's in the order of their use |
+//! | `step_job`, `step_buffers`, `executor` | one run through the layers, on a team of threads |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `engine`, `step`, `step_plan`, `sequence_table` | steps over several sequences |
 //! | `machine` | threads and memory this process may use |
 
-mod attention_hook;
 mod backends;
-mod compute;
 mod engine;
 mod error;
+mod executor;
 mod ggml_context;
 mod gguf;
-mod graph;
-mod graph_cache;
-mod joined_linear;
+mod linear;
 mod logs;
 mod machine;
 mod mapped_file;
 mod model;
 mod model_info;
-mod packed_linear;
 mod packed_weight;
+mod plan;
 mod rope;
 mod sampler;
 mod sequence_table;
 mod spec;
 mod split_file;
 mod step;
+mod step_buffers;
+mod step_job;
 mod step_plan;
 mod tensors;
 mod tokenizer;

@@ -1,5 +1,8 @@
 //! What this process may really use of the machine: threads and memory, with control groups and affinity counted.
 
+/// More threads than any machine that this runs on has.
+pub(crate) const MAX_THREADS: usize = 512;
+
 /// Resident memory of this process, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessMemory {
@@ -10,7 +13,7 @@ pub struct ProcessMemory {
 /// Threads this process may run at once: cores, affinity mask and control group quota counted; at least 1.
 pub fn num_usable_threads() -> usize {
     // The standard library reads the affinity mask and the quotas of the process's control groups (v1 and v2) on Linux.
-    std::thread::available_parallelism().map_or(1, usize::from).min(crate::compute::MAX_THREADS)
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 /// Bytes this process may still allocate without pushing others out: free memory and control group limits counted. 0 = unknown.

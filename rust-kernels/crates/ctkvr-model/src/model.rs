@@ -17,21 +17,27 @@ use crate::weights::Weights;
 #[derive(Clone, Copy)]
 pub struct LoadOptions {
     pub rope: RopeOverrides,
-    /// Keep weights in the order that multiplies fastest (CPU_REPACK): faster, and their pages are this process's own memory.
-    pub use_extra_buffers: bool,
-    /// Use the other weights in place, from the file's mapping, which processes share; otherwise they are copied into huge pages, from
-    /// which a step reads them faster.
+    /// Use the weights in place, from the file's mapping, which processes share; otherwise they are copied into huge pages, from which a step
+    /// reads them faster.
     pub map_weights: bool,
+    /// Of everything that a step does but attention.
+    pub kernels: &'static Kernels,
     /// Kernels of products with weights in blocks of 32, which are then kept in those kernels' own order; `None` = ggml's products alone.
     pub packed: Option<&'static PackedKernels>,
 }
 
+impl LoadOptions {
+    /// As the file says, with these kernels.
+    pub fn with(kernels: &'static Kernels) -> Self {
+        Self { rope: RopeOverrides::default(), map_weights: false, kernels, packed: kernels.packed }
+    }
+}
+
 impl Default for LoadOptions {
-    /// As the file says; the fastest kernels of this CPU; extra buffers unless the environment variable CTKVR_EXTRA_BUFFERS is 0.
+    /// As the file says; the fastest kernels of this CPU.
     fn default() -> Self {
-        let use_extra_buffers = std::env::var_os("CTKVR_EXTRA_BUFFERS").is_none_or(|value| value != "0");
-        let packed = Kernels::available().last().and_then(|kernels| kernels.packed);
-        Self { rope: RopeOverrides::default(), use_extra_buffers, map_weights: false, packed }
+        let available = Kernels::available();
+        Self::with(available[available.len() - 1])
     }
 }
 
@@ -42,6 +48,7 @@ pub struct Model {
     info: ModelInfo,
     tokenizer: Tokenizer,
     weights: Weights,
+    kernels: &'static Kernels,
     // After the weights: they refer to its mapping.
     _gguf: Gguf,
 }
@@ -57,7 +64,7 @@ impl Model {
         let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
         let weights = Weights::load(&gguf, &spec, &options, progress, cancel)?;
         let info = ModelInfo::of(&gguf, &spec, &tokenizer);
-        Ok(Self { spec, info, tokenizer, weights, _gguf: gguf })
+        Ok(Self { spec, info, tokenizer, weights, kernels: options.kernels, _gguf: gguf })
     }
 
     pub fn spec(&self) -> &ModelSpec {
@@ -75,6 +82,10 @@ impl Model {
     /// Bytes of weights kept outside the file's mapping.
     pub fn copied_bytes(&self) -> u64 {
         self.weights.copied_bytes()
+    }
+
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        self.kernels
     }
 
     pub(crate) fn weights(&self) -> &Weights {

@@ -1,5 +1,8 @@
 //! How positions turn queries and keys: what a GGUF says about rotary embedding, interpreted as llama.cpp does
-//! (llama-model.cpp load_hparams and llama-context.cpp, ggml_rope_ext's parameters).
+//! (llama-model.cpp load_hparams and llama-context.cpp, ggml_rope_ext's parameters and formulas), with angles in f64: at position 100,000
+//! one in f32 is off by 0.004 radian.
+
+use std::f64::consts::PI;
 
 use crate::gguf::Gguf;
 
@@ -121,5 +124,91 @@ impl RopeSettings {
             }
         }
         Ok(())
+    }
+}
+
+/// Angles of a model's rotary embedding.
+pub(crate) struct RopeTurns {
+    /// Radians per position, one for each pair of a head.
+    frequencies: Vec<f64>,
+    /// What rotated values are multiplied by.
+    magnitude: f64,
+}
+
+impl RopeTurns {
+    /// For heads of `head_dim` values; `factors` divide the frequencies.
+    pub fn new(settings: &RopeSettings, head_dim: usize, factors: Option<&[f32]>) -> Self {
+        let (base, scale) = (f64::from(settings.freq_base), f64::from(settings.freq_scale));
+        let pairs = head_dim / 2;
+        // The (fractional) pair that makes this many turns over the original context.
+        let pair_of = |turns: f32| {
+            let context = f64::from(settings.original_context);
+            head_dim as f64 * (context / (f64::from(turns) * 2.0 * PI)).ln() / (2.0 * base.ln())
+        };
+        let low = pair_of(settings.beta_fast).floor().max(0.0);
+        let high = pair_of(settings.beta_slow).ceil().min(head_dim as f64 - 1.0);
+        let frequency = |i: usize| {
+            let plain = base.powf(-2.0 * i as f64 / head_dim as f64) / factors.map_or(1.0, |factors| f64::from(factors[i]));
+            // Of fast pairs yarn keeps the frequency, of slow ones it scales it.
+            let ramp = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
+            let kept = ramp * f64::from(settings.ext_factor);
+            plain * (scale * (1.0 - kept) + kept)
+        };
+        let longer = if settings.ext_factor == 0.0 { 1.0 } else { 1.0 + 0.1 * (1.0 / scale).ln() };
+        Self { frequencies: (0..pairs).map(frequency).collect(), magnitude: f64::from(settings.attn_factor) * longer }
+    }
+
+    /// Pairs of a head.
+    pub fn len(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Cosines and sines of a position's angles, times the magnitude.
+    pub fn write(&self, position: i32, cos: &mut [f32], sin: &mut [f32]) {
+        for ((frequency, cos), sin) in self.frequencies.iter().zip(cos).zip(sin) {
+            let (s, c) = (f64::from(position) * frequency).sin_cos();
+            (*cos, *sin) = ((c * self.magnitude) as f32, (s * self.magnitude) as f32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RopeSettings {
+        RopeSettings {
+            pairing: RopePairing::Halves,
+            scaling: RopeScaling::None,
+            freq_base: 10_000.0,
+            freq_scale: 1.0,
+            ext_factor: 0.0,
+            attn_factor: 1.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_context: 4096,
+        }
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_scales_slow_ones_and_lengthens() {
+        let plain = RopeTurns::new(&settings(), 64, None);
+        let yarn = RopeTurns::new(&RopeSettings { freq_scale: 0.25, ext_factor: 1.0, ..settings() }, 64, None);
+        assert_eq!(yarn.frequencies[0], plain.frequencies[0]);
+        assert_eq!(yarn.frequencies[31], plain.frequencies[31] / 4.0);
+        assert!(yarn.frequencies.iter().zip(&plain.frequencies).all(|(scaled, plain)| scaled <= plain && *scaled >= plain / 4.0));
+        assert!((yarn.magnitude - (1.0 + 0.1 * 4f64.ln())).abs() < 1e-12 && plain.magnitude == 1.0);
+    }
+
+    #[test]
+    fn factors_divide_and_angles_are_position_times_frequency() {
+        let factors: Vec<f32> = (0..4).map(|i| 1.0 + i as f32).collect();
+        let turns = RopeTurns::new(&RopeSettings { freq_scale: 0.5, ..settings() }, 8, Some(&factors));
+        let (mut cos, mut sin) = ([0f32; 4], [0f32; 4]);
+        turns.write(100_001, &mut cos, &mut sin);
+        for i in 0..4 {
+            let angle = 100_001.0 * 0.5 * 10_000f64.powf(-(i as f64) / 4.0) / (1.0 + i as f64);
+            assert!((f64::from(cos[i]) - angle.cos()).abs() < 1e-7 && (f64::from(sin[i]) - angle.sin()).abs() < 1e-7);
+        }
     }
 }

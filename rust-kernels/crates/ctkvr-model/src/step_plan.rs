@@ -1,10 +1,10 @@
-//! Cuts a step's entries into chunks of bounded rows; one chunk is one run of the graph.
+//! Cuts a step's entries into chunks of bounded rows; one chunk is one run through the layers.
 
 use ctkvr_core::{Phase, SequenceRows};
 
 use crate::step::{StepEntry, StepOutput};
 
-/// Rows of one run of the graph.
+/// Rows of one run through the layers, those of decodes first.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Chunk {
     /// One per entry that takes part, with the backend's sequence; parallel to `entries`.
@@ -15,13 +15,22 @@ pub(crate) struct Chunk {
     pub tokens: Vec<i32>,
     /// i32 `[num_rows]`.
     pub positions: Vec<i32>,
+    /// Rows of decodes.
+    pub num_decodes: usize,
     /// Rows whose logits are wanted, ascending.
     pub output_rows: Vec<i32>,
     /// Which entry each of `output_rows` is.
     pub output_entries: Vec<usize>,
 }
 
-/// Chunks of `max_rows` rows at most, entries in order. `lengths` are the sequences' lengths before the step, `backend_ids` their names
+impl Chunk {
+    /// Rows of decodes whose logits are wanted.
+    pub fn num_decode_outputs(&self) -> usize {
+        self.output_rows.partition_point(|row| (*row as usize) < self.num_decodes)
+    }
+}
+
+/// Chunks of `max_rows` rows at most, entries of decodes first, otherwise in order. `lengths` are the sequences' lengths before the step, `backend_ids` their names
 /// in the backend; both one per entry.
 pub(crate) fn plan_chunks(
     entries: &[StepEntry],
@@ -31,7 +40,8 @@ pub(crate) fn plan_chunks(
 ) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut chunk = Chunk::default();
-    for (index, entry) in entries.iter().enumerate() {
+    let of = |phase: Phase| entries.iter().enumerate().filter(move |(_, entry)| entry.phase == phase);
+    for (index, entry) in of(Phase::Decode).chain(of(Phase::Prefill)) {
         let mut done = 0;
         while done < entry.tokens.len() {
             if chunk.tokens.len() == max_rows {
@@ -39,7 +49,8 @@ pub(crate) fn plan_chunks(
             }
             let take = (max_rows - chunk.tokens.len()).min(entry.tokens.len() - done);
             let first_row = chunk.tokens.len();
-            let phase = if entry.tokens.len() == 1 { entry.phase } else { Phase::Prefill };
+            let phase = entry.phase;
+            chunk.num_decodes += usize::from(phase == Phase::Decode);
             chunk.rows.push(SequenceRows { sequence: backend_ids[index], first_row, num_rows: take, phase });
             chunk.entries.push(index);
             chunk.tokens.extend_from_slice(&entry.tokens[done..done + take]);
@@ -79,6 +90,16 @@ mod tests {
         assert_eq!(chunks[1].tokens, [13, 14]);
         assert_eq!(chunks[1].positions, [6, 7]);
         assert_eq!((chunks[1].output_rows.as_slice(), chunks[1].output_entries.as_slice()), ([1].as_slice(), [1].as_slice()));
+    }
+
+    #[test]
+    fn decodes_come_first() {
+        let entries = [entry(1, &[7, 8], Phase::Prefill, StepOutput::Sample), entry(2, &[9], Phase::Decode, StepOutput::Sample)];
+        let chunks = plan_chunks(&entries, &[SequenceId(8), SequenceId(9)], &[100, 3], 4);
+        assert_eq!((chunks[0].tokens.as_slice(), chunks[0].positions.as_slice()), ([9, 7, 8].as_slice(), [3, 100, 101].as_slice()));
+        assert_eq!((chunks[0].num_decodes, chunks[0].num_decode_outputs()), (1, 1));
+        assert_eq!((chunks[0].entries.as_slice(), chunks[0].output_entries.as_slice()), ([1, 0].as_slice(), [1, 0].as_slice()));
+        assert_eq!(chunks[0].rows[1], SequenceRows { sequence: SequenceId(8), first_row: 1, num_rows: 2, phase: Phase::Prefill });
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! Weights where they run fastest: packed for our own products, in ggml's extra buffer types
-//! (CPU_REPACK), or copied as they are, whichever comes first of what the CPU and the device can multiply (asked as llama.cpp's loader does:
-//! `supports_op` with an empty buffer). All but the extra buffers in huge pages. Used in place from the mapped file when several processes are to share them.
+//! Weights where they run fastest: packed for our own products where this CPU has them, or copied as they are, in huge pages. Used in place
+//! from the mapped file when several processes are to share them.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -21,8 +20,6 @@ use crate::tensors::{TensorUse, expected_tensors};
 
 /// Pages are brought in by pieces of this size, so that progress moves and a cancel is seen.
 const POPULATE_BYTES: usize = 16 << 20;
-/// A product is asked for with this many columns, as llama.cpp does.
-const PROBE_COLUMNS: i64 = 512;
 
 /// A model's weights and what keeps them alive.
 #[derive(Debug)]
@@ -58,7 +55,7 @@ impl Drop for Buffer {
     }
 }
 
-/// One tensor to place: its data in the file and the name the graph finds it by.
+/// One tensor to place: its data in the file and the name the step finds it by.
 struct Placement<'a> {
     info: &'a TensorInfo,
     key: String,
@@ -75,8 +72,8 @@ struct Copy {
 }
 
 /// A matrix that multiplies activations.
-pub(crate) struct Matrix {
-    pub tensor: *mut sys::ggml_tensor,
+pub(crate) struct Matrix<'a> {
+    pub tensor: &'a sys::ggml_tensor,
     /// When it is packed: for these kernels, and its shape.
     pub packed: Option<(&'static PackedKernels, PackedShape)>,
 }
@@ -94,7 +91,7 @@ impl Weights {
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let cpu = cpu_device()?;
-        let mut placements = plan(gguf, spec, cpu, options)?;
+        let mut placements = plan(gguf, spec, options);
         let total: usize = placements.iter().filter(|p| p.populate || p.copy.is_some()).map(|p| p.info.size_bytes).sum();
         let mut progress = Progress { done: 0, total: total.max(1), report: progress, cancel };
         let mut weights = Self {
@@ -124,14 +121,27 @@ impl Weights {
         Ok(weights)
     }
 
-    /// A tensor that ggml reads, by its name in the file; null when the model has none of that name.
-    pub fn get(&self, name: &str) -> *mut sys::ggml_tensor {
-        self.tensors.get(name).map_or(std::ptr::null_mut(), |tensor| tensor.0)
+    /// A tensor by its name in the file.
+    pub fn get(&self, name: &str) -> Option<&sys::ggml_tensor> {
+        // SAFETY: placed tensors live as long as this.
+        self.tensors.get(name).map(|tensor| unsafe { &*tensor.0 })
+    }
+
+    /// Values of a vector of f32; `None` when the model has none of that name.
+    pub fn vector(&self, name: &str) -> Option<&[f32]> {
+        let tensor = self.get(name)?;
+        // SAFETY: a vector's type was checked; its data is live.
+        Some(unsafe { std::slice::from_raw_parts(tensor.data.cast(), tensor.ne[0] as usize) })
     }
 
     /// A matrix by its name in the file; `output.weight` turns the last hidden state into logits, whatever the file calls it.
-    pub fn matrix(&self, name: &str) -> Matrix {
-        Matrix { tensor: self.get(name), packed: self.packed_kernels.zip(self.packed.get(name).copied()) }
+    pub fn matrix(&self, name: &str) -> Option<Matrix<'_>> {
+        Some(Matrix { tensor: self.get(name)?, packed: self.packed_kernels.zip(self.packed.get(name).copied()) })
+    }
+
+    /// What asks for packed weights before they are multiplied.
+    pub fn prefetch(&self) -> Option<unsafe fn(*const u8, usize)> {
+        self.packed_kernels.map(|kernels| kernels.prefetch)
     }
 
     /// Bytes of weights kept outside the file's mapping.
@@ -147,7 +157,7 @@ impl Weights {
         mut here: Vec<Placement<'a>>,
         progress: &mut Progress,
     ) -> Result<Option<Vec<Placement<'a>>>> {
-        let context = GgmlContext::new(here.len(), 0)?;
+        let context = GgmlContext::new(here.len())?;
         let tensors = here.iter().map(|placement| placement.describe_copy(&context)).collect::<Result<Vec<_>>>()?;
         // SAFETY: the context holds exactly these tensors, none allocated yet.
         let (buffer, _) = logs::capture(|| unsafe { sys::ggml_backend_alloc_ctx_tensors_from_buft(context.raw(), buffer_type) });
@@ -192,7 +202,7 @@ impl Weights {
     }
 
     fn map_in_place(&mut self, gguf: &Gguf, cpu: &CpuDevice, placements: &[Placement], progress: &mut Progress) -> Result<()> {
-        let context = GgmlContext::new(placements.len(), 0)?;
+        let context = GgmlContext::new(placements.len())?;
         let file = gguf.file();
         let largest = placements.iter().map(|p| p.info.size_bytes).max().unwrap_or(0);
         // SAFETY: the mapping outlives the buffer: the model drops its weights before its file.
@@ -260,53 +270,27 @@ impl Progress<'_> {
     }
 }
 
-fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, cpu: &CpuDevice, options: &LoadOptions) -> Result<Vec<Placement<'a>>> {
-    let extra_types = if options.use_extra_buffers { cpu.extra_buffer_types() } else { Vec::new() };
-    let best = |info: &TensorInfo| -> Result<Option<Copy>> {
-        // SAFETY: ggml's own buffer type, which always exists.
-        let plain = unsafe { sys::ggml_backend_cpu_buffer_type() };
-        let packed = options.packed.filter(|_| !options.map_weights).and_then(|_| PackedShape::of(info));
-        for extra in &extra_types {
-            if packed.is_none() && can_multiply(cpu, *extra, info)? {
-                return Ok(Some(Copy { buffer_type: *extra, packed: None }));
-            }
-        }
-        Ok((!options.map_weights).then_some(Copy { buffer_type: plain, packed }))
+fn plan<'a>(gguf: &'a Gguf, spec: &ModelSpec, options: &LoadOptions) -> Vec<Placement<'a>> {
+    // SAFETY: ggml's own buffer type, which always exists.
+    let buffer_type = unsafe { sys::ggml_backend_cpu_buffer_type() };
+    let copy = |info: &TensorInfo| {
+        let packed = options.packed.and_then(|_| PackedShape::of(info));
+        (!options.map_weights).then_some(Copy { buffer_type, packed })
     };
     let mut placements = Vec::new();
     for expected in expected_tensors(spec) {
         let Some(info) = gguf.tensor(&expected.name) else { continue };
-        let copy = if expected.purpose == TensorUse::Product { best(info)? } else { None };
+        let copy = if expected.purpose == TensorUse::Product { copy(info) } else { None };
         let populate = expected.purpose != TensorUse::Rows;
         placements.push(Placement { info, key: expected.name, populate, copy });
     }
     if gguf.tensor(OUTPUT_KEY).is_none()
         && let Some(info) = gguf.tensor("token_embd.weight")
     {
-        let copy = best(info)?;
+        let copy = copy(info);
         placements.push(Placement { info, key: OUTPUT_KEY.into(), populate: true, copy });
     }
-    Ok(placements)
-}
-
-/// Whether the device can run a product with this weight in a buffer of this type.
-fn can_multiply(cpu: &CpuDevice, buffer_type: sys::ggml_backend_buffer_type_t, info: &TensorInfo) -> Result<bool> {
-    let context = GgmlContext::new(4, 0)?;
-    let weight = describe(&context, info);
-    // SAFETY: a probe graph without data; the empty buffer is taken off the weight again before it is freed.
-    unsafe {
-        let activations = sys::ggml_new_tensor_2d(context.raw(), sys::GGML_TYPE_F32, info.shape[0], PROBE_COLUMNS);
-        let product = sys::ggml_mul_mat(context.raw(), weight, activations);
-        let (buffer, _) = logs::capture(|| sys::ggml_backend_buft_alloc_buffer(buffer_type, 0));
-        if buffer.is_null() {
-            return Ok(false);
-        }
-        (*weight).buffer = buffer;
-        let supported = sys::ggml_backend_dev_supports_op(cpu.device, product);
-        (*weight).buffer = std::ptr::null_mut();
-        sys::ggml_backend_buffer_free(buffer);
-        Ok(supported)
-    }
+    placements
 }
 
 fn describe(context: &GgmlContext, info: &TensorInfo) -> *mut sys::ggml_tensor {

@@ -175,7 +175,7 @@ fn a_cancelled_step_leaves_every_sequence_as_it_was() {
     }
 }
 
-/// Cancels from inside the graph, so that it always falls between two layers.
+/// Cancels from inside the step, so that it always falls between two layers.
 #[test]
 fn cancelling_stops_between_layers() {
     let _alone = alone();
@@ -185,18 +185,32 @@ fn cancelling_stops_between_layers() {
         layers_run: std::sync::atomic::AtomicUsize,
     }
     impl ctkvr_core::LayerAttention for CancelsAt {
-        unsafe fn run(&self, layer: usize, io: &ctkvr_core::LayerIo, thread: ctkvr_core::Thread) {
-            if thread.index == 0 {
+        unsafe fn open(&self, layer: usize, phase: usize, io: &ctkvr_core::LayerIo) -> ctkvr_core::Units {
+            if phase == 0 {
                 self.layers_run.fetch_add(1, Ordering::SeqCst);
                 self.cancel.store(true, Ordering::SeqCst);
             }
             // SAFETY: passed through.
-            unsafe { self.inner.run(layer, io, thread) }
+            unsafe { self.inner.open(layer, phase, io) }
+        }
+        unsafe fn work(
+            &self,
+            layer: usize,
+            phase: usize,
+            io: &ctkvr_core::LayerIo,
+            units: std::ops::Range<usize>,
+            thread: usize,
+        ) -> usize {
+            // SAFETY: passed through.
+            unsafe { self.inner.work(layer, phase, io, units, thread) }
         }
     }
     impl ctkvr_core::AttentionBackend for CancelsAt {
         fn shape(&self) -> AttentionShape {
             self.inner.shape()
+        }
+        fn max_threads(&self) -> usize {
+            self.inner.max_threads()
         }
         fn create_sequence(
             &self,

@@ -91,12 +91,10 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
     }
     let mut engine = || -> ctkvr_model::Result<Engine> {
         let isa = options.isa.as_deref().unwrap_or("");
-        let packed = Kernels::available()
-            .into_iter()
-            .rfind(|kernels| isa.is_empty() || kernels.name == isa)
-            .and_then(|kernels| kernels.packed);
+        // A name that there is not is refused with the attention's kernels.
+        let named = Kernels::available().into_iter().rfind(|kernels| !isa.is_empty() && kernels.name == isa);
         let map_weights = options.map_weights.unwrap_or(false);
-        let options_of_model = LoadOptions { rope, map_weights, packed, ..LoadOptions::default() };
+        let options_of_model = LoadOptions { rope, map_weights, ..named.map_or_else(LoadOptions::default, LoadOptions::with) };
         let model = Model::load(path, options_of_model, progress, &AtomicBool::new(false))?;
         let num_threads = match options.num_threads {
             0 => num_usable_threads(),

@@ -1,8 +1,8 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    Aligned, BF16_BLOCK, BF16_SCORES, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS,
-    PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes, bf16_depth,
+    Aligned, BF16_BLOCK, BF16_SCORES, BLOCK, Bf16Block, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits,
+    PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes, bf16_depth,
 };
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
@@ -24,14 +24,16 @@ pub(crate) trait Job {
 }
 
 pub(crate) struct Case {
-    pub(crate) kernel: &'static str,
+    pub(crate) kernel: String,
     /// `contiguous` or `scattered`, for kernels over rows of keys and values.
     pub(crate) rows: Option<&'static str>,
     /// Where the data lies: `cache` or `memory`.
     pub(crate) data: &'static str,
     /// What is multiplied: `f32`, `bf16` or `int8`.
     pub(crate) dtype: &'static str,
-    pub(crate) make: fn() -> Box<dyn Job>,
+    /// Only for a set that has linear layers on tiles.
+    pub(crate) on_tiles: bool,
+    pub(crate) make: Box<dyn Fn() -> Box<dyn Job> + Sync>,
 }
 
 /// What the kernels of a set multiply, as far as they are its own: a set with products in bf16 has all else of the one with products of
@@ -47,15 +49,22 @@ pub(crate) fn own_dtype(kernels: &Kernels) -> &'static str {
 impl Case {
     /// Whether a set has a kernel of its own for it.
     pub(crate) fn suits(&self, kernels: &Kernels) -> bool {
-        self.dtype == own_dtype(kernels)
+        self.dtype == own_dtype(kernels) && (!self.on_tiles || kernels.tile_linear.is_some())
     }
 }
 
 /// Every case there is.
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |kernel, rows, data, make| Case { kernel, rows, data, dtype: "f32", make };
+    let case = |kernel: &str, rows, data, make: fn() -> Box<dyn Job>| Case {
+        kernel: kernel.into(),
+        rows,
+        data,
+        dtype: "f32",
+        on_tiles: false,
+        make: Box::new(make),
+    };
     let (contiguous, scattered) = (Some("contiguous"), Some("scattered"));
-    vec![
+    let mut all = vec![
         case("score_rows", contiguous, "memory", || Box::new(ScoreRows::new(KvStore::new(MEMORY_BYTES, false)))),
         case("score_rows", scattered, "memory", || Box::new(ScoreRows::new(KvStore::new(MEMORY_BYTES, true)))),
         case("score_rows", contiguous, "cache", || Box::new(ScoreRows::new(KvStore::new(CACHE_BYTES, false)))),
@@ -73,7 +82,9 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { dtype: "int8", ..case("packed_product", None, "memory", || Box::new(PackedLinear::new(1, MEMORY_BYTES))) },
         Case { dtype: "int8", ..case("packed_product", None, "cache", || Box::new(PackedLinear::new(1, CACHE_BYTES))) },
         Case { dtype: "int8", ..case("packed_product, 64 rows", None, "cache", || Box::new(PackedLinear::new(64, CACHE_BYTES))) },
-    ]
+    ];
+    all.extend(crate::tile_job::cases());
+    all
 }
 
 /// Scores of keys.
@@ -353,6 +364,8 @@ impl Job for PromptAttention {
 /// A linear layer over weights of 4 bits with a min a block.
 struct PackedLinear {
     rows: usize,
+    values: Vec<f32>,
+    /// `values`, rounded, once a pass has run.
     activations: Vec<u8>,
     strips: Vec<u8>,
     c: Vec<f32>,
@@ -373,11 +386,19 @@ impl PackedLinear {
         for block in strips.chunks_exact_mut(Self::FORMAT.block_bytes()) {
             Self::FORMAT.pack_block(&levels, &numbers, &numbers, block);
         }
-        let activations = vec![1; rows * activation_bytes(Self::K)];
-        Self { rows, activations, strips, c: vec![0.0; rows * STRIP_ROWS] }
+        let values = random.values(rows * Self::K);
+        Self { rows, values, activations: Vec::new(), strips, c: vec![0.0; rows * STRIP_ROWS] }
     }
 
     fn multiply(&mut self, packed: &PackedKernels) {
+        if self.activations.is_empty() {
+            self.activations = vec![0; self.rows * activation_bytes(Self::K)];
+            let rows = self.activations.chunks_exact_mut(activation_bytes(Self::K));
+            for (out, x) in rows.zip(self.values.chunks_exact(Self::K)) {
+                // SAFETY: both hold a row.
+                unsafe { (packed.round)(x.as_ptr(), Self::K, 0, Self::K / BLOCK, out.as_mut_ptr()) };
+            }
+        }
         for strip in self.strips.chunks_exact(Self::STRIP_BYTES) {
             let product = PackedProduct {
                 format: Self::FORMAT,

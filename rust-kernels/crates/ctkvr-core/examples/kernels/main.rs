@@ -1,7 +1,8 @@
 //! Times the kernels of every instruction set that this machine has, and its arithmetic peak. Prints JSON, one figure a line; the suite
 //! `kernels` of apps/benchmarks runs it and knows the memory bandwidth to compare with.
 //!
-//! `scripts/cargo run --release -p ctkvr-core --example kernels -- [--threads N] [--rounds N] [--peak]`; `--peak`: the peak alone.
+//! `scripts/cargo run --release -p ctkvr-core --example kernels -- [--threads N] [--rounds N] [--peak] [--kernel NAME]`; `--peak`: the
+//! peak alone; `--kernel`: only kernels whose name begins like this.
 //!
 //! To add a kernel: a [`job::Job`] and its line in [`job::cases`].
 
@@ -11,6 +12,7 @@ mod clock;
 mod job;
 mod kv_store;
 mod peak;
+mod tile_job;
 
 use std::process::ExitCode;
 
@@ -24,18 +26,20 @@ struct Options {
     threads: usize,
     rounds: usize,
     peak_only: bool,
+    kernel: String,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        let mut options = Self { threads, rounds: 5, peak_only: false };
+        let mut options = Self { threads, rounds: 5, peak_only: false, kernel: String::new() };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--threads" => options.threads = count(&arg, args.next())?,
                 "--rounds" => options.rounds = count(&arg, args.next())?,
                 "--peak" => options.peak_only = true,
-                _ => return Err(format!("unknown argument {arg}: there are --threads N, --rounds N, --peak")),
+                "--kernel" => options.kernel = args.next().ok_or("--kernel takes the beginning of a name")?,
+                _ => return Err(format!("unknown argument {arg}: there are --threads N, --rounds N, --peak, --kernel NAME")),
             }
         }
         Ok(options)
@@ -61,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) {
-    let &Options { threads, rounds, peak_only } = options;
+    let &Options { threads, rounds, peak_only, ref kernel } = options;
     let all = Kernels::available();
     for kernels in &all {
         let gflops = peak::gflops(kernels.name, threads);
@@ -71,7 +75,7 @@ fn run(options: &Options) {
     if peak_only {
         return;
     }
-    for case in job::cases() {
+    for case in job::cases().into_iter().filter(|case| case.kernel.starts_with(kernel)) {
         let suited: Vec<&Kernels> = all.iter().copied().filter(|kernels| case.suits(kernels)).collect();
         if suited.is_empty() {
             continue;

@@ -8,11 +8,11 @@ use super::bf16_attention::Products;
 use super::{Bf16Product, PANEL_COLUMNS};
 
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 /// Bytes of a row of a tile: 16 values f32, or 16 pairs bf16.
-const ROW_BYTES: usize = 64;
+pub(super) const ROW_BYTES: usize = 64;
 /// Values of A's rows that one tile holds.
-const DEPTH: usize = ROW_BYTES / size_of::<u16>();
+pub(super) const DEPTH: usize = ROW_BYTES / size_of::<u16>();
 
 /// Eight tiles of [`ROWS`] rows. Pointers must be live for the rows they give; strides are in bytes.
 pub(super) trait Tiles {
@@ -20,6 +20,8 @@ pub(super) trait Tiles {
     fn new() -> Self;
     fn zero<const TILE: usize>(&mut self);
     unsafe fn load<const TILE: usize>(&mut self, from: *const u8, stride: usize);
+    /// The same of what is not read again soon: the first-level cache keeps other things.
+    unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize);
     unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
     /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
@@ -166,6 +168,12 @@ mod hardware {
             }
         }
         #[inline(always)]
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            unsafe {
+                asm!("tileloaddt1 tmm{}, [{} + {}]", const TILE, in(reg) from, in(reg) stride, options(nostack, preserves_flags));
+            }
+        }
+        #[inline(always)]
         unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
             unsafe {
                 asm!("tilestored [{} + {}], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack, preserves_flags));
@@ -259,6 +267,10 @@ pub(super) mod software {
                 // SAFETY: the caller's rows.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(i * stride), row.as_mut_ptr(), ROW_BYTES) };
             }
+        }
+        unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize) {
+            // SAFETY: the contract is the caller's.
+            unsafe { self.load::<TILE>(from, stride) };
         }
         unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize) {
             for (i, row) in self.tiles[TILE].iter().enumerate() {

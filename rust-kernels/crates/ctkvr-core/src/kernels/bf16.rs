@@ -122,10 +122,7 @@ mod scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx512::transpose;
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
+pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
     use super::{Bf16Product, PANEL_COLUMNS};
@@ -200,7 +197,7 @@ mod avx512 {
     /// Transposes 16 x 16 values of 32 bits: pairs, then fours, then 128-bit lanes.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(in super::super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
+    pub(in crate::kernels) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
         let mut a = r;
         for i in (0..16).step_by(2) {
             a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);

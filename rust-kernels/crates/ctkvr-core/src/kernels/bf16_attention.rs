@@ -172,9 +172,8 @@ const B: f32 = 0.226_307_69;
 const C: f32 = 0.078_267_97;
 
 /// One value at a time, with plain products or with tiles in plain Rust: what the others are tested against.
-#[cfg(test)]
 pub(super) mod software {
-    use super::super::{amx, bf16 as bf16_kernels};
+    use super::super::bf16 as bf16_kernels;
     use super::{A, B, Bf16Block, Bf16Product, C, CHUNK, Chunk, Products, STRIDE, Softmax, attend_block};
     use half::bf16;
     use std::f32::consts::LOG2_E;
@@ -184,9 +183,10 @@ pub(super) mod software {
         unsafe { attend_block::<InPlain, Plain>(b) }
     }
 
+    #[cfg(test)]
     pub(in super::super) unsafe fn attend_on_tiles(b: &Bf16Block) {
         // SAFETY: the contract is the caller's.
-        unsafe { attend_block::<amx::InTiles<amx::software::Plain>, Plain>(b) }
+        unsafe { attend_block::<super::super::amx::InTiles<super::super::amx::software::Plain>, Plain>(b) }
     }
 
     struct InPlain;

@@ -10,7 +10,6 @@ pub const fn bf16_depth(head_dim: usize) -> usize {
 }
 
 /// One value at a time: the plain form the other one is tested against.
-#[cfg(test)]
 pub(super) mod scalar {
     use super::super::simd::Scalar;
     use super::super::{bf16, generic};
@@ -57,7 +56,7 @@ pub(super) mod scalar {
 pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
-    use super::super::bf16::transpose;
+    use super::super::bf16::avx512::transpose;
     use super::super::generic::{BYTES_AHEAD, CACHE_LINE, rows_in};
     use super::super::kv_format::KvFormat;
     use super::super::rows::{F16, Q8, RowFormat};

@@ -6,6 +6,7 @@ mod amx;
 mod bf16;
 mod bf16_attention;
 mod bf16_pack;
+mod elementwise;
 mod generic;
 mod kv_format;
 mod packed;
@@ -14,6 +15,7 @@ mod self_test;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod tile_linear;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
 pub use bf16_attention::{BF16_BLOCK, BF16_ROWS, BF16_SCORES, Bf16Block};
@@ -21,6 +23,9 @@ pub use bf16_pack::bf16_depth;
 pub use kv_format::{KvFormat, KvSide, PageLayout};
 pub use packed::{BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes};
 pub use rows::{PAGE_SIZE, Rows};
+pub use tile_linear::{
+    ROW_BLOCK, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights, ToF32, activation_tiles,
+};
 
 use crate::error::{Error, Result};
 
@@ -93,19 +98,29 @@ pub struct Kernels {
     pub quantise: unsafe fn(x: *const f32, n: usize, codes: *mut i8, scales: *mut f32),
     /// f32 to f16 (nearest even), n values, n a multiple of `lanes`.
     pub narrow: unsafe fn(x: *const f32, n: usize, out: *mut u16),
+    /// Root mean square norm: `out[i]` = x i / sqrt(mean of x^2 + epsilon) * weight i, n values; `out` may be `x`.
+    pub rms_norm: unsafe fn(x: *const f32, weight: *const f32, n: usize, epsilon: f32, out: *mut f32),
+    /// `out[i]` = silu(gate i) * up i, n values; silu(x) = x / (1 + e^-x).
+    pub gate: unsafe fn(gate: *const f32, up: *const f32, n: usize, out: *mut f32),
+    /// Turns a head of 2 * half values in place: (x i, x i + half) by the angle whose cosine and sine are the i-th.
+    pub rotate_halves: unsafe fn(x: *mut f32, cos: *const f32, sin: *const f32, half: usize),
+    /// The same for (x 2i, x 2i + 1).
+    pub rotate_adjacent: unsafe fn(x: *mut f32, cos: *const f32, sin: *const f32, half: usize),
     /// Matrix product.
     pub gemm: unsafe fn(m: &Gemm),
     /// Products in bf16, where this CPU has them: of long prompts only, whose sums over many keys bear the rounding.
     pub bf16: Option<&'static Bf16Kernels>,
-    /// Products of quantised weights with activations of 8 bits, where this CPU has the instruction.
+    /// Products of quantised weights with activations of 8 bits, where this CPU has an instruction for them.
     pub packed: Option<&'static PackedKernels>,
+    /// Linear layers of many rows in bf16 on tiles, where this CPU has them and this process may use them.
+    pub tile_linear: Option<&'static TileLinear>,
 }
 
 /// Makes the table of one instruction set: each generic kernel inlined into a function that has its target features.
 macro_rules! kernel_table {
-    ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal $(, $features:literal)?) => {
+    ($table:ident, $module:ident, $simd:ident, $name:literal, $vecs:literal, $packed:expr $(, $features:literal)?) => {
         mod $module {
-            use super::{Gemm, MissedSums, generic, rows::Rows, simd::$simd};
+            use super::{Gemm, MissedSums, elementwise, generic, rows::Rows, simd::$simd};
 
             $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn score_rows(q: *const f32, group: usize, rows: &Rows, out: *mut f32, stride: usize) {
@@ -210,6 +225,30 @@ macro_rules! kernel_table {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, n: usize, epsilon: f32, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rms_norm(x, weight, n, epsilon, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn gate(gate: *const f32, up: *const f32, n: usize, out: *mut f32) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::gate::<$simd>(gate, up, n, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rotate_halves(x: *mut f32, cos: *const f32, sin: *const f32, half: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rotate_halves(x, cos, sin, half) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn rotate_adjacent(x: *mut f32, cos: *const f32, sin: *const f32, half: usize) {
+                // SAFETY: the contract is the caller's.
+                unsafe { elementwise::rotate_adjacent(x, cos, sin, half) }
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn gemm(m: &Gemm) {
                 // SAFETY: the contract is the caller's.
                 unsafe { generic::gemm::<$simd, $vecs>(m) }
@@ -234,26 +273,45 @@ macro_rules! kernel_table {
             widen_rows: $module::widen_rows,
             quantise: $module::quantise,
             narrow: $module::narrow,
+            rms_norm: $module::rms_norm,
+            gate: $module::gate,
+            rotate_halves: $module::rotate_halves,
+            rotate_adjacent: $module::rotate_adjacent,
             gemm: $module::gemm,
             bf16: None,
-            packed: None,
+            packed: $packed,
+            tile_linear: None,
         };
     };
 }
 
-kernel_table!(SCALAR, scalar, Scalar, "scalar", 4);
+kernel_table!(SCALAR, scalar, Scalar, "scalar", 4, None);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX2, avx2, Avx2, "avx2", 2, "avx2,fma,f16c,bmi1,popcnt");
+kernel_table!(AVX2, avx2, Avx2, "avx2", 2, Some(&packed::AVX2), "avx2,fma,f16c,bmi1,popcnt");
 #[cfg(target_arch = "x86_64")]
-kernel_table!(AVX512, avx512, Avx512, "avx512", 4, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt");
+kernel_table!(
+    AVX512,
+    avx512,
+    Avx512,
+    "avx512",
+    4,
+    Some(&packed::AVX2),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,popcnt"
+);
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed::AVX512), ..AVX512 };
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512_VNNI };
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), ..AVX512_BF16 };
+static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear: Some(&tile_linear::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
-kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
+kernel_table!(NEON, neon, Neon, "neon", 4, None, "neon");
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
 
 /// Which of these features of the CPU are missing.
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Matrix products of quantised weights with activations of 8 bits and sums in 32-bit integers, for CPUs that multiply four pairs of
+//! Matrix products of quantised weights with activations of 8 bits and sums in 32-bit integers, for CPUs that multiply several pairs of
 //! bytes in one instruction. Fast for one row of activations, where the weights' bytes are the limit, and for many, where arithmetic is.
 //!
 //! A weight is `scale * level + min`, scale and min one for each [`BLOCK`] of a row. Rows come in strips of [`STRIP_ROWS`], whose
@@ -153,7 +153,7 @@ pub struct PackedProduct {
 /// must be live for the sizes its comment gives.
 #[derive(Debug)]
 pub struct PackedKernels {
-    /// `scalar` or `avx512vnni`.
+    /// `scalar`, `avx2` or `avx512vnni`.
     pub name: &'static str,
     /// Rounds blocks `from..to` of a row of k activations: `x` f32 `[k]`, `out` u8 `[activation_bytes(k)]`. A block's scale is its largest
     /// magnitude / 127; what is not a number makes its block's results not numbers.
@@ -177,7 +177,14 @@ pub(super) static AVX512: PackedKernels = PackedKernels {
     prefetch: avx512::prefetch,
 };
 
-/// One value at a time: the plain form the other one is tested against.
+#[cfg(target_arch = "x86_64")]
+pub(super) static AVX2: PackedKernels =
+    PackedKernels { name: "avx2", round: avx2::round, gate: avx2::gate, product: avx2::product, prefetch: avx2::prefetch };
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+/// One value at a time: the plain form the others are tested against.
 mod scalar {
     use super::{
         BLOCK, BlockNumbers, GROUP, GROUP_BYTES, GROUPS, LevelBits, PackedFormat, PackedProduct, STRIP_ROWS, activation_bytes,
@@ -186,7 +193,7 @@ mod scalar {
 
     impl PackedFormat {
         /// Level c of row r of a block.
-        fn level(self, block: &[u8], r: usize, c: usize) -> u8 {
+        pub(in crate::kernels) fn level(self, block: &[u8], r: usize, c: usize) -> u8 {
             let (g, at) = (c / GROUP, GROUP * r + c % GROUP);
             if self.bits == LevelBits::Eight {
                 return block[g * GROUP_BYTES + at];
@@ -199,7 +206,7 @@ mod scalar {
         }
 
         /// Block b of a strip, and scale and min of its row r.
-        pub(super) fn block(self, strip: &[u8], b: usize, r: usize) -> (&[u8], f32, f32) {
+        pub(in crate::kernels) fn block(self, strip: &[u8], b: usize, r: usize) -> (&[u8], f32, f32) {
             let run = &strip[b / self.blocks_per_run() * self.run_bytes()..];
             let block = &run[self.header_bytes() + b % self.blocks_per_run() * self.block_bytes()..][..self.block_bytes()];
             let half = |of: &[u8], i: usize| f16::from_le_bytes([of[2 * i], of[2 * i + 1]]).to_f32();
@@ -274,7 +281,7 @@ mod scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod avx512 {
+pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
     use super::{
@@ -407,7 +414,7 @@ mod avx512 {
     /// The levels of a block, one group a vector.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn unpack<const BITS: usize>(block: *const u8) -> [__m512i; GROUPS] {
+    pub(in crate::kernels) unsafe fn unpack<const BITS: usize>(block: *const u8) -> [__m512i; GROUPS] {
         unsafe {
             let mut levels = [_mm512_setzero_si512(); GROUPS];
             if BITS == 8 {
@@ -435,7 +442,7 @@ mod avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn scale_and_min(format: PackedFormat, run: *const u8, block: *const u8) -> (__m512, __m512) {
+    pub(in crate::kernels) unsafe fn scale_and_min(format: PackedFormat, run: *const u8, block: *const u8) -> (__m512, __m512) {
         unsafe {
             let halves = |at: *const u8| _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
             let bytes = |at: *const u8| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast())));
@@ -455,13 +462,13 @@ mod avx512 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kernels::Kernels;
     use crate::test_rows::Random;
     use half::f16;
 
-    const FORMATS: [PackedFormat; 7] = [
+    pub(in crate::kernels) const FORMATS: [PackedFormat; 7] = [
         PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
         PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
         PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
@@ -478,7 +485,7 @@ mod tests {
     }
 
     /// One strip of random weights, packed, and as numbers f64 `[STRIP_ROWS, k]`.
-    fn strip(format: PackedFormat, k: usize, integers: bool, random: &mut Random) -> (Vec<u8>, Vec<f64>) {
+    pub(in crate::kernels) fn strip(format: PackedFormat, k: usize, integers: bool, random: &mut Random) -> (Vec<u8>, Vec<f64>) {
         let count = match format.bits {
             LevelBits::Four => 16,
             LevelBits::Five => 32,

@@ -8,6 +8,7 @@ mod bf16;
 mod packed;
 mod plain;
 mod rows;
+mod tile_linear;
 
 use std::fmt::Display;
 
@@ -52,9 +53,14 @@ impl Kernels {
             widen: plain::widen,
             quantise: plain::quantise,
             narrow: plain::narrow,
+            rms_norm: plain::rms_norm,
+            gate: plain::gate,
+            rotate_halves: plain::rotate_halves,
+            rotate_adjacent: plain::rotate_adjacent,
             gemm: plain::gemm,
             bf16: |table: &Kernels| table.bf16.map_or(Ok(()), bf16::check),
             packed: |table: &Kernels| table.packed.map_or(Ok(()), packed::check),
+            tile_linear: |table: &Kernels| table.tile_linear.map_or(Ok(()), tile_linear::check),
         )
     }
 }

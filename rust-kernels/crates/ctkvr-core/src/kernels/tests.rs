@@ -353,3 +353,76 @@ fn missed_weights_are_added_up() {
         }
     }
 }
+
+#[test]
+fn norm_is_the_definition() {
+    let mut random = Random(21);
+    for kernels in Kernels::available() {
+        for n in [1, 15, 16, 64, 77, 576] {
+            let (x, weight) = (random.vec(n), random.vec(n));
+            let mut out = vec![0.0; n];
+            // SAFETY: all hold n values.
+            unsafe { (kernels.rms_norm)(x.as_ptr(), weight.as_ptr(), n, 1e-5, out.as_mut_ptr()) };
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n as f64;
+            for ((x, w), out) in x.iter().zip(&weight).zip(out) {
+                let exact = f64::from(*x) / (mean + f64::from(1e-5f32)).sqrt() * f64::from(*w);
+                // Each square, then six times the result: mean, sum with epsilon, root, inverse, two products; half a unit each at most.
+                assert!(
+                    (f64::from(out) - exact).abs() <= 3.5 * f64::from(f32::EPSILON) * exact.abs(),
+                    "{}: {out}, {exact}",
+                    kernels.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gates_match_f64() {
+    let mut random = Random(22);
+    for kernels in Kernels::available() {
+        for n in [1, 63, 64, 65, 1536] {
+            let mut gate: Vec<f32> = random.vec(n).into_iter().map(|x| 30.0 * x).collect();
+            gate[0] = -200.0;
+            let (up, mut out) = (random.vec(n), vec![0.0; n]);
+            // SAFETY: all hold n values.
+            unsafe { (kernels.gate)(gate.as_ptr(), up.as_ptr(), n, out.as_mut_ptr()) };
+            for ((x, up), out) in gate.iter().zip(&up).zip(out) {
+                let exact = f64::from(*x) / (1.0 + (-f64::from(*x)).exp()) * f64::from(*up);
+                // The exponential's 2e-7, and four roundings; what e^-87 stands for is nothing.
+                let budget = (2e-7 + 2.0 * f64::from(f32::EPSILON)) * exact.abs() + 200.0 * (-87f64).exp();
+                assert!((f64::from(out) - exact).abs() <= budget, "{}: {out}, {exact}", kernels.name);
+            }
+        }
+        let (gate, up, mut out) = ([f32::NAN, f32::INFINITY, f32::NEG_INFINITY], [1.0; 3], [0.0; 3]);
+        // SAFETY: all hold 3 values.
+        unsafe { (kernels.gate)(gate.as_ptr(), up.as_ptr(), 3, out.as_mut_ptr()) };
+        assert!(out[0].is_nan() && out[1] == f32::INFINITY, "{}: {out:?}", kernels.name);
+    }
+}
+
+#[test]
+fn rotations_turn_the_pairs_they_name() {
+    let mut random = Random(23);
+    for kernels in Kernels::available() {
+        for half in [1, 8, 32, 37] {
+            let x = random.vec(2 * half);
+            let angles = random.vec(half);
+            let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+            for (rotate, adjacent) in [(kernels.rotate_halves, false), (kernels.rotate_adjacent, true)] {
+                let mut out = x.clone();
+                // SAFETY: 2 * half values, half turns.
+                unsafe { rotate(out.as_mut_ptr(), cos.as_ptr(), sin.as_ptr(), half) };
+                for i in 0..half {
+                    let [a, b] = if adjacent { [2 * i, 2 * i + 1] } else { [i, i + half] };
+                    let (c, s) = (f64::from(cos[i]), f64::from(sin[i]));
+                    for (at, exact) in
+                        [(a, f64::from(x[a]) * c - f64::from(x[b]) * s), (b, f64::from(x[a]) * s + f64::from(x[b]) * c)]
+                    {
+                        assert!((f64::from(out[at]) - exact).abs() <= bound(2, 2.0), "{}: {}, {exact}", kernels.name, out[at]);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! Texts as queries, keys and values, and a step of attention as a model graph drives it.
 
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, LayerAttention, LayerIo, Phase, SelectionCounters,
-    SelectorKind, SelectorOptions, SequenceId, SequenceRows, Thread,
+    ATTENTION_PHASES, AttentionBackend, AttentionShape, CentroidChoice, CpuAttention, Error, Job, LayerAttention, LayerIo, Phase,
+    SelectionCounters, SelectorKind, SelectorOptions, SequenceId, SequenceRows, Team, Units,
 };
 use half::{bf16, f16};
 
@@ -66,6 +69,28 @@ pub fn options(kind: SelectorKind) -> SelectorOptions {
     }
 }
 
+/// The attention of one layer.
+struct Layer<'a> {
+    attention: &'a CpuAttention,
+    layer: usize,
+    io: LayerIo<'a>,
+}
+
+// SAFETY: the buffers outlive the job; units write disjoint parts.
+unsafe impl Sync for Layer<'_> {}
+
+impl Job for Layer<'_> {
+    fn open(&self, phase: usize) -> Option<Units> {
+        // SAFETY: as the trait asks.
+        (phase < ATTENTION_PHASES).then(|| unsafe { self.attention.open(self.layer, phase, &self.io) })
+    }
+
+    fn work(&self, phase: usize, units: Range<usize>, thread: usize) -> usize {
+        // SAFETY: as the trait asks.
+        unsafe { self.attention.work(self.layer, phase, &self.io, units, thread) }
+    }
+}
+
 /// Outputs `[layer][row, q head, d]` and the rows' counters.
 pub type StepOutput = (Vec<Vec<f32>>, Vec<Option<SelectionCounters>>);
 
@@ -89,6 +114,7 @@ pub fn step(
     let shape = attention.shape();
     let (nq, nk) = (shape.num_q_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim);
     let mut outputs = Vec::new();
+    let team = Team::new(threads).expect("threads");
     for layer in 0..shape.num_layers {
         let join = |f: &dyn Fn(&Text) -> &[f32], n: usize| -> Vec<f32> {
             rows.iter().flat_map(|(_, text, range, _)| f(text)[range.start * n..range.end * n].iter().copied()).collect()
@@ -96,25 +122,15 @@ pub fn step(
         let q = join(&|t| &t.q[layer], nq);
         let (k, v) = (join(&|t| &t.k[layer], nk), join(&|t| &t.v[layer], nk));
         let mut out = vec![f32::NAN; q.len()];
-        struct Shared(LayerIo);
-        // SAFETY: the buffers outlive the scope; threads write disjoint parts.
-        unsafe impl Sync for Shared {}
-        let io = Shared(LayerIo {
+        let io = LayerIo {
             queries: q.as_ptr(),
             keys: k.as_ptr(),
             values: v.as_ptr(),
             out: out.as_mut_ptr(),
             num_rows: first_row,
-        });
-        // SAFETY: as the trait asks.
-        let run = |index: usize, io: &Shared| unsafe { attention.run(layer, &io.0, Thread { index, count: threads }) };
-        std::thread::scope(|s| {
-            for index in 1..threads {
-                let (io, run) = (&io, &run);
-                s.spawn(move || run(index, io));
-            }
-            run(0, &io);
-        });
+            prepare: &|_, _| (),
+        };
+        team.run(&Layer { attention, layer, io }, &AtomicBool::new(false)).expect("no panic");
         outputs.push(out);
     }
     Ok((outputs, attention.end_step().counters))

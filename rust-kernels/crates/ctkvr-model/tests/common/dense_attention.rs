@@ -1,13 +1,14 @@
 //! A plain scalar attention backend that reads every key, in f32: slow, short, and independent of ctkvr-core's own.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use ctkvr_core::{
     AttentionBackend, AttentionShape, BuildReport, Error, KvFormat, LayerAttention, LayerIo, Result, SelectorOptions, SequenceId,
-    SequenceMemory, SequenceRows, StepReport, Thread,
+    SequenceMemory, SequenceRows, StepReport, Units,
 };
 
 struct Sequence {
@@ -24,7 +25,7 @@ pub struct DenseAttention {
     sequences: RwLock<HashMap<SequenceId, Sequence>>,
     step: RwLock<Vec<SequenceRows>>,
     next_id: Mutex<u64>,
-    /// Panics in `run` of this layer, to test what the engine makes of it.
+    /// Panics in the attention of this layer, to test what the engine makes of it.
     pub panics_at: Option<usize>,
 }
 
@@ -46,12 +47,19 @@ impl DenseAttention {
 }
 
 impl LayerAttention for DenseAttention {
-    unsafe fn run(&self, layer: usize, io: &LayerIo, thread: Thread) {
-        if self.panics_at == Some(layer) && thread.index == thread.count - 1 {
+    unsafe fn open(&self, _layer: usize, phase: usize, io: &LayerIo) -> Units {
+        Units::of(if phase == 0 { 1 } else { io.num_rows * self.shape.num_q_heads }, 3)
+    }
+
+    unsafe fn work(&self, layer: usize, phase: usize, io: &LayerIo, units: Range<usize>, _thread: usize) -> usize {
+        if self.panics_at == Some(layer) && phase == 1 && units.contains(&0) {
             panic!("asked to");
         }
         let AttentionShape { num_q_heads, num_kv_heads, head_dim, .. } = self.shape;
         let (q_width, kv_width) = (num_q_heads * head_dim, num_kv_heads * head_dim);
+        if phase == 0 {
+            (0..io.num_rows).for_each(|row| (0..num_kv_heads).for_each(|head| (io.prepare)(row, head)));
+        }
         // SAFETY: the engine passes live buffers of these sizes.
         let (queries, keys, values) = unsafe {
             (
@@ -63,9 +71,9 @@ impl LayerAttention for DenseAttention {
         let sequences = self.sequences.read().unwrap();
         for rows in self.step.read().unwrap().iter() {
             let sequence = &sequences[&rows.sequence];
-            if thread.index == 0 {
+            if phase == 0 {
                 let (from, count) = (rows.first_row * kv_width, rows.num_rows * kv_width);
-                // SAFETY: others read positions below `len` only; this thread alone writes those from `len`, inside the reserved length.
+                // SAFETY: the phase has one unit; positions from `len` on are inside the reserved length.
                 unsafe {
                     let at = sequence.len * kv_width;
                     let store = |to: &Vec<f32>, from: &[f32]| {
@@ -74,23 +82,19 @@ impl LayerAttention for DenseAttention {
                     store(&sequence.keys[layer], &keys[from..from + count]);
                     store(&sequence.values[layer], &values[from..from + count]);
                 }
+                continue;
             }
-            for item in (thread.index..rows.num_rows * num_q_heads).step_by(thread.count) {
-                let (offset, head) = (item / num_q_heads, item % num_q_heads);
+            let first = rows.first_row * num_q_heads;
+            for item in units.start.max(first)..units.end.min(first + rows.num_rows * num_q_heads) {
+                let (row, head) = (item / num_q_heads, item % num_q_heads);
                 let kv_head = head / (num_q_heads / num_kv_heads);
-                let row = rows.first_row + offset;
                 let query = &queries[row * q_width + head * head_dim..][..head_dim];
-                let of = |stored: &'_ [f32], fresh: &'_ [f32], position: usize| -> *const f32 {
-                    match position.checked_sub(sequence.len) {
-                        None => stored[position * kv_width + kv_head * head_dim..].as_ptr(),
-                        Some(new) => fresh[(rows.first_row + new) * kv_width + kv_head * head_dim..].as_ptr(),
-                    }
-                };
-                let num_keys = sequence.len + offset + 1;
+                let of = |stored: &[f32], position: usize| stored[position * kv_width + kv_head * head_dim..].as_ptr();
+                let num_keys = sequence.len + row - rows.first_row + 1;
                 let mut weights: Vec<f32> = (0..num_keys)
                     .map(|position| {
                         // SAFETY: `of` points at head_dim live values.
-                        let key = unsafe { std::slice::from_raw_parts(of(&sequence.keys[layer], keys, position), head_dim) };
+                        let key = unsafe { std::slice::from_raw_parts(of(&sequence.keys[layer], position), head_dim) };
                         query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() / (head_dim as f32).sqrt()
                     })
                     .collect();
@@ -100,19 +104,24 @@ impl LayerAttention for DenseAttention {
                 let mut mean = vec![0.0f32; head_dim];
                 for (position, weight) in weights.iter().enumerate() {
                     // SAFETY: as above.
-                    let value = unsafe { std::slice::from_raw_parts(of(&sequence.values[layer], values, position), head_dim) };
+                    let value = unsafe { std::slice::from_raw_parts(of(&sequence.values[layer], position), head_dim) };
                     mean.iter_mut().zip(value).for_each(|(mean, value)| *mean += weight / total * value);
                 }
                 // SAFETY: each item writes its own part of the output.
                 unsafe { std::ptr::copy_nonoverlapping(mean.as_ptr(), io.out.add(row * q_width + head * head_dim), head_dim) };
             }
         }
+        units.len()
     }
 }
 
 impl AttentionBackend for DenseAttention {
     fn shape(&self) -> AttentionShape {
         self.shape
+    }
+
+    fn max_threads(&self) -> usize {
+        usize::MAX
     }
 
     fn create_sequence(&self, max_tokens: usize, _format: KvFormat, _selector: SelectorOptions) -> Result<SequenceId> {

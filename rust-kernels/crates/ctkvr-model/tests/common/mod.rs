@@ -84,6 +84,7 @@ pub fn most_probable(logits: &[f32]) -> i32 {
 
 /// A text of this repository, repeated to any length.
 pub fn some_text(num_bytes: usize) -> String {
-    let once = concat!(include_str!("../../src/engine.rs"), include_str!("../../src/gguf.rs"), include_str!("../../src/graph.rs"));
+    let once =
+        concat!(include_str!("../../src/engine.rs"), include_str!("../../src/gguf.rs"), include_str!("../../src/step_job.rs"));
     once.chars().cycle().take(num_bytes).collect()
 }

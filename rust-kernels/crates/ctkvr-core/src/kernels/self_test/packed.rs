@@ -7,7 +7,7 @@ use super::super::packed::{
 };
 use super::{DRAWS, Draw, Finding, Numbers, budget, check_fields, near, same};
 
-const FORMATS: [PackedFormat; 7] = [
+pub(super) const FORMATS: [PackedFormat; 7] = [
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
@@ -63,7 +63,7 @@ fn gate(table: &PackedKernels) -> Finding {
 }
 
 /// One strip, and the largest magnitude that a weight of it can have.
-fn strip(format: PackedFormat, k: usize, draw: Draw, numbers: &mut Numbers) -> (Vec<u8>, f64) {
+pub(super) fn strip(format: PackedFormat, k: usize, draw: Draw, numbers: &mut Numbers) -> (Vec<u8>, f64) {
     let (levels, scale, min) = match (format.bits, format.numbers) {
         (LevelBits::Four, numbers) => (16, 1.0, numbers),
         (LevelBits::Five, numbers) => (32, 1.0, numbers),

@@ -248,3 +248,66 @@ pub(super) fn gemm(table: &Kernels) -> Finding {
     }
     Ok(())
 }
+
+pub(super) fn rms_norm(table: &Kernels) -> Finding {
+    for n in [1, 15, 16, 33, 576] {
+        let mut numbers = Numbers(n as u64);
+        let (x, weight) = (numbers.reals(n), numbers.reals(n));
+        let by = |table: &Kernels| {
+            let mut out = vec![f32::NAN; n + 1];
+            // SAFETY: all hold n values.
+            unsafe { (table.rms_norm)(x.as_ptr(), weight.as_ptr(), n, 1e-5, out.as_mut_ptr()) };
+            out
+        };
+        // The mean of squares in f64; then a root, a division and two products in f32, and the square's rounding.
+        near(format!("{n} values"), &by(table), &by(&SCALAR), |exact| 16.0 * f64::from(f32::EPSILON) * exact.abs())?;
+    }
+    Ok(())
+}
+
+pub(super) fn gate(table: &Kernels) -> Finding {
+    let mut numbers = Numbers(8);
+    let mut gate: Vec<f32> = numbers.reals(261).into_iter().map(|x| x * 30.0).collect();
+    let up = numbers.reals(gate.len());
+    gate[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1e30, -1e30]);
+    let by = |table: &Kernels| {
+        let mut out = vec![f32::NAN; gate.len() + 1];
+        // SAFETY: all hold as many values.
+        unsafe { (table.gate)(gate.as_ptr(), up.as_ptr(), gate.len(), out.as_mut_ptr()) };
+        out
+    };
+    let (got, expected) = (by(table), by(&SCALAR));
+    for (i, (x, y)) in gate.iter().zip(&up).enumerate() {
+        let cut_off = 2.0 * f64::from((x * y).abs()) * (-87f64).exp();
+        let allowed = |exact: f64| 16.0 * f64::from(f32::EPSILON) * exact.abs() + cut_off;
+        near(format!("silu({x}) * {y}"), &got[i..=i], &expected[i..=i], allowed)?;
+    }
+    near("what follows", &got[gate.len()..], &expected[gate.len()..], |_| 0.0)
+}
+
+pub(super) fn rotate_halves(table: &Kernels) -> Finding {
+    rotated(table, |table| table.rotate_halves)
+}
+
+pub(super) fn rotate_adjacent(table: &Kernels) -> Finding {
+    rotated(table, |table| table.rotate_adjacent)
+}
+
+type Rotate = unsafe fn(x: *mut f32, cos: *const f32, sin: *const f32, half: usize);
+
+fn rotated(table: &Kernels, kernel: impl Fn(&Kernels) -> Rotate) -> Finding {
+    for half in [1, 8, 15, 32, 64] {
+        let mut numbers = Numbers(half as u64);
+        let (x, turns) = (numbers.reals(2 * half + 1), numbers.reals(half));
+        let (cos, sin): (Vec<f32>, Vec<f32>) = turns.iter().map(|angle| (angle.cos(), angle.sin())).unzip();
+        let by = |table: &Kernels| {
+            let mut x = x.clone();
+            // SAFETY: 2 * half values and half turns.
+            unsafe { kernel(table)(x.as_mut_ptr(), cos.as_ptr(), sin.as_ptr(), half) };
+            x
+        };
+        // Two products and a sum of values below 1.
+        near(format!("{half} pairs"), &by(table), &by(&SCALAR), |_| budget(Draw::Reals, 3, 2.0))?;
+    }
+    Ok(())
+}

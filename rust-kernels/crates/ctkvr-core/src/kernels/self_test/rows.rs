@@ -37,7 +37,7 @@ impl Pages {
 }
 
 /// Calls `check` with rows of every kind that this table can read.
-fn for_rows(table: &Kernels, mut check: impl FnMut(&mut Numbers, Draw, &Rows) -> Finding) -> Finding {
+pub(super) fn for_rows(table: &Kernels, mut check: impl FnMut(&mut Numbers, Draw, &Rows) -> Finding) -> Finding {
     for draw in DRAWS {
         for (head_dim, format) in
             [(16, KvFormat::F16), (64, KvFormat::F16), (80, KvFormat::F16), (64, KvFormat::Q8), (128, KvFormat::Q8)]
