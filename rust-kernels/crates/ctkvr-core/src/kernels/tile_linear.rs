@@ -72,11 +72,22 @@ pub struct TileProduct {
     pub k: usize,
 }
 
+/// Sums of two by two tiles, f32 `[32, 32]`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Sums([f32; 4 * TILE_ROWS * STRIP_ROWS]);
+
+impl Sums {
+    const ZERO: Self = Self([0.0; 4 * TILE_ROWS * STRIP_ROWS]);
+}
+
 /// Memory of one thread, reused.
 #[derive(Default)]
 pub struct TileScratch {
-    /// Those of two strips.
+    /// Widened strips.
     tiles: Vec<Tile>,
+    /// Those of each pair of strips with some rows.
+    sums: Vec<Sums>,
     /// Parts of a strip's rows, f32.
     rows: Vec<f32>,
 }
