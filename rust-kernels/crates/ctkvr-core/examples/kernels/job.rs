@@ -1,8 +1,8 @@
 //! What is timed: each kernel on data like the engine's, inside the caches and far beyond them.
 
 use ctkvr_core::{
-    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels, PackedProduct,
-    STRIP_ROWS, activation_bytes,
+    BLOCK, Bf16Kernels, Bf16Product, BlockNumbers, Gemm, Kernels, LevelBits, PANEL_COLUMNS, PackedFormat, PackedKernels,
+    PackedProduct, STRIP_ROWS, activation_bytes,
 };
 
 use crate::kv_store::{CACHE_BYTES, HEAD_DIM, KvStore, MEMORY_BYTES, Random};
@@ -55,8 +55,13 @@ impl Case {
 
 /// Every case there is.
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |kernel: &str, rows, data, make: fn() -> Box<dyn Job>| {
-        Case { kernel: kernel.into(), rows, data, dtype: "f32", on_tiles: false, make: Box::new(make) }
+    let case = |kernel: &str, rows, data, make: fn() -> Box<dyn Job>| Case {
+        kernel: kernel.into(),
+        rows,
+        data,
+        dtype: "f32",
+        on_tiles: false,
+        make: Box::new(make),
     };
     let (contiguous, scattered) = (Some("contiguous"), Some("scattered"));
     let mut all = vec![

@@ -8,9 +8,9 @@ mod kv_format;
 mod packed;
 mod rows;
 mod simd;
-mod tile_linear;
 #[cfg(test)]
 mod tests;
+mod tile_linear;
 
 pub use bf16::{Bf16Kernels, Bf16Product, PANEL_COLUMNS};
 pub use kv_format::{KvFormat, KvSide, PageLayout};
@@ -252,8 +252,7 @@ static AVX512_VNNI: Kernels = Kernels { name: "avx512vnni", packed: Some(&packed
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels = Kernels { name: "avx512bf16", bf16: Some(&bf16::AVX512), ..AVX512_VNNI };
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-static AMX: Kernels =
-    Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear: Some(&tile_linear::AMX), ..AVX512_BF16 };
+static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear: Some(&tile_linear::AMX), ..AVX512_BF16 };
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 

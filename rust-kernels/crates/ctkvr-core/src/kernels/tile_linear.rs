@@ -77,12 +77,17 @@ pub struct TileProduct {
 #[repr(C, align(64))]
 struct Sums([f32; 4 * TILE_ROWS * STRIP_ROWS]);
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 impl Sums {
     const ZERO: Self = Self([0.0; 4 * TILE_ROWS * STRIP_ROWS]);
 }
 
 /// Memory of one thread, reused.
 #[derive(Default)]
+#[cfg_attr(
+    not(any(test, all(target_arch = "x86_64", target_os = "linux"))),
+    allow(dead_code, reason = "only what multiplies on tiles looks into it")
+)]
 pub struct TileScratch {
     /// Widened strips.
     tiles: Vec<Tile>,

@@ -27,8 +27,9 @@ pub(super) unsafe fn multiply_strips<T: Tiles>(
     scratch.tiles.resize(scratch.tiles.len().max(STRIPS_AT_ONCE * BLOCKS_WIDENED.min(blocks)), Tile::ZERO);
     scratch.sums.resize(STRIPS_AT_ONCE.div_ceil(2), Sums::ZERO);
     let mut tiles = T::new();
-    for first_strip in strips.clone().step_by(STRIPS_AT_ONCE) {
-        let strips = first_strip..strips.end.min(first_strip + STRIPS_AT_ONCE);
+    let strips_each = strips.len().div_ceil(strips.len().div_ceil(STRIPS_AT_ONCE).max(1)).next_multiple_of(2);
+    for first_strip in strips.clone().step_by(strips_each.max(2)) {
+        let strips = first_strip..strips.end.min(first_strip + strips_each);
         for first_block in (0..blocks).step_by(BLOCKS_WIDENED) {
             let span = Span { product, strips: strips.clone(), blocks: first_block..blocks.min(first_block + BLOCKS_WIDENED) };
             // SAFETY: the caller's product; the scratch has room for a span.
@@ -107,7 +108,15 @@ impl Span<'_> {
     /// Adds what blocks `part` of the strip of this index, and the one after it, make of up to 32 rows. Between the parts of a span, sums are
     /// kept near: C itself is far, and its lines are fetched before they are written.
     #[inline(always)]
-    unsafe fn square<T: Tiles>(&self, tiles: &mut T, row: usize, part: Range<usize>, index: usize, weights: &[Tile], sums: &mut Sums) {
+    unsafe fn square<T: Tiles>(
+        &self,
+        tiles: &mut T,
+        row: usize,
+        part: Range<usize>,
+        index: usize,
+        weights: &[Tile],
+        sums: &mut Sums,
+    ) {
         let TileProduct { activations, c, ldc, rows, n, k, .. } = *self.product;
         let (first_column, num_strips) = ((self.strips.start + index) * STRIP_ROWS, (self.strips.len() - index).min(2));
         let (height, width) = ((rows - row).min(2 * TILE_ROWS), (n - first_column).min(num_strips * STRIP_ROWS));

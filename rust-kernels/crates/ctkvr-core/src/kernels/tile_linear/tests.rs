@@ -88,7 +88,8 @@ fn multiply(kernels: &TileLinear, weights: &Weights, x: &[f32], start: TileStart
     let mut c = vec![7.5; rows * ldc];
     c.chunks_exact_mut(ldc).zip(before.chunks_exact(n)).for_each(|(c, before)| c[..n].copy_from_slice(before));
     let activations = tiles(kernels, x, k);
-    let product = TileProduct { weights: weights.source(), start, activations: activations.as_ptr(), c: c.as_mut_ptr(), ldc, rows, n, k };
+    let product =
+        TileProduct { weights: weights.source(), start, activations: activations.as_ptr(), c: c.as_mut_ptr(), ldc, rows, n, k };
     let (mut first, mut scratch) = (0, TileScratch::default());
     for len in ranges.iter().copied().cycle() {
         let end = n.div_ceil(STRIP_ROWS).min(first + len);
@@ -115,7 +116,8 @@ fn narrow(x: f64) -> f64 {
 fn products_match_f64() {
     for kernels in all() {
         for format in formats() {
-            for (rows, n, k) in [(1, 16, 256), (1, 3, 32), (3, 33, 96), (16, 32, 576), (17, 48, 544), (33, 41, 2336), (50, 290, 64)] {
+            for (rows, n, k) in [(1, 16, 256), (1, 3, 32), (3, 33, 96), (16, 32, 576), (17, 48, 544), (33, 41, 2336), (50, 290, 64)]
+            {
                 let k = usize::next_multiple_of(k, BLOCK * format.map_or(1, PackedFormat::blocks_per_run));
                 let mut random = Random((rows * n * k) as u64);
                 let weights = Weights::new(format, [n, k], false, &mut random);
@@ -141,7 +143,11 @@ fn products_match_f64() {
                         // Sums of k terms in f32, in any order (Higham, Accuracy and Stability, 3.1); products of bf16 are exact there.
                         bound += (k + 2) as f64 * f64::from(f32::EPSILON) * sizes;
                         let error = (f64::from(c[i * n + j]) - exact).abs();
-                        assert!(error <= bound, "{} {format:?} {rows}x{n}x{k} {start:?} at {i},{j}: {error} > {bound}", kernels.name);
+                        assert!(
+                            error <= bound,
+                            "{} {format:?} {rows}x{n}x{k} {start:?} at {i},{j}: {error} > {bound}",
+                            kernels.name
+                        );
                     }
                 }
             }
@@ -172,7 +178,7 @@ fn a_rows_bits_do_not_depend_on_other_rows_nor_on_who_has_which_columns() {
     for kernels in all() {
         for format in formats() {
             let (n, k) = (344, usize::next_multiple_of(2144, BLOCK * format.map_or(1, PackedFormat::blocks_per_run)));
-            let most = if kernels.name == "scalar" { 33 } else { 512 };
+            let most = if kernels.name == "scalar" { 17 } else { 512 };
             let mut random = Random(11);
             let weights = Weights::new(format, [n, k], false, &mut random);
             let x = random.reals(most * k, 2);
