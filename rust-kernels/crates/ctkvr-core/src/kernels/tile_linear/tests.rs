@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 
+use super::super::packed::BlockNumbers;
 use super::super::packed::tests::{FORMATS, strip};
 use super::*;
 use crate::kernels::Kernels;
@@ -58,8 +59,10 @@ impl Weights {
 
     /// What a weight's own rounding may change it by, before it is rounded to bf16: see `widen`.
     fn slack(&self, weight: f64) -> f64 {
-        // A strip's scales are at most 2 (64 shared parts of 1: 64), its mins at most 3 scales' worth; one rounding of 256 scales, one of the result.
-        if self.format.is_some() { 2f64.powi(-24) * (257.0 * 64.0 + 192.0) + weight.abs() * 2f64.powi(-23) } else { 0.0 }
+        let Some(format) = self.format else { return 0.0 };
+        // A strip's scales are at most 1, its mins 3 (of K-quants 63 times as much): 256 scales are rounded with the min, then the result.
+        let most = if format.numbers == BlockNumbers::Shared { 63.0 } else { 1.0 };
+        2f64.powi(-24) * (256.0 + 3.0) * most + weight.abs() * 2f64.powi(-24)
     }
 }
 
