@@ -1,4 +1,9 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.ts';
 
-export default defineConfig(base);
+// The process that renders templates is a program of its own, beside the package's code.
+export default defineConfig({
+  ...base,
+  entry: ['src/index.ts', 'src/template-process.js'],
+  dts: { entry: 'src/index.ts' },
+});

@@ -53,6 +53,18 @@ test('examples/native-index.mjs builds and refines natively', () => {
   assert.match(runCode(dir, code, withBinary), /^native index, native refiner: \d+ bytes, mass off by 0\.0\d+$/m);
 });
 
+test('require() gives what import gives, where Node can require modules', () => {
+  const dir = install('required', packed);
+  const code = packed.map((name) => `assert.ok(Object.keys(require('@ctkvr/${name}')).length > 0);`).join('\n');
+  writeFileSync(join(dir, 'required.cjs'), `const assert = require('node:assert');\n${code}`);
+  if (/** @type {{ require_module?: boolean }} */ (process.features).require_module) {
+    run(process.execPath, ['required.cjs'], dir);
+  } else {
+    const { stderr } = spawnSync(process.execPath, ['required.cjs'], { cwd: dir, encoding: 'utf8' });
+    assert.match(stderr, /ERR_REQUIRE_ESM/);
+  }
+});
+
 /** @param {string} name @returns {string} */
 function readmeExample(name) {
   const text = readFileSync(join(root, 'packages', name, 'README.md'), 'utf8');

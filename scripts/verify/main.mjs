@@ -3,6 +3,7 @@
 import { seconds } from '../lib/exec.mjs';
 import { runMain, SetupError, say } from '../lib/messages.mjs';
 import { checks } from './checks.mjs';
+import { instructionSets } from './instruction-sets.mjs';
 import { closingLine, countsText, summaryTable, total } from './summary.mjs';
 
 const HEARTBEAT_MS = 60_000;
@@ -34,7 +35,10 @@ await runMain(async () => {
     if (isPrepared && (chosen.length === 0 || chosen.includes(name))) outcomes.push(await runCheck(name));
   }
   const counts = total(outcomes);
-  process.stdout.write(`\n${summaryTable(outcomes)}\n\n${closingLine(counts)}\n`);
+  const ran = await instructionSets(outcomes.map(({ name }) => name)).catch(
+    (error) => `instruction sets: ${error.message}`,
+  );
+  process.stdout.write(`\n${summaryTable(outcomes)}\n\n${ran === null ? '' : `${ran}\n\n`}${closingLine(counts)}\n`);
   process.exitCode = counts.failed > 0 ? 1 : 0;
 });
 

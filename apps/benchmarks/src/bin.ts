@@ -15,8 +15,13 @@ try {
 
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed what is wrong
-  process.stderr.write(
-    `bench: ${CtkvrError.isInstance(error) || error instanceof RangeError ? error.message : (error as Error).stack}\n`,
-  );
+  process.stderr.write(`bench: ${messageOf(error)}\n`);
   return 1;
+}
+
+/** The message of what a user can mend, without advice to programs; the stack of what only we can. */
+function messageOf(error: unknown): string | undefined {
+  if (!CtkvrError.isInstance(error)) return error instanceof RangeError ? error.message : (error as Error).stack;
+  const problem = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);
+  return problem.replaceAll('contextLength', '--context');
 }

@@ -16,3 +16,4 @@ export type { KernelRow, KernelsResult } from './suites/kernels-result.js';
 export type { LoadResult, LoadRow } from './suites/load-result.js';
 export type { BenchResult, SuiteName, SuiteResult } from './suites/result.js';
 export type { ModelFile, ResultHead, RunHead } from './suites/result-head.js';
+export type { SameBitsResult, SameBitsRow } from './suites/same-bits-result.js';

@@ -2,9 +2,8 @@
 import { execFile } from 'node:child_process';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import { promisify } from 'node:util';
-import { loadBinding } from '@ctkvr/native';
+import { loadBinding, type MemoryBandwidth, measureMemoryBandwidth } from '@ctkvr/native';
 import { type ArithmeticPeak, measureArithmeticPeak } from './arithmetic-peak.js';
-import { type MemoryBandwidth, measureMemoryBandwidth } from './memory-bandwidth.js';
 
 export interface Machine {
   /** As the operating system names it. */

@@ -30,6 +30,7 @@ test.each([
   ['a report for nowhere', ['report', 'x.json'], /--out <file>/],
   ['more threads than there are', ['kernels', '--threads', '99999'], /this machine runs \d+ at most/],
   ['no threads', ['kernels', '--threads', '0'], /whole number above 0/],
+  ['half a client', ['same-bits', '--clients', '2,0.5'], /whole number above 0/],
   ['a study without a folder', ['study'], /--out <folder>/],
   ['an unknown situation', ['study', '--out', 'x', '--texts', 'poem'], /poem is none of prose, manual, code, dialogue/],
   ['an unknown selector', ['study', '--out', 'x', '--contenders', 'best'], /"best" is none of full/],

@@ -1,15 +1,7 @@
 import { tmpdir } from 'node:os';
 import { expect, test } from 'vitest';
 import { currentCommit } from '../src/machine.js';
-import { measureMemoryBandwidth } from '../src/memory-bandwidth.js';
 import { threadCounts } from '../src/suites/tune-peer.js';
-
-test('memory bandwidth is measured, in a plausible unit', async () => {
-  const { gigabytesPerSecond, numThreads } = await measureMemoryBandwidth(1);
-  expect(numThreads).toBe(1);
-  expect(gigabytesPerSecond).toBeGreaterThan(0.1);
-  expect(gigabytesPerSecond).toBeLessThan(10_000);
-});
 
 test('the commit is known in a checkout and null elsewhere', async () => {
   expect(await currentCommit()).toMatch(/^[0-9a-f]{12}\+?$/);

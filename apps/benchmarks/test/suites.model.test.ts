@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BatchResult, BenchResult, IndexResult, LoadResult, StudyResult } from '../src/index.js';
+import type { BatchResult, BenchResult, IndexResult, LoadResult, SameBitsResult, StudyResult } from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -99,6 +99,19 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
     expect(promptTokens).toBe(16);
     expect(rows.map((row) => [row.name, row.totalMs.numSamples])).toEqual([['ctkvr', 2]]);
     expect(rows[0]!.totalMs.median).toBeGreaterThan(rows[0]!.loadMs + rows[0]!.firstTokenMs);
+  });
+
+  test('same-bits: an answer does not depend on who else asks', { timeout: 240_000 }, async () => {
+    const small = ['--questions', '10', '--tokens', '6', '--clients', '2,4'];
+    const { rows } = await bench<SameBitsResult>('same-bits', ...small);
+    expect(rows.map(({ threads, clients }) => [threads, clients])).toEqual([
+      ...[1, 2, 4].map((clients) => [1, clients]),
+      ...[1, 2, 4].map((clients) => [2, clients]),
+    ]);
+    for (const row of rows) {
+      expect(row.mostInStep > 1).toBe(row.clients > 1);
+      expect(row).toMatchObject({ numAnswers: 10, sameTokens: 10, sameBits: 10 });
+    }
   });
 
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {

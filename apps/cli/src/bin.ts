@@ -1,19 +1,33 @@
 #!/usr/bin/env node
 /** Entry of `ctkvr`. */
-import { exitCodes } from './exit-codes.js';
+import { outputError } from './console-io.js';
+import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { listenForInterrupt } from './interrupt.js';
+import { printPlainWarnings } from './plain-warnings.js';
 
 const { stdin, stdout, stderr, env } = process;
-// A reader that goes away (`| head`) ends us like any program, without a message.
+let outputFailure: NodeJS.ErrnoException | null = null;
 stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // A reader that goes away (`| head`) ends us like any program, without a message.
   if (error.code === 'EPIPE') process.exit(exitCodes.brokenPipe);
+  outputFailure = error;
 });
+// Progress and messages that nobody can read are no reason to stop.
+stderr.on('error', () => {});
+printPlainWarnings(stderr);
 const interrupt = listenForInterrupt(() => {
   if (stderr.isTTY) stderr.write('\n');
 });
 // Loaded only now: a Ctrl-C during the second that this can take is heard too.
 const { runCli } = await import('./run-cli.js');
 process.exitCode = await runCli(process.argv.slice(2), { stdin, stdout, stderr, env }, interrupt);
+// Help and version were written without waiting: what became of them shows behind the next write.
+await new Promise<void>((resolve) => stdout.write('', () => setImmediate(resolve)));
+if (process.exitCode === exitCodes.ok && outputFailure !== null) {
+  const error = outputError('standard output', outputFailure);
+  stderr.write(`ctkvr: ${error.message}\n`);
+  process.exitCode = exitCodeOf(error);
+}
 interrupt[Symbol.dispose]();
 // Standard input that was not read to its end would keep the process alive.
 stdin.unref?.();

@@ -1,5 +1,6 @@
 /** The streams a command talks to. Answers and data go to stdout; progress, statistics and errors to stderr. */
 import type { Readable, Writable } from 'node:stream';
+import { CtkvrError } from '@ctkvr/core';
 
 export interface ConsoleIo {
   readonly stdin: Readable & { readonly isTTY?: boolean };
@@ -8,9 +9,9 @@ export interface ConsoleIo {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Writes to stdout and waits when its reader is slower than we are. Rejects when the reader has gone. */
+/** Writes to stdout and waits when its reader is slower than we are. @throws {CtkvrError} as `outputError` says; EPIPE as it is. */
 export async function print(io: ConsoleIo, text: string): Promise<void> {
-  await write(io.stdout, text);
+  await write(io.stdout, 'standard output', text);
 }
 
 export async function printJson(io: ConsoleIo, value: unknown): Promise<void> {
@@ -19,11 +20,22 @@ export async function printJson(io: ConsoleIo, value: unknown): Promise<void> {
 
 /** Writes one line to stderr. */
 export async function note(io: ConsoleIo, line: string): Promise<void> {
-  await write(io.stderr, `${line}\n`);
+  await write(io.stderr, 'standard error', `${line}\n`);
 }
 
-function write(stream: Writable, text: string): Promise<void> {
+/** Returns what to tell about an output that could not be written. A reader that has gone (EPIPE) is no error to tell about. */
+export function outputError(output: string, cause: NodeJS.ErrnoException): Error {
+  if (cause.code === 'EPIPE') return cause;
+  const isFull = cause.code === 'ENOSPC' || cause.code === 'EDQUOT';
+  const why = isFull ? 'its device is full; free some space' : `${cause.code ?? cause.message}; check where it goes`;
+  return new CtkvrError(isFull ? 'CTKVR_DISK_FULL' : 'CTKVR_OUTPUT_FAILED', `${output} could not be written: ${why}`, {
+    fields: { output, reason: cause.code ?? cause.message },
+    cause,
+  });
+}
+
+function write(stream: Writable, output: string, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(text, (error) => (error ? reject(error) : resolve()));
+    stream.write(text, (error) => (error ? reject(outputError(output, error)) : resolve()));
   });
 }

@@ -33,14 +33,16 @@ export class DocumentChat {
   async readDocument(options: TurnOptions): Promise<void> {
     if (this.#document === null) return;
     // What two different questions have in common is what comes before any question.
-    const [one, other] = await Promise.all(['A', '7'].map((question) => this.#render([this.#userTurn(question)])));
+    const [one, other] = await Promise.all(
+      ['A', '7'].map((question) => this.#render([this.#userTurn(question)], options.signal)),
+    );
     await this.#hold(one!.subarray(0, commonPrefixLength(one!, other!)), options);
   }
 
   /** Reads a question. When it fails or is stopped, the conversation is as if it had not been asked. */
   async ask(question: string, options: TurnOptions): Promise<void> {
     const messages = [...this.#messages, this.#userTurn(question)];
-    await this.#hold(await this.#render(messages), options);
+    await this.#hold(await this.#render(messages, options.signal), options);
     this.#messages = messages;
   }
 
@@ -72,8 +74,8 @@ export class DocumentChat {
     return { role: 'user', content };
   }
 
-  #render(messages: readonly ChatMessage[]): Promise<Int32Array> {
-    return Promise.resolve(this.#model.applyChatTemplate(messages, { addGenerationPrompt: true }));
+  #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<Int32Array> {
+    return this.#model.applyChatTemplate(messages, { signal });
   }
 
   /** Makes the session hold exactly `tokens`, reading only what it does not hold yet. */

@@ -2,6 +2,15 @@
 import { loadModel, type Model } from '@ctkvr/model-runner';
 import type { ModelOptions } from './parse-options.js';
 import type { ProgressLine } from './progress-line.js';
+import { readDocuments } from './read-document.js';
+
+/** `--chat-template` as loadModel takes it. @throws {CtkvrError} CTKVR_FILE_NOT_FOUND, CTKVR_FILE_UNREADABLE. */
+export async function templateOf(
+  { chatTemplate: file }: Pick<ModelOptions, 'chatTemplate'>,
+  signal: AbortSignal,
+): Promise<{ readonly chatTemplate?: string }> {
+  return file === undefined ? {} : { chatTemplate: await readDocuments([file], { stdin: process.stdin, signal }) };
+}
 
 /** @throws {CtkvrError} what loadModel throws. */
 export async function openModel(
@@ -15,6 +24,7 @@ export async function openModel(
       mapWeights: options.mapWeights,
       signal,
       ...(options.context === undefined ? {} : { contextLength: options.context }),
+      ...(await templateOf(options, signal)),
       onDownloadProgress: progress.onDownload,
       onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),
     });

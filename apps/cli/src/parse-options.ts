@@ -54,6 +54,8 @@ export interface ModelOptions {
   readonly context?: number;
   readonly threads: number;
   readonly mapWeights: boolean;
+  /** File with a Jinja template. */
+  readonly chatTemplate?: string;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -69,7 +71,8 @@ export function addModelOptions(command: Command): Command {
       integer(1),
     )
     .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
-    .option('--map-weights', 'share the weights with other processes of the same model; slower', false);
+    .option('--map-weights', 'share the weights with other processes of the same model; slower', false)
+    .option('--chat-template <file>', "Jinja template that replaces the model's own");
 }
 
 /** `--kv-format`, of every command that makes a session. */
@@ -121,7 +124,7 @@ export function addSamplingOptions(command: Command): Command {
     .option('--top-k <count>', 'only this many likeliest tokens; 0 = off', integer(0, 0x7fff_ffff), 0)
     .option(
       '--repeat-penalty <value>',
-      'above 1, tokens seen lately become less likely; 1 = off',
+      'above 1, the last 64 tokens (of the text too) become less likely; 1 = off',
       decimal(0.01, 100),
       1,
     )

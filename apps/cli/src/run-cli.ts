@@ -6,6 +6,7 @@ import { askCommand } from './commands/ask.js';
 import { benchCommand } from './commands/bench.js';
 import { chatCommand } from './commands/chat.js';
 import { demoCommand } from './commands/demo.js';
+import { doctorCommand } from './commands/doctor.js';
 import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
 import { modelsCommand } from './commands/models.js';
@@ -13,6 +14,7 @@ import { needlesCommand } from './commands/needles.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
 import type { ConsoleIo } from './console-io.js';
+import { errorText, forCommandLine } from './error-text.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { exitCodeOfSignal, type Interrupt, Interrupted } from './interrupt.js';
 import { version } from './version.js';
@@ -51,6 +53,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     serveCommand,
     benchCommand,
     demoCommand,
+    doctorCommand,
   ];
   for (const make of commands) program.addCommand(make(run).showHelpAfterError('(--help says more)'));
   for (const command of [program, ...program.commands]) {
@@ -72,18 +75,11 @@ async function report(
   if ((error as NodeJS.ErrnoException | null)?.code === 'EPIPE') return exitCodes.brokenPipe;
   if (interrupt.received !== null) return exitCodeOfSignal(interrupt.received);
   if (args.includes('--json') && CtkvrError.isInstance(error)) {
-    const { code, message, fields } = error;
+    const { code, fields } = error;
+    const message = forCommandLine(error);
     io.stderr.write(`${JSON.stringify({ error: { code, message, fields } })}\n`);
   } else {
-    io.stderr.write(`ctkvr: ${errorText(error, io)}\n`);
+    io.stderr.write(`ctkvr: ${errorText(error, io.env)}\n`);
   }
   return exitCodeOf(error);
-}
-
-/** A message for what a user can mend; the stack too for what only we can. */
-function errorText(error: unknown, io: ConsoleIo): string {
-  if (CtkvrError.isInstance(error) && error.code !== 'CTKVR_INTERNAL') return error.message;
-  if (io.env.CTKVR_DEBUG && error instanceof Error) return error.stack ?? error.message;
-  const message = error instanceof Error ? error.message : String(error);
-  return `${message} (this is a bug of ctkvr; CTKVR_DEBUG=1 shows where, please report it)`;
 }

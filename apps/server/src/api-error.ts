@@ -1,16 +1,29 @@
 /**
  * Errors as OpenAI clients expect them: an HTTP status and a body `{ error: { message, type, param, code } }`. Everything a route
- * throws becomes one of these in `toApiError`, so that no stack trace and no internal name leaves the server.
+ * throws becomes one of these in `toApiError`, so that no stack trace and no internal name leaves the server. The type says whose
+ * fault it is: only what the client can mend is an `invalid_request_error`.
  */
 import { CtkvrError, type CtkvrErrorCode } from '@ctkvr/core';
 
-/** HTTP statuses this server answers with when something is wrong. */
-export type ErrorStatus = 400 | 403 | 404 | 413 | 415 | 499 | 500 | 503;
+/** HTTP statuses this server answers with when something is wrong, and the type that each has in the body. */
+const types = {
+  400: 'invalid_request_error',
+  403: 'invalid_request_error',
+  404: 'invalid_request_error',
+  413: 'invalid_request_error',
+  415: 'invalid_request_error',
+  429: 'rate_limit_error',
+  499: 'invalid_request_error', // the client left: read by logs and proxies only
+  500: 'server_error',
+  503: 'server_error',
+} as const;
+
+export type ErrorStatus = keyof typeof types;
 
 export interface ApiErrorBody {
   readonly error: {
     readonly message: string;
-    readonly type: 'invalid_request_error' | 'server_error';
+    readonly type: (typeof types)[ErrorStatus];
     readonly param: string | null;
     readonly code: string | null;
   };
@@ -43,36 +56,66 @@ export class ApiError extends Error {
 
   /** The response body; also what an SSE error frame carries. */
   toBody(): ApiErrorBody {
-    const type = this.status < 500 ? 'invalid_request_error' : 'server_error';
-    return { error: { message: this.message, type, param: this.param, code: this.code } };
+    return { error: { message: this.message, type: types[this.status], param: this.param, code: this.code } };
   }
 }
 
+/** Why a request ends when the server stops. */
+export function shuttingDown(): ApiError {
+  return new ApiError(503, 'The server is shutting down.', { code: 'shutting_down', retryAfterSeconds: 5 });
+}
+
+/** Why a request ends when nobody waits for its answer any more. */
+export function clientLeft(cause?: unknown): ApiError {
+  return new ApiError(499, 'The client closed the connection before it had its answer.', {
+    code: 'client_left',
+    cause,
+  });
+}
+
+interface Answer {
+  readonly status: ErrorStatus;
+  readonly code: string;
+  readonly param?: string;
+  readonly retryAfterSeconds?: number;
+}
+
 /** What a CTkvr error means to a client. Codes that are not here are bugs or broken installations: 500 without details. */
-const answers: Partial<Record<CtkvrErrorCode, { status: ErrorStatus; code: string; param?: string; retry?: number }>> =
-  {
-    CTKVR_CONTEXT_EXCEEDED: { status: 400, code: 'context_length_exceeded', param: 'messages' },
-    CTKVR_INVALID_OPTION: { status: 400, code: 'invalid_value' },
-    CTKVR_OUT_OF_MEMORY: { status: 503, code: 'insufficient_memory', retry: 5 },
-    CTKVR_BUSY: { status: 503, code: 'overloaded', retry: 1 },
-    CTKVR_CLOSED: { status: 503, code: 'shutting_down', retry: 5 },
-    CTKVR_ABORTED: { status: 499, code: 'request_aborted' },
-  };
+const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
+  CTKVR_OUT_OF_MEMORY: { status: 503, code: 'insufficient_memory', retryAfterSeconds: 5 },
+  CTKVR_BUSY: { status: 503, code: 'overloaded', retryAfterSeconds: 1 },
+  CTKVR_CLOSED: { status: 503, code: 'shutting_down', retryAfterSeconds: 5 },
+  CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
+};
+
+/** Errors that are the client's only where its messages are rendered and counted; anywhere else we have passed something wrong. */
+const messageFaults: Partial<Record<CtkvrErrorCode, Answer>> = {
+  CTKVR_CONTEXT_EXCEEDED: { status: 400, code: 'context_length_exceeded', param: 'messages' },
+  CTKVR_INVALID_OPTION: { status: 400, code: 'invalid_value', param: 'messages' },
+};
 
 /** Returns the error to send for anything thrown while a request was handled. */
 export function toApiError(error: unknown): ApiError {
-  if (error instanceof ApiError) return error;
-  const answer = CtkvrError.isInstance(error) ? answers[error.code] : undefined;
-  if (answer === undefined || !CtkvrError.isInstance(error)) {
-    return new ApiError(500, 'The server failed to handle this request; its log says why.', {
+  return (
+    translate(error, answers) ??
+    new ApiError(500, 'The server failed to handle this request; its log says why.', {
       code: 'internal_error',
       cause: error,
-    });
-  }
-  return new ApiError(answer.status, error.message, {
-    code: answer.code,
-    param: answer.param ?? null,
-    cause: error,
-    ...(answer.retry === undefined ? {} : { retryAfterSeconds: answer.retry }),
-  });
+    })
+  );
+}
+
+/** The same for what `ChatEngine.prepare` throws, which may be the fault of the messages. */
+export function toPrepareError(error: unknown): ApiError {
+  return translate(error, messageFaults) ?? toApiError(error);
+}
+
+function translate(error: unknown, table: Partial<Record<CtkvrErrorCode, Answer>>): ApiError | null {
+  if (error instanceof ApiError) return error;
+  if (!CtkvrError.isInstance(error)) return null;
+  const answer = table[error.code];
+  if (answer === undefined) return null;
+  // A remedy names what a program has, and who calls over HTTP has not.
+  const message = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);
+  return new ApiError(answer.status, message, { ...answer, cause: error });
 }

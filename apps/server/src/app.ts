@@ -1,42 +1,44 @@
 /** The routes, on any engine: what `startServer` listens with and what tests call through `app.request()`. */
+import { setMaxListeners } from 'node:events';
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { type Logger, pino } from 'pino';
+import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
 import { ApiError, toApiError } from './api-error.js';
-import { chatCompletions, unknownModel } from './chat-completions.js';
+import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
-import { localOnly } from './local-only.js';
 import { RequestQueue } from './request-queue.js';
+import { unknownModel } from './unknown-model.js';
 
-export interface AppDeps {
+export interface AppDeps extends CallerOptions {
   readonly engine: ChatEngine;
-  /** Default: 4 running, 32 waiting. */
+  /** Default: as `defaultQueueOptions` says. */
   readonly queue?: RequestQueue;
   /** Default: silent. */
   readonly logger?: Logger;
   /** Aborts every running request. Default: never. */
   readonly stopSignal?: AbortSignal;
-  /** Refuse requests that come from other hosts' web pages. Default true. */
+  /** Refuse requests that come from other machines' web pages, or under other names. Default true. */
   readonly localOnly?: boolean;
   /** Largest body, bytes. Default 32 MiB: some ten times the text that a context of a million tokens holds. */
   readonly maxBodyBytes?: number;
   /** Silence in a stream after which a comment is sent, ms. Default 10,000. */
   readonly keepAliveMs?: number;
+  /** Told of the work of each request as it begins; until it settles, which may be after its response, it uses the engine. */
+  readonly onWork?: (work: Promise<void>) => void;
 }
-
-/** What runs and waits unless told otherwise. */
-export const defaultQueueOptions = { maxRunning: 4, maxQueued: 32 };
 
 /** Returns the application. It owns nothing: engine and queue are the caller's to close. */
 export function createApp(deps: AppDeps): Hono {
   const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
-  const queue = deps.queue ?? new RequestQueue(defaultQueueOptions);
+  const queue = deps.queue ?? new RequestQueue();
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
+  setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
 
   app.onError((error, context) => {
     const failure = toApiError(error);
-    if (failure.status === 500) logger.error({ err: failure.cause ?? failure }, 'request failed');
+    // An ApiError that comes here was logged where it was made, if it had to be.
+    if (failure !== error) logger.error({ err: error }, 'request failed');
     if (failure.retryAfterSeconds !== null) context.header('retry-after', String(failure.retryAfterSeconds));
     return context.json(failure.toBody(), { status: failure.status as 400 });
   });
@@ -44,9 +46,17 @@ export function createApp(deps: AppDeps): Hono {
     const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
     return context.json(failure.toBody(), 404);
   });
-  if (deps.localOnly ?? true) app.use(localOnly());
+  if (deps.localOnly ?? true) app.use(localOnly(deps));
+  app.use(shareWithPages(deps));
 
-  const model = { id: engine.modelId, object: 'model', created: engine.createdAt, owned_by: 'ctkvr' };
+  const model = {
+    id: engine.modelId,
+    object: 'model',
+    created: engine.createdAt,
+    owned_by: 'ctkvr',
+    context_length: engine.contextLength, // as OpenRouter and LM Studio name it
+    max_model_len: engine.contextLength, // as vLLM does
+  };
   app.get('/v1/models', (context) => context.json({ object: 'list', data: [model] }));
   app.get('/v1/models/:id{.+}', (context) => {
     if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);
@@ -64,17 +74,8 @@ export function createApp(deps: AppDeps): Hono {
       queue.closed ? 503 : 200,
     ),
   );
-  app.post(
-    '/v1/chat/completions',
-    bodyLimit({
-      maxSize: maxBodyBytes,
-      onError: () => {
-        throw new ApiError(413, `The body is larger than the ${maxBodyBytes} bytes this server takes`, {
-          code: 'request_too_large',
-        });
-      },
-    }),
-    chatCompletions({ engine, queue, logger, stopSignal, keepAliveMs: deps.keepAliveMs ?? 10_000 }),
-  );
+  const { keepAliveMs = 10_000, onWork = () => {} } = deps;
+  const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
+  app.post('/v1/chat/completions', chat);
   return app;
 }

@@ -1,13 +1,21 @@
-/** POST /v1/chat/completions: check, queue, run, answer whole or as a stream. */
+/**
+ * POST /v1/chat/completions: check, queue, run, answer whole or as a stream.
+ *
+ * One call of `serve` owns a request from its first byte to the end of the model's work, beyond the response's beginning. All that a
+ * request takes is taken and given back inside it; it waits for the model and the queue, and never for the client.
+ */
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import type { Logger } from 'pino';
-import { ApiError, toApiError } from './api-error.js';
+import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, PreparedChat } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import { type ResponseHead, toChunk, toCompletion, toUsage, toUsageChunk } from './chat-response.js';
-import { type EventData, eventStream } from './event-stream.js';
+import { EventStream } from './event-stream.js';
+import { readJson } from './read-json.js';
+import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
+import { unknownModel } from './unknown-model.js';
 
 export interface ChatCompletionsDeps {
   readonly engine: ChatEngine;
@@ -16,133 +24,135 @@ export interface ChatCompletionsDeps {
   /** Aborts when running requests must end. */
   readonly stopSignal: AbortSignal;
   readonly keepAliveMs: number;
+  readonly maxBodyBytes: number;
+  /** Told of the work of each request as it begins. */
+  readonly onWork: (work: Promise<void>) => void;
 }
 
-/** One accepted request on its way to an answer. */
+/** One request on its way to an answer. */
 interface Exchange {
-  readonly request: ChatRequest;
-  readonly chat: PreparedChat;
+  readonly deps: ChatCompletionsDeps;
+  readonly context: Context;
+  readonly lifetime: RequestLifetime;
+  readonly log: Logger;
   readonly head: ResponseHead;
-  /** Cancels this request; the client's own disconnect and the server's stop do so too. */
-  readonly abort: AbortController;
+  /** Sends the response, or the beginning of a stream; what fails later can no longer change its status. */
+  readonly respond: (response: Response) => void;
 }
 
 export function chatCompletions(deps: ChatCompletionsDeps): (context: Context) => Promise<Response> {
-  return async (context) => {
-    const exchange = await accept(context, deps);
-    const log = deps.logger.child({ request: exchange.head.id });
-    const startedAt = performance.now();
-    const events = inQueue(exchange, deps.queue);
-    try {
-      await events.next(); // `opened`: from here on only the model can fail
-      log.info({ promptTokens: exchange.chat.numPromptTokens, stream: exchange.request.stream }, 'started');
-      if (!exchange.request.stream) return context.json(await collect(events, exchange));
-    } catch (error) {
-      await events.return();
-      throw error;
-    } finally {
-      if (!exchange.request.stream) log.info({ ms: Math.round(performance.now() - startedAt) }, 'ended');
-    }
-    const frames = toFrames(events, exchange, { log, startedAt });
-    const body = eventStream(frames, { keepAliveMs: deps.keepAliveMs, onCancel: () => exchange.abort.abort() });
-    return context.body(body, 200, {
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache',
-      'x-accel-buffering': 'no', // nginx would hold tokens back otherwise
+  return (context) =>
+    new Promise((respond, reject) => {
+      const work = serve(context, deps, respond);
+      work.catch(reject);
+      deps.onWork(work);
     });
-  };
 }
 
-async function accept(context: Context, deps: ChatCompletionsDeps): Promise<Exchange> {
-  const request = parseChatRequest(await readJson(context));
-  if (request.model !== deps.engine.modelId) throw unknownModel(request.model, deps.engine.modelId);
-  const chat = await deps.engine.prepare(request);
-  const abort = new AbortController();
-  for (const signal of [context.req.raw.signal, deps.stopSignal]) forwardAbort(signal, abort);
+/** What fails after `respond` was called has been told in the stream. @throws {ApiError} */
+async function serve(context: Context, deps: ChatCompletionsDeps, respond: Exchange['respond']): Promise<void> {
+  const startedAt = performance.now();
+  const lifetime = new RequestLifetime(context, deps.stopSignal);
   const head = {
     id: `chatcmpl-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),
     model: deps.engine.modelId,
   };
-  return { request, chat, head, abort };
-}
-
-/** Aborts `to` when `from` aborts; listens no longer than `to` lives. */
-function forwardAbort(from: AbortSignal, to: AbortController): void {
-  const forward = () => to.abort();
-  if (from.aborted) forward();
-  from.addEventListener('abort', forward);
-  to.signal.addEventListener('abort', () => from.removeEventListener('abort', forward));
-}
-
-/** The request's events, holding a place in the queue for as long as they run. */
-async function* inQueue({ chat, abort }: Exchange, queue: RequestQueue): AsyncGenerator<ChatEvent, void, undefined> {
-  const leave = await queue.enter(abort.signal);
+  const log = deps.logger.child({ request: head.id });
+  let outcome: string | null = 'answered';
   try {
-    yield* chat.run(abort.signal);
+    await answer({ deps, context, lifetime, log, head, respond });
+  } catch (error) {
+    const failure = toApiError(lifetime.explain(error));
+    outcome = failure.code;
+    if (failure.status === 500) log.error({ err: failure.cause ?? failure }, 'failed');
+    throw failure;
   } finally {
-    leave();
-    abort.abort(); // lets go of the listeners on the server's signal
+    lifetime.end();
+    log.info({ outcome, ms: Math.round(performance.now() - startedAt) }, 'ended');
   }
 }
 
-async function collect(events: AsyncIterable<ChatEvent>, { head, chat }: Exchange) {
+async function answer(exchange: Exchange): Promise<void> {
+  const { context, deps, lifetime } = exchange;
+  const request = parseChatRequest(await readJson(context, deps.maxBodyBytes));
+  if (request.model !== deps.engine.modelId) throw unknownModel(request.model, deps.engine.modelId);
+  const chat = await deps.engine.prepare(request, lifetime.signal).catch((error: unknown) => {
+    throw toPrepareError(lifetime.explain(error));
+  });
+  if (request.stream) await answerInChunks(exchange, request, chat);
+  else await answerWhole(exchange, chat);
+}
+
+async function answerWhole(exchange: Exchange, chat: PreparedChat): Promise<void> {
   let text = '';
-  for await (const event of events) {
+  let whole: Response | null = null;
+  await run(exchange, chat, (event) => {
     if (event.type === 'text') text += event.text;
-    if (event.type === 'finish') {
-      return toCompletion(head, { text, finish: event.finish, usage: toUsage(chat.numPromptTokens, event.finish) });
-    }
-  }
-  throw new Error('the chat engine ended without a finish event');
+    if (event.type !== 'finish') return;
+    const usage = toUsage(chat.numPromptTokens, event.finish);
+    whole = exchange.context.json(toCompletion(exchange.head, { text, finish: event.finish, usage }));
+  });
+  if (whole === null) throw new Error('the chat engine ended without a finish event');
+  exchange.respond(whole);
 }
 
-/** Never throws: a failure in mid-stream becomes an error frame, after which the stream ends without `[DONE]`. */
-async function* toFrames(
-  events: AsyncGenerator<ChatEvent, void, undefined>,
-  { head, chat, request: { includeUsage } }: Exchange,
-  { log, startedAt }: { log: Logger; startedAt: number },
-): AsyncGenerator<EventData, void, undefined> {
-  try {
-    yield JSON.stringify(toChunk(head, { delta: { role: 'assistant', content: '' }, includeUsage }));
-    for await (const event of events) {
-      if (event.type === 'text') {
-        yield JSON.stringify(toChunk(head, { delta: { content: event.text }, includeUsage }));
-      }
-      if (event.type === 'finish') {
-        yield JSON.stringify(toChunk(head, { delta: {}, finish: event.finish, includeUsage }));
-        if (includeUsage) yield JSON.stringify(toUsageChunk(head, toUsage(chat.numPromptTokens, event.finish)));
-      }
+/**
+ * The response begins when the request has begun to wait or to run; what fails until then is an error with its own status. Later
+ * failures are a last frame with the error, and no `[DONE]`.
+ */
+async function answerInChunks(exchange: Exchange, request: ChatRequest, chat: PreparedChat): Promise<void> {
+  const { deps, head, lifetime } = exchange;
+  const { includeUsage } = request;
+  const stream = new EventStream({ keepAliveMs: deps.keepAliveMs, onCancel: () => lifetime.clientLeft() });
+  let begun = false;
+  const begin = () => {
+    if (!begun) exchange.respond(toStreamResponse(exchange.context, stream));
+    begun = true;
+  };
+  const send = (event: ChatEvent) => {
+    begin();
+    if (event.type === 'opened') {
+      stream.send(toChunk(head, { delta: { role: 'assistant', content: '' }, includeUsage }));
+    } else if (event.type === 'text') {
+      stream.send(toChunk(head, { delta: { content: event.text }, includeUsage }));
+    } else {
+      stream.send(toChunk(head, { delta: {}, finish: event.finish, includeUsage }));
+      if (includeUsage) stream.send(toUsageChunk(head, toUsage(chat.numPromptTokens, event.finish)));
     }
-    yield '[DONE]';
+  };
+  try {
+    await run(exchange, chat, send, begin);
+    stream.send('[DONE]');
   } catch (error) {
-    const failure = toApiError(error);
-    if (failure.status >= 500) log.error({ err: failure.cause ?? failure }, 'failed in mid-stream');
-    yield JSON.stringify(failure.toBody());
+    if (begun) stream.send(toApiError(lifetime.explain(error)).toBody());
+    throw error;
   } finally {
-    await events.return(); // also when the reader left before the loop began
-    log.info({ ms: Math.round(performance.now() - startedAt) }, 'ended');
+    stream.end();
   }
 }
 
-async function readJson(context: Context): Promise<unknown> {
-  const contentType = context.req.header('content-type') ?? '';
-  if (!/^application\/json\b/i.test(contentType)) {
-    throw new ApiError(415, `The body must be sent as application/json, got '${contentType || 'no content-type'}'`, {
-      code: 'unsupported_media_type',
-    });
-  }
-  try {
-    return await context.req.json();
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw new ApiError(400, `The body is not valid JSON: ${error.message}`, { code: 'invalid_json', cause: error });
-  }
+/** Runs the request in a place of the queue. `onEvent` must not wait. */
+async function run(
+  { deps, lifetime: { signal }, log }: Exchange,
+  chat: PreparedChat,
+  onEvent: (event: ChatEvent) => void,
+  onQueued?: () => void,
+): Promise<void> {
+  const work = async () => {
+    log.info({ promptTokens: chat.numPromptTokens }, 'started');
+    for await (const event of chat.run(signal)) {
+      signal.throwIfAborted();
+      onEvent(event);
+    }
+  };
+  await deps.queue.run(signal, work, onQueued);
 }
 
-export function unknownModel(asked: string, served: string): ApiError {
-  return new ApiError(404, `The model '${asked}' does not exist here; this server runs '${served}'`, {
-    param: 'model',
-    code: 'model_not_found',
+function toStreamResponse(context: Context, stream: EventStream): Response {
+  return context.body(stream.body as ReadableStream, 200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache',
+    'x-accel-buffering': 'no', // nginx would hold tokens back otherwise
   });
 }

@@ -12,10 +12,10 @@ export interface ChatEngine {
   /** Tokens that prompt and answer may have together. */
   readonly contextLength: number;
   /**
-   * Renders and tokenizes the messages; reserves nothing.
+   * Renders and tokenizes the messages; reserves nothing. Need not finish once `signal` aborts.
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the model's chat template refuses the messages.
    */
-  prepare(request: ChatRequest): Promise<PreparedChat>;
+  prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat>;
 }
 
 export interface PreparedChat {

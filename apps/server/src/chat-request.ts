@@ -1,10 +1,18 @@
 /**
- * The body of POST /v1/chat/completions: which fields we read, their bounds, and what we refuse. A field we cannot honour is
- * refused with its name rather than ignored when ignoring it would change the answer (tools, n > 1, response_format ...); fields
- * that only label a request (user, metadata, store ...) are ignored. Source: the OpenAI API reference, chat completions.
+ * The body of POST /v1/chat/completions as the engine gets it: checked field by field against the tables of request-fields.ts, with
+ * defaults filled in.
  */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { ApiError } from './api-error.js';
+import { checkFields } from './check-fields.js';
+import {
+  type HonouredValues,
+  messageFields,
+  partFields,
+  requestFields,
+  requestSchema,
+  streamOptionFields,
+} from './request-fields.js';
 
 /** What a chat template is given. A type, not an interface: templates read messages as plain records. */
 export type ChatMessage = {
@@ -21,75 +29,98 @@ export interface ChatRequest {
   /** 0 = greedy. */
   readonly temperature: number;
   readonly topP: number;
+  /** 0 = all. */
+  readonly topK: number;
+  readonly minP: number;
+  /** 1 = off. */
+  readonly repeatPenalty: number;
+  /** Tokens that `repeatPenalty` looks back over. */
+  readonly repeatWindow: number;
   readonly frequencyPenalty: number;
   readonly presencePenalty: number;
   /** u32; null = drawn anew for each request. */
   readonly seed: number | null;
-  /** At most 4, none empty. */
+  /** None empty. */
   readonly stop: readonly string[];
+  /** Whether to generate on when the model ends its turn. */
+  readonly ignoreEndOfTurn: boolean;
   readonly stream: boolean;
   readonly includeUsage: boolean;
 }
 
-const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() });
-const content = z.union([z.string(), z.array(textPart).min(1)], 'must be a string or a list of text parts');
-const message = z.object({
-  role: z.enum(['system', 'developer', 'user', 'assistant'], 'must be system, developer, user or assistant'),
-  content,
-});
-
-const body = z.object({
-  model: z.string().min(1),
-  messages: z.array(message).min(1),
-  max_tokens: z.int().min(1).nullish(),
-  max_completion_tokens: z.int().min(1).nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  frequency_penalty: z.number().min(-2).max(2).nullish(),
-  presence_penalty: z.number().min(-2).max(2).nullish(),
-  seed: z.int().nullish(),
-  stop: z
-    .union([z.string().min(1), z.array(z.string().min(1)).max(4)], 'must be a string or up to 4 strings')
-    .nullish(),
-  stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  n: unsupported(z.literal(1), 'only one choice a request is supported: leave it out or send 1'),
-  tools: unsupported(z.array(z.never()).max(0), 'tool calls are not supported: leave it out'),
-  functions: unsupported(z.array(z.never()).max(0), 'function calls are not supported: leave it out'),
-  response_format: unsupported(z.object({ type: z.literal('text') }), "only { type: 'text' } is supported"),
-  logprobs: unsupported(z.literal(false), 'log probabilities are not supported: leave it out'),
-  logit_bias: unsupported(z.record(z.string(), z.never()), 'logit biases are not supported: leave it out'),
-  audio: unsupported(z.null(), 'audio is not supported: leave it out'),
-});
+/** A window that holds any prompt and answer. */
+const WHOLE_SEQUENCE = 1 << 20;
 
 /** Returns the checked request. @throws {ApiError} 400 with `param` naming the first field that is wrong. */
 export function parseChatRequest(json: unknown): ChatRequest {
-  const parsed = body.safeParse(json);
-  if (!parsed.success) throw toInvalid(parsed.error.issues[0]);
-  const given = parsed.data;
-  if (given.stream_options && !given.stream) {
-    throw new ApiError(400, 'stream_options is only allowed together with stream: true', {
-      param: 'stream_options',
-      code: 'invalid_value',
-    });
-  }
+  const given = checked(json);
   return {
     model: given.model,
     messages: given.messages.map((one) => ({ role: templateRole(one.role), content: plainText(one.content) })),
     maxTokens: given.max_completion_tokens ?? given.max_tokens ?? null,
     temperature: given.temperature ?? 1,
     topP: given.top_p ?? 1,
+    topK: Math.max(given.top_k ?? 0, 0),
+    minP: given.min_p ?? 0,
+    ...repetition(given),
     frequencyPenalty: given.frequency_penalty ?? 0,
     presencePenalty: given.presence_penalty ?? 0,
-    seed: given.seed == null ? null : toU32(given.seed),
-    stop: given.stop == null ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
+    seed: given.seed === undefined ? null : toU32(given.seed),
+    stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
+    ignoreEndOfTurn: given.ignore_eos ?? false,
     stream: given.stream ?? false,
     includeUsage: given.stream_options?.include_usage ?? false,
   };
 }
 
-function unsupported<T extends z.ZodType>(accepted: T, message: string) {
-  return z.custom<z.infer<T>>((value) => value == null || accepted.safeParse(value).success, message).optional();
+function checked(json: unknown): HonouredValues {
+  const parsed = requestSchema.safeParse(isObject(json) ? honouredParts(json) : json);
+  if (!parsed.success) throw toInvalid(parsed.error.issues[0]);
+  const given = parsed.data as HonouredValues;
+  if (given.stream_options !== undefined && !given.stream) {
+    throw invalid('stream_options', 'it is only allowed together with stream: true');
+  }
+  return given;
+}
+
+/** The honoured fields, at every depth. What has not even the right shape is left for the schema to name. */
+function honouredParts(json: object): Record<string, unknown> {
+  const kept = checkFields(json, requestFields);
+  if (isObject(kept.stream_options)) {
+    kept.stream_options = checkFields(kept.stream_options, streamOptionFields, 'stream_options.');
+  }
+  kept.messages = eachObject(kept.messages, 'messages', (message, path) => {
+    const fields = checkFields(message, messageFields, `${path}.`);
+    fields.content = eachObject(fields.content, `${path}.content`, (part, at) => {
+      // Of a part of another kind the kind is at fault, not the fields that come with it.
+      return 'type' in part && part.type !== 'text' ? part : checkFields(part, partFields, `${at}.`);
+    });
+    return fields;
+  });
+  return kept;
+}
+
+function eachObject(list: unknown, path: string, check: (item: object, path: string) => unknown): unknown {
+  if (!Array.isArray(list)) return list;
+  return list.map((item: unknown, index) => (isObject(item) ? check(item, `${path}[${index}]`) : item));
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** vLLM's penalty looks at everything, llama.cpp's at the last tokens. */
+function repetition(given: HonouredValues): Pick<ChatRequest, 'repeatPenalty' | 'repeatWindow'> {
+  const { repetition_penalty: overAll, repeat_penalty: overLast, repeat_last_n: last = 64 } = given;
+  if (overAll !== undefined && overLast !== undefined) {
+    throw invalid('repeat_penalty', 'it and repetition_penalty are the same over different windows: send one');
+  }
+  if (overAll !== undefined) return { repeatPenalty: overAll, repeatWindow: WHOLE_SEQUENCE };
+  return { repeatPenalty: overLast ?? 1, repeatWindow: last === -1 ? WHOLE_SEQUENCE : last };
+}
+
+function invalid(param: string, why: string): ApiError {
+  return new ApiError(400, `Invalid '${param}': ${why}`, { param, code: 'invalid_value' });
 }
 
 /** GGUF chat templates know `system`; `developer` is OpenAI's newer word for it. */
@@ -97,7 +128,7 @@ function templateRole(role: 'system' | 'developer' | 'user' | 'assistant'): Chat
   return role === 'developer' ? 'system' : role;
 }
 
-function plainText(value: z.infer<typeof content>): string {
+function plainText(value: HonouredValues['messages'][number]['content']): string {
   return typeof value === 'string' ? value : value.map((part) => part.text).join('');
 }
 
@@ -110,10 +141,9 @@ function toInvalid(issue: z.core.$ZodIssue | undefined): ApiError {
   const inner = issue === undefined ? undefined : deepest(issue);
   const param = inner === undefined || inner.path.length === 0 ? null : pathName(inner.path);
   const message = inner?.message ?? 'the body is not a chat completion request';
-  return new ApiError(400, param === null ? `Invalid request body: ${message}` : `Invalid '${param}': ${message}`, {
-    param,
-    code: inner?.code === 'invalid_type' && /undefined/.test(message) ? 'missing_required_parameter' : 'invalid_value',
-  });
+  if (param === null) return new ApiError(400, `Invalid request body: ${message}`, { code: 'invalid_value' });
+  if (!/undefined/.test(message)) return invalid(param, message);
+  return new ApiError(400, `Invalid '${param}': ${message}`, { param, code: 'missing_required_parameter' });
 }
 
 /** Follows a union into the branch that got furthest, so that `messages[0].content[1].type` is named, not `messages[0].content`. */

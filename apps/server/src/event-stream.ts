@@ -1,59 +1,67 @@
 /**
- * Server-sent events from an async generator. The generator is pulled by the socket, so a slow reader slows its own request; a
- * comment goes out while nothing else does (a long prefill), so that neither client nor proxy takes the silence for a dead server.
+ * Server-sent events that are pushed: what is sent waits for the reader, never the sender. So the work behind a stream ends when it is
+ * done, whether or how fast the client reads. At most one answer lies here unread, a few hundred bytes a token.
  */
-import { ReadableStream } from 'node:stream/web';
+import { ReadableStream, type ReadableStreamDefaultController } from 'node:stream/web';
+
+/**
+ * Sent in a silence, so that neither client nor proxy takes it for a dead server. A comment by itself, without the blank line that
+ * ends an event: some clients take any blank line for an event and fail on an empty one (openai-go 1.5).
+ */
+const KEEP_ALIVE = ': keep-alive\n';
 
 export interface EventStreamOptions {
   /** Milliseconds of silence after which a comment is sent. */
   readonly keepAliveMs: number;
-  /** Called once when the reader has gone; must make `frames` end soon. */
+  /** Called when the reader leaves before the end. */
   readonly onCancel: () => void;
 }
 
-/** One event's `data` field, already serialised; holds no line break. */
-export type EventData = string;
+export class EventStream {
+  /** The body of a text/event-stream response. */
+  readonly body: ReadableStream<Uint8Array>;
+  readonly #encoder = new TextEncoder();
+  readonly #silence: NodeJS.Timeout;
+  #controller!: ReadableStreamDefaultController<Uint8Array>;
+  #open = true;
 
-/**
- * Returns the body of a text/event-stream response. `frames` must not throw: what goes wrong is a frame too. It is always run to its
- * end or returned, whoever closes first.
- */
-export function eventStream(
-  frames: AsyncGenerator<EventData, void, undefined>,
-  options: EventStreamOptions,
-): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  let pending: Promise<IteratorResult<EventData, void>> | null = frames.next(); // begun here, so that its finally runs
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        pending ??= frames.next();
-        const next = await orSilence(pending, options.keepAliveMs);
-        if (next === 'silence') {
-          controller.enqueue(encoder.encode(': keep-alive\n\n'));
-          return;
-        }
-        pending = null;
-        if (next.done) controller.close();
-        else controller.enqueue(encoder.encode(`data: ${next.value}\n\n`));
+  constructor({ keepAliveMs, onCancel }: EventStreamOptions) {
+    this.body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#controller = controller;
       },
-      async cancel() {
-        options.onCancel();
-        await frames.return();
+      cancel: () => {
+        this.#close();
+        onCancel();
       },
-    },
-    { highWaterMark: 1 },
-  );
-}
+    });
+    this.#silence = setInterval(() => this.#keepAlive(), keepAliveMs);
+  }
 
-async function orSilence<T>(value: Promise<T>, ms: number): Promise<T | 'silence'> {
-  let timer: NodeJS.Timeout | undefined;
-  const silence = new Promise<'silence'>((resolve) => {
-    timer = setTimeout(() => resolve('silence'), ms);
-  });
-  try {
-    return await Promise.race([value, silence]);
-  } finally {
-    clearTimeout(timer);
+  /** Sends one event whose data is `value` as JSON, or the word as it is. Without effect once the stream has ended. */
+  send(value: object | '[DONE]'): void {
+    this.#enqueue(`data: ${typeof value === 'string' ? value : JSON.stringify(value)}\n\n`);
+  }
+
+  /** Idempotent. */
+  end(): void {
+    if (this.#open) this.#controller.close();
+    this.#close();
+  }
+
+  #close(): void {
+    this.#open = false;
+    clearInterval(this.#silence);
+  }
+
+  /** To a reader who has taken everything: with others something is under way already. */
+  #keepAlive(): void {
+    if ((this.#controller.desiredSize ?? 0) > 0) this.#enqueue(KEEP_ALIVE);
+  }
+
+  #enqueue(text: string): void {
+    if (!this.#open) return;
+    this.#controller.enqueue(this.#encoder.encode(text));
+    this.#silence.refresh();
   }
 }

@@ -1,3 +1,4 @@
+export type { CallerOptions } from './allowed-callers.js';
 export type { ApiErrorBody, ErrorStatus } from './api-error.js';
 export { ApiError, toApiError } from './api-error.js';
 export type { AppDeps } from './app.js';
@@ -6,7 +7,7 @@ export type { ChatEngine, ChatEvent, ChatFinish, ChatStatistics, PreparedChat } 
 export type { ChatMessage, ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
 export type { RequestQueueOptions } from './request-queue.js';
-export { RequestQueue } from './request-queue.js';
+export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';
 export { listen, RunningServer } from './running-server.js';
 export type { SessionChatEngineOptions } from './session-chat-engine.js';

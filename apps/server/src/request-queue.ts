@@ -1,23 +1,38 @@
 /**
  * Decides how many requests run at once and how many may wait. Running requests share each engine step, so more of them raise
- * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait in order, and beyond
- * `maxQueued` a request is refused at once rather than left to time out.
+ * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait in order. A place is held for
+ * exactly as long as the work it was given for: there is nothing to give back, and so nothing to forget.
  */
-import { ApiError } from './api-error.js';
+import { checkInteger } from '@ctkvr/core';
+import { ApiError, shuttingDown } from './api-error.js';
 
 export interface RequestQueueOptions {
   /** Requests that run at once. */
   readonly maxRunning: number;
-  /** Requests that may wait; 0 = none. */
+  /** Requests that may wait; 0 = none. Beyond that a request is refused at once. */
   readonly maxQueued: number;
+  /** Milliseconds that a request may wait before it is refused. */
+  readonly maxWaitMs: number;
 }
+
+/** What runs and waits unless told otherwise. */
+export const defaultQueueOptions: RequestQueueOptions = {
+  maxRunning: 4,
+  // A waiting request costs its text only. With more, the last would wait longer than anybody does.
+  maxQueued: 128,
+  // Below the 10 minutes after which OpenAI's clients give up and ask again.
+  maxWaitMs: 5 * 60_000,
+};
+
+/** The longest that setTimeout can wait; what is longer it takes for no time at all. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** Seconds a refused client is told to wait. One answer of a short chat takes about as long. */
 const RETRY_AFTER_SECONDS = 2;
 
 interface Waiter {
   readonly start: () => void;
-  readonly refuse: (error: ApiError) => void;
+  readonly refuse: (reason: unknown) => void;
 }
 
 export class RequestQueue {
@@ -26,8 +41,16 @@ export class RequestQueue {
   #numRunning = 0;
   #closed = false;
 
-  constructor(options: RequestQueueOptions) {
-    this.#options = options;
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION */
+  constructor(options: Partial<RequestQueueOptions> = {}) {
+    this.#options = { ...defaultQueueOptions, ...options };
+    for (const [name, min] of [
+      ['maxRunning', 1],
+      ['maxQueued', 0],
+      ['maxWaitMs', 1],
+    ] as const) {
+      checkInteger(this.#options[name], { op: 'RequestQueue', name, min, max: MAX_TIMEOUT_MS });
+    }
   }
 
   get numRunning(): number {
@@ -43,19 +66,18 @@ export class RequestQueue {
   }
 
   /**
-   * Resolves with a function that gives the place back (idempotent) once the request may run.
-   * @throws {ApiError} 503 `overloaded` when the queue is full, 503 `shutting_down` after close(), 499 when `signal` aborts first.
+   * Runs `work` when a place is free and returns what it returns; the place is taken until `work` settles. `onQueued` is called when
+   * it has to wait.
+   * @throws {ApiError} 429 when the queue is full or the wait too long, 503 `shutting_down` after close(); the reason of `signal`
+   *   when it aborts before the work begins.
    */
-  async enter(signal: AbortSignal): Promise<() => void> {
-    if (this.#closed) throw shuttingDown();
-    if (signal.aborted) throw aborted();
-    if (this.#numRunning < this.#options.maxRunning) {
-      this.#numRunning += 1;
-      return this.#leaveOnce();
+  async run<T>(signal: AbortSignal, work: () => Promise<T>, onQueued: () => void = () => {}): Promise<T> {
+    await this.#enter(signal, onQueued);
+    try {
+      return await work();
+    } finally {
+      this.#leave();
     }
-    if (this.#waiting.size >= this.#options.maxQueued) throw overloaded(this.#options);
-    await this.#wait(signal);
-    return this.#leaveOnce();
   }
 
   /** Refuses everyone who waits and everyone who comes; running requests are left alone. Idempotent. */
@@ -64,44 +86,52 @@ export class RequestQueue {
     for (const waiter of [...this.#waiting]) waiter.refuse(shuttingDown());
   }
 
+  async #enter(signal: AbortSignal, onQueued: () => void): Promise<void> {
+    if (this.#closed) throw shuttingDown();
+    signal.throwIfAborted();
+    if (this.#numRunning < this.#options.maxRunning) {
+      this.#numRunning += 1;
+      return;
+    }
+    if (this.#waiting.size >= this.#options.maxQueued) throw queueFull(this.#options);
+    const turn = this.#wait(signal);
+    onQueued();
+    await turn;
+  }
+
   #wait(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (then: () => void) => {
         this.#waiting.delete(waiter);
+        clearTimeout(patience);
         signal.removeEventListener('abort', onAbort);
         then();
       };
-      const waiter: Waiter = { start: () => settle(resolve), refuse: (error) => settle(() => reject(error)) };
-      const onAbort = () => waiter.refuse(aborted());
+      const waiter: Waiter = { start: () => settle(resolve), refuse: (reason) => settle(() => reject(reason)) };
+      const onAbort = () => waiter.refuse(signal.reason);
+      const patience = setTimeout(() => waiter.refuse(waitedTooLong(this.#options)), this.#options.maxWaitMs);
       this.#waiting.add(waiter);
       signal.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  /** A place that is given back goes straight to the first who waits: the number running does not dip in between. */
-  #leaveOnce(): () => void {
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
-      const [next] = this.#waiting;
-      if (next === undefined) this.#numRunning -= 1;
-      else next.start();
-    };
+  /** A place that comes free goes straight to the first who waits: the number running does not dip in between. */
+  #leave(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) this.#numRunning -= 1;
+    else next.start();
   }
 }
 
-function overloaded({ maxRunning, maxQueued }: RequestQueueOptions): ApiError {
-  return new ApiError(503, `The server is busy: ${maxRunning} requests run and ${maxQueued} wait. Try again later.`, {
-    code: 'overloaded',
-    retryAfterSeconds: RETRY_AFTER_SECONDS,
-  });
+function queueFull({ maxRunning, maxQueued }: RequestQueueOptions): ApiError {
+  return busy('queue_full', `${maxRunning} requests run and ${maxQueued} wait.`);
 }
 
-function shuttingDown(): ApiError {
-  return new ApiError(503, 'The server is shutting down.', { code: 'shutting_down', retryAfterSeconds: 5 });
+function waitedTooLong({ maxRunning, maxWaitMs }: RequestQueueOptions): ApiError {
+  return busy('queue_timeout', `${maxRunning} requests run, and this one waited for ${maxWaitMs / 1000} seconds.`);
 }
 
-function aborted(): ApiError {
-  return new ApiError(499, 'The request was cancelled before it started.', { code: 'request_aborted' });
+function busy(code: string, why: string): ApiError {
+  const message = `The server is busy: ${why} Try again later.`;
+  return new ApiError(429, message, { code, retryAfterSeconds: RETRY_AFTER_SECONDS });
 }

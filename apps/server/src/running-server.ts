@@ -1,24 +1,27 @@
 /** A listening server over any engine, and its end: requests drain, those that take too long are cancelled. */
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
-import { createApp, defaultQueueOptions } from './app.js';
+import { type CallerOptions, isLoopback } from './allowed-callers.js';
+import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
-import { isLoopback } from './local-only.js';
-import { RequestQueue } from './request-queue.js';
+import { listenChecks } from './option-tables.js';
+import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
-export interface ListenOptions {
+export interface ListenOptions extends CallerOptions {
   /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it; there is no authentication yet. */
   readonly host?: string;
   /** Default 8080; 0 = any free one. */
   readonly port?: number;
   /** Requests that run at once. Default 4. */
-  readonly maxRunning?: number;
-  /** Requests that may wait beyond those. Default 32. */
-  readonly maxQueued?: number;
+  readonly maxRunning?: number | undefined;
+  /** Requests that may wait beyond those; one more is answered 429. Default 128. */
+  readonly maxQueued?: number | undefined;
+  /** Milliseconds that a request may wait before it is answered 429. Default 300,000. */
+  readonly maxWaitMs?: number | undefined;
   /** Milliseconds that running requests get to end once the server stops. Default 10,000. */
   readonly shutdownGraceMs?: number;
   /** Stop on SIGINT and SIGTERM; the second one does not wait. Default true. */
@@ -84,7 +87,7 @@ export class RunningServer {
   }
 
   async #close(): Promise<void> {
-    const { queue, stop, logger, options, release } = this.#parts;
+    const { queue, work, stop, logger, options, release } = this.#parts;
     logger.info({ running: queue.numRunning, queued: queue.numQueued }, 'stopping');
     queue.close();
     const grace = setTimeout(() => stop.abort(), options.shutdownGraceMs ?? 10_000);
@@ -93,6 +96,7 @@ export class RunningServer {
     } finally {
       clearTimeout(grace);
       stop.abort();
+      await Promise.allSettled(work); // a connection may go before what was done for it has ended
       await release();
       for (const signal of stopSignals) process.off(signal, this.#onSignal);
     }
@@ -111,6 +115,8 @@ export class RunningServer {
 
 interface ServerParts {
   readonly queue: RequestQueue;
+  /** What is done for requests right now. */
+  readonly work: ReadonlySet<Promise<void>>;
   readonly stop: AbortController;
   readonly logger: Logger;
   readonly modelName: string;
@@ -121,7 +127,7 @@ interface ServerParts {
 
 /**
  * Resolves when the server listens. `release` runs at its end, and also when it cannot begin.
- * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound, or an option is out of range.
  */
 export async function listen(
   engine: ChatEngine,
@@ -130,15 +136,25 @@ export async function listen(
 ): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 8080 } = options;
   const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
-  const queue = new RequestQueue({
-    maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
-    maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
-  });
   const stop = new AbortController();
-  const app = createApp({ engine, queue, logger, stopSignal: stop.signal, localOnly: isLoopback(host) });
+  const work = new Set<Promise<void>>();
+  const onWork = (one: Promise<void>) => {
+    work.add(one);
+    const done = () => work.delete(one);
+    one.then(done, done);
+  };
+  const { allowedOrigins, allowedHosts } = options;
+  const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
   try {
+    checkOptions('listen', options, listenChecks);
+    const queue = new RequestQueue({
+      maxRunning: options.maxRunning ?? defaultQueueOptions.maxRunning,
+      maxQueued: options.maxQueued ?? defaultQueueOptions.maxQueued,
+      maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
+    });
+    const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
     const server = await bind(app.fetch, { host, port });
-    return new RunningServer(server, { queue, stop, logger, modelName: engine.modelId, options, release });
+    return new RunningServer(server, { queue, work, stop, logger, modelName: engine.modelId, options, release });
   } catch (error) {
     await release();
     throw error;

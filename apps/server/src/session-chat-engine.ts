@@ -31,10 +31,18 @@ export class SessionChatEngine implements ChatEngine {
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
   }
 
-  async prepare(request: ChatRequest): Promise<PreparedChat> {
-    const tokens = await this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true });
+  async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {
+    const rendering = this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true, signal });
+    const tokens = await rendering.catch((error) => {
+      signal.throwIfAborted(); // its reason says more than that it was aborted
+      throw error;
+    });
+    signal.throwIfAborted();
     const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
-    return { numPromptTokens: tokens.length, run: (signal) => this.#run(tokens, { request, maxTokens, signal }) };
+    return {
+      numPromptTokens: tokens.length,
+      run: (running) => this.#run(tokens, { request, maxTokens, signal: running }),
+    };
   }
 
   async *#run(
@@ -52,7 +60,11 @@ export class SessionChatEngine implements ChatEngine {
       maxTokens,
       signal,
       stop: request.stop,
-      sampling: toSampling(request),
+      ignoreEndOfTurn: request.ignoreEndOfTurn,
+      sampling: {
+        ...toSampling(request),
+        penaltyWindow: Math.min(request.repeatWindow, this.contextLength), // it is allocated
+      },
     })) {
       clock.tick(event.statistics.counters);
       if (event.text !== '') yield { type: 'text', text: event.text };
@@ -60,15 +72,14 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'finish', finish: toFinish(session, clock) };
   }
 
-  /** Tokens the answer may have. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
+  /** Tokens the answer may have: those asked for, or as many of them as fit. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
   #maxTokens(numPromptTokens: number, asked: number | null): number {
     const room = this.contextLength - numPromptTokens;
-    const wanted = asked ?? Math.max(room, 1);
-    if (wanted <= room) return wanted;
+    if (room >= 1) return Math.min(asked ?? room, room);
     throw new CtkvrError(
       'CTKVR_CONTEXT_EXCEEDED',
-      `This server's context holds ${this.contextLength} tokens; the messages have ${numPromptTokens} and the answer may have ${wanted}. Shorten the messages or lower max_completion_tokens.`,
-      { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens, completionTokens: wanted } },
+      `This server's context holds ${this.contextLength} tokens, and the messages have ${numPromptTokens}: no room for an answer. Shorten the messages.`,
+      { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens } },
     );
   }
 }
@@ -77,9 +88,9 @@ function toSampling(request: ChatRequest) {
   return {
     temperature: request.temperature,
     topP: request.topP,
-    topK: 0,
-    minP: 0,
-    repeatPenalty: 1,
+    topK: request.topK,
+    minP: request.minP,
+    repeatPenalty: request.repeatPenalty,
     frequencyPenalty: request.frequencyPenalty,
     presencePenalty: request.presencePenalty,
     seed: request.seed ?? randomInt(2 ** 32),

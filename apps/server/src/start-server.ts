@@ -1,7 +1,8 @@
 /** Loads a model and listens: what `ctkvr serve` runs. */
 import path from 'node:path';
-import type { KvFormat, PresetName, SelectorOptions } from '@ctkvr/core';
+import { checkOptions, type KvFormat, type PresetName, type SelectorOptions, selectorOptionNames } from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
+import { listenChecks, startServerChecks } from './option-tables.js';
 import { type ListenOptions, listen, type RunningServer } from './running-server.js';
 import { SessionChatEngine } from './session-chat-engine.js';
 
@@ -24,6 +25,10 @@ export interface StartServerOptions extends ListenOptions {
  * @throws {CtkvrError} what loadModel throws; CTKVR_INVALID_OPTION when the address cannot be bound.
  */
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
+  checkOptions('startServer', options, startServerChecks, {
+    selector: selectorOptionNames,
+    load: ['numThreads', 'prefillChunk', 'mapWeights', 'chatTemplate', 'ropeFreqBase', 'ropeFreqScale'],
+  });
   const { contextLength, kvFormat, selector } = options;
   const owned =
     typeof options.model === 'string'
@@ -37,7 +42,8 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
     kvFormat,
     selector,
   });
-  return listen(engine, options, async () => {
+  const listening = Object.entries(options).filter(([name]) => Object.hasOwn(listenChecks, name));
+  return listen(engine, Object.fromEntries(listening) as ListenOptions, async () => {
     await owned?.close();
   });
 }

@@ -7,6 +7,8 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type ListenOptions, listen, type RunningServer } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { chatBytes, RawClient } from './raw-client.js';
+import { until } from './until.js';
 
 const open: RunningServer[] = [];
 
@@ -30,14 +32,6 @@ afterEach(async () => {
 });
 
 const say = (content: string) => ({ model: 'echo', messages: [{ role: 'user' as const, content }] });
-
-/** Resolves when `holds` does; fails after two seconds. */
-async function until(holds: () => boolean) {
-  for (let waited = 0; !holds(); waited += 5) {
-    if (waited > 2000) throw new Error('it did not happen within two seconds');
-    await delay(5);
-  }
-}
 
 describe('the OpenAI client', () => {
   test('reads a stream, and throws the error that comes in the middle of one', async () => {
@@ -87,6 +81,92 @@ describe('the OpenAI client', () => {
   });
 });
 
+describe('load', () => {
+  test('fifty at once are answered, on a socket each or on one, without a warning', async () => {
+    const warned: Error[] = [];
+    const onWarning = (warning: Error) => warned.push(warning);
+    process.on('warning', onWarning);
+    const { client, server } = await start();
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => client.chat.completions.create(say(`number ${n}`))),
+    );
+    expect(answers.map((answer) => answer.choices[0]?.message.content)).toEqual(
+      Array.from({ length: 50 }, (_, n) => `number ${n} `),
+    );
+    const raw = new RawClient(server.port);
+    raw.send(Array.from({ length: 50 }, (_, n) => chatBytes(`number ${n}`)).join(''));
+    await until(() => raw.received.includes('number 49 '));
+    raw.close();
+    process.off('warning', onWarning);
+    expect(warned).toEqual([]);
+  });
+
+  test('beyond the queue the client throws a rate limit error; nobody who waits is lost', async () => {
+    const { client, engine, server } = await start({ maxRunning: 1, maxQueued: 3 });
+    const first = await client.chat.completions.create({ ...say('!hang'), stream: true });
+    const refused: InstanceType<typeof OpenAI.RateLimitError>[] = [];
+    const others = Array.from({ length: 50 }, () =>
+      client.chat.completions.create(say('x')).catch((error) => refused.push(error)),
+    );
+    await until(() => refused.length === 47);
+    expect(await (await fetch(`${server.url}/health`)).json()).toMatchObject({ running: 1, queued: 3 });
+    for (const error of refused) {
+      expect(error).toBeInstanceOf(OpenAI.RateLimitError);
+      expect(error).toMatchObject({ status: 429, type: 'rate_limit_error', code: 'queue_full' });
+      expect(Number(error.headers.get('retry-after'))).toBeGreaterThan(0);
+    }
+    first.controller.abort();
+    await Promise.all(others);
+    expect([refused.length, engine.numOpen]).toEqual([47, 0]);
+  });
+
+  test('a stream that has to wait has its headers at once, and then its answer', async () => {
+    const { client, engine } = await start({ maxRunning: 1 });
+    const first = await client.chat.completions.create({ ...say('!hang'), stream: true });
+    const second = await client.chat.completions.create({ ...say('at last'), stream: true });
+    expect(engine.numOpen).toBe(1);
+    first.controller.abort();
+    let text = '';
+    for await (const chunk of second) text += chunk.choices[0]?.delta.content ?? '';
+    expect(text).toBe('at last ');
+  });
+});
+
+describe('the log of a client that leaves is lines at info, without a stack', () => {
+  const logged = () => {
+    const lines: Record<string, unknown>[] = [];
+    return { lines, logger: pino({ level: 'info' }, { write: (line: string) => lines.push(JSON.parse(line)) }) };
+  };
+
+  test.each([
+    ['reset', (client: RawClient) => client.reset()],
+    ['closed', (client: RawClient) => client.close()],
+    ['half-closed', (client: RawClient) => client.halfClose()],
+  ])('in an upload that is %s: one', async (_name, leave) => {
+    const { lines, logger } = logged();
+    const { server } = await start({ logger });
+    const client = new RawClient(server.port);
+    client.send(chatBytes('x'.repeat(100_000)).slice(0, -50_000));
+    await delay(20); // until the server reads it
+    leave(client);
+    await until(() => lines.length === 2);
+    expect(lines[1]).toMatchObject({ level: 30, outcome: 'client_left', msg: 'ended' });
+    expect(lines[1]).not.toHaveProperty('err');
+    client.close();
+  });
+
+  test('a real error keeps its stack', async () => {
+    const { lines, logger } = logged();
+    const { client } = await start({ logger });
+    await expect(client.chat.completions.create(say('!fail'))).rejects.toMatchObject({ status: 500 });
+    const errors = lines.filter((line) => line.level === 50);
+    expect(errors).toMatchObject([
+      { err: { message: 'a secret detail', stack: expect.stringContaining('echo-engine') } },
+    ]);
+    expect(lines.at(-1)).toMatchObject({ level: 30, outcome: 'internal_error', msg: 'ended' });
+  });
+});
+
 describe('stopping', () => {
   test('lets running answers end, refuses new ones, releases once', async () => {
     const { client, engine, server, timesReleased } = await start({ shutdownGraceMs: 50 });
@@ -99,7 +179,7 @@ describe('stopping', () => {
     const reading = (async () => {
       for await (const _chunk of stream);
     })();
-    await expect(reading).rejects.toMatchObject({ code: 'request_aborted' });
+    await expect(reading).rejects.toMatchObject({ type: 'server_error', code: 'shutting_down' });
     await closing;
     expect(await server.closed).toBeNull();
     expect([engine.numOpen, timesReleased()]).toEqual([0, 1]);
@@ -123,6 +203,15 @@ describe('stopping', () => {
     process.kill(process.pid, 'SIGTERM');
     expect(await server.closed).toBe('SIGTERM');
     expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+
+  test('an option out of range is a typed error, and what was loaded is released', async () => {
+    let released = 0;
+    const listening = listen(new EchoEngine(), { port: 0, maxRunning: 0 }, async () => {
+      released += 1;
+    });
+    await expect(listening).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION' });
+    expect(released).toBe(1);
   });
 
   test('a port that is taken is a typed error, and what was loaded is released', async () => {

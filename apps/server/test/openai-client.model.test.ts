@@ -7,6 +7,8 @@ import OpenAI from 'openai';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RunningServer, startServer } from '../src/index.js';
+import { RawClient } from './raw-client.js';
+import { until } from './until.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `OpenAI client${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
@@ -156,6 +158,51 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     leave.abort();
     await failure;
     await idleWithin(20_000);
+  });
+
+  test('pipelined streams whose client goes in the midst of the first leave nothing running', async () => {
+    const bytes = Buffer.from(
+      JSON.stringify({ ...ask('Count from 1 to 1000.', { max_completion_tokens: 400 }), stream: true }),
+    );
+    const head = `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${bytes.length}\r\n\r\n`;
+    const leave: Record<string, (client: RawClient) => void> = {
+      close: (one) => one.close(),
+      reset: (one) => one.reset(),
+      halfClose: (one) => one.halfClose(),
+    };
+    for (const leaving of Object.values(leave)) {
+      const raw = new RawClient(server.port);
+      raw.send(`${head}${bytes}`.repeat(3));
+      await until(() => raw.received.split('data: ').length > 3);
+      leaving(raw);
+      await idleWithin(20_000);
+      raw.close();
+    }
+  });
+
+  test('top_k 1 is greedy at any temperature, a strong repetition penalty changes the answer, ignore_eos goes on', async () => {
+    const create = async (more: object) => {
+      const question = ask(capitalOf('France'), { max_completion_tokens: 6 });
+      return (await client.chat.completions.create({ ...question, ...more })).choices[0]?.message.content;
+    };
+    const greedy = await create({});
+    expect(await create({ temperature: 2, top_k: 1 })).toBe(greedy);
+    expect(await create({ temperature: 2, min_p: 1 })).toBe(greedy);
+    expect(await create({ repetition_penalty: 50 })).not.toBe(greedy);
+    const short = ask(capitalOf('France'), { max_completion_tokens: 24 });
+    const ended = await client.chat.completions.create(short);
+    expect(ended.choices[0]?.finish_reason).toBe('stop');
+    const goesOn = await client.chat.completions.create({ ...short, ignore_eos: true } as typeof short);
+    expect(goesOn.usage?.completion_tokens).toBe(24);
+  });
+
+  test('max_tokens beyond the context is cut to its room', async () => {
+    const answer = await client.chat.completions.create({
+      ...ask(capitalOf('France')),
+      max_completion_tokens: null,
+      max_tokens: 32_000,
+    });
+    expect(answer.choices[0]?.finish_reason).toBe('stop');
   });
 
   test('bad requests arrive as the client’s typed errors', async () => {

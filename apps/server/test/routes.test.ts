@@ -1,15 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { createApp, RequestQueue } from '../src/index.js';
+import { type AppDeps, createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { until } from './until.js';
 
 const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
 
-function setUp(options: { maxRunning?: number; maxQueued?: number; maxBodyBytes?: number; keepAliveMs?: number } = {}) {
+type SetUp = Partial<RequestQueueOptions> & Partial<AppDeps>;
+
+function setUp(options: SetUp = {}) {
   const engine = new EchoEngine();
-  const queue = new RequestQueue({ maxRunning: options.maxRunning ?? 4, maxQueued: options.maxQueued ?? 4 });
+  const queue = new RequestQueue({ maxRunning: 4, maxQueued: 4, ...options });
   const stop = new AbortController();
-  const app = createApp({ engine, queue, stopSignal: stop.signal, ...options });
+  const app = createApp({ ...options, engine, queue, stopSignal: stop.signal });
   const post = (body: unknown, init: RequestInit = {}) =>
     app.request('/v1/chat/completions', {
       method: 'POST',
@@ -35,6 +38,7 @@ describe('models and health', () => {
     const { app } = setUp();
     const list = (await (await app.request('/v1/models')).json()) as { data: { id: string }[] };
     expect(list.data.map((model) => model.id)).toEqual(['echo']);
+    expect(list.data).toMatchObject([{ context_length: 50, max_model_len: 50 }]);
     expect((await app.request('/v1/models/echo')).status).toBe(200);
     expect((await app.request('/v1/models/owner/other')).status).toBe(404);
   });
@@ -105,11 +109,14 @@ describe('answers', () => {
     expect(await (await setUp().post(body)).json()).toMatchObject({ choices: [{ message: { content: 'a b ' } }] });
   });
 
-  test('silence in a stream is filled with comments', async () => {
+  test('silence in a stream is filled with comments that end no event', async () => {
     const { post, stop } = setUp({ keepAliveMs: 20 });
     const response = await post({ ...hello, messages: [{ role: 'user', content: 'a !hang' }], stream: true });
     setTimeout(() => stop.abort(), 100);
-    expect(await response.text()).toContain(': keep-alive\n\n');
+    const text = await response.text();
+    expect(text).toContain('\n\n: keep-alive\n');
+    // A blank line ends an event: each has data, or a strict client would parse nothing as JSON.
+    for (const event of text.split('\n\n').slice(0, -1)) expect(event).toMatch(/^data: /m);
   });
 });
 
@@ -130,12 +137,8 @@ describe('bad requests are refused with the field at fault', () => {
     ['top_p zero', { ...hello, top_p: 0 }, 'top_p'],
     ['max_tokens zero', { ...hello, max_tokens: 0 }, 'max_tokens'],
     ['max_tokens a fraction', { ...hello, max_tokens: 1.5 }, 'max_tokens'],
-    ['five stop strings', { ...hello, stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    ['a crowd of stop strings', { ...hello, stop: Array.from({ length: 65 }, (_, n) => `s${n}`) }, 'stop'],
     ['empty stop string', { ...hello, stop: '' }, 'stop'],
-    ['two choices', { ...hello, n: 2 }, 'n'],
-    ['tools', { ...hello, tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools'],
-    ['json mode', { ...hello, response_format: { type: 'json_object' } }, 'response_format'],
-    ['logprobs', { ...hello, logprobs: true }, 'logprobs'],
     ['stream_options without stream', { ...hello, stream_options: { include_usage: true } }, 'stream_options'],
     ['a list', [], null],
     ['null', null, null],
@@ -146,11 +149,6 @@ describe('bad requests are refused with the field at fault', () => {
     const { error } = (await response.json()) as { error: Record<string, unknown> };
     expect(error).toMatchObject({ type: 'invalid_request_error', param });
     expect(Object.keys(error).sort()).toEqual(['code', 'message', 'param', 'type']);
-  });
-
-  test('null stands for absent, harmless fields are ignored', async () => {
-    const nulls = { temperature: null, top_p: null, stop: null, seed: null, n: 1, tools: [], logprobs: false };
-    expect((await setUp().post({ ...hello, ...nulls, user: 'u', metadata: { a: 'b' } })).status).toBe(200);
   });
 
   test('invalid JSON', async () => {
@@ -185,17 +183,64 @@ describe('bad requests are refused with the field at fault', () => {
       expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param: 'messages' } });
     }
   });
+});
+
+describe('callers', () => {
+  const call = (options: Parameters<typeof setUp>[0], url: string, init: RequestInit) =>
+    setUp(options).app.request(url, init);
+  const chat = (headers: Record<string, string>, body: unknown = hello): RequestInit => ({
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
+  const preflight = (origin: string): RequestInit => ({
+    method: 'OPTIONS',
+    headers: {
+      origin,
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'authorization,content-type',
+    },
+  });
+  const here = 'http://localhost/v1/chat/completions';
+  const container = 'http://host.docker.internal:8080/v1/chat/completions';
+  const local = 'http://localhost:3000';
+  const remote = 'https://chat.example.com';
 
   test.each([
-    ['origin', { origin: 'https://example.com' }, 'http://localhost/v1/chat/completions'],
-    ['host', {}, 'http://rebound.example.com/v1/chat/completions'],
-  ])('a foreign %s is refused', async (_name, headers, url) => {
-    const response = await setUp().app.request(url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(hello),
-    });
+    ['origin', here, chat({ origin: remote }), `--allow-origin ${remote}`],
+    ['preflight', here, preflight(remote), `--allow-origin ${remote}`],
+    ['file', here, chat({ origin: 'null' }), '--allow-origin null'],
+    ['host', container, chat({}), '--allow-host host.docker.internal'],
+  ])('a foreign %s is refused, with the remedy', async (_name, url, init, remedy) => {
+    const response = await call({}, url, init);
     expect(response.status).toBe(403);
+    expect(response.headers.has('access-control-allow-origin')).toBe(false);
+    expect(((await response.json()) as { error: { message: string } }).error.message).toContain(remedy);
+  });
+
+  test.each([
+    ['a page of this machine', {}, local],
+    ['an allowed page', { allowedOrigins: [remote] }, remote],
+    ['any page', { allowedOrigins: ['*'] }, remote],
+  ])('%s may ask first, call, and read answers and errors', async (_name, options, origin) => {
+    const asked = await call(options, here, preflight(origin));
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get('access-control-allow-origin')).toBe(origin);
+    expect(asked.headers.get('access-control-allow-methods')).toContain('POST');
+    expect(asked.headers.get('access-control-allow-headers')).toContain('authorization');
+    for (const [body, status] of [
+      [hello, 200],
+      [{ ...hello, stream: true }, 200],
+      [{ ...hello, n: 2 }, 400],
+    ] as const) {
+      const answer = await call(options, here, chat({ origin }, body));
+      expect(answer.status).toBe(status);
+      expect(answer.headers.get('access-control-allow-origin')).toBe(origin);
+    }
+  });
+
+  test('an allowed host is answered', async () => {
+    expect((await call({ allowedHosts: ['host.docker.internal'] }, container, chat({}))).status).toBe(200);
   });
 });
 
@@ -216,6 +261,47 @@ describe('failure and load', () => {
     expect([engine.numOpen, queue.numRunning]).toEqual([0, 0]);
   });
 
+  test.each([
+    ['a bug of ours', '!fail', 500, 'internal_error'],
+    ['an option that we chose', '!invalid', 500, 'internal_error'],
+    ['memory that is not there', '!memory', 503, 'insufficient_memory'],
+    ['an engine that is gone', '!closed', 503, 'shutting_down'],
+  ])('%s is a server error, before the answer and in the midst of one', async (_name, order, status, code) => {
+    const ask = (content: string) => ({ ...hello, messages: [{ role: 'user', content }] });
+    const whole = await setUp().post(ask(order));
+    expect(whole.status).toBe(status);
+    expect(await whole.json()).toMatchObject({ error: { type: 'server_error', code, param: null } });
+    const events = await readEvents(await setUp().post({ ...ask(`a ${order}`), stream: true }));
+    expect(events.at(-1)).toMatchObject({ error: { type: 'server_error', code } });
+  });
+
+  test('the server that stops is a server error in every state', async () => {
+    const { post, queue, stop } = setUp({ maxRunning: 2 });
+    const hang = { ...hello, messages: [{ role: 'user', content: 'a !hang' }] };
+    const whole = post(hang);
+    const stream = await post({ ...hang, stream: true });
+    const waiting = post(hang);
+    const waitingStream = await post({ ...hang, stream: true });
+    queue.close();
+    const late = post(hang);
+    const shuttingDown = { error: { type: 'server_error', code: 'shutting_down' } };
+    for (const refused of [await waiting, await late]) {
+      expect(refused.status).toBe(503);
+      expect(await refused.json()).toMatchObject(shuttingDown);
+    }
+    expect(await readEvents(waitingStream)).toMatchObject([shuttingDown]);
+    stop.abort();
+    expect((await whole).status).toBe(503);
+    expect(await (await whole).json()).toMatchObject(shuttingDown);
+    expect((await readEvents(stream)).at(-1)).toMatchObject(shuttingDown);
+  });
+
+  test('what the template refuses is the fault of the messages', async () => {
+    const response = await setUp().post({ ...hello, messages: [{ role: 'user', content: '!refuse' }] });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { type: 'invalid_request_error', param: 'messages' } });
+  });
+
   test('one over the limit waits, one over the queue is refused with Retry-After', async () => {
     const { post, queue, stop, app } = setUp({ maxRunning: 1, maxQueued: 1 });
     const hang = { ...hello, messages: [{ role: 'user', content: '!hang' }] };
@@ -223,14 +309,38 @@ describe('failure and load', () => {
     const waiting = post(hello);
     await delay(10);
     expect(await (await app.request('/health')).json()).toMatchObject({ running: 1, queued: 1 });
-    const refused = await post(hello);
-    expect(refused.status).toBe(503);
-    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
-    expect(await refused.json()).toMatchObject({ error: { type: 'server_error', code: 'overloaded' } });
+    for (const stream of [false, true]) {
+      const refused = await post({ ...hello, stream });
+      expect(refused.status).toBe(429);
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect(await refused.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'queue_full' } });
+    }
     stop.abort();
-    expect([(await running).status, (await waiting).status]).toEqual([499, 499]);
+    expect([(await running).status, (await waiting).status]).toEqual([503, 503]);
     expect([queue.numRunning, queue.numQueued]).toEqual([0, 0]);
   });
+
+  test('waiting has an end: 429, or the error in a stream that has begun', async () => {
+    const { post, queue, stop } = setUp({ maxRunning: 1, maxWaitMs: 20 });
+    const running = post({ ...hello, messages: [{ role: 'user', content: '!hang' }] });
+    const whole = post(hello);
+    const stream = post({ ...hello, stream: true });
+    const tooLong = { error: { type: 'rate_limit_error', code: 'queue_timeout' } };
+    expect((await whole).status).toBe(429);
+    expect(Number((await whole).headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await (await whole).json()).toMatchObject(tooLong);
+    expect(await readEvents(await stream)).toMatchObject([tooLong]);
+    expect([queue.numRunning, queue.numQueued]).toEqual([1, 0]);
+    stop.abort();
+    await running;
+  });
+
+  test.each([{ maxRunning: 0 }, { maxQueued: -1 }, { maxQueued: 1.5 }, { maxWaitMs: Number.POSITIVE_INFINITY }])(
+    'a queue with %j is refused',
+    (options) => {
+      expect(() => new RequestQueue(options)).toThrow(new RegExp(Object.keys(options)[0]!));
+    },
+  );
 
   test('the place of one that ends goes to the first who waits', async () => {
     const { post } = setUp({ maxRunning: 1, maxQueued: 3 });
@@ -253,6 +363,7 @@ describe('failure and load', () => {
     await Promise.all([running, waiting]);
     const stream = await post({ ...hang, stream: true });
     await stream.body?.cancel();
+    await until(() => engine.numOpen === 0);
     expect([engine.numOpen, queue.numRunning, queue.numQueued]).toEqual([0, 0, 0]);
   });
 });

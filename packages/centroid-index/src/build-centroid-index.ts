@@ -13,10 +13,10 @@ import { ReferenceCentroidIndex } from './reference-centroid-index.js';
  * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE, CTKVR_ABORTED.
  */
 export async function buildCentroidIndex(input: BuildCentroidIndexInput): Promise<CentroidIndex> {
+  const resolved = resolveBuildInput(input);
   const { isa = '', signal } = input;
   const op = 'buildCentroidIndex';
   const native = chooseBackend(input);
-  const resolved = resolveBuildInput(input);
   throwIfAborted(op, signal);
   if (native === undefined) return inSlices(ReferenceCentroidIndex.build(resolved), op, signal);
   return new NativeCentroidIndex(await native.CentroidIndex.build({ ...resolved, isa }), resolved.options);

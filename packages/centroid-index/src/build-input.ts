@@ -3,9 +3,13 @@ import {
   type BackendChoice,
   checkFinite,
   checkInteger,
+  checkOptions,
+  type OptionChecks,
   type PresetName,
   resolveSelectorOptions,
   type SelectorOptions,
+  selectorOptionNames,
+  takes,
 } from '@ctkvr/core';
 import type { NativeIndexBinding } from './native-seam.js';
 import { checkRows } from './row-checks.js';
@@ -35,6 +39,24 @@ export interface BuildCentroidIndexInput extends IndexBackend {
   readonly signal?: AbortSignal;
 }
 
+/** The checks of who does the work, for tables of whoever asks. */
+export const backendChecks: OptionChecks<IndexBackend> = {
+  backend: takes.anything,
+  native: takes.anything,
+  isa: takes.optional(takes.text),
+};
+
+const inputChecks: OptionChecks<BuildCentroidIndexInput> = {
+  ...backendChecks,
+  keys: takes.float32,
+  values: takes.float32,
+  queries: takes.float32,
+  headDim: takes.anything,
+  groupSize: takes.anything,
+  options: takes.anything,
+  signal: takes.optional(takes.abortSignal),
+};
+
 /** Checked input: every length agrees, every number is finite. */
 export interface ResolvedBuildInput {
   readonly keys: Float32Array;
@@ -47,8 +69,9 @@ export interface ResolvedBuildInput {
 
 /** Returns the checked input. @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION. */
 export function resolveBuildInput(input: BuildCentroidIndexInput): ResolvedBuildInput {
-  const { keys, values, queries, headDim, groupSize } = input;
   const op = 'buildCentroidIndex';
+  checkOptions(op, input, inputChecks, { options: selectorOptionNames });
+  const { keys, values, queries, headDim, groupSize } = input;
   checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
   checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
   const options = resolveSelectorOptions(input.options, { groupSize });

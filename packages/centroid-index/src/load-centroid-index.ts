@@ -1,6 +1,6 @@
 /** Takes up a saved index on the backend asked for. */
-import { checkFinite, checkLength, chooseBackend } from '@ctkvr/core';
-import type { IndexBackend } from './build-input.js';
+import { checkFinite, checkLength, checkOptions, chooseBackend, type OptionChecks, takes } from '@ctkvr/core';
+import { backendChecks, type IndexBackend } from './build-input.js';
 import type { CentroidIndex } from './centroid-index.js';
 import { decodeIndexImage, imageShape } from './decode-index-image.js';
 import { NativeCentroidIndex } from './native-centroid-index.js';
@@ -15,6 +15,13 @@ export interface LoadCentroidIndexInput extends IndexBackend {
   readonly values: Float32Array;
 }
 
+const inputChecks: OptionChecks<LoadCentroidIndexInput> = {
+  ...backendChecks,
+  image: takes.bytes,
+  keys: takes.float32,
+  values: takes.float32,
+};
+
 /**
  * Returns the saved index, which answers and goes on as the one that was saved: bit for bit on the same backend and kernels. Its options
  * are the saved ones; those that do not matter to an index (`selector`, `exactShare`, `denseBelow`) are the defaults.
@@ -22,8 +29,9 @@ export interface LoadCentroidIndexInput extends IndexBackend {
  * CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE.
  */
 export async function loadCentroidIndex(input: LoadCentroidIndexInput): Promise<CentroidIndex> {
-  const { image, keys, values, isa = '' } = input;
   const op = 'loadCentroidIndex';
+  checkOptions(op, input, inputChecks);
+  const { image, keys, values, isa = '' } = input;
   const native = chooseBackend(input);
   if (native !== undefined) {
     const loaded = await native.CentroidIndex.load({ image, keys, values, isa });

@@ -5,13 +5,17 @@ import {
   checkFinite,
   checkInteger,
   checkLength,
+  checkOption,
+  checkOptions,
   type IndexedRegion,
   type SelectorOptions,
+  takes,
 } from '@ctkvr/core';
 import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
 import { checkCandidates } from './check-candidates.js';
 import { checkPhase } from './growth.js';
 import { throwIfAborted } from './in-slices.js';
+import { appendChecks, methodChecks } from './method-checks.js';
 import type { NativeIndex } from './native-seam.js';
 import { probeBounds } from './probe-bounds.js';
 import { checkAppended } from './row-checks.js';
@@ -83,6 +87,7 @@ export class NativeCentroidIndex implements CentroidIndex {
     readonly similarities: Float32Array;
   }): number {
     const op = 'CentroidIndex.probe';
+    checkOptions(op, input, methodChecks.probe);
     this.#checkQuery(input.query, op);
     const { numProbed } = this;
     checkCapacity(input.centroids.length, numProbed, { op, name: 'centroids' });
@@ -93,7 +98,9 @@ export class NativeCentroidIndex implements CentroidIndex {
     return found.centroids.length;
   }
 
-  candidates({ centroids, out }: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
+  candidates(input: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
+    checkOptions('CentroidIndex.candidates', input, methodChecks.candidates);
+    const { centroids, out } = input;
     for (const centroid of centroids) this.#checkCentroid(centroid, 'candidates');
     const union = this.#open().candidates(centroids);
     checkCapacity(out.length, union.length, { op: 'CentroidIndex.candidates', name: 'out' });
@@ -102,8 +109,9 @@ export class NativeCentroidIndex implements CentroidIndex {
   }
 
   widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
-    const { query, candidates, out } = input;
     const op = 'CentroidIndex.widen';
+    checkOptions(op, input, methodChecks.widen);
+    const { query, candidates, out } = input;
     this.#checkQuery(query, op);
     checkCandidates(candidates, this.region, op);
     const widened = this.native.widen(query, candidates);
@@ -119,6 +127,7 @@ export class NativeCentroidIndex implements CentroidIndex {
     readonly value: Float32Array;
   }): void {
     const op = 'CentroidIndex.tailAt';
+    checkOptions(op, input, methodChecks.tailAt);
     this.#checkQuery(input.query, op);
     checkCandidates(input.candidates, this.region, op);
     checkCapacity(input.lse.length, this.groupSize, { op, name: 'lse' });
@@ -128,8 +137,10 @@ export class NativeCentroidIndex implements CentroidIndex {
     input.value.set(tail.value);
   }
 
-  async append({ keys, values, queries, phase, signal }: AppendInput): Promise<void> {
+  async append(input: AppendInput): Promise<void> {
     const op = 'CentroidIndex.append';
+    checkOptions(op, input, appendChecks);
+    const { keys, values, queries, phase, signal } = input;
     const { headDim, groupSize } = this;
     checkAppended({ op, keys, values, queries, headDim, groupSize });
     checkPhase(phase, op);
@@ -137,8 +148,9 @@ export class NativeCentroidIndex implements CentroidIndex {
     await this.#open().append({ keys, values, queries, phase });
   }
 
-  async extend({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    throwIfAborted('CentroidIndex.extend', signal);
+  async extend(input: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    checkOptions('CentroidIndex.extend', input, methodChecks.extend);
+    throwIfAborted('CentroidIndex.extend', input.signal);
     await this.#open().extend();
   }
 
@@ -172,6 +184,7 @@ export class NativeCentroidIndex implements CentroidIndex {
 
   #checkQuery(query: Float32Array, op: string): void {
     this.#open();
+    checkOption(op, 'query', query, takes.float32);
     const { groupSize, headDim } = this;
     const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
     checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });

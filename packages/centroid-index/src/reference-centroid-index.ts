@@ -6,10 +6,13 @@ import {
   checkFinite,
   checkInteger,
   checkLength,
+  checkOption,
+  checkOptions,
   type IndexedRegion,
   indexedRegion,
   postingListLength,
   type SelectorOptions,
+  takes,
 } from '@ctkvr/core';
 import { BlockRow, baseCentroids } from './block-row.js';
 import { type BlockInput, buildBlock } from './build-block.js';
@@ -22,6 +25,7 @@ import { inSlices } from './in-slices.js';
 import type { IndexImage } from './index-image.js';
 import { KeptQueries } from './kept-queries.js';
 import { markedPositions } from './marked-positions.js';
+import { appendChecks, methodChecks } from './method-checks.js';
 import { nearestCentroids } from './nearest-centroids.js';
 import { PagedRows } from './paged-rows.js';
 import { probeBounds } from './probe-bounds.js';
@@ -153,8 +157,9 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     readonly centroids: Uint32Array;
     readonly similarities: Float32Array;
   }): number {
-    const { query, centroids, similarities } = input;
     const op = 'CentroidIndex.probe';
+    checkOptions(op, input, methodChecks.probe);
+    const { query, centroids, similarities } = input;
     this.#checkQuery(query, op);
     const { numProbed } = this;
     checkCapacity(centroids.length, numProbed, { op, name: 'centroids' });
@@ -169,7 +174,9 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return nearest.length;
   }
 
-  candidates({ centroids, out }: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
+  candidates(input: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number {
+    checkOptions('CentroidIndex.candidates', input, methodChecks.candidates);
+    const { centroids, out } = input;
     const { start, end } = this.region;
     const marks = new Uint8Array(end - start);
     centroids.forEach((centroid, rank) => {
@@ -181,8 +188,9 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   }
 
   widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
-    const { query, candidates, out } = input;
     const op = 'CentroidIndex.widen';
+    checkOptions(op, input, methodChecks.widen);
+    const { query, candidates, out } = input;
     this.#checkQuery(query, op);
     const { start, end } = this.region;
     checkCandidates(candidates, { start, end }, op);
@@ -199,9 +207,10 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     readonly lse: Float32Array;
     readonly value: Float32Array;
   }): void {
+    const op = 'CentroidIndex.tailAt';
+    checkOptions(op, input, methodChecks.tailAt);
     const { query, candidates, lse, value } = input;
     const { groupSize, headDim } = this;
-    const op = 'CentroidIndex.tailAt';
     this.#checkQuery(query, op);
     checkCandidates(candidates, this.region, op);
     checkCapacity(lse.length, groupSize, { op, name: 'lse' });
@@ -213,6 +222,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
 
   async append(input: AppendInput): Promise<void> {
     const op = 'CentroidIndex.append';
+    checkOptions(op, input, appendChecks);
     const { headDim, groupSize } = this;
     this.#open();
     const numNew = checkAppended({ ...input, op, headDim, groupSize });
@@ -220,8 +230,10 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     await this.#change(this.#append(input, numNew), op, input.signal);
   }
 
-  async extend({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    await this.#change(this.#extend(this.#open()), 'CentroidIndex.extend', signal);
+  async extend(input: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const op = 'CentroidIndex.extend';
+    checkOptions(op, input, methodChecks.extend);
+    await this.#change(this.#extend(this.#open()), op, input.signal);
   }
 
   async insert(query: Float32Array): Promise<void> {
@@ -411,6 +423,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
 
   #checkQuery(query: Float32Array, op: string): void {
     this.#open();
+    checkOption(op, 'query', query, takes.float32);
     const { groupSize, headDim } = this;
     const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
     checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });

@@ -2,7 +2,7 @@
  * Chooses which of many queries become centroids so that old ones are represented too (design of CTkvr, section 2.1, `spread`). Plain f64 in
  * one fixed order, as ctkvr-core's spread_queries.rs has it: both choose the same ones, bit for bit.
  */
-import { checkInteger } from '@ctkvr/core';
+import { checkInteger, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { pooledVector } from './pooled-vector.js';
 
 export interface SpreadQueriesInput {
@@ -14,6 +14,13 @@ export interface SpreadQueriesInput {
   readonly count: number;
 }
 
+const inputChecks: OptionChecks<SpreadQueriesInput> = {
+  queries: takes.float32,
+  groupSize: takes.anything,
+  headDim: takes.anything,
+  count: takes.anything,
+};
+
 /**
  * Returns indexes of `count` of the queries, ascending: the newer half are the last ones; the others are picked one by one from the earlier
  * ones, each the one whose largest cosine of pooled vectors to those chosen before is smallest (ties: smaller index). All of them when there
@@ -21,6 +28,7 @@ export interface SpreadQueriesInput {
  * @throws {CtkvrError} CTKVR_INVALID_OPTION.
  */
 export function spreadQueries(input: SpreadQueriesInput): Uint32Array {
+  checkOptions('spreadQueries', input, inputChecks);
   for (const name of ['groupSize', 'headDim', 'count'] as const) {
     checkInteger(input[name], { op: 'spreadQueries', name, min: 1, max: 0x7fff_ffff });
   }

@@ -1,8 +1,10 @@
-import { geometricHeadData, integerHeadData } from '@ctkvr/testkit';
+import { geometricHeadData, indexInput, integerHeadData } from '@ctkvr/testkit';
 import { describe, expect, it } from 'vitest';
 import { buildCentroidIndex } from '../src/index.js';
 
-const data = integerHeadData({ seed: 1, numTokens: 60, headDim: 8, groupSize: 2, numCentroids: 6, numDecodes: 1 });
+const data = indexInput(
+  integerHeadData({ seed: 1, numTokens: 60, headDim: 8, groupSize: 2, numCentroids: 6, numDecodes: 1 }),
+);
 const options = {
   numSinkTokens: 2,
   recentWindow: 8,
@@ -34,6 +36,7 @@ describe('buildCentroidIndex', () => {
     const reason = new Error('no longer needed');
     const signal = AbortSignal.abort(reason);
     await expect(buildCentroidIndex({ ...data, options, signal })).rejects.toMatchObject({
+      name: 'AbortError',
       code: 'CTKVR_ABORTED',
       cause: reason,
     });
@@ -46,7 +49,7 @@ describe('buildCentroidIndex', () => {
       numDecodes: 1,
     });
     const controller = new AbortController();
-    const building = buildCentroidIndex({ ...large, signal: controller.signal });
+    const building = buildCentroidIndex({ ...indexInput(large), signal: controller.signal });
     setImmediate(() => controller.abort());
     await expect(building).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
   });

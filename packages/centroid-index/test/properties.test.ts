@@ -1,6 +1,6 @@
 /** Properties of the reference index over generated inputs. Replay a failure with CTKVR_TEST_SEED=<the seed it names>. */
 import { resolveSelectorOptions, type SelectorOptions } from '@ctkvr/core';
-import { integerHeadData, propertyParameters } from '@ctkvr/testkit';
+import { indexInput, integerHeadData, propertyParameters } from '@ctkvr/testkit';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { buildCentroidIndex, type CentroidIndex } from '../src/index.js';
@@ -19,7 +19,8 @@ const settings = fc.record({
 type Settings = typeof settings extends fc.Arbitrary<infer T> ? T : never;
 
 function dataOf({ seed, numTokens, groupSize, numCentroids, distinctKeys }: Settings) {
-  return integerHeadData({ seed, numTokens, headDim: 4, groupSize, numCentroids, numDecodes: 1, distinctKeys });
+  const sizes = { seed, numTokens, headDim: 4, groupSize, numCentroids, numDecodes: 1, distinctKeys };
+  return integerHeadData(sizes);
 }
 
 function optionsOf({ numSinkTokens, recentWindow, numCentroids, listLength, numProbes }: Settings): SelectorOptions {
@@ -44,7 +45,7 @@ async function check(property: (of: Settings) => Promise<void>): Promise<void> {
 describe('centroid index properties', () => {
   it('lists hold min(listLength, region) positions of the region, ascending, once each', () =>
     check(async (of) => {
-      const index = await buildCentroidIndex({ ...dataOf(of), options: optionsOf(of) });
+      const index = await buildCentroidIndex({ ...indexInput(dataOf(of)), options: optionsOf(of) });
       const { start, end } = index.region;
       for (const list of listsOf(index)) {
         expect(list.length).toBe(Math.min(of.listLength, end - start));
@@ -64,7 +65,7 @@ describe('centroid index properties', () => {
         const head = Math.floor((i % row) / n);
         return data.queries[Math.floor(i / row) * row + (data.groupSize - 1 - head) * n + (i % n)]!;
       });
-      const input = { ...data, options: optionsOf(of) };
+      const input = { ...indexInput(data), options: optionsOf(of) };
       const lists = listsOf(await buildCentroidIndex(input));
       const reversed = listsOf(await buildCentroidIndex({ ...input, queries }));
       // Addition over heads in another order may swap keys of equal sums; their scores must then be equal.
@@ -80,7 +81,7 @@ describe('centroid index properties', () => {
   it('equal keys: a list takes the earliest of them', () =>
     check(async (of) => {
       const data = dataOf({ ...of, distinctKeys: 3 });
-      const index = await buildCentroidIndex({ ...data, options: optionsOf(of) });
+      const index = await buildCentroidIndex({ ...indexInput(data), options: optionsOf(of) });
       const keyAt = (position: number) => data.keys.slice(position * 4, position * 4 + 4).join();
       for (const list of listsOf(index)) {
         for (let position = index.region.start; position < index.region.end; position++) {
@@ -96,7 +97,7 @@ describe('centroid index properties', () => {
       const data = dataOf(of);
       const row = data.headDim * data.groupSize;
       const queries = data.queries.map((_, i) => data.queries[i % row]!);
-      const index = await buildCentroidIndex({ ...data, queries, options: optionsOf(of) });
+      const index = await buildCentroidIndex({ ...indexInput(data), queries, options: optionsOf(of) });
       const centroids = new Uint32Array(index.numProbed);
       const similarities = new Float32Array(index.numProbed);
       index.probe({ query: data.decodes, centroids, similarities });
@@ -106,7 +107,7 @@ describe('centroid index properties', () => {
   it('scaling a query changes no probe', () =>
     check(async (of) => {
       const data = dataOf(of);
-      const index = await buildCentroidIndex({ ...data, options: optionsOf(of) });
+      const index = await buildCentroidIndex({ ...indexInput(data), options: optionsOf(of) });
       const probe = (query: Float32Array) => {
         const centroids = new Uint32Array(index.numProbed);
         index.probe({ query, centroids, similarities: new Float32Array(index.numProbed) });
@@ -118,7 +119,7 @@ describe('centroid index properties', () => {
   it('maxCandidates bounds the union of any probe', () =>
     check(async (of) => {
       const data = dataOf(of);
-      const index = await buildCentroidIndex({ ...data, options: optionsOf(of) });
+      const index = await buildCentroidIndex({ ...indexInput(data), options: optionsOf(of) });
       const centroids = new Uint32Array(index.numProbed);
       index.probe({ query: data.decodes, centroids, similarities: new Float32Array(index.numProbed) });
       const out = new Uint32Array(index.maxCandidates);
@@ -137,7 +138,9 @@ describe('centroid index properties', () => {
           const numbers = data[what].slice();
           const index = at % numbers.length;
           numbers[index] = bad;
-          await expect(buildCentroidIndex({ ...data, [what]: numbers, options: optionsOf(of) })).rejects.toMatchObject({
+          await expect(
+            buildCentroidIndex({ ...indexInput(data), [what]: numbers, options: optionsOf(of) }),
+          ).rejects.toMatchObject({
             code: 'CTKVR_NON_FINITE',
             fields: { argument: what, index },
           });

@@ -11,6 +11,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_NON_FINITE' // NaN or infinity where a number is needed
   | 'CTKVR_FILE_NOT_FOUND'
   | 'CTKVR_FILE_UNREADABLE' // permission, a directory, a binary where a text is needed
+  | 'CTKVR_OUTPUT_FAILED' // an output that cannot be written: a closed descriptor, a device that fails
   | 'CTKVR_NOT_GGUF' // empty, or no GGUF magic
   | 'CTKVR_CORRUPT_GGUF' // truncated, or sizes in the header that disagree with the file
   | 'CTKVR_BAD_INDEX_IMAGE' // a saved index that is damaged, of another kind, or written by a newer version
@@ -34,12 +35,22 @@ export class CtkvrError extends Error {
   readonly code: CtkvrErrorCode;
   /** What the message says, as data: for example `{ expected: 8192, actual: 9001 }`. */
   readonly fields: CtkvrErrorFields;
+  /** The end of the message that says what to do, where it names what a program has (options, functions) and another user may not have. */
+  readonly remedy: string | null;
 
-  constructor(code: CtkvrErrorCode, message: string, options: { fields?: CtkvrErrorFields; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.name = 'CtkvrError';
+  /** @param problem the message; a `remedy` is put behind it. */
+  constructor(
+    code: CtkvrErrorCode,
+    problem: string,
+    options: { fields?: CtkvrErrorFields; cause?: unknown; remedy?: string } = {},
+  ) {
+    const { fields = {}, cause, remedy = null } = options;
+    super(remedy === null ? problem : `${problem}; ${remedy}`, cause === undefined ? undefined : { cause });
+    // As the platform names it: what handles cancellation everywhere looks at the name.
+    this.name = code === 'CTKVR_ABORTED' ? 'AbortError' : 'CtkvrError';
     this.code = code;
-    this.fields = options.fields ?? {};
+    this.fields = fields;
+    this.remedy = remedy;
     Object.defineProperty(this, marker, { value: true });
   }
 

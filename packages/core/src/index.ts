@@ -8,6 +8,11 @@ export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
 export type { KvFormat } from './kv-format.js';
 export { fitsKvFormat, kvFormats, resolveKvFormat } from './kv-format.js';
+export { nearestName } from './nearest-name.js';
+export type { NestedNames, OptionChecks } from './option-checks.js';
+export { checkKnownKeys, checkOption, checkOptions } from './option-checks.js';
+export type { OptionCheck } from './option-kinds.js';
+export * as takes from './option-kinds.js';
 export type { CentroidChoice, PresetName, SelectorName, SelectorOptions } from './selector-options.js';
 export {
   centroidBounds,
@@ -18,6 +23,7 @@ export {
   presetNames,
   resolveSelectorOptions,
   selectorNames,
+  selectorOptionNames,
   UNBOUNDED,
 } from './selector-options.js';
 export type { SelectionCounters, SequenceMemory, StageTimes, StepTimings } from './statistics.js';

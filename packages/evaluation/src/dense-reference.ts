@@ -1,5 +1,7 @@
 /** What dense attention says, step by step: the yardstick of every selector. */
+import { checkOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
+import { denseReferenceChecks } from './input-checks.js';
 
 /** Longer references do not keep their distributions but compute them again for each comparison, in lock step with it. */
 const MAX_KEPT_BYTES = 256 * 2 ** 20;
@@ -14,12 +16,7 @@ export interface DenseReference {
   distributions(): AsyncGenerator<Float32Array, void, undefined>;
 }
 
-/**
- * Decodes `numSteps` tokens greedily with the selector `full` on a fork of `base`. Tokens that would end the turn are passed over, so that
- * every step is one in running text.
- * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED.
- */
-export async function denseReference(input: {
+export interface DenseReferenceInput {
   readonly model: Model;
   readonly base: Session;
   readonly numSteps: number;
@@ -27,7 +24,15 @@ export async function denseReference(input: {
   /** Bytes of distributions to keep in memory at most. Default 256 MiB. */
   readonly maxKeptBytes?: number;
   readonly onStep?: (step: number) => void;
-}): Promise<DenseReference> {
+}
+
+/**
+ * Decodes `numSteps` tokens greedily with the selector `full` on a fork of `base`. Tokens that would end the turn are passed over, so that
+ * every step is one in running text.
+ * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED.
+ */
+export async function denseReference(input: DenseReferenceInput): Promise<DenseReference> {
+  checkOptions('denseReference', input, denseReferenceChecks);
   const { model, base, numSteps, signal, maxKeptBytes = MAX_KEPT_BYTES, onStep } = input;
   const keeps = numSteps * model.info.vocabSize * Float32Array.BYTES_PER_ELEMENT <= maxKeptBytes;
   const endTokens = new Set(model.info.endOfGenerationTokenIds);

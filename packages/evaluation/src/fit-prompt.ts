@@ -1,5 +1,5 @@
 /** A chat prompt of a document and a question that is as long as asked, by cutting the document's end. */
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions, takes } from '@ctkvr/core';
 import { commonPrefixLength, documentTurn, type Model } from '@ctkvr/model-runner';
 
 /** No usual text has more characters a token than this; what lies beyond need not be tokenized. */
@@ -15,6 +15,13 @@ export interface FittedPrompt {
   readonly document: string;
 }
 
+const inputChecks = {
+  model: takes.object,
+  text: takes.text,
+  question: takes.text,
+  numTokens: takes.integer(1, 0x7fff_ffff),
+};
+
 /**
  * Returns the longest prompt of at most `numTokens` tokens (usually of exactly as many) whose document is a beginning of `text`.
  * @throws {CtkvrError} CTKVR_INVALID_OPTION when the text is too short for it, or `numTokens` leaves no room for a document.
@@ -25,6 +32,7 @@ export async function fitPrompt(input: {
   readonly question: string;
   readonly numTokens: number;
 }): Promise<FittedPrompt> {
+  checkOptions('fitPrompt', input, inputChecks);
   const { model, text, question, numTokens } = input;
   const head = text.slice(0, numTokens * MAX_CHARACTERS_PER_TOKEN);
   const textTokens = await model.tokenize(head);

@@ -1,6 +1,6 @@
 export type { Contender, ContenderName } from './contender.js';
 export { contenderNames, numCentroidsOf, parseContender, withMaxSelected } from './contender.js';
-export type { DenseReference } from './dense-reference.js';
+export type { DenseReference, DenseReferenceInput } from './dense-reference.js';
 export { denseReference } from './dense-reference.js';
 export type { FittedPrompt } from './fit-prompt.js';
 export { fitPrompt } from './fit-prompt.js';

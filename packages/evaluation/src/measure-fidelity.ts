@@ -1,9 +1,10 @@
 /** One prefill, one dense decode, then every selector on the same tokens. */
-import type { KvFormat } from '@ctkvr/core';
+import { checkOptions, type KvFormat } from '@ctkvr/core';
 import type { Model, PrefillProgress, Session } from '@ctkvr/model-runner';
 import { type Contender, numCentroidsOf } from './contender.js';
 import { denseReference } from './dense-reference.js';
 import type { FittedPrompt } from './fit-prompt.js';
+import { fidelityChecks } from './input-checks.js';
 import { measureSelector, type SelectorMeasure } from './measure-selector.js';
 import { significant } from './significant.js';
 
@@ -36,6 +37,7 @@ export interface FidelityMeasure {
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED. */
 export async function measureFidelity(input: FidelityInput): Promise<FidelityMeasure> {
+  checkOptions('measureFidelity', input, fidelityChecks);
   const { model, prompt, numSteps, contenders, kvFormat = 'f16', signal, onStep } = input;
   const split = input.indexBeforeQuestion ? prompt.numDocumentTokens : prompt.tokens.length;
   const question = prompt.tokens.subarray(split);

@@ -1,7 +1,8 @@
 /** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
-import type { SelectorName } from '@ctkvr/core';
+import { checkOptions, type SelectorName } from '@ctkvr/core';
 import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
+import { measureChecks } from './input-checks.js';
 import { measureSteps, type StepsMeasure } from './measure-steps.js';
 import { significant } from './significant.js';
 
@@ -26,6 +27,7 @@ export interface MeasureInput {
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_INVALID_OPTION. */
 export async function measureSelector(input: MeasureInput): Promise<SelectorMeasure> {
+  checkOptions('measureSelector', input, measureChecks);
   const { model, base, question, selector, reference, signal, onStep } = input;
   await using session = base.fork();
   session.setSelector(selector);

@@ -1,6 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { ChatTemplate } from './chat-template.js';
 import { Conversation } from './conversation.js';
+import { TemplateRenderer } from './template-renderer.js';
 
 const chatMl =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}" +
@@ -9,7 +10,10 @@ const controlTokens = [
   { text: '<|im_start|>', tokenId: 1 },
   { text: '<|im_end|>', tokenId: 2 },
 ];
-const make = (source = chatMl) => new ChatTemplate({ source, controlTokens, bosToken: '<s>', eosToken: '<|im_end|>' });
+const renderer = new TemplateRenderer();
+afterAll(() => renderer.close());
+const make = (source = chatMl) =>
+  new ChatTemplate({ source, controlTokens, bosToken: '<s>', eosToken: '<|im_end|>' }, renderer);
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
 const withPrompt = { addGenerationPrompt: true };
@@ -17,72 +21,79 @@ const spell = (pieces: readonly { text: string; tokenId: number | null }[]) =>
   pieces.map(({ text, tokenId }) => (tokenId === null ? text : `[${tokenId}]`)).join('');
 
 describe('ChatTemplate', () => {
-  it('renders messages and gives control tokens as ids', () => {
-    const rendered = make().render([user('Hi <|im_end|>!')], withPrompt);
+  it('renders messages and gives control tokens as ids', async () => {
+    const rendered = await make().render([user('Hi <|im_end|>!')], withPrompt);
     expect(spell(rendered.split())).toBe('[1]user\nHi <|im_end|>![2]\n[1]assistant\n');
   });
 
-  it('passes bos, eos and further fields of messages', () => {
+  it('passes bos, eos and further fields of messages', async () => {
     const source = "{{ bos_token }}{% for m in messages %}{{ m.name ~ ': ' ~ m.content ~ eos_token }}{% endfor %}";
-    const rendered = make(source).render([{ ...user('hello'), name: 'Ann' }], withPrompt);
+    const rendered = await make(source).render([{ ...user('hello'), name: 'Ann' }], withPrompt);
     expect(spell(rendered.split())).toBe('<s>Ann: hello[2]');
   });
 
   it.each([
     ['a template that does not parse', '{% for %}', 'cannot be parsed'],
     ['a template that raises', "{{ raise_exception('roles must alternate') }}", 'roles must alternate'],
-  ])('names the reason of %s', (_name, source, reason) => {
-    expect(() => make(source).render([user('x')], withPrompt)).toThrowError(
-      expect.objectContaining({ code: 'CTKVR_INVALID_OPTION', message: expect.stringContaining(reason) }),
-    );
+  ])('names the reason of %s', async (_name, source, reason) => {
+    await expect(make(source).render([user('x')], withPrompt)).rejects.toMatchObject({
+      code: 'CTKVR_INVALID_OPTION',
+      message: expect.stringContaining(reason),
+    });
   });
 });
 
 describe('Conversation', () => {
-  function afterAnswer(emitted: string, stored = emitted) {
-    const first = new Conversation().planTurn([user('Hi')], make(), withPrompt);
+  async function afterAnswer(emitted: string, stored = emitted) {
+    const first = await new Conversation().planTurn([user('Hi')], make(), withPrompt);
     first.conversation.addAnswer(emitted, stored);
     return first.conversation;
   }
 
-  it('begins with everything, then adds only what is new behind the answer', () => {
-    const first = new Conversation().planTurn([user('Hi')], make(), withPrompt);
+  it('begins with everything, then adds only what is new behind the answer', async () => {
+    const first = await new Conversation().planTurn([user('Hi')], make(), withPrompt);
     expect(spell(first.pieces)).toBe('[1]user\nHi[2]\n[1]assistant\n');
     first.conversation.addAnswer('Hello', 'Hello');
-    const second = first.conversation.planTurn([user('Bye')], make(), withPrompt);
+    const second = await first.conversation.planTurn([user('Bye')], make(), withPrompt);
     expect(second.fromStart).toBe(false);
     expect(spell(second.pieces)).toBe('[2]\n[1]user\nBye[2]\n[1]assistant\n');
     expect(second.conversation.messages).toEqual([user('Hi'), assistant('Hello'), user('Bye')]);
   });
 
-  it('takes a repeated history for what it is', () => {
-    const turn = afterAnswer('Hello ').planTurn([user('Hi'), assistant('Hello'), user('Bye')], make(), withPrompt);
+  it('takes a repeated history for what it is', async () => {
+    const turn = await (await afterAnswer('Hello ')).planTurn(
+      [user('Hi'), assistant('Hello'), user('Bye')],
+      make(),
+      withPrompt,
+    );
     expect(spell(turn.pieces)).toBe('[2]\n[1]user\nBye[2]\n[1]assistant\n');
   });
 
-  it('refuses a history that differs, and says where', () => {
+  it('refuses a history that differs, and says where', async () => {
     const messages = [user('Hi'), assistant('Something else'), user('Bye')];
-    expect(() => afterAnswer('Hello').planTurn(messages, make(), withPrompt)).toThrowError(
-      expect.objectContaining({ code: 'CTKVR_INVALID_OPTION', fields: { option: 'messages', differsAt: 1 } }),
-    );
+    const conversation = await afterAnswer('Hello');
+    await expect(conversation.planTurn(messages, make(), withPrompt)).rejects.toMatchObject({
+      code: 'CTKVR_INVALID_OPTION',
+      fields: { option: 'messages', differsAt: 1 },
+    });
   });
 
-  it('adds the rest of an answer whose end was not stored', () => {
-    const turn = afterAnswer('One two ', 'One two').planTurn([user('Bye')], make(), withPrompt);
+  it('adds the rest of an answer whose end was not stored', async () => {
+    const turn = await (await afterAnswer('One two ', 'One two')).planTurn([user('Bye')], make(), withPrompt);
     expect(spell(turn.pieces)).toBe(' [2]\n[1]user\nBye[2]\n[1]assistant\n');
   });
 
-  it('renders anew where the template changes earlier messages', () => {
+  it('renders anew where the template changes earlier messages', async () => {
     const trimming = chatMl.replace("message['content']", "message['content'] | trim");
-    const first = new Conversation().planTurn([user('Hi')], make(trimming), withPrompt);
+    const first = await new Conversation().planTurn([user('Hi')], make(trimming), withPrompt);
     first.conversation.addAnswer(' padded ', ' padded ');
-    const second = first.conversation.planTurn([user('Bye')], make(trimming), withPrompt);
+    const second = await first.conversation.planTurn([user('Bye')], make(trimming), withPrompt);
     expect(second.fromStart).toBe(true);
     expect(spell(second.pieces)).toBe('[1]user\nHi[2]\n[1]assistant\npadded[2]\n[1]user\nBye[2]\n[1]assistant\n');
   });
 
-  it('goes its own way after a copy', () => {
-    const original = afterAnswer('Hello');
+  it('goes its own way after a copy', async () => {
+    const original = await afterAnswer('Hello');
     original.copy().addAnswer(' there', ' there');
     expect(original.history).toEqual([user('Hi'), assistant('Hello')]);
   });

@@ -1,7 +1,7 @@
 /** Renders messages through a model's Jinja chat template, control tokens in the content kept harmless (control-text.ts). */
 import { CtkvrError } from '@ctkvr/core';
-import { Template } from '@huggingface/jinja';
 import { ControlText, type ControlToken, type TextPiece } from './control-text.js';
+import type { TemplateRenderer } from './template-renderer.js';
 
 /** One message of a conversation. Further fields reach the template. */
 export interface ChatMessage {
@@ -32,66 +32,53 @@ export interface RenderedChat {
   split(from?: number): TextPiece[];
 }
 
-export class ChatTemplate {
-  readonly #template: Template;
-  readonly #options: ChatTemplateOptions;
+/** What a text may have beyond four times the characters of its messages: the template's own words. */
+const OWN_OUTPUT_LENGTH = 1 << 20;
 
-  /** @throws {CtkvrError} CTKVR_INVALID_OPTION when the template does not parse. */
-  constructor(options: ChatTemplateOptions) {
+export class ChatTemplate {
+  readonly #options: ChatTemplateOptions;
+  readonly #renderer: TemplateRenderer;
+
+  /** A template that does not parse says so when it is first rendered. */
+  constructor(options: ChatTemplateOptions, renderer: TemplateRenderer) {
     this.#options = options;
-    try {
-      this.#template = new Template(options.source);
-    } catch (cause) {
-      throw templateError('cannot be parsed', cause);
-    }
+    this.#renderer = renderer;
   }
 
   /**
    * Renders several views of one conversation with the same guard, so that their texts can be compared.
-   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the template refuses the messages.
+   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the template cannot be parsed, refuses the messages or goes beyond its limits; CTKVR_ABORTED.
    */
-  renderAll(
+  async renderAll(
     views: readonly { readonly messages: readonly ChatMessage[]; readonly options: RenderOptions }[],
-  ): RenderedChat[] {
+    signal?: AbortSignal,
+  ): Promise<RenderedChat[]> {
     const contents = views.flatMap((view) => strings(view.messages));
     const control = new ControlText(this.#options.controlTokens, contents);
-    return views.map(({ messages, options }) => {
-      const text = this.#render(
-        mapStrings(messages, (value) => control.hide(value)),
-        options,
-      );
-      return { text, split: (from = 0) => control.split(text.slice(from)) };
-    });
+    const { source, bosToken, eosToken } = this.#options;
+    const length = contents.reduce((sum, content) => sum + content.length, 0);
+    const texts = await this.#renderer.render(
+      {
+        source,
+        views: views.map(({ messages, options }) => ({
+          messages: mapStrings(messages, (value) => control.hide(value)),
+          add_generation_prompt: options.addGenerationPrompt,
+          bos_token: bosToken,
+          eos_token: eosToken,
+        })),
+        outputLength: OWN_OUTPUT_LENGTH + 4 * length,
+      },
+      signal,
+    );
+    return texts.map((text) => ({ text, split: (from = 0) => control.split(text.slice(from)) }));
   }
 
-  /** Renders one conversation. @throws {CtkvrError} CTKVR_INVALID_OPTION when the template refuses the messages. */
-  render(messages: readonly ChatMessage[], options: RenderOptions): RenderedChat {
-    const [rendered] = this.renderAll([{ messages, options }]);
+  /** Renders one conversation. @throws {CtkvrError} as `renderAll`. */
+  async render(messages: readonly ChatMessage[], options: RenderOptions, signal?: AbortSignal): Promise<RenderedChat> {
+    const [rendered] = await this.renderAll([{ messages, options }], signal);
     if (rendered === undefined) throw new CtkvrError('CTKVR_INTERNAL', 'one view must give one rendered conversation');
     return rendered;
   }
-
-  #render(messages: unknown, { addGenerationPrompt }: RenderOptions): string {
-    try {
-      return this.#template.render({
-        messages,
-        add_generation_prompt: addGenerationPrompt,
-        bos_token: this.#options.bosToken,
-        eos_token: this.#options.eosToken,
-      });
-    } catch (cause) {
-      throw templateError('refused the messages', cause);
-    }
-  }
-}
-
-function templateError(what: string, cause: unknown): CtkvrError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new CtkvrError(
-    'CTKVR_INVALID_OPTION',
-    `the model's chat template ${what}: ${reason}. Pass plain text or tokens, or another template in loadModel's chatTemplate`,
-    { fields: { option: 'messages', reason }, cause },
-  );
 }
 
 /** Every string in messages except the role, which templates compare with fixed words. */

@@ -54,13 +54,18 @@ export class Conversation {
    * Plans the turn that `messages` add. They may repeat the conversation in front, as clients that keep the history do.
    * @throws {CtkvrError} CTKVR_INVALID_OPTION when they repeat its beginning and then differ; and what the template throws.
    */
-  planTurn(messages: readonly ChatMessage[], template: ChatTemplate, options: RenderOptions): TurnPlan {
+  async planTurn(
+    messages: readonly ChatMessage[],
+    template: ChatTemplate,
+    options: RenderOptions,
+    signal?: AbortSignal,
+  ): Promise<TurnPlan> {
     const { history } = this;
     const added = withoutRepeated(history, messages);
     const conversation = new Conversation([...history, ...added], options);
     const views = [{ messages: conversation.messages, options }];
     if (this.messages.length > 0) views.push({ messages: this.messages, options: this.#options });
-    const [whole, before] = template.renderAll(views);
+    const [whole, before] = await template.renderAll(views, signal);
     if (whole === undefined) throw new CtkvrError('CTKVR_INTERNAL', 'the template gave no text for a view');
     const held = (before?.text ?? '') + this.#storedAnswer;
     if (whole.text.startsWith(held)) return { pieces: whole.split(held.length), fromStart: false, conversation };

@@ -1,11 +1,16 @@
 /** The conversation that asks a question of a document. */
 
+import { checkOptions, takes } from '@ctkvr/core';
+
+const turnChecks = { document: takes.text, question: takes.text, questionFirst: takes.optional(takes.boolean) };
+
 /** Text of the user's turn. The question comes last unless `questionFirst`: then it frames the reading, and is repeated at the end. */
 export function documentTurn(input: {
   readonly document: string;
   readonly question: string;
   readonly questionFirst?: boolean;
 }): string {
+  checkOptions('documentTurn', input, turnChecks);
   const document = input.document.trim();
   const question = input.question.trim();
   return input.questionFirst ? `${question}\n\n${document}\n\n${question}` : `${document}\n\n${question}`;

@@ -14,6 +14,7 @@ export type {
   DownloadCallbacks,
   DownloadProgress,
   DownloadRequest,
+  DownloadSource,
   ExpectedHash,
   HubFile,
   IndexedFile,
@@ -25,6 +26,7 @@ export type {
   ZipExtraction,
 } from './model-files/index.js';
 export {
+  askDownloadSources,
   cacheFolder,
   catalogueModelPath,
   DEFAULT_MODEL,
@@ -43,8 +45,11 @@ export {
   resolveModelFile,
   sha256,
   withFileLock,
+  withoutCredentials,
 } from './model-files/index.js';
 export type { PromptInput } from './prompt-plan.js';
+export type { AskOptions, ReadDocumentOptions } from './read-document.js';
+export { ReadDocument } from './read-document.js';
 export type { SamplingOptions } from './sampling-options.js';
 export { selectorFor } from './selector-for.js';
 export { Session } from './session.js';

@@ -1,10 +1,11 @@
 /** From a name or a path to a model that is ready to run. */
 import { stat } from 'node:fs/promises';
-import { CtkvrError } from '@ctkvr/core';
-import { loadBinding, type NativeBinding, type NativeModel } from '@ctkvr/native';
+import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
+import { type NativeBinding, type NativeModel, openBinding } from '@ctkvr/native';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
 import { abortedError } from './operation-errors.js';
+import { loadModelChecks } from './option-tables.js';
 
 export interface LoadModelOptions {
   /** Tokens a session can hold when it does not ask for less. Default: what the model was trained for. */
@@ -41,9 +42,11 @@ const DEFAULT_PREFILL_CHUNK = 512;
  * CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION, CTKVR_ABORTED, CTKVR_NATIVE_UNAVAILABLE.
  */
 export async function loadModel(nameOrPath: string, options: LoadModelOptions = {}): Promise<Model> {
+  checkOption('loadModel', 'nameOrPath', nameOrPath, takes.text);
+  checkOptions('loadModel', options, loadModelChecks);
   const { signal } = options;
-  const checked = checkOptions(options);
-  const binding = loadBinding();
+  const checked = nativeOptions(options);
+  const binding = await openBinding();
   const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
   if (signal?.aborted) throw abortedError('loadModel', signal.reason);
   await checkFits(path, binding);
@@ -63,15 +66,12 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   }
 }
 
-function checkOptions(options: LoadModelOptions) {
-  const numThreads = integer('numThreads', options.numThreads ?? 0, 0, 1024);
-  const prefillChunk = integer('prefillChunk', options.prefillChunk ?? DEFAULT_PREFILL_CHUNK, 2, 1 << 16);
-  if (options.contextLength !== undefined) integer('contextLength', options.contextLength, 1, 0x7fff_ffff);
+function nativeOptions({ numThreads = 0, prefillChunk = DEFAULT_PREFILL_CHUNK, ...options }: LoadModelOptions) {
   return {
     numThreads,
     prefillChunk,
-    ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: positive('ropeFreqBase', options.ropeFreqBase) }),
-    ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: positive('ropeFreqScale', options.ropeFreqScale) }),
+    ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: options.ropeFreqBase }),
+    ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: options.ropeFreqScale }),
     mapWeights: options.mapWeights ?? false,
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   };
@@ -85,8 +85,11 @@ function contextLengthFor(native: NativeModel, options: LoadModelOptions): numbe
   if (asked <= trainedContext || stretched) return asked;
   throw new CtkvrError(
     'CTKVR_INVALID_OPTION',
-    `contextLength must be at most ${trainedContext}, what the model was trained for, got ${asked}; to stretch it, also set ropeFreqScale or ropeFreqBase`,
-    { fields: { option: 'contextLength', max: trainedContext, actual: asked } },
+    `contextLength must be at most ${trainedContext}, what the model was trained for, got ${asked}`,
+    {
+      fields: { option: 'contextLength', max: trainedContext, actual: asked },
+      remedy: 'to stretch it, also set ropeFreqScale or ropeFreqBase',
+    },
   );
 }
 
@@ -99,20 +102,4 @@ async function checkFits(path: string, binding: NativeBinding): Promise<void> {
     `${path}: the weights have ${size} bytes, ${availableMemoryBytes} bytes of memory are available; choose a smaller model or a smaller quantisation`,
     { fields: { path, neededBytes: size, availableBytes: availableMemoryBytes } },
   );
-}
-
-function integer(option: string, value: unknown, min: number, max: number): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
-  throw invalid(option, `an integer from ${min} to ${max}`, value);
-}
-
-function positive(option: string, value: unknown): number {
-  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw invalid(option, 'a number above 0', value);
-}
-
-function invalid(option: string, expected: string, actual: unknown): CtkvrError {
-  return new CtkvrError('CTKVR_INVALID_OPTION', `${option} must be ${expected}, got ${String(actual)}`, {
-    fields: { option, expected, actual: String(actual) },
-  });
 }

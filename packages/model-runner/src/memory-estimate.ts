@@ -6,6 +6,7 @@
 import {
   CtkvrError,
   centroidBounds,
+  checkOptions,
   indexedRegion,
   type KvFormat,
   postingListLength,
@@ -13,6 +14,7 @@ import {
 } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import { groupSizeOf } from './group-size.js';
+import { memoryEstimateChecks } from './option-tables.js';
 
 /** What it takes of a model; `model.info` has it. */
 export type AttentionSizes = Pick<
@@ -40,8 +42,10 @@ export interface MemoryEstimateInput {
   readonly selector: SelectorOptions;
 }
 
-/** Returns bytes of keys, values and index of one session whose context is full. */
-export function estimateMemory({ info, contextLength, kvFormat, selector }: MemoryEstimateInput): MemoryEstimate {
+/** Returns bytes of keys, values and index of one session whose context is full. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
+export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
+  checkOptions('estimateMemory', input, memoryEstimateChecks);
+  const { info, contextLength, kvFormat, selector } = input;
   return {
     kvBytes: kvBytesPerToken(info, kvFormat) * contextLength,
     indexBytes: indexBytes(info, contextLength, selector),
@@ -118,8 +122,9 @@ function rivalHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: 
 export function checkMemory(
   input: MemoryEstimateInput & { readonly availableBytes: number; readonly reservedBytes: number },
 ): void {
-  const { contextLength, availableBytes, reservedBytes, info, kvFormat } = input;
-  const { kvBytes, indexBytes } = estimateMemory(input);
+  const { availableBytes, reservedBytes, ...need } = input;
+  const { contextLength, info, kvFormat } = need;
+  const { kvBytes, indexBytes } = estimateMemory(need);
   const freeBytes = Math.max(0, availableBytes - reservedBytes);
   if (kvBytes + indexBytes <= freeBytes) return;
   const fits = Math.max(0, Math.floor((freeBytes - indexBytes) / kvBytesPerToken(info, kvFormat)));

@@ -1,5 +1,5 @@
 /** A loaded model: its tokenizer and chat template, and the sessions that share its engine. */
-import { CtkvrError, resolveKvFormat } from '@ctkvr/core';
+import { CtkvrError, checkOption, checkOptions, resolveKvFormat, selectorOptionNames, takes } from '@ctkvr/core';
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
 import { type ChatMessage, ChatTemplate } from './chat-template.js';
@@ -7,11 +7,15 @@ import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import { checkMemory, kvBytesPerToken } from './memory-estimate.js';
 import { closedError } from './operation-errors.js';
+import { sessionChecks } from './option-tables.js';
+import { checkMessages } from './prompt-plan.js';
+import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
 import type { SessionOptions } from './session-types.js';
 import { StoredSequence } from './stored-sequence.js';
+import { TemplateRenderer } from './template-renderer.js';
 
 /** Made by `loadModel`. */
 export interface ModelParts {
@@ -34,6 +38,7 @@ export class Model {
   readonly #composer: StepComposer<NativeSequence>;
   readonly #host: SessionHost;
   readonly #sessions = new Set<ClosableSession>();
+  readonly #templates = new TemplateRenderer();
   #template: ChatTemplate | null = null;
   #closing: Promise<void> | null = null;
 
@@ -54,6 +59,7 @@ export class Model {
       opened: (session) => this.#sessions.add(session),
       closed: (session) => this.#sessions.delete(session),
     };
+    if (this.#templateSource !== null) this.#templates.start();
   }
 
   get numThreads(): number {
@@ -61,31 +67,36 @@ export class Model {
   }
 
   /** Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS. */
-  async tokenize(
-    text: string,
-    { parseSpecial = false }: { readonly parseSpecial?: boolean } = {},
-  ): Promise<Int32Array> {
+  async tokenize(text: string, options: { readonly parseSpecial?: boolean | undefined } = {}): Promise<Int32Array> {
     this.#checkOpen();
-    return await this.native.tokenize(text, parseSpecial);
+    checkOption('tokenize', 'text', text, takes.text);
+    checkOptions('tokenize', options, { parseSpecial: takes.optional(takes.boolean) });
+    return await this.native.tokenize(text, options.parseSpecial ?? false);
   }
 
   /** Returns the text of tokens. Control tokens give nothing, unless asked; bytes that are no UTF-8 become U+FFFD. */
-  detokenize(tokens: ArrayLike<number>, { special = false }: { readonly special?: boolean } = {}): string {
+  detokenize(tokens: ArrayLike<number>, options: { readonly special?: boolean | undefined } = {}): string {
     this.#checkOpen();
+    checkOptions('detokenize', options, { special: takes.optional(takes.boolean) });
+    const { special = false } = options;
     return Buffer.concat(Array.from(tokens, (tokenId) => this.native.tokenBytes(tokenId, special))).toString('utf8');
   }
 
   /**
    * Returns the tokens of a conversation as the model was trained to see it, BOS included where the model wants one. Control tokens
    * come from the template only: their texts in the messages stay text.
-   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template or it refuses the messages.
+   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template, or it refuses the messages or goes beyond its limits; CTKVR_ABORTED.
    */
   async applyChatTemplate(
     messages: readonly ChatMessage[],
-    { addGenerationPrompt = true }: { readonly addGenerationPrompt?: boolean } = {},
+    options: { readonly addGenerationPrompt?: boolean | undefined; readonly signal?: AbortSignal | undefined } = {},
   ): Promise<Int32Array> {
     this.#checkOpen();
-    const ids = await this.#tokenizePieces(this.#chatTemplate().render(messages, { addGenerationPrompt }).split());
+    checkMessages(messages);
+    checkOptions('applyChatTemplate', options, templateChecks);
+    const { addGenerationPrompt = true, signal } = options;
+    const rendered = await this.#chatTemplate().render(messages, { addGenerationPrompt }, signal);
+    const ids = await this.#tokenizePieces(rendered.split());
     return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
   }
 
@@ -95,6 +106,7 @@ export class Model {
    */
   createSession(options: SessionOptions = {}): Session {
     this.#checkOpen();
+    checkOptions('createSession', options, sessionChecks, { selector: selectorOptionNames });
     const contextLength = checkContextLength(options.contextLength ?? this.contextLength, this.contextLength);
     const kvFormat = resolveKvFormat(options.kvFormat);
     const selector = selectorFor(this.info, options.selector);
@@ -104,7 +116,15 @@ export class Model {
     return new Session({ host: this.#host, sequence, contextLength, kvFormat, conversation: new Conversation() });
   }
 
-  /** Closes every session, then frees the weights. Idempotent. */
+  /**
+   * Reads a document once, index included, to be asked any number of questions: `for await (const { text } of document.ask('…'))`.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_INVALID_OPTION.
+   */
+  readDocument(text: string, options: ReadDocumentOptions = {}): Promise<ReadDocument> {
+    return ReadDocument.read(this, text, options);
+  }
+
+  /** Closes every session and document, then frees the weights. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -115,6 +135,7 @@ export class Model {
   }
 
   async #close(): Promise<void> {
+    this.#templates.close();
     await Promise.all([...this.#sessions].map((session) => session.close()));
     await this.#composer.close();
     await this.native.close();
@@ -137,21 +158,28 @@ export class Model {
     });
   }
 
+  get #templateSource(): string | null {
+    return this.#parts.chatTemplate ?? this.info.chatTemplate;
+  }
+
   #chatTemplate(): ChatTemplate {
-    const source = this.#parts.chatTemplate ?? this.info.chatTemplate;
+    const source = this.#templateSource;
     if (source === null) {
       throw new CtkvrError(
         'CTKVR_INVALID_OPTION',
-        `the model ${this.info.name ?? this.info.path} has no chat template: prefill text or tokens, or pass chatTemplate to loadModel`,
-        { fields: { option: 'messages' } },
+        `the model ${this.info.name ?? this.info.path} has no chat template`,
+        { fields: { option: 'chatTemplate' }, remedy: 'prefill text or tokens, or pass chatTemplate to loadModel' },
       );
     }
-    this.#template ??= new ChatTemplate({
-      source,
-      controlTokens: this.info.controlTokens,
-      bosToken: this.#controlText(this.info.bosTokenId),
-      eosToken: this.#controlText(this.info.eosTokenId),
-    });
+    this.#template ??= new ChatTemplate(
+      {
+        source,
+        controlTokens: this.info.controlTokens,
+        bosToken: this.#controlText(this.info.bosTokenId),
+        eosToken: this.#controlText(this.info.eosTokenId),
+      },
+      this.#templates,
+    );
     return this.#template;
   }
 
@@ -168,6 +196,11 @@ export class Model {
     return ids;
   }
 }
+
+const templateChecks = {
+  addGenerationPrompt: takes.optional(takes.boolean),
+  signal: takes.optional(takes.abortSignal),
+};
 
 function checkContextLength(asked: number, max: number): number {
   if (Number.isInteger(asked) && asked >= 1 && asked <= max) return asked;

@@ -1,14 +1,11 @@
 /** Errors that several files of this package throw, so that the same mistake gets the same code and the same sentence. */
 import { CtkvrError } from '@ctkvr/core';
 
-export function closedError(what: 'session' | 'model'): CtkvrError {
-  return new CtkvrError(
-    'CTKVR_CLOSED',
-    `this ${what} is closed; ${what === 'model' ? 'load the model' : 'create a session'} again`,
-    {
-      fields: { what },
-    },
-  );
+/** What there is to do about each thing that is used after its end. */
+const afterClose = { session: 'create a session again', model: 'load the model again', document: 'read it again' };
+
+export function closedError(what: keyof typeof afterClose): CtkvrError {
+  return new CtkvrError('CTKVR_CLOSED', `this ${what} is closed`, { fields: { what }, remedy: afterClose[what] });
 }
 
 export function abortedError(operation: string, reason: unknown): CtkvrError {
@@ -17,11 +14,10 @@ export function abortedError(operation: string, reason: unknown): CtkvrError {
 }
 
 export function busyError(operation: string, running: string): CtkvrError {
-  return new CtkvrError(
-    'CTKVR_BUSY',
-    `${operation}: this session is still busy with ${running}; wait for it to end, cancel it, or fork() the session before it starts`,
-    { fields: { operation, running } },
-  );
+  return new CtkvrError('CTKVR_BUSY', `${operation}: this session is still busy with ${running}`, {
+    fields: { operation, running },
+    remedy: 'wait for it to end, cancel it, or fork() the session before it starts',
+  });
 }
 
 /** @param numbers length: tokens in the session; added: tokens to add; maxNew: tokens that may be generated. */
@@ -37,7 +33,10 @@ export function contextExceededError(numbers: {
   if (maxNew > 0) parts.push(`${maxNew} to generate`);
   return new CtkvrError(
     'CTKVR_CONTEXT_EXCEEDED',
-    `${length + added + maxNew} tokens are needed (${parts.join(', ')}), the session's context holds ${contextLength}. Shorten the text, ask for fewer new tokens, or create the session with a longer context`,
-    { fields: { contextLength, length, added, maxNew, needed: length + added + maxNew } },
+    `${length + added + maxNew} tokens are needed (${parts.join(', ')}), the session's context holds ${contextLength}`,
+    {
+      fields: { contextLength, length, added, maxNew, needed: length + added + maxNew },
+      remedy: 'shorten the text, ask for fewer new tokens, or create the session with a longer context',
+    },
   );
 }

@@ -8,6 +8,8 @@ import type { StoredSequence } from './stored-sequence.js';
 /** Text (tokenized without special tokens), token ids, or messages. */
 export type PromptInput = string | ArrayLike<number> | readonly ChatMessage[];
 
+type TextOrTokens = string | ArrayLike<number>;
+
 export interface PromptPlan {
   /** Tokens of the session that stay. */
   readonly keep: number;
@@ -22,12 +24,15 @@ export interface PromptPlanInput {
   readonly sequence: StoredSequence;
   readonly conversation: Conversation | null;
   readonly addGenerationPrompt: boolean;
+  readonly signal: AbortSignal;
 }
 
 /** Returns what to add; changes nothing. @throws {CtkvrError} CTKVR_INVALID_OPTION for an empty prompt, unknown token ids, odd messages. */
 export async function planPrompt(input: PromptInput, context: PromptPlanInput): Promise<PromptPlan> {
-  const plan = isMessages(input) ? await planMessages(input, context) : await planPlain(input, context);
-  if (plan.keep + plan.added.length === 0 || (plan.added.length === 0 && !isMessages(input))) {
+  const messages = messagesOf(input);
+  const plan =
+    messages === null ? await planPlain(input as TextOrTokens, context) : await planMessages(messages, context);
+  if (plan.keep + plan.added.length === 0 || (plan.added.length === 0 && messages === null)) {
     throw new CtkvrError('CTKVR_INVALID_OPTION', 'the prompt is empty: pass text, tokens or messages', {
       fields: { option: 'prompt' },
     });
@@ -35,7 +40,7 @@ export async function planPrompt(input: PromptInput, context: PromptPlanInput): 
   return plan;
 }
 
-async function planPlain(input: string | ArrayLike<number>, context: PromptPlanInput): Promise<PromptPlan> {
+async function planPlain(input: TextOrTokens, context: PromptPlanInput): Promise<PromptPlan> {
   const { host, sequence } = context;
   const keep = sequence.length;
   if (typeof input !== 'string') {
@@ -48,10 +53,9 @@ async function planPlain(input: string | ArrayLike<number>, context: PromptPlanI
 
 async function planMessages(messages: readonly ChatMessage[], context: PromptPlanInput): Promise<PromptPlan> {
   const { host, sequence, addGenerationPrompt } = context;
-  checkMessages(messages);
-  const turn = (context.conversation ?? new Conversation()).planTurn(messages, host.chatTemplate(), {
-    addGenerationPrompt,
-  });
+  const conversation = context.conversation ?? new Conversation();
+  const options = { addGenerationPrompt };
+  const turn = await conversation.planTurn(messages, host.chatTemplate(), options, context.signal);
   const ids = await host.tokenizePieces(turn.pieces);
   // A session that began with plain text keeps it; a conversation that is rendered anew keeps what is still the same.
   if (context.conversation === null || !turn.fromStart) {
@@ -71,17 +75,37 @@ function withBos(ids: number[], host: SessionHost): number[] {
   return host.lacksBos(ids) ? [host.info.bosTokenId ?? 0, ...ids] : ids;
 }
 
-function isMessages(input: PromptInput): input is readonly ChatMessage[] {
-  return Array.isArray(input) && typeof input[0] === 'object';
+/** Returns the input as checked messages; null when it is text or tokens. @throws {CtkvrError} CTKVR_INVALID_OPTION when it is none of these. */
+function messagesOf(input: unknown): readonly ChatMessage[] | null {
+  if (typeof input === 'string') return null;
+  if (!Array.isArray(input)) {
+    if (Number.isInteger((input as Partial<ArrayLike<number>> | null)?.length)) return null;
+    throw notAPrompt(input);
+  }
+  if (input.length === 0 || typeof input[0] === 'number') return null;
+  checkMessages(input);
+  return input;
 }
 
-function checkMessages(messages: readonly ChatMessage[]): void {
-  messages.forEach((message, index) => {
+/** @throws {CtkvrError} CTKVR_INVALID_OPTION naming the first that is no message. */
+export function checkMessages(messages: unknown): asserts messages is readonly ChatMessage[] {
+  if (!Array.isArray(messages)) throw notAPrompt(messages);
+  messages.forEach((message: Partial<ChatMessage> | null, index) => {
     if (typeof message?.role === 'string' && typeof message.content === 'string') return;
     throw new CtkvrError('CTKVR_INVALID_OPTION', `message ${index} must have a role and a content, both text`, {
       fields: { option: 'messages', index },
     });
   });
+}
+
+function notAPrompt(input: unknown): CtkvrError {
+  const isMessage = typeof input === 'object' && input !== null && ('role' in input || 'content' in input);
+  const actual = isMessage ? 'one message' : input === null ? 'null' : typeof input;
+  return new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `a prompt must be a text, token ids, or a list of messages, got ${actual}${isMessage ? ': put it into a list' : ''}`,
+    { fields: { option: 'prompt', expected: 'a text, token ids, or a list of messages', actual } },
+  );
 }
 
 function checkTokens(tokens: ArrayLike<number>, vocabSize: number): void {

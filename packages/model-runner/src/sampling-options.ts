@@ -1,6 +1,6 @@
 /** How tokens are drawn. Defaults and bounds live here and nowhere else on the TypeScript side. */
 import { randomInt } from 'node:crypto';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkKnownKeys } from '@ctkvr/core';
 import type { NativeSamplerOptions } from '@ctkvr/native';
 
 export interface SamplingOptions {
@@ -12,13 +12,13 @@ export interface SamplingOptions {
   readonly topP?: number | undefined;
   /** Only tokens at least this probable, relative to the most probable; 0 = all. Default 0.05. */
   readonly minP?: number | undefined;
-  /** Divides the logits of tokens seen lately; 1 = off. Default 1. */
+  /** Divides the logits of tokens among the last `penaltyWindow` of the session, the prompt's included; 1 = off. Default 1. */
   readonly repeatPenalty?: number | undefined;
-  /** Subtracted once per occurrence among the tokens seen lately. Default 0. */
+  /** Subtracted once for each time that a token occurs in this answer; the prompt does not count. Default 0. */
   readonly frequencyPenalty?: number | undefined;
-  /** Subtracted when a token was seen lately. Default 0. */
+  /** Subtracted when a token occurs in this answer; the prompt does not count. Default 0. */
   readonly presencePenalty?: number | undefined;
-  /** How many tokens "lately" are. Default 64. */
+  /** How many of the session's last tokens, prompt and earlier turns included, `repeatPenalty` looks at. Default 64. */
   readonly penaltyWindow?: number | undefined;
   /** u32. The same seed, state and options draw the same tokens. Default: random, and reported in the finish. */
   readonly seed?: number | undefined;
@@ -26,7 +26,7 @@ export interface SamplingOptions {
 
 const MAX_U32 = 0xffff_ffff;
 
-const defaults: Omit<NativeSamplerOptions, 'seed'> = {
+const defaults: Omit<NativeSamplerOptions, 'seed' | 'answerStart'> = {
   temperature: 0,
   topK: 40,
   topP: 0.95,
@@ -38,7 +38,7 @@ const defaults: Omit<NativeSamplerOptions, 'seed'> = {
 };
 
 /** Smallest and largest value of each option, and whether it must be an integer. */
-const bounds: Record<keyof NativeSamplerOptions, { min: number; max: number; integer: boolean }> = {
+const bounds: Record<keyof SamplingOptions, { min: number; max: number; integer: boolean }> = {
   temperature: { min: 0, max: 100, integer: false },
   topK: { min: 0, max: 0x7fff_ffff, integer: true },
   topP: { min: 0, max: 1, integer: false },
@@ -50,9 +50,16 @@ const bounds: Record<keyof NativeSamplerOptions, { min: number; max: number; int
   seed: { min: 0, max: MAX_U32, integer: true },
 };
 
-/** Returns complete, checked options; draws a seed when none is given. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the option. */
-export function resolveSampling(options: SamplingOptions = {}): NativeSamplerOptions {
-  const resolved: Record<string, number> = { ...defaults, seed: randomInt(MAX_U32) };
+/** What can be set. */
+export const samplingNames: readonly string[] = Object.keys(bounds);
+
+/**
+ * Returns complete, checked options; draws a seed when none is given.
+ * @param answerStart tokens in the session before the answer. @throws {CtkvrError} CTKVR_INVALID_OPTION naming the option.
+ */
+export function resolveSampling(options: SamplingOptions = {}, answerStart = 0): NativeSamplerOptions {
+  const resolved: Record<string, number> = { ...defaults, seed: randomInt(MAX_U32), answerStart };
+  checkKnownKeys('sampling', options, samplingNames);
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) continue;
     resolved[name] = checked(name, value);
@@ -61,10 +68,7 @@ export function resolveSampling(options: SamplingOptions = {}): NativeSamplerOpt
 }
 
 function checked(name: string, value: unknown): number {
-  const bound = bounds[name as keyof NativeSamplerOptions];
-  if (bound === undefined)
-    throw invalid(name, `known; the sampling options are ${Object.keys(bounds).join(', ')}`, value);
-  const { min, max, integer } = bound;
+  const { min, max, integer } = bounds[name as keyof SamplingOptions];
   if (typeof value !== 'number' || !(value >= min && value <= max) || (integer && !Number.isInteger(value))) {
     throw invalid(name, `${integer ? 'an integer' : 'a number'} from ${min} to ${max}`, value);
   }

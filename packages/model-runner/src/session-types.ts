@@ -31,7 +31,10 @@ export interface PrefillOptions {
   readonly signal?: AbortSignal | undefined;
   /** For messages: whether the prompt ends where the model's answer begins. Default true. */
   readonly addGenerationPrompt?: boolean | undefined;
-  /** Whether the index is brought up to date afterwards, if the selector has one. Default true. */
+  /**
+   * Whether the index is brought up to date afterwards, if the selector has one. Default true. Forks share the index of what they were
+   * forked from: false here means that each of them builds one of its own. Build it once, before the first fork.
+   */
   readonly buildIndex?: boolean | undefined;
 }
 

@@ -2,7 +2,7 @@
  * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
  * model run side by side; their steps are composed into shared ones.
  */
-import { CtkvrError, type KvFormat, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
+import { CtkvrError, checkOptions, type KvFormat, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { generateAnswer } from './generate-answer.js';
@@ -10,6 +10,7 @@ import { shouldBuildAfterPrefill } from './index-policy.js';
 import { estimateMemory } from './memory-estimate.js';
 import { Operation } from './operation.js';
 import { busyError, closedError, contextExceededError } from './operation-errors.js';
+import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './option-tables.js';
 import { type PromptInput, planPrompt } from './prompt-plan.js';
 import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
@@ -107,6 +108,7 @@ export class Session {
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED before any work, CTKVR_ABORTED, CTKVR_BUSY, CTKVR_CLOSED, CTKVR_INVALID_OPTION.
    */
   async prefill(input: PromptInput, options: PrefillOptions = {}): Promise<PrefillResult> {
+    checkOptions('prefill', options, prefillChecks);
     return await this.#exclusively('prefill', options.signal, (operation) => this.#prefill(input, options, operation));
   }
 
@@ -117,6 +119,7 @@ export class Session {
    * CTKVR_INVALID_OPTION.
    */
   async *generate(options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
+    checkOptions('generate', options, generateChecks, nestedInGenerate);
     const operation = this.#begin('generate', options.signal);
     try {
       yield* this.#generate(options, operation);
@@ -131,6 +134,7 @@ export class Session {
    * @throws {CtkvrError} as `generate`.
    */
   async *force(tokens: ForcedTokens, options: ForcedOptions = {}): AsyncGenerator<ForcedStep, void, undefined> {
+    checkOptions('force', options, forcedChecks);
     const operation = this.#begin('force', options.signal);
     try {
       const [given, choose] = typeof tokens === 'function' ? [null, tokens] : [Array.from(tokens), null];
@@ -152,11 +156,15 @@ export class Session {
   }
 
   /** Builds the index over what is stored, whatever the policy says. A no-op for selectors without one. */
-  async buildIndex({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<IndexReport> {
-    return await this.#exclusively('buildIndex', signal, (operation) => this.#sequence.buildIndex(operation));
+  async buildIndex(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<IndexReport> {
+    checkOptions('buildIndex', options, signalChecks);
+    return await this.#exclusively('buildIndex', options.signal, (operation) => this.#sequence.buildIndex(operation));
   }
 
-  /** A second session with the same tokens, sharing memory with this one; each goes on alone. */
+  /**
+   * A second session with the same tokens, sharing memory and index with this one; each goes on alone. Where there is no index yet
+   * (`prefill(…, { buildIndex: false })`), each fork that needs one builds its own: call `buildIndex` before.
+   */
   fork(): Session {
     this.#checkOpen();
     if (this.#operation?.isInEngine) throw busyError('fork', this.#operation.name);
@@ -216,7 +224,8 @@ export class Session {
     const startedAt = performance.now();
     const sequence = this.#sequence;
     const { addGenerationPrompt = true, buildIndex = true } = options;
-    const context = { host: this.#host, sequence, conversation: this.#conversation, addGenerationPrompt };
+    const { signal } = operation;
+    const context = { host: this.#host, sequence, conversation: this.#conversation, addGenerationPrompt, signal };
     const { keep, added, conversation } = await planPrompt(input, context);
     operation.check();
     if (keep + added.length > this.contextLength) {
@@ -245,7 +254,7 @@ export class Session {
 
   #generate(options: GenerateOptions, operation: Operation): AsyncGenerator<GenerateEvent, void, undefined> {
     const stops = resolveStops(options.stop);
-    const sampling = resolveSampling(options.sampling);
+    const sampling = resolveSampling(options.sampling, this.length);
     const maxTokens = this.#maxTokens(options.maxTokens);
     this.#requireToken();
     return generateAnswer({
@@ -271,11 +280,6 @@ export class Session {
   }
 
   #maxTokens(asked: number | undefined): number {
-    if (asked !== undefined && (!Number.isInteger(asked) || asked < 1)) {
-      throw new CtkvrError('CTKVR_INVALID_OPTION', `maxTokens must be an integer of at least 1, got ${asked}`, {
-        fields: { option: 'maxTokens', actual: String(asked) },
-      });
-    }
     this.#checkRoom({ added: 0, maxNew: asked ?? 1 });
     return asked ?? this.contextLength - this.length;
   }

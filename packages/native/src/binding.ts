@@ -11,6 +11,19 @@ export interface NativeBinding {
   inspectModel(path: string): Promise<NativeModelInfo>;
   /** Loads weights off the JavaScript thread. `onProgress` receives 0..1. */
   loadModel(path: string, options: NativeLoadOptions, onProgress?: (fraction: number) => void): Promise<NativeModel>;
+  /** Every kernel table of this architecture, the plainest first. */
+  kernelTables(): readonly NativeKernelTable[];
+  /**
+   * Runs the self-test of a table, milliseconds on this thread: returns what it computes wrongly, or null. Instructions that this machine
+   * claims to have and has not end the process.
+   */
+  testKernels(name: string): string | null;
+  /** From now on this process, all its threads, uses these tables only, and the scalar one. What exists already keeps its table. */
+  allowKernels(names: readonly string[]): void;
+  /** What `allowKernels` was last given in this process; null before. */
+  allowedKernels(): string[] | null;
+  /** The table that is used where none is named. @throws {CtkvrError} CTKVR_INVALID_OPTION when CTKVR_ISA names none that may be used. */
+  fastestKernels(): string;
   /** Resident set size of this process now and at its peak, bytes. */
   processMemory(): { rssBytes: number; peakRssBytes: number };
   CentroidIndex: NativeCentroidIndexConstructor;
@@ -21,11 +34,18 @@ export interface NativeBinding {
   overlapBySimilarity(input: NativeOverlapInput): Promise<NativeOverlapBySimilarity>;
 }
 
+export interface NativeKernelTable {
+  /** 'scalar' | 'avx2' | 'avx512' | 'avx512vnni' | 'avx512bf16' | 'amx' | 'neon'. */
+  readonly name: string;
+  /** What this machine lacks for it; empty when it has the table. */
+  readonly missing: readonly string[];
+}
+
 export interface NativeBuildInfo {
   readonly version: string;
   /** Chosen kernels of ctkvr-core: 'scalar' | 'avx2' | 'avx512' | 'avx512vnni' | 'avx512bf16' | 'amx' | 'neon'. */
   readonly isa: string;
-  /** Kernels of ctkvr-core this machine can run; `isa` is the best. */
+  /** Kernels of ctkvr-core this process may use, the plainest first; `isa` is the last. */
   readonly availableIsas: readonly string[];
   /** CPU features that ggml reports for its own kernels. */
   readonly ggmlFeatures: readonly string[];
@@ -76,7 +96,7 @@ export interface NativeLoadOptions {
   readonly prefillChunk?: number;
   readonly ropeFreqBase?: number;
   readonly ropeFreqScale?: number;
-  /** Force a kernel set of ctkvr-core, for tests. */
+  /** Names one of `availableIsas`. Default: the last. */
   readonly isa?: string;
   /** Use weights in place, from the file, where no faster order of them is known: processes share them. Default false: copies in huge pages. */
   readonly mapWeights?: boolean;
@@ -155,8 +175,10 @@ export interface NativeSamplerOptions {
   readonly repeatPenalty: number;
   readonly frequencyPenalty: number;
   readonly presencePenalty: number;
-  /** Last tokens that the penalties look at. */
+  /** Last tokens of the sequence, the prompt's included, that `repeatPenalty` looks at. */
   readonly penaltyWindow: number;
+  /** Tokens of the sequence before the answer: the other two penalties count what comes after. */
+  readonly answerStart: number;
   /** u32. */
   readonly seed: number;
 }

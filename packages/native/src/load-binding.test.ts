@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CtkvrError } from '@ctkvr/core';
@@ -45,13 +45,15 @@ describe('loadFirst', () => {
     const complete = join(dir, 'complete.cjs');
     writeFileSync(
       complete,
-      'for (const n of ["buildInfo","inspectModel","loadModel","processMemory","CentroidIndex"]) exports[n] = () => n;',
+      `for (const n of ["buildInfo","inspectModel","loadModel","processMemory","CentroidIndex","kernelTables","testKernels",
+        "allowKernels","allowedKernels","fastestKernels"]) exports[n] = () => n;`,
     );
-    const binding = loadFirst([
+    const { binding, path } = loadFirst([
       { what: 'foreign', request: foreign },
       { what: 'complete', request: complete },
     ]);
     expect(binding.buildInfo()).toBe('buildInfo');
+    expect(path).toBe(realpathSync(complete));
   });
 });
 

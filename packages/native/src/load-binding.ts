@@ -10,22 +10,71 @@ import { CtkvrError } from '@ctkvr/core';
 import type { NativeBinding } from './binding.js';
 import { mapThrownErrors } from './map-thrown-errors.js';
 import { platformTriple, platformTriples } from './platform-triple.js';
+import { type KernelTrust, trustKernels, trustKernelsSync } from './trust-kernels.js';
 
 /** What every binary of this version exports; a file without one of them is of another version, or not ours. */
-const requiredExports = ['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'CentroidIndex'] as const;
+const requiredExports = [
+  ...['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'CentroidIndex'],
+  ...['kernelTables', 'testKernels', 'allowKernels', 'allowedKernels', 'fastestKernels'],
+] as const;
 
 /** Environment variable that names a binary to load instead of the installed one. */
 export const NATIVE_PATH_VARIABLE = 'CTKVR_NATIVE_PATH';
 
-let cached: NativeBinding | undefined;
+let ready: NativeBinding | undefined;
+let opening: Promise<NativeBinding> | undefined;
 
 /**
- * Returns the native binding of this platform; the first call loads it (some milliseconds), later calls return the same object.
+ * Returns the native binding of this platform; the first call loads it (some milliseconds), later calls return the same object. The first
+ * call on a machine also tests its kernels in a child process and waits for it, some tenths of a second: `openBinding` does not block.
  * @throws {CtkvrError} CTKVR_NATIVE_UNAVAILABLE when nothing could be loaded; each attempt's error is in the chain of causes.
+ * CTKVR_INVALID_OPTION when CTKVR_ISA names no instruction set that can be used here.
  */
 export function loadBinding(): NativeBinding {
-  cached ??= loadFirst(candidates(process.env[NATIVE_PATH_VARIABLE]));
-  return cached;
+  if (ready !== undefined) return ready;
+  const { binding, path } = findBinding();
+  // Another thread of this process may have decided already.
+  if (binding.allowedKernels() === null) accept(binding, trustKernelsSync({ binding, binaryPath: path }));
+  binding.fastestKernels();
+  ready = binding;
+  return ready;
+}
+
+/**
+ * Like `loadBinding`, but the kernels' tests, where they are not remembered, run beside this thread.
+ * @throws {CtkvrError} as `loadBinding`.
+ */
+export async function openBinding(): Promise<NativeBinding> {
+  if (ready !== undefined) return ready;
+  opening ??= open().finally(() => {
+    opening = undefined;
+  });
+  return await opening;
+}
+
+async function open(): Promise<NativeBinding> {
+  const { binding, path } = findBinding();
+  if (binding.allowedKernels() === null) accept(binding, await trustKernels({ binding, binaryPath: path }));
+  binding.fastestKernels();
+  ready = binding;
+  return ready;
+}
+
+/** Holds for the whole process. The warning goes where a program wants its warnings. */
+function accept(binding: NativeBinding, { allowed, warning }: KernelTrust): void {
+  binding.allowKernels([...allowed]);
+  if (warning !== null) process.emitWarning(warning, 'CtkvrWarning');
+}
+
+/** A binary that loads and is of this version. Its kernels are not proven yet. */
+export interface FoundBinding {
+  readonly binding: NativeBinding;
+  readonly path: string;
+}
+
+/** Finds and loads the binary and no more. @throws {CtkvrError} CTKVR_NATIVE_UNAVAILABLE. */
+export function findBinding(): FoundBinding {
+  return loadFirst(candidates(process.env[NATIVE_PATH_VARIABLE]));
 }
 
 /** One place to look: a file path or a package name. */
@@ -47,12 +96,13 @@ export function candidates(override: string | undefined): BindingCandidate[] {
 }
 
 /** Loads the first candidate that works. @throws {CtkvrError} CTKVR_NATIVE_UNAVAILABLE with every failure in the chain of causes. */
-export function loadFirst(places: readonly BindingCandidate[]): NativeBinding {
+export function loadFirst(places: readonly BindingCandidate[]): FoundBinding {
   const require = createRequire(import.meta.url);
   const failures: Error[] = [];
   for (const place of places) {
     try {
-      return check(require(existing(place.request)) as Record<string, unknown>);
+      const path = require.resolve(existing(place.request));
+      return { binding: check(require(path) as Record<string, unknown>), path };
     } catch (cause) {
       failures.push(new Error(`${place.what}: ${firstLine(cause)}`, { cause }));
     }

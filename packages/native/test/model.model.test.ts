@@ -194,6 +194,7 @@ const greedy = {
   frequencyPenalty: 0,
   presencePenalty: 0,
   penaltyWindow: 64,
+  answerStart: 0,
   seed: 0,
 };
 

@@ -2,7 +2,16 @@
  * How similar rotated queries are to their neighbours, for the group and for each head: the paper's first observation (arXiv 2512.15550),
  * as data that a plot can take.
  */
-import { type BackendChoice, checkFinite, checkInteger, checkLength, chooseBackend } from '@ctkvr/core';
+import {
+  type BackendChoice,
+  checkFinite,
+  checkInteger,
+  checkLength,
+  checkOptions,
+  chooseBackend,
+  type OptionChecks,
+  takes,
+} from '@ctkvr/core';
 import type { NativeRopeBinding } from './native-seam.js';
 import { RunningStatistics } from './running-statistics.js';
 import { TimeSlices } from './time-slices.js';
@@ -18,6 +27,16 @@ export interface CosineByDistanceInput extends BackendChoice<NativeRopeBinding> 
   /** Stops a reference run between two tokens with CTKVR_ABORTED. */
   readonly signal?: AbortSignal;
 }
+
+const inputChecks: OptionChecks<CosineByDistanceInput> = {
+  queries: takes.float32,
+  groupSize: takes.anything,
+  headDim: takes.anything,
+  distances: takes.uint32,
+  signal: takes.optional(takes.abortSignal),
+  backend: takes.anything,
+  native: takes.anything,
+};
 
 /** Statistics over all pairs of queries that far apart; NaN where there is no pair. */
 export interface CosineByDistance {
@@ -44,8 +63,9 @@ export interface CosineByDistance {
  * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE, CTKVR_ABORTED.
  */
 export async function cosineByDistance(input: CosineByDistanceInput): Promise<CosineByDistance> {
-  const { queries, groupSize, headDim, distances, signal } = input;
   const op = 'cosineByDistance';
+  checkOptions(op, input, inputChecks);
+  const { queries, groupSize, headDim, distances, signal } = input;
   checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
   checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
   const numTokens = Math.floor(queries.length / (groupSize * headDim));

@@ -3,9 +3,23 @@
  * probes by (design of CTkvr, section 2.2), so its statistics are worth looking at.
  */
 
+import { checkCapacity, checkOptions, takes } from '@ctkvr/core';
+
+const offset = takes.optional(takes.integer(0, Number.MAX_SAFE_INTEGER));
+const size = takes.integer(1, 65536);
+const inputChecks = {
+  a: takes.float32,
+  aOffset: offset,
+  b: takes.float32,
+  bOffset: offset,
+  groupSize: size,
+  headDim: size,
+};
+
 /**
  * Returns the mean over heads of cos(a[h], b[h]), in [-1, 1]; a head of zeros counts as cosine 0. Allocates nothing.
  * Offsets let rows of larger buffers be compared in place.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_SHAPE_MISMATCH.
  */
 export function groupCosine(input: {
   /** f32; row [groupSize, headDim] at aOffset. */
@@ -17,7 +31,11 @@ export function groupCosine(input: {
   readonly groupSize: number;
   readonly headDim: number;
 }): number {
+  const op = 'groupCosine';
+  checkOptions(op, input, inputChecks);
   const { a, aOffset = 0, b, bOffset = 0, groupSize, headDim } = input;
+  checkCapacity(a.length - aOffset, groupSize * headDim, { op, name: 'a' });
+  checkCapacity(b.length - bOffset, groupSize * headDim, { op, name: 'b' });
   let sum = 0;
   for (let head = 0; head < groupSize; head++) {
     sum += headCosine(a, aOffset + head * headDim, b, bOffset + head * headDim, headDim);

@@ -2,7 +2,16 @@
  * Whether similar queries attend to the same keys, for the group and for each head: the paper's second observation (arXiv 2512.15550),
  * one point per pair of queries. `overlapCurve` makes a line of the points.
  */
-import { type BackendChoice, checkFinite, checkInteger, checkLength, chooseBackend } from '@ctkvr/core';
+import {
+  type BackendChoice,
+  checkFinite,
+  checkInteger,
+  checkLength,
+  checkOptions,
+  chooseBackend,
+  type OptionChecks,
+  takes,
+} from '@ctkvr/core';
 import { headCosine } from './group-cosine.js';
 import { HighestKeys } from './highest-keys.js';
 import type { NativeRopeBinding } from './native-seam.js';
@@ -22,6 +31,18 @@ export interface OverlapBySimilarityInput extends BackendChoice<NativeRopeBindin
   /** Stops a reference run between two pairs with CTKVR_ABORTED. */
   readonly signal?: AbortSignal;
 }
+
+const inputChecks: OptionChecks<OverlapBySimilarityInput> = {
+  queries: takes.float32,
+  keys: takes.float32,
+  groupSize: takes.anything,
+  headDim: takes.anything,
+  topK: takes.anything,
+  pairs: takes.uint32,
+  signal: takes.optional(takes.abortSignal),
+  backend: takes.anything,
+  native: takes.anything,
+};
 
 export interface OverlapBySimilarity {
   /** Group cosine (mean over heads) of each pair, f64 [numPairs]. */
@@ -43,8 +64,9 @@ export interface OverlapBySimilarity {
  * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE, CTKVR_ABORTED.
  */
 export async function overlapBySimilarity(input: OverlapBySimilarityInput): Promise<OverlapBySimilarity> {
-  const { queries, keys, groupSize, headDim, topK, pairs, signal } = input;
   const op = 'overlapBySimilarity';
+  checkOptions(op, input, inputChecks);
+  const { queries, keys, groupSize, headDim, topK, pairs, signal } = input;
   checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
   checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
   const row = groupSize * headDim;

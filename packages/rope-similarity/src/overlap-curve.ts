@@ -1,5 +1,5 @@
 /** A line through the points of `overlapBySimilarity`: the mean overlap of pairs of about the same similarity. */
-import { checkInteger, checkLength } from '@ctkvr/core';
+import { checkInteger, checkLength, checkOptions, takes } from '@ctkvr/core';
 import { checkNumber } from './check-number.js';
 
 export interface OverlapCurve {
@@ -10,6 +10,14 @@ export interface OverlapCurve {
   /** Pairs in the bin, [numBins]. */
   readonly count: Uint32Array;
 }
+
+const inputChecks = {
+  similarity: takes.float64,
+  overlap: takes.float64,
+  numBins: takes.anything,
+  from: takes.anything,
+  to: takes.anything,
+};
 
 /**
  * Returns the mean overlap in bins of equal width from `from` to `to`, each with its lower bound and the last also with its upper; pairs
@@ -28,8 +36,9 @@ export function overlapCurve(input: {
   /** Similarity where the last bin ends. Default 1. */
   readonly to?: number;
 }): OverlapCurve {
-  const { similarity, overlap, numBins = 20, from = -1, to = 1 } = input;
   const op = 'overlapCurve';
+  checkOptions(op, input, inputChecks);
+  const { similarity, overlap, numBins = 20, from = -1, to = 1 } = input;
   checkInteger(numBins, { op, name: 'numBins', min: 1, max: 65536 });
   checkNumber(from, { op, name: 'from', atLeast: -1 });
   checkNumber(to, { op, name: 'to', above: from });

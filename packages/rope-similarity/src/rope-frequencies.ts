@@ -12,7 +12,7 @@
  * | llama3 | r = L f / 2 pi rotations; kept = clamp((r - low) / (high - low)); kept f + (1 - kept) f / s | the Llama 3.1 release |
  * | yarn | kept falls linearly in i from 1 at index(betaFast) to 0 at index(betaSlow), index(r) = d ln(L / 2 pi r) / (2 ln b) | YaRN, section 3.2 |
  */
-import { checkInteger } from '@ctkvr/core';
+import { checkInteger, checkKnownKeys } from '@ctkvr/core';
 import { checkNumber } from './check-number.js';
 import { type ResolvedRopeScaling, type RopeScaling, resolveRopeScaling } from './rope-scaling.js';
 
@@ -34,8 +34,9 @@ export function ropeFrequencies(options: {
   readonly freqBase: number;
   readonly scaling: RopeScaling;
 }): RopeFrequencies {
-  const { rotaryDim, freqBase } = options;
   const op = 'ropeFrequencies';
+  checkKnownKeys(op, options, ['rotaryDim', 'freqBase', 'scaling']);
+  const { rotaryDim, freqBase } = options;
   checkInteger(rotaryDim / 2, { op, name: 'rotaryDim / 2', min: 1, max: 65536 });
   checkNumber(freqBase, { op, name: 'freqBase', above: 1 });
   const scaling = resolveRopeScaling(options.scaling);
@@ -47,8 +48,10 @@ export function ropeFrequencies(options: {
       return { frequencies: plain.map((f) => f / scaling.factor), magnitude: 1 };
     case 'ntk':
       return { frequencies: ntk(rotaryDim, freqBase, scaling.factor), magnitude: 1 };
-    case 'dynamicNtk':
-      return { frequencies: ntk(rotaryDim, freqBase, dynamicNtkFactor(scaling)), magnitude: 1 };
+    case 'dynamicNtk': {
+      const { type: _, ...growth } = scaling;
+      return { frequencies: ntk(rotaryDim, freqBase, dynamicNtkFactor(growth)), magnitude: 1 };
+    }
     case 'llama3':
       return { frequencies: llama3(plain, scaling), magnitude: 1 };
     case 'yarn':
@@ -68,8 +71,9 @@ export function dynamicNtkFactor(options: {
   /** Positions. */
   readonly numTokens: number;
 }): number {
-  const { factor, originalContext, numTokens } = options;
   const op = 'dynamicNtkFactor';
+  checkKnownKeys(op, options, ['factor', 'originalContext', 'numTokens']);
+  const { factor, originalContext, numTokens } = options;
   checkNumber(factor, { op, name: 'factor', atLeast: 1 });
   checkNumber(originalContext, { op, name: 'originalContext', atLeast: 1 });
   checkNumber(numTokens, { op, name: 'numTokens', atLeast: 0 });

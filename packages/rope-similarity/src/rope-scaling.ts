@@ -2,7 +2,7 @@
  * The ways in use of changing rotary frequencies for contexts longer than a model was trained on, with their defaults and bounds.
  * What each does to the frequencies is in rope-frequencies.ts.
  */
-import { CtkvrError, checkInteger } from '@ctkvr/core';
+import { CtkvrError, checkInteger, checkKnownKeys, checkOption, takes } from '@ctkvr/core';
 import { checkNumber } from './check-number.js';
 
 /** How frequencies are changed. `factor` >= 1 everywhere; contexts and lengths are in positions. */
@@ -54,13 +54,15 @@ export type ResolvedRopeScaling = {
 }[RopeScaling['type']];
 
 /**
- * Returns the scaling with its defaults filled in. Unknown fields are dropped.
- * @throws {CtkvrError} CTKVR_INVALID_OPTION: unknown type, or a number out of range.
+ * Returns the scaling with its defaults filled in.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION: unknown type, a field that it does not have, or a number out of range.
  */
 export function resolveRopeScaling(scaling: RopeScaling): ResolvedRopeScaling {
   const op = 'ropeFrequencies';
-  if (scaling.type === 'none') return { type: 'none' };
+  checkOption(op, 'scaling', scaling, takes.object);
   checkType(scaling.type);
+  checkKnownKeys(`${op}: scaling ${scaling.type}`, scaling, ['type', ...fields[scaling.type]]);
+  if (scaling.type === 'none') return { type: 'none' };
   const { type, factor } = scaling;
   checkNumber(factor, { op, name: 'scaling.factor', atLeast: 1 });
   if (type === 'linear' || type === 'ntk') return { type, factor };
@@ -88,18 +90,27 @@ export function resolveRopeScaling(scaling: RopeScaling): ResolvedRopeScaling {
       checkNumber(betaSlow, { op, name: 'scaling.betaSlow', above: 0 });
       checkNumber(betaFast, { op, name: 'scaling.betaFast', above: betaSlow });
       checkNumber(attentionFactor, { op, name: 'scaling.attentionFactor', above: 0 });
-      return { type, factor, originalContext, betaFast, betaSlow, attentionFactor, truncate: truncate === true };
+      checkOption(op, 'scaling.truncate', truncate, takes.boolean);
+      return { type, factor, originalContext, betaFast, betaSlow, attentionFactor, truncate };
     }
   }
 }
 
-const types = ['none', 'linear', 'ntk', 'dynamicNtk', 'llama3', 'yarn'];
+/** What each type has beside it. */
+const fields: Readonly<Record<RopeScaling['type'], readonly string[]>> = {
+  none: [],
+  linear: ['factor'],
+  ntk: ['factor'],
+  dynamicNtk: ['factor', 'originalContext', 'numTokens'],
+  llama3: ['factor', 'originalContext', 'lowFreqFactor', 'highFreqFactor'],
+  yarn: ['factor', 'originalContext', 'betaFast', 'betaSlow', 'attentionFactor', 'truncate'],
+};
 
 function checkType(type: string): void {
-  if (types.includes(type)) return;
+  if (Object.hasOwn(fields, type)) return;
   throw new CtkvrError(
     'CTKVR_INVALID_OPTION',
-    `ropeFrequencies: scaling.type must be one of ${types.join(', ')}, got ${JSON.stringify(type)}`,
+    `ropeFrequencies: scaling.type must be one of ${Object.keys(fields).join(', ')}, got ${JSON.stringify(type)}`,
     { fields: { op: 'ropeFrequencies', option: 'scaling.type', actual: String(type) } },
   );
 }
@@ -115,8 +126,9 @@ export function yarnAttentionFactor(options: {
   readonly mscale?: number;
   readonly mscaleAllDim?: number;
 }): number {
-  const { factor, mscale = 1, mscaleAllDim = 0 } = options;
   const op = 'yarnAttentionFactor';
+  checkKnownKeys(op, options, ['factor', 'mscale', 'mscaleAllDim']);
+  const { factor, mscale = 1, mscaleAllDim = 0 } = options;
   checkNumber(factor, { op, name: 'factor', atLeast: 1 });
   checkNumber(mscale, { op, name: 'mscale', atLeast: 0 });
   checkNumber(mscaleAllDim, { op, name: 'mscaleAllDim', atLeast: 0 });

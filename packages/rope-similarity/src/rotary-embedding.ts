@@ -9,7 +9,10 @@ import {
   checkFinite,
   checkInteger,
   checkLength,
+  checkOptions,
   chooseBackend,
+  type OptionChecks,
+  takes,
 } from '@ctkvr/core';
 import type { NativeRopeBinding, NativeRotaryEmbedding } from './native-seam.js';
 import { ropeFrequencies } from './rope-frequencies.js';
@@ -52,6 +55,29 @@ export interface RotateAsyncInput extends RotateInput {
   readonly signal?: AbortSignal;
 }
 
+const optionChecks: OptionChecks<RopeOptions> = {
+  headDim: takes.anything,
+  pairing: takes.anything,
+  rotaryDim: takes.anything,
+  freqBase: takes.anything,
+  scaling: takes.anything,
+  backend: takes.anything,
+  native: takes.anything,
+};
+
+const rotateChecks: OptionChecks<RotateInput> = {
+  vectors: takes.float32,
+  positions: takes.optional(takes.uint32),
+  numHeads: takes.anything,
+  out: takes.float32,
+};
+
+const rotateAsyncChecks: OptionChecks<RotateAsyncInput> = {
+  ...rotateChecks,
+  inverse: takes.optional(takes.boolean),
+  signal: takes.optional(takes.abortSignal),
+};
+
 /** Rotary embedding with fixed options; immutable, so one may be shared. */
 export class RotaryEmbedding {
   readonly backend: 'native' | 'reference';
@@ -66,8 +92,9 @@ export class RotaryEmbedding {
 
   /** @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
   constructor(options: RopeOptions) {
-    const { headDim, pairing, rotaryDim = headDim, freqBase = 10_000, scaling = { type: 'none' } } = options;
     const op = 'RotaryEmbedding';
+    checkOptions(op, options, optionChecks);
+    const { headDim, pairing, rotaryDim = headDim, freqBase = 10_000, scaling = { type: 'none' } } = options;
     checkInteger(headDim, { op, name: 'headDim', min: 2, max: 65536 });
     checkInteger(rotaryDim, { op, name: 'rotaryDim', min: 2, max: headDim });
     if (pairing !== 'half' && pairing !== 'adjacent') {
@@ -108,9 +135,11 @@ export class RotaryEmbedding {
    * @throws {CtkvrError} as `rotate`, and CTKVR_ABORTED.
    */
   async rotateAsync(input: RotateAsyncInput): Promise<void> {
+    const op = 'RotaryEmbedding.rotateAsync';
+    checkOptions(op, input, rotateAsyncChecks);
     const { inverse = false } = input;
-    const numTokens = this.#check(input, 'RotaryEmbedding.rotateAsync');
-    const slices = new TimeSlices('RotaryEmbedding.rotateAsync', input.signal);
+    const numTokens = this.#check(input, op);
+    const slices = new TimeSlices(op, input.signal);
     if (this.#native !== undefined) return await this.#native.rotateAsync(nativeRotation(input, inverse));
     this.#start(input);
     for (let token = 0; token < numTokens; token++) {
@@ -120,7 +149,9 @@ export class RotaryEmbedding {
   }
 
   #rotateNow(input: RotateInput, inverse: boolean): void {
-    const numTokens = this.#check(input, inverse ? 'RotaryEmbedding.rotateInverse' : 'RotaryEmbedding.rotate');
+    const op = inverse ? 'RotaryEmbedding.rotateInverse' : 'RotaryEmbedding.rotate';
+    checkOptions(op, input, rotateChecks);
+    const numTokens = this.#check(input, op);
     if (this.#native !== undefined) {
       this.#native.rotate(nativeRotation(input, inverse));
       return;

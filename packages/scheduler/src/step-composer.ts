@@ -3,13 +3,26 @@
  * decides what shares a step (compose-step.ts), gives every caller its result, and keeps callers apart: what one of them aborts or
  * gets wrong does not touch the work of another.
  */
-import { CtkvrError, checkInteger, UNBOUNDED } from '@ctkvr/core';
+import { CtkvrError, checkInteger, checkOptions, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
 import { type ComposeLimits, composeStep, type Share } from './compose-step.js';
 import type { EngineSequence, EngineStepResult, StepEngine } from './step-engine.js';
 import { type RequestResult, StepRequest, type StepRequestOptions } from './step-request.js';
 import { type StepLoad, StepTimes } from './step-times.js';
 
 export interface StepComposerOptions extends Partial<ComposeLimits> {}
+
+const optionChecks: OptionChecks<StepComposerOptions> = {
+  prefillChunk: takes.anything,
+  prefillChunkBesideDecode: takes.anything,
+  decodeSlowdown: takes.anything,
+};
+const appendChecks: OptionChecks<StepRequestOptions> = {
+  output: takes.optional(takes.oneOf(['none', 'sample', 'logits', 'sampleAndLogits'])),
+  audit: takes.optional(takes.boolean),
+  signal: takes.optional(takes.abortSignal),
+  onProgress: takes.optional(takes.func),
+};
+const exclusiveChecks = { signal: takes.optional(takes.abortSignal) };
 
 const defaultLimits: ComposeLimits = { prefillChunk: 512, prefillChunkBesideDecode: 128, decodeSlowdown: 3 };
 
@@ -38,6 +51,7 @@ export class StepComposer<Sequence extends EngineSequence> {
   #closed = false;
 
   constructor(engine: StepEngine<Sequence>, options: StepComposerOptions = {}) {
+    checkOptions('StepComposer', options, optionChecks);
     this.#engine = engine;
     this.#limits = { ...defaultLimits, ...options };
     for (const name of ['prefillChunk', 'prefillChunkBesideDecode'] as const) {
@@ -64,6 +78,7 @@ export class StepComposer<Sequence extends EngineSequence> {
     options: StepRequestOptions = {},
   ): Promise<RequestResult> {
     this.#checkOpen();
+    checkOptions('StepComposer.append', options, appendChecks);
     if (tokens.length === 0) {
       throw new CtkvrError('CTKVR_INVALID_OPTION', 'a step needs at least one token, got none', {
         fields: { option: 'tokens', actual: 0 },
@@ -94,9 +109,11 @@ export class StepComposer<Sequence extends EngineSequence> {
    */
   async runExclusive<T>(
     work: () => Promise<T>,
-    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+    options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<T> {
     this.#checkOpen();
+    checkOptions('StepComposer.runExclusive', options, exclusiveChecks);
+    const { signal } = options;
     if (signal?.aborted) throw abortedError(signal);
     let entry!: ExclusiveWork;
     const done = new Promise<T>((resolve, reject) => {

@@ -1,6 +1,6 @@
 /** What the suites need of a centroid index, and how one comes to be. */
 import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
-import type { HeadData } from './head-data.js';
+import { type HeadData, indexInput } from './head-data.js';
 import { type GrowthEvent, type GrowthHistory, prefixOf } from './naive-growth.js';
 
 /** What the suite needs of an index; `CentroidIndex` of @ctkvr/centroid-index has it. */
@@ -68,8 +68,8 @@ export interface IndexCase {
 
 /** Builds the case's index and lets its history happen. */
 export async function buildCase(make: CentroidIndexMaker, { data, options, history }: IndexCase) {
-  if (history === undefined) return make.build({ ...data, options });
-  const index = await make.build({ ...prefixOf(data, history.builtAt), options });
+  if (history === undefined) return make.build({ ...indexInput(data), options });
+  const index = await make.build({ ...indexInput(prefixOf(data, history.builtAt)), options });
   for (const event of history.events) await live(index, data, event);
   return index;
 }

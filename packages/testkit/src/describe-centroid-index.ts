@@ -11,7 +11,9 @@ import { describeIndexGrowth } from './describe-index-growth.js';
 import { describeMadeUpImages } from './describe-made-up-images.js';
 import { describeTail, describeTailCalls } from './describe-tail.js';
 import { errorBudget, headScale } from './error-budget.js';
+import { expectTypedArrays } from './expect-typed-arrays.js';
 import { expectCode, expectNear } from './expectations.js';
+import { indexInput } from './head-data.js';
 import { groupsOf } from './naive.js';
 import { tailOfRows } from './naive-clusters.js';
 import { naiveGrowth } from './naive-growth.js';
@@ -170,6 +172,31 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
       const out = new Uint32Array(1);
       await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.candidates({ centroids: Uint32Array.of(0), out }));
       await expectCode('CTKVR_INVALID_OPTION', async () => index.candidates({ centroids: Uint32Array.of(9999), out }));
+      index.close();
+    });
+
+    test('buffers that are missing, plain lists or of another class, and unknown names, are refused by name', async () => {
+      const { data, options } = typical;
+      const { headDim, groupSize, decodes } = data;
+      await expectTypedArrays({ ...indexInput(data), options }, (input) => make.build(input));
+      const index = await build(typical);
+      const { keys, values } = data;
+      await expectTypedArrays({ image: await index.save(), keys, values }, (input) => make.load(input));
+      const query = decodes.slice(0, groupSize * headDim);
+      const centroids = new Uint32Array(index.numProbed);
+      const similarities = new Float32Array(index.numProbed);
+      await expectTypedArrays({ query, centroids, similarities }, async (input) => index.probe(input));
+      const candidates = Uint32Array.of(index.region.start);
+      const out = new Uint32Array(index.maxCandidates);
+      await expectTypedArrays({ centroids: Uint32Array.of(0), out }, async (input) => index.candidates(input));
+      await expectTypedArrays({ query, candidates, out }, async (input) => index.widen(input));
+      const rest = { lse: new Float32Array(groupSize), value: new Float32Array(groupSize * headDim) };
+      await expectTypedArrays({ query, candidates, ...rest }, async (input) => index.tailAt(input));
+      const added = { keys: keys.slice(0, headDim), values: values.slice(0, headDim), queries: query };
+      await expectTypedArrays({ ...added, phase: 'decode' as const }, (input) => index.append(input));
+      for (const wrong of [undefined, null, Array.from(query), Float64Array.from(query)]) {
+        await expectCode('CTKVR_INVALID_OPTION', () => index.insert(wrong as never));
+      }
       index.close();
     });
 

@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import type { CentroidIndexMaker } from './centroid-index-subject.js';
 import { type ConformanceCase, conformanceCases } from './conformance-data.js';
 import { f16Bits } from './f16.js';
+import { indexInput } from './head-data.js';
 
 type NamedTest = (name: string, run: () => Promise<void> | void) => void;
 
@@ -51,7 +52,7 @@ export function describeMadeUpImages(make: CentroidIndexMaker, test: NamedTest):
   const [{ data, options }] = conformanceCases() as [ConformanceCase];
   for (const { what, field, change } of changes) {
     test(`an image is refused for its ${field}: ${what}`, async () => {
-      const index = await make.build({ ...data, options });
+      const index = await make.build({ ...indexInput(data), options });
       const { start, end } = index.region;
       const image = (await index.save()).slice();
       const view = new DataView(image.buffer);

@@ -11,6 +11,7 @@ import type {
 } from '@ctkvr/rope-similarity';
 import { describe, expect } from 'vitest';
 import { type ConformanceOptions, conformanceTests } from './conformance-skip.js';
+import { expectTypedArrays } from './expect-typed-arrays.js';
 import { expectCode, expectNear } from './expectations.js';
 import { geometricHeadData } from './geometric-head-data.js';
 import { integerHeadData } from './head-data.js';
@@ -301,6 +302,25 @@ export function describeRopeSimilarity(make: () => RopeSimilaritySubject, option
       ] as const) {
         await expectCode(code, async () => await overlapBySimilarity({ ...overlaps, ...bad }));
       }
+    });
+
+    test('buffers that are missing, plain lists or of another class, and unknown names, are refused by name', async () => {
+      const { rope, cosineByDistance, overlapBySimilarity } = make();
+      const queries = new Float32Array(8).fill(1);
+      const sizes = { groupSize: 1, headDim: 4 };
+      await expectTypedArrays({ queries, ...sizes, distances: Uint32Array.of(1) }, (input) => cosineByDistance(input));
+      const pairs = Uint32Array.of(0, 1);
+      const overlaps = { queries, keys: queries, ...sizes, topK: 1, pairs };
+      await expectTypedArrays(overlaps, (input) => overlapBySimilarity(input));
+      const turning = rope({ headDim: 4, pairing: 'half' });
+      const turn = { vectors: queries, numHeads: 1, out: new Float32Array(8) };
+      await expectTypedArrays(turn, async (input) => turning.rotate(input));
+      await expectTypedArrays(turn, async (input) => turning.rotateInverse(input));
+      await expectTypedArrays(turn, (input) => turning.rotateAsync(input));
+      const bogus = { headDim: 4, pairing: 'half', rotatedDim: 2 } as never;
+      await expectCode('CTKVR_INVALID_OPTION', async () => rope(bogus));
+      const scaling = { type: 'linear', factor: 2, originalContext: 9 } as never;
+      await expectCode('CTKVR_INVALID_OPTION', async () => rope({ headDim: 4, pairing: 'half', scaling }));
     });
 
     test('what was aborted before it began does nothing', async () => {

@@ -15,7 +15,7 @@ import { type ConformanceCase, conformanceCases } from './conformance-data.js';
 import { errorBudget, gamma, headScale } from './error-budget.js';
 import { expectCode, expectNear } from './expectations.js';
 import { f16Bits, f16Value } from './f16.js';
-import { integerHeadData } from './head-data.js';
+import { indexInput, integerHeadData } from './head-data.js';
 import { dot, groupsOf, naiveAttention, naiveScores, rankedIds, rowsOf } from './naive.js';
 import { jointRows, type NaiveSegment, naiveSegment, naiveWeigh, tailOfRows } from './naive-clusters.js';
 import { naiveGrowth } from './naive-growth.js';
@@ -117,7 +117,7 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
 
   test('clusters of one key each: the rest is attention over all keys that are not taken', async () => {
     const options = { ...typical.options, clusterSize: 1, clusterProbes: 0 };
-    const index = await make.build({ ...data, options });
+    const index = await make.build({ ...indexInput(data), options });
     const budget = errorBudget(headScale({ ...data, queries: data.decodes }));
     const { start, end } = index.region;
     const taken = Uint32Array.of(start, start + 1, end - 1);
@@ -156,7 +156,7 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
   });
 
   test('with everything taken nothing is left, and widening changes nothing', async () => {
-    const index = await make.build({ ...data, options: typical.options });
+    const index = await make.build({ ...indexInput(data), options: typical.options });
     const { start, end } = index.region;
     const all = Uint32Array.from({ length: end - start }, (_, i) => start + i);
     expect(restOf(index, query, all)).toEqual({
@@ -168,7 +168,7 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
   });
 
   test('a tail is a copy, and candidates may be widened in place', async () => {
-    const index = await make.build({ ...data, options: typical.options });
+    const index = await make.build({ ...indexInput(data), options: typical.options });
     const before = index.tail()!;
     index.tail()!.segments[0]!.keys.fill(7);
     expect(index.tail()).toEqual(before);
@@ -181,7 +181,7 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
   });
 
   test('arguments of widen and tailAt are checked', async () => {
-    const index = await make.build({ ...data, options: typical.options });
+    const index = await make.build({ ...indexInput(data), options: typical.options });
     const { start, end } = index.region;
     const out = new Uint32Array(index.maxCandidates);
     const lse = new Float32Array(data.groupSize);

@@ -5,6 +5,7 @@ import { expectSameIds } from './compare-ids.js';
 import { type ConformanceCase, conformanceCases } from './conformance-data.js';
 import { type ConformanceOptions, conformanceTests } from './conformance-skip.js';
 import { errorBudget, headScale } from './error-budget.js';
+import { expectTypedArrays } from './expect-typed-arrays.js';
 import { expectCode, expectNear } from './expectations.js';
 import type { HeadData } from './head-data.js';
 import { groupsOf } from './naive.js';
@@ -105,6 +106,31 @@ export function describeTokenRefiner(
         [30, 1e6],
       ]) {
         await expectCode('CTKVR_INVALID_OPTION', select({ candidates: Uint32Array.from(candidates) }));
+      }
+    });
+
+    test('buffers that are missing, plain lists or of another class, and unknown names, are refused by name', async () => {
+      const { data, options } = typical;
+      const { groupSize, headDim } = data;
+      for (const what of ['keys', 'values'] as const) {
+        for (const wrong of [undefined, Array.from(data[what]), Float64Array.from(data[what])]) {
+          await expectCode('CTKVR_INVALID_OPTION', () => make({ data: { ...data, [what]: wrong }, options }));
+        }
+      }
+      const refiner = await make({ data, options });
+      const query = data.decodes.slice(0, groupSize * headDim);
+      const candidates = Uint32Array.of(30, 40);
+      const scores = new Float32Array(2 * groupSize);
+      await expectTypedArrays({ query, candidates, out: scores }, async (input) => refiner.scores(input));
+      await expectTypedArrays({ query, candidates, out: new Uint32Array(2) }, async (input) => refiner.select(input));
+      const out = attentionOutput(groupSize, headDim);
+      const { lse, output: value } = attentionOutput(groupSize, headDim);
+      await expectTypedArrays({ query, candidates, tail: { lse, value }, out }, async (input) => refiner.attend(input));
+      for (const field of ['output', 'lse', 'mass'] as const) {
+        const wrong = { ...out, [field]: Array.from(out[field]) };
+        await expectCode('CTKVR_INVALID_OPTION', async () =>
+          refiner.attend({ query, candidates, out: wrong as never }),
+        );
       }
     });
   });

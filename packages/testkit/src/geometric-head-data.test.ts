@@ -9,7 +9,8 @@ const data = geometricHeadData({ seed: 4, ...sizes });
 
 describe('geometricHeadData', () => {
   it('neighbouring queries point the same way, distant ones less', async () => {
-    const { mean } = await cosineByDistance({ ...data, distances: Uint32Array.of(1, 16, 400) });
+    const { queries, headDim, groupSize } = data;
+    const { mean } = await cosineByDistance({ queries, headDim, groupSize, distances: Uint32Array.of(1, 16, 400) });
     expect(mean[0]).toBeGreaterThan(0.8);
     expect(mean[1]).toBeLessThan(mean[0]! - 0.05);
     expect(mean[2]).toBeLessThan(mean[1]!);

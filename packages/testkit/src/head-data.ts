@@ -62,3 +62,13 @@ export function integerHeadData(
   }
   return { keys, values, queries, decodes, headDim, groupSize };
 }
+
+/** What an index is built from: a head's data without the queries to decode with. */
+export function indexInput({ keys, values, queries, headDim, groupSize }: HeadData): Omit<HeadData, 'decodes'> {
+  return { keys, values, queries, headDim, groupSize };
+}
+
+/** What a refiner reads. */
+export function refinerInput({ keys, values, headDim, groupSize }: HeadData): Omit<HeadData, 'queries' | 'decodes'> {
+  return { keys, values, headDim, groupSize };
+}

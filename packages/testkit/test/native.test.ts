@@ -31,6 +31,7 @@ import {
   geometricHeadData,
   growthCases,
   headScale,
+  indexInput,
   integerHeadData,
   live,
   naiveGrowth,
@@ -149,7 +150,7 @@ if ('reason' in loaded) {
       for (const index of opened) index.close();
     });
     describeTokenRefiner(async ({ data, options }) => {
-      const index = await buildCentroidIndex({ ...data, options, backend: 'native', native, isa });
+      const index = await buildCentroidIndex({ ...indexInput(data), options, backend: 'native', native, isa });
       opened.push(index);
       const { keys, values, headDim, groupSize } = data;
       const { numSinkTokens, recentWindow, maxSelected, topP } = options;

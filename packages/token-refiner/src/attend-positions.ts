@@ -1,7 +1,15 @@
 /** Exact attention over a list of positions. */
-import { checkCapacity, checkInteger, checkLength } from '@ctkvr/core';
-import type { PartialAttention } from './partial-attention.js';
-import type { KeyLayout } from './score-candidates.js';
+import { checkCapacity, checkInteger, checkLength, checkOptions, takes } from '@ctkvr/core';
+import { checkPartial, type PartialAttention } from './partial-attention.js';
+import { type KeyLayout, keyLayoutChecks } from './score-candidates.js';
+
+const inputChecks = {
+  ...keyLayoutChecks,
+  query: takes.float32,
+  values: takes.float32,
+  positions: takes.uint32,
+  out: takes.object,
+};
 
 /**
  * Writes softmax attention of each query head over the given positions. No positions: lse -Infinity, zeros.
@@ -18,8 +26,10 @@ export function attendPositions(
     readonly out: PartialAttention;
   },
 ): void {
-  const { query, keys, values, positions, headDim, groupSize, out } = input;
   const op = 'attendPositions';
+  checkOptions(op, input, inputChecks);
+  const { query, keys, values, positions, headDim, groupSize, out } = input;
+  checkPartial(op, 'out', out);
   const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
   checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
   checkCapacity(out.output.length, groupSize * headDim, { op, name: 'out.output' });

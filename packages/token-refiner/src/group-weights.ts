@@ -1,6 +1,13 @@
 /** One weight per candidate for a whole group of query heads, so that heads with large scores do not decide alone. */
-import { checkCapacity } from '@ctkvr/core';
+import { checkCapacity, checkOptions, takes, UNBOUNDED } from '@ctkvr/core';
 import { logSumExp } from './log-sum-exp.js';
+
+const inputChecks = {
+  scores: takes.float32,
+  groupSize: takes.integer(1, 65536),
+  numCandidates: takes.integer(0, UNBOUNDED),
+  out: takes.float64,
+};
 
 /**
  * Writes, for every candidate, the sum over query heads of its softmax weight among the candidates. The weights sum to groupSize.
@@ -14,8 +21,9 @@ export function groupWeights(input: {
   readonly numCandidates: number;
   readonly out: Float64Array;
 }): void {
-  const { scores, groupSize, numCandidates, out } = input;
   const op = 'groupWeights';
+  checkOptions(op, input, inputChecks);
+  const { scores, groupSize, numCandidates, out } = input;
   checkCapacity(scores.length, groupSize * numCandidates, { op, name: 'scores' });
   checkCapacity(out.length, numCandidates, { op, name: 'out' });
   out.fill(0, 0, numCandidates);

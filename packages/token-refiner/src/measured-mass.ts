@@ -1,6 +1,8 @@
 /** The true attention mass of some positions, from every key: what an estimate is held against. */
-import { checkCapacity, checkInteger, checkLength } from '@ctkvr/core';
-import type { KeyLayout } from './score-candidates.js';
+import { checkCapacity, checkInteger, checkLength, checkOptions, takes } from '@ctkvr/core';
+import { type KeyLayout, keyLayoutChecks } from './score-candidates.js';
+
+const inputChecks = { ...keyLayoutChecks, query: takes.float32, positions: takes.uint32, out: takes.float32 };
 
 /**
  * Writes, per query head, the share of the softmax weight over all keys that falls on `positions`, 0..1. One online pass.
@@ -12,8 +14,9 @@ import type { KeyLayout } from './score-candidates.js';
 export function measuredMass(
   input: KeyLayout & { readonly query: Float32Array; readonly positions: Uint32Array; readonly out: Float32Array },
 ): void {
-  const { query, keys, positions, headDim, groupSize, out } = input;
   const op = 'measuredMass';
+  checkOptions(op, input, inputChecks);
+  const { query, keys, positions, headDim, groupSize, out } = input;
   const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
   checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
   checkCapacity(out.length, groupSize, { op, name: 'out' });

@@ -2,7 +2,7 @@
  * Attention over part of the keys: its normalised output and the log-sum-exp of its scores, which is what it takes to merge it with the
  * attention over other keys without reading either again. Every part (sinks, window, selected tokens, a tail, another device) has this form.
  */
-import { checkCapacity, checkInteger } from '@ctkvr/core';
+import { checkCapacity, checkInteger, checkOption, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 
 /** Buffers are the caller's. An empty part has lse -Infinity and output zeros. */
 export interface PartialAttention {
@@ -12,29 +12,51 @@ export interface PartialAttention {
   readonly lse: Float32Array;
 }
 
-/** Returns an empty part with fresh buffers. */
+const size = takes.integer(1, 65536);
+
+/** Passes when a value has the buffers of a part; it may have more, as `AttentionOutput` has. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
+export function checkPartial(op: string, name: string, part: PartialAttention): void {
+  checkOption(op, name, part, takes.object);
+  checkOption(op, `${name}.output`, part.output, takes.float32);
+  checkOption(op, `${name}.lse`, part.lse, takes.float32);
+}
+
+/** Returns an empty part with fresh buffers. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
 export function createPartialAttention(groupSize: number, headDim: number): PartialAttention {
+  checkOption('createPartialAttention', 'groupSize', groupSize, size);
+  checkOption('createPartialAttention', 'headDim', headDim, size);
   return {
     output: new Float32Array(groupSize * headDim),
     lse: new Float32Array(groupSize).fill(Number.NEGATIVE_INFINITY),
   };
 }
 
+interface MergeInput {
+  readonly partials: readonly PartialAttention[];
+  readonly groupSize: number;
+  readonly headDim: number;
+  readonly out: PartialAttention;
+}
+
+const mergeChecks: OptionChecks<MergeInput> = {
+  partials: takes.list,
+  groupSize: takes.anything,
+  headDim: size,
+  out: takes.object,
+};
+
 /**
  * Writes the attention over the union of disjoint parts to `out`, which may be one of them. Any order and grouping gives the same
  * result up to rounding. O(parts * groupSize * headDim).
  * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH when a buffer is too short.
  */
-export function mergePartials(input: {
-  readonly partials: readonly PartialAttention[];
-  readonly groupSize: number;
-  readonly headDim: number;
-  readonly out: PartialAttention;
-}): void {
-  const { partials, groupSize, headDim, out } = input;
+export function mergePartials(input: MergeInput): void {
   const op = 'mergePartials';
+  checkOptions(op, input, mergeChecks);
+  const { partials, groupSize, headDim, out } = input;
   checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
   for (const part of [...partials, out]) {
+    checkPartial(op, part === out ? 'out' : 'partials', part);
     checkCapacity(part.output.length, groupSize * headDim, { op, name: 'output' });
     checkCapacity(part.lse.length, groupSize, { op, name: 'lse' });
   }

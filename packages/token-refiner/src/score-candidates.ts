@@ -1,5 +1,5 @@
 /** Exact scores of candidate keys: the "token" half of centroid-then-token. */
-import { checkCapacity, checkInteger, checkLength } from '@ctkvr/core';
+import { checkCapacity, checkInteger, checkLength, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 
 /** Where keys lie and how heads share them. */
 export interface KeyLayout {
@@ -9,6 +9,13 @@ export interface KeyLayout {
   /** Query heads per KV head. */
   readonly groupSize: number;
 }
+
+const size = takes.integer(1, 65536);
+
+/** The checks of a layout, for tables of whoever takes one. */
+export const keyLayoutChecks: OptionChecks<KeyLayout> = { keys: takes.float32, headDim: size, groupSize: size };
+
+const inputChecks = { ...keyLayoutChecks, query: takes.float32, candidates: takes.uint32, out: takes.float32 };
 
 /**
  * Writes raw scores q.k / sqrt(headDim) (not weights) of every candidate for every query head.
@@ -21,8 +28,9 @@ export interface KeyLayout {
 export function scoreCandidates(
   input: KeyLayout & { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Float32Array },
 ): void {
-  const { query, keys, candidates, headDim, groupSize, out } = input;
   const op = 'scoreCandidates';
+  checkOptions(op, input, inputChecks);
+  const { query, keys, candidates, headDim, groupSize, out } = input;
   const n = candidates.length;
   checkLength(query.length, groupSize * headDim, {
     op,

@@ -1,5 +1,13 @@
 /** Which candidates' values are read: the heaviest, by number (top-k) or by the weight they cover (top-p). */
-import { CtkvrError, checkCapacity, checkInteger, UNBOUNDED } from '@ctkvr/core';
+import { CtkvrError, checkCapacity, checkInteger, checkOptions, takes, UNBOUNDED } from '@ctkvr/core';
+
+const inputChecks = {
+  weights: takes.float64,
+  candidates: takes.uint32,
+  maxSelected: takes.anything,
+  topP: takes.anything,
+  out: takes.uint32,
+};
 
 /**
  * Writes the selected positions, ascending, and returns how many. Ties go to the smaller position.
@@ -16,8 +24,9 @@ export function selectCandidates(input: {
   readonly topP?: number;
   readonly out: Uint32Array;
 }): number {
-  const { weights, candidates, maxSelected, topP = 1, out } = input;
   const op = 'selectCandidates';
+  checkOptions(op, input, inputChecks);
+  const { weights, candidates, maxSelected, topP = 1, out } = input;
   checkInteger(maxSelected, { op, name: 'maxSelected', min: 0, max: UNBOUNDED });
   checkTopP(topP, op);
   const n = candidates.length;

@@ -1,7 +1,7 @@
 /** What was not read, as one more part of the attention: the tail, and the candidates that were scored but dropped. */
-import { checkCapacity } from '@ctkvr/core';
+import { checkCapacity, checkOption, checkOptions, takes } from '@ctkvr/core';
 import { logAddExp } from './log-sum-exp.js';
-import type { PartialAttention } from './partial-attention.js';
+import { checkPartial, type PartialAttention } from './partial-attention.js';
 
 /** The keys between sinks and window that are no candidates, for the query at hand (`CentroidIndex.tailAt`). */
 export interface TailEstimate {
@@ -9,6 +9,26 @@ export interface TailEstimate {
   readonly lse: Float32Array;
   /** f32 [groupSize, headDim]: their mean value. */
   readonly value: Float32Array;
+}
+
+const size = takes.integer(1, 65536);
+
+const inputChecks = {
+  tail: takes.object,
+  scores: takes.float32,
+  candidates: takes.uint32,
+  selected: takes.uint32,
+  groupSize: size,
+  headDim: size,
+  out: takes.object,
+  droppedLse: takes.optional(takes.float32),
+};
+
+/** Passes when a value has the buffers of a tail. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
+export function checkTail(op: string, tail: TailEstimate): void {
+  checkOption(op, 'tail', tail, takes.object);
+  checkOption(op, 'tail.lse', tail.lse, takes.float32);
+  checkOption(op, 'tail.value', tail.value, takes.float32);
 }
 
 /**
@@ -28,8 +48,11 @@ export function tailPartial(input: {
   readonly out: PartialAttention;
   readonly droppedLse?: Float32Array;
 }): void {
-  const { tail, scores, candidates, selected, groupSize, headDim, out, droppedLse } = input;
   const op = 'tailPartial';
+  checkOptions(op, input, inputChecks);
+  const { tail, scores, candidates, selected, groupSize, headDim, out, droppedLse } = input;
+  checkTail(op, tail);
+  checkPartial(op, 'out', out);
   const n = candidates.length;
   checkCapacity(scores.length, groupSize * n, { op, name: 'scores' });
   checkCapacity(tail.lse.length, groupSize, { op, name: 'tail.lse' });

@@ -9,9 +9,13 @@ import {
   checkFinite,
   checkInteger,
   checkLength,
+  checkOption,
+  checkOptions,
   groupDefaults,
   type IndexedRegion,
   indexedRegion,
+  type OptionChecks,
+  takes,
   UNBOUNDED,
 } from '@ctkvr/core';
 import { attendPositions } from './attend-positions.js';
@@ -19,10 +23,10 @@ import { groupWeights } from './group-weights.js';
 import { logAddExp } from './log-sum-exp.js';
 import { measuredMass } from './measured-mass.js';
 import { chooseBackend, type NativeRefiner, type RefineRules } from './native-refiner.js';
-import { createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
+import { checkPartial, createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
 import { scoreCandidates } from './score-candidates.js';
 import { checkTopP, selectCandidates } from './select-candidates.js';
-import { type TailEstimate, tailPartial } from './tail-partial.js';
+import { checkTail, type TailEstimate, tailPartial } from './tail-partial.js';
 
 export interface TokenRefinerInput {
   /** f32 [numTokens, headDim], rotated. Kept, not copied. */
@@ -45,6 +49,27 @@ export interface TokenRefinerInput {
   /** The native index over the same keys and values: `index.native` of @ctkvr/centroid-index, null when that is not native. */
   readonly native?: NativeRefiner | null | undefined;
 }
+
+const inputChecks: OptionChecks<TokenRefinerInput> = {
+  keys: takes.float32,
+  values: takes.float32,
+  headDim: takes.anything,
+  groupSize: takes.anything,
+  numSinkTokens: takes.anything,
+  recentWindow: takes.anything,
+  maxSelected: takes.anything,
+  topP: takes.anything,
+  backend: takes.anything,
+  native: takes.anything,
+};
+const scoresChecks = { query: takes.float32, candidates: takes.uint32, out: takes.float32 };
+const selectChecks = { query: takes.float32, candidates: takes.uint32, out: takes.uint32 };
+const attendChecks = {
+  query: takes.float32,
+  candidates: takes.uint32,
+  tail: takes.optional(takes.object),
+  out: takes.object,
+};
 
 /** Where `attend` writes. */
 export interface AttentionOutput extends PartialAttention {
@@ -84,9 +109,10 @@ export class TokenRefiner {
 
   /** @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
   constructor(input: TokenRefinerInput) {
+    const op = 'TokenRefiner';
+    checkOptions(op, input, inputChecks);
     const { keys, values, headDim, groupSize, backend = 'auto', native } = input;
     const { numSinkTokens = 16, recentWindow = 256, topP = 1 } = input;
-    const op = 'TokenRefiner';
     checkInteger(headDim, { op, name: 'headDim', min: 1, max: 65536 });
     checkInteger(groupSize, { op, name: 'groupSize', min: 1, max: 65536 });
     checkInteger(numSinkTokens, { op, name: 'numSinkTokens', min: 0, max: UNBOUNDED });
@@ -127,9 +153,10 @@ export class TokenRefiner {
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE (query), CTKVR_INVALID_OPTION (candidates).
    */
   scores(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Float32Array }): void {
+    const op = 'TokenRefiner.scores';
+    checkOptions(op, input, scoresChecks);
     const { query, candidates, out } = input;
     const { groupSize, headDim } = this;
-    const op = 'TokenRefiner.scores';
     checkCapacity(out.length, groupSize * candidates.length, { op, name: 'out' });
     this.#check(query, candidates, op);
     if (this.#native !== undefined) out.set(this.#native.scores(query, candidates));
@@ -138,6 +165,7 @@ export class TokenRefiner {
 
   /** Writes the selected candidates, ascending, and returns how many. Same errors as `scores`. */
   select(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number {
+    checkOptions('TokenRefiner.select', input, selectChecks);
     const { query, candidates, out } = input;
     if (this.#native !== undefined) {
       this.#check(query, candidates, 'TokenRefiner.select');
@@ -162,9 +190,13 @@ export class TokenRefiner {
     readonly tail?: TailEstimate;
     readonly out: AttentionOutput;
   }): number {
+    const op = 'TokenRefiner.attend';
+    checkOptions(op, input, attendChecks);
     const { query, candidates, tail, out } = input;
     const { groupSize, headDim } = this;
-    const op = 'TokenRefiner.attend';
+    checkPartial(op, 'out', out);
+    checkOption(op, 'out.mass', out.mass, takes.float32);
+    if (tail !== undefined) checkTail(op, tail);
     checkCapacity(out.output.length, groupSize * headDim, { op, name: 'out.output' });
     checkCapacity(out.lse.length, groupSize, { op, name: 'out.lse' });
     checkCapacity(out.mass.length, groupSize, { op, name: 'out.mass' });
@@ -202,8 +234,11 @@ export class TokenRefiner {
     readonly candidates: Uint32Array;
     readonly out: Float32Array;
   }): void {
+    const op = 'TokenRefiner.measureMass';
+    checkOptions(op, input, scoresChecks);
     const { query, candidates, out } = input;
     const { groupSize, headDim } = this;
+    checkCapacity(out.length, groupSize, { op, name: 'out' });
     const selected = this.#selected.subarray(0, this.select({ query, candidates, out: this.#selected }));
     const positions = this.#positionsRead(selected);
     measuredMass({ query, keys: this.#keys, positions, headDim, groupSize, out });

@@ -4,11 +4,13 @@ import { resolveSelectorOptions } from '@ctkvr/core';
 import {
   errorBudget,
   headScale,
+  indexInput,
   integerHeadData,
   naiveHead,
   naiveScores,
   naiveSoftmax,
   propertyParameters,
+  refinerInput,
   rowsOf,
 } from '@ctkvr/testkit';
 import fc from 'fast-check';
@@ -38,6 +40,10 @@ function dataOf(of: Sizes) {
   return integerHeadData({ ...of, headDim, numDecodes: 1 });
 }
 
+function around({ numSinkTokens, recentWindow }: Sizes) {
+  return { numSinkTokens, recentWindow };
+}
+
 function groups(query: Float32Array): number[][] {
   return Array.from({ length: query.length / headDim }, (_, h) =>
     Array.from(query.subarray(h * headDim, (h + 1) * headDim)),
@@ -51,8 +57,8 @@ describe('token refiner properties', () => {
         const data = dataOf(of);
         const { groupSize, numSinkTokens, recentWindow } = of;
         const options = resolveSelectorOptions({ preset: 'exact', numSinkTokens, recentWindow });
-        const index = await buildCentroidIndex({ ...data, options });
-        const refiner = new TokenRefiner({ ...data, numSinkTokens, recentWindow, maxSelected: 0 });
+        const index = await buildCentroidIndex({ ...indexInput(data), options });
+        const refiner = new TokenRefiner({ ...refinerInput(data), numSinkTokens, recentWindow, maxSelected: 0 });
         const query = data.decodes;
         const centroids = new Uint32Array(index.numProbed);
         index.probe({ query, centroids, similarities: new Float32Array(index.numProbed) });
@@ -102,7 +108,7 @@ describe('token refiner properties', () => {
     fc.assert(
       fc.property(sizes, fc.integer({ min: 1, max: 20 }), (of, maxSelected) => {
         const data = dataOf({ ...of, groupSize: 2 });
-        const refiner = new TokenRefiner({ ...data, ...of, groupSize: 2, maxSelected });
+        const refiner = new TokenRefiner({ ...refinerInput(data), ...around(of), maxSelected });
         const { start, end } = refiner.region;
         const candidates = Uint32Array.from({ length: end - start }, (_, j) => start + j);
         const swapped = Float32Array.of(...data.decodes.subarray(headDim), ...data.decodes.subarray(0, headDim));
@@ -131,7 +137,7 @@ describe('token refiner properties', () => {
         fc.double({ min: 0.05, max: 1, noNaN: true }),
         (of, maxSelected, topP) => {
           const data = dataOf(of);
-          const refiner = new TokenRefiner({ ...data, ...of, maxSelected, topP });
+          const refiner = new TokenRefiner({ ...refinerInput(data), ...around(of), maxSelected, topP });
           const { start, end } = refiner.region;
           const candidates = Uint32Array.from({ length: end - start }, (_, j) => start + j);
           const query = data.decodes;
@@ -190,7 +196,7 @@ describe('token refiner properties', () => {
         const data = dataOf(of);
         let previous = new Float32Array(of.groupSize);
         for (const maxSelected of [1, 2, 5, 20, 0]) {
-          const refiner = new TokenRefiner({ ...data, ...of, maxSelected });
+          const refiner = new TokenRefiner({ ...refinerInput(data), ...around(of), maxSelected });
           const { start, end } = refiner.region;
           const candidates = Uint32Array.from({ length: end - start }, (_, j) => start + j);
           const value = new Float32Array(of.groupSize * headDim);

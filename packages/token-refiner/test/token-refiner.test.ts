@@ -1,4 +1,4 @@
-import { integerHeadData } from '@ctkvr/testkit';
+import { integerHeadData, refinerInput } from '@ctkvr/testkit';
 import { describe, expect, it } from 'vitest';
 import {
   createAttentionOutput,
@@ -9,7 +9,7 @@ import {
 } from '../src/index.js';
 
 const data = integerHeadData({ seed: 5, numTokens: 50, headDim: 8, groupSize: 2, numCentroids: 1, numDecodes: 1 });
-const settings = { ...data, numSinkTokens: 2, recentWindow: 8 };
+const settings = { ...refinerInput(data), numSinkTokens: 2, recentWindow: 8 };
 
 describe('TokenRefiner', () => {
   it("backend 'native' without native scores says what to pass; an unknown backend is refused", () => {

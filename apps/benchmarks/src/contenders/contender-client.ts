@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { CtkvrError } from '@ctkvr/core';
 import type {
   BesideSample,
   ContenderKind,
@@ -14,7 +15,7 @@ import type {
   ReferenceContender,
   TogetherSample,
 } from './contender.js';
-import type { ContenderAnswer, ContenderCall, ContenderMethod } from './contender-messages.js';
+import type { ContenderAnswer, ContenderCall, ContenderFailure, ContenderMethod } from './contender-messages.js';
 import { installPeer } from './install-peer.js';
 
 /** Built beside this module; Node runs no TypeScript, so a suite needs the built package. */
@@ -77,7 +78,13 @@ export class ContenderClient implements ReferenceContender, AsyncDisposable {
     });
     this.#child.send(call);
     const answer = await answered;
-    if ('error' in answer) throw new Error(`${this.kind} failed in ${method}: ${answer.error}`);
+    if ('error' in answer) throw errorOf(answer.error, `${this.kind} failed in ${method}`);
     return answer.value as T;
   }
+}
+
+/** The error as it was in the other process. */
+function errorOf({ message, code, fields, remedy }: ContenderFailure, where: string): Error {
+  if (code === null) return new Error(`${where}: ${message}`);
+  return new CtkvrError(code, message, { fields, ...(remedy === null ? {} : { remedy }) });
 }

@@ -18,6 +18,7 @@ const suiteNames: Readonly<Record<SuiteName, true>> = {
   index: true,
   load: true,
   kernels: true,
+  'same-bits': true,
 };
 
 export function isStudy(result: SuiteResult | StudyResult): result is StudyResult {

@@ -3,9 +3,9 @@
  * what memory and arithmetic allow.
  */
 import { significant } from '@ctkvr/evaluation';
+import { measureMemoryBandwidth } from '@ctkvr/native';
 import { highestPeak } from '../arithmetic-peak.js';
 import { type KernelLine, type PeakLine, type ProductType, runKernelsExample } from '../kernels-example.js';
-import { measureMemoryBandwidth } from '../memory-bandwidth.js';
 import type { KernelRow, KernelsResult } from './kernels-result.js';
 import { type Limits, shareOfLimit } from './limits.js';
 

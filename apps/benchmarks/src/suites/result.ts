@@ -6,6 +6,7 @@ import type { IndexResult } from './index-result.js';
 import type { KernelsResult } from './kernels-result.js';
 import type { LoadResult } from './load-result.js';
 import type { DecodeSettings, ResultHead } from './result-head.js';
+import type { SameBitsResult } from './same-bits-result.js';
 
 /** `decode` and `prefill`: one figure for each contender. */
 export interface BenchResult extends ResultHead, DecodeSettings {
@@ -20,5 +21,5 @@ export interface BenchResult extends ResultHead, DecodeSettings {
   readonly peerTrials: readonly PeerTrial[];
 }
 
-export type SuiteResult = BenchResult | BatchResult | IndexResult | LoadResult | KernelsResult;
+export type SuiteResult = BenchResult | BatchResult | IndexResult | LoadResult | KernelsResult | SameBitsResult;
 export type SuiteName = SuiteResult['suite'];

@@ -5,6 +5,7 @@ import { benchTable } from './bench-table.js';
 import { indexTables } from './index-tables.js';
 import { kernelsTables } from './kernels-table.js';
 import { loadTable } from './load-table.js';
+import { sameBitsTable } from './same-bits-table.js';
 import type { Table } from './table.js';
 
 export function resultTables(result: SuiteResult): Table[] {
@@ -21,5 +22,7 @@ export function resultTables(result: SuiteResult): Table[] {
       return [loadTable(result)];
     case 'kernels':
       return kernelsTables(result);
+    case 'same-bits':
+      return [sameBitsTable(result)];
   }
 }

@@ -41,8 +41,8 @@ export function settingsTable(result: SuiteResult | StudyResult): Table {
 }
 
 const settings = [
-  ...(['context', 'promptTokens', 'tokens', 'sequences', 'threads', 'rounds', 'steps'] as const),
-  ...(['tokensPerRound', 'denseBelow'] as const),
+  ...(['context', 'promptTokens', 'tokens', 'sequences', 'threads', 'rounds', 'steps', 'numQuestions'] as const),
+  ...(['tokensPerRound', 'tokensPerAnswer', 'denseBelow'] as const),
 ];
 
 function runSettings(result: SuiteResult | StudyResult): Fact[] {

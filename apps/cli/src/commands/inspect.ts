@@ -3,8 +3,9 @@ import { fitsKvFormat } from '@ctkvr/core';
 import { estimateMemory, resolveModelFile, selectorFor } from '@ctkvr/model-runner';
 import { loadBinding, type NativeModelInfo } from '@ctkvr/native';
 import { Command } from 'commander';
-import type { CommandContext, RunAction } from '../command-context.js';
+import { type CommandContext, type RunAction, SilentExit } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
+import { exitCodes } from '../exit-codes.js';
 import { formatBytes, formatCount, formatTable } from '../format.js';
 import { integer } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
@@ -35,8 +36,9 @@ export async function inspect(gguf: string, flags: InspectFlags, { io, signal }:
   const binding = loadBinding();
   const info = await binding.inspectModel(path);
   const context = flags.context ?? info.trainedContext;
-  // Of an architecture that is not known, neither are the sizes of its attention.
-  const memory = info.numLayers === 0 ? null : memoryOf(info, context, binding.buildInfo().availableMemoryBytes);
+  // Of a file that cannot be run, the sizes of its attention may be wrong.
+  const memory =
+    info.unsupportedReason !== null ? null : memoryOf(info, context, binding.buildInfo().availableMemoryBytes);
   if (flags.json) {
     const { controlTokens, chatTemplate, ...rest } = info;
     await printJson(io, {
@@ -46,12 +48,12 @@ export async function inspect(gguf: string, flags: InspectFlags, { io, signal }:
       numControlTokens: controlTokens.length,
       memory,
     });
-    return;
+  } else {
+    const rows = memory ? [...attentionRows(info), ...memoryRows(memory, info)] : [];
+    await print(io, formatTable([...modelRows(info), ...rows]));
   }
-  await print(
-    io,
-    formatTable([...modelRows(info), ...(memory ? [...attentionRows(info), ...memoryRows(memory, info)] : [])]),
-  );
+  // The reason has been printed.
+  if (info.unsupportedReason !== null) throw new SilentExit(exitCodes.input);
 }
 
 interface MemoryNeed {

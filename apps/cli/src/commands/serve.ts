@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note } from '../console-io.js';
+import { templateOf } from '../open-model.js';
 import {
   addModelOptions,
   addSelectorOptions,
@@ -18,6 +19,9 @@ interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly name?: string;
   readonly maxRunning: number;
   readonly maxQueued: number;
+  readonly maxWait: number;
+  readonly allowOrigin?: string[];
+  readonly allowHost?: string[];
 }
 
 export function serveCommand(run: RunAction): Command {
@@ -31,7 +35,10 @@ export function serveCommand(run: RunAction): Command {
     .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
     .option('--name <id>', 'model name that clients send (default: from the model)')
     .option('--max-running <count>', 'requests that run at once', integer(1), 4)
-    .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 32)
+    .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 128)
+    .option('--max-wait <seconds>', 'longest that a request may wait', integer(1, 86_400), 300)
+    .option('--allow-origin <origin...>', "origins of web pages that may call, beside this machine's own; * = all")
+    .option('--allow-host <name...>', 'host names under which it may be reached, beside localhost')
     .action((flags: ServeFlags) => run((context) => serve(flags, context)));
 }
 
@@ -45,12 +52,16 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     port: flags.port,
     maxRunning: flags.maxRunning,
     maxQueued: flags.maxQueued,
+    maxWaitMs: flags.maxWait * 1000,
+    allowedOrigins: flags.allowOrigin,
+    allowedHosts: flags.allowHost,
     kvFormat: flags.kvFormat,
     selector: selectorSettings(flags),
     handleSignals: false,
     ...(flags.name === undefined ? {} : { modelName: flags.name }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
+      ...(await templateOf(flags, signal)),
       numThreads: flags.threads,
       mapWeights: flags.mapWeights,
       signal,

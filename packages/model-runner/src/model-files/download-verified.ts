@@ -6,11 +6,12 @@
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { type DownloadCallbacks, progressMeter } from './download-progress.js';
 import { abortedError, cacheFileError, checkFreeSpace, throwIfAborted } from './file-errors.js';
 import { type ExpectedHash, hashFile } from './hash-file.js';
 import { httpRequest, httpStatusError, unreachable, withoutCredentials } from './http-request.js';
+import { downloadChecks } from './option-tables.js';
 import { withFileLock } from './with-file-lock.js';
 
 /** Attempts in a row that bring no new byte before the download is given up. */
@@ -40,6 +41,7 @@ export interface DownloadRequest extends DownloadCallbacks {
  * sends is another file), CTKVR_DISK_FULL, CTKVR_FILE_UNREADABLE (folder not writable), CTKVR_ABORTED.
  */
 export async function downloadVerified(request: DownloadRequest): Promise<string> {
+  checkOptions('downloadVerified', request, downloadChecks);
   const { destination, sizeBytes, signal } = request;
   if (await isComplete(destination, sizeBytes)) return destination;
   const waiting = progressMeter(

@@ -1,7 +1,9 @@
 /** Hash of a file, streamed. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
+import { checkOptions } from '@ctkvr/core';
 import { cacheFileError, throwIfAborted } from './file-errors.js';
+import { hashChecks } from './option-tables.js';
 
 /** What a file must hash to. */
 export interface ExpectedHash {
@@ -20,6 +22,7 @@ export async function hashFile(
   algorithm: ExpectedHash['algorithm'],
   options: { readonly onBytes?: (bytes: number) => void; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
+  checkOptions('hashFile', options, hashChecks);
   const hash = createHash(algorithm);
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {

@@ -29,6 +29,11 @@ export function parseHubFile(name: string): HubFile | null {
   return { owner: owner!, repo: repo!, file: file! };
 }
 
+/** Returns the hub's address, without a slash at its end. */
+export function hubEndpoint(env: NodeJS.ProcessEnv = process.env): string {
+  return (env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, '');
+}
+
 /** What is known of a hub file before it is downloaded. */
 export interface HubFileDetails {
   readonly url: string;
@@ -47,11 +52,10 @@ export async function hubFileDetails(
   options: { readonly env?: NodeJS.ProcessEnv; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<HubFileDetails> {
   const { env = process.env, signal } = options;
-  const endpoint = (env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, '');
   const path = [hubFile.owner, hubFile.repo, 'resolve', REVISION, ...hubFile.file.split('/')]
     .map(encodeURIComponent)
     .join('/');
-  const url = `${endpoint}/${path}`;
+  const url = `${hubEndpoint(env)}/${path}`;
   const headers: Record<string, string> = env.HF_TOKEN ? { authorization: `Bearer ${env.HF_TOKEN}` } : {};
   // The hub's own answer carries hash and size; the storage it redirects to does not.
   const response = await httpRequest({

@@ -1,11 +1,14 @@
-export { cacheFolder } from './cache-folder.js';
+export { cacheFolder } from '@ctkvr/native';
 export type { DownloadCallbacks, DownloadProgress } from './download-progress.js';
+export type { DownloadSource } from './download-sources.js';
+export { askDownloadSources } from './download-sources.js';
 export type { DownloadRequest } from './download-verified.js';
 export { downloadVerified, isComplete } from './download-verified.js';
 export type { ZipExtraction } from './extract-zip-entry.js';
 export { extractZipEntry } from './extract-zip-entry.js';
 export type { ExpectedHash } from './hash-file.js';
 export { hashFile, sha256 } from './hash-file.js';
+export { withoutCredentials } from './http-request.js';
 export type { HubFile } from './hugging-face.js';
 export { parseHubFile } from './hugging-face.js';
 export type { ListedModel } from './list-models.js';

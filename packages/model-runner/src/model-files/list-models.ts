@@ -1,7 +1,7 @@
 /** What `ctkvr models` shows: the catalogue, and what of it and of the hub is on this disk. */
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
-import { cacheFolder } from './cache-folder.js';
+import { cacheFolder } from '@ctkvr/native';
 import { modelCatalogue } from './model-catalogue.js';
 import { catalogueModelPath } from './resolve-model-file.js';
 

@@ -42,7 +42,8 @@ export async function findNpmTarball(input: {
   return { url: tarball, hash: { algorithm: 'sha512', hex: Buffer.from(sha512, 'base64').toString('hex') } };
 }
 
-async function npmRegistryUrl(env: NodeJS.ProcessEnv): Promise<string> {
+/** Returns the registry npm uses here. @throws {CtkvrError} CTKVR_DOWNLOAD_FAILED when none is known. */
+export async function npmRegistryUrl(env: NodeJS.ProcessEnv): Promise<string> {
   if (env.npm_config_registry) return env.npm_config_registry;
   try {
     const { stdout } = await promisify(execFile)('npm', ['config', 'get', 'registry'], {

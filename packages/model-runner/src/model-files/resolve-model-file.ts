@@ -1,13 +1,14 @@
 /** From what a user writes after `--model` to a GGUF file on this disk, downloaded when need be. */
 import { access, constants, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { CtkvrError } from '@ctkvr/core';
-import { cacheFolder } from './cache-folder.js';
+import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
+import { cacheFolder } from '@ctkvr/native';
 import { type DownloadCallbacks, progressMeter } from './download-progress.js';
 import { downloadVerified, isComplete } from './download-verified.js';
 import { extractZipEntry } from './extract-zip-entry.js';
 import { type HubFile, hubFileDetails, hubStatusHint, parseHubFile } from './hugging-face.js';
 import { type CatalogueModel, findCatalogueModel, modelCatalogue } from './model-catalogue.js';
+import { cacheChecks } from './option-tables.js';
 import { findIndexedFile } from './package-index.js';
 import { withFileLock } from './with-file-lock.js';
 
@@ -22,6 +23,8 @@ export interface ResolveModelOptions extends DownloadCallbacks {
  * @throws {CtkvrError} CTKVR_UNKNOWN_MODEL, CTKVR_FILE_NOT_FOUND, CTKVR_FILE_UNREADABLE, and what `downloadVerified` throws.
  */
 export async function resolveModelFile(nameOrPath: string, options: ResolveModelOptions = {}): Promise<string> {
+  checkOption('resolveModelFile', 'nameOrPath', nameOrPath, takes.text);
+  checkOptions('resolveModelFile', options, cacheChecks);
   const known = findCatalogueModel(nameOrPath);
   if (known) return await fetchCatalogueModel(known, options);
   const path = resolve(nameOrPath);
@@ -51,7 +54,11 @@ async function fetchCatalogueModel(model: CatalogueModel, options: ResolveModelO
   const waiting = progressMeter({ phase: 'waiting', name: model.filename, bytesTotal: null }, onProgress);
   await withFileLock(destination, { signal, onWait: () => waiting.finish() }, async () => {
     if (await isComplete(destination, sizeBytes)) return;
-    const { url, hash, headers } = await findIndexedFile({ ...source, signal });
+    const { url, hash, headers } = await findIndexedFile({
+      project: source.project,
+      filename: source.filename,
+      signal,
+    });
     const archive = join(destination, '..', source.filename);
     await downloadVerified({ url, destination: archive, hash: hash ?? undefined, headers, signal, onProgress });
     await extractZipEntry({

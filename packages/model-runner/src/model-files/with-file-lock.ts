@@ -5,8 +5,10 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { checkOptions } from '@ctkvr/core';
 import lockfile from 'proper-lockfile';
 import { abortedError, cacheFileError, throwIfAborted } from './file-errors.js';
+import { lockChecks } from './option-tables.js';
 
 /** A holder refreshes its lock every third of this; one that has not for so long is dead. */
 const STALE_MS = 10_000;
@@ -26,6 +28,7 @@ export async function withFileLock<T>(
   },
   action: () => Promise<T>,
 ): Promise<T> {
+  checkOptions('withFileLock', options, lockChecks);
   const release = await acquire(path, options);
   try {
     return await action();

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { hubFileDetails } from '../../src/model-files/hugging-face.js';
-import { cacheFolder, findIndexedFile, parseHubFile } from '../../src/model-files/index.js';
+import { findIndexedFile, parseHubFile } from '../../src/model-files/index.js';
 import { findNpmTarball } from '../../src/model-files/npm-registry.js';
 import { indexUrlInHelp } from '../../src/model-files/package-index.js';
 import { startFileServer } from './file-server.js';
@@ -118,19 +118,5 @@ describe('findNpmTarball', () => {
     );
     const found = findNpmTarball({ name: 'x', version: '1.0.0', env: { npm_config_registry: server.url } });
     await expect(found).rejects.toMatchObject({ code: 'CTKVR_DOWNLOAD_FAILED' });
-  });
-});
-
-describe('cacheFolder', () => {
-  it.each([
-    [{ CTKVR_CACHE_DIR: '/own', XDG_CACHE_HOME: '/xdg' }, '/own'],
-    [{ XDG_CACHE_HOME: '/xdg' }, '/xdg/ctkvr'],
-  ])('%o', (env, expected) => {
-    expect(cacheFolder(env)).toBe(expected);
-  });
-
-  it('falls back to the home folder, also for a relative XDG_CACHE_HOME', () => {
-    expect(cacheFolder({ XDG_CACHE_HOME: 'relative' })).toBe(cacheFolder({}));
-    expect(cacheFolder({})).toMatch(/\.cache.ctkvr$/);
   });
 });

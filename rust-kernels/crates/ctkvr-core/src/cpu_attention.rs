@@ -311,10 +311,10 @@ impl CpuAttention {
                     }
                     Stage::Score => (*cell).score(kernels, kv, part),
                     Stage::Weigh => (*cell).weigh(kernels, part),
-                    Stage::Select if item.is_long => (*cell).select(kernels, num_parts, selector),
+                    Stage::Select if item.is_long => (*cell).select(kernels, selector),
                     Stage::Select => {
                         (*cell).weigh(kernels, Part::WHOLE);
-                        (*cell).select(kernels, num_parts, selector);
+                        (*cell).select(kernels, selector);
                         (*cell).average_dropped(kernels, selector);
                     }
                     Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
@@ -397,7 +397,7 @@ impl CpuAttention {
             }
             sequence.reserve(r.num_rows)?;
             match r.phase {
-                Phase::Prefill => sequence.widen_recent(),
+                Phase::Prefill => sequence.make_room_for_prompt(r.num_rows),
                 Phase::Decode => sequence.make_room_for_decode(),
             }
         }
@@ -454,6 +454,7 @@ impl CpuAttention {
         let region = sequence.region(len);
         if region.is_empty() {
             sequence.index = None;
+            sequence.end_prompt();
             return Ok(0);
         }
         let index = sequence.index.as_ref().filter(|_| sequence.selector.kind == SelectorKind::Ctkvr);

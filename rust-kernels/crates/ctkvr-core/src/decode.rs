@@ -8,15 +8,18 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::backend::SelectionCounters;
-use crate::kernels::{Kernels, Rows};
+use crate::kernels::Kernels;
 use crate::kv::HeadKv;
 use crate::partial::{Partial, sum_of};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
 use crate::tail::TailScratch;
 use crate::top_k::TopK;
 
-/// Keys whose scores one pass of attention holds at most.
-pub(crate) const PASS: usize = 1024;
+/// Rows that attention reads as one, into a sum of its own; these are added up in their order. What a sequence's sums look like so depends
+/// on what it reads alone, never on how many threads share the work.
+pub(crate) const BLOCK: usize = 256;
+/// Keys that are scored in one go, and held: whole blocks.
+pub(crate) const PASS: usize = 4 * BLOCK;
 
 /// Which part of how many a thread works on.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +89,9 @@ pub(crate) struct HeadDecode {
     /// Of a random choice: log-sum-exp of the drawn scores, and of what they stand for `[group]`; else empty.
     drawn: Vec<(f32, f32)>,
     top_k: TopK,
-    /// One for each part of the attend stage.
+    /// Rows that are read: sinks, window, selected.
+    num_rows: usize,
+    /// One for each block of them; never shrinks.
     partials: Vec<Partial>,
     /// Where the threads of the attend stage write: the start of `partials`.
     partials_out: Shared<Partial>,
@@ -219,9 +224,8 @@ impl HeadDecode {
         }
     }
 
-    /// Chooses among the candidates, and makes room for the results of `num_parts` parts of attention. `selector`: the one that proposed
-    /// them.
-    pub(crate) fn select(&mut self, kernels: &'static Kernels, num_parts: usize, selector: Option<&dyn HeadSelector>) {
+    /// Chooses among the candidates, and makes room for the results of attention. `selector`: the one that proposed them.
+    pub(crate) fn select(&mut self, kernels: &'static Kernels, selector: Option<&dyn HeadSelector>) {
         let Some(layout) = self.layout else { return };
         let n = self.num_candidates;
         self.selected.clear();
@@ -247,8 +251,14 @@ impl HeadDecode {
             Candidates::Listed => self.selected.iter_mut().for_each(|i| *i = self.proposal.positions[*i as usize]),
             _ => self.selected.iter_mut().for_each(|i| *i += layout.start as u32),
         }
-        self.partials.resize(num_parts.max(1), Partial::default());
+        self.num_rows = layout.len - (layout.end - layout.start) + self.selected.len();
+        self.partials.resize(self.partials.len().max(self.num_blocks()), Partial::default());
         self.partials_out = Shared(self.partials.as_mut_ptr());
+    }
+
+    /// Blocks of what is read.
+    fn num_blocks(&self) -> usize {
+        self.num_rows.div_ceil(BLOCK).max(1)
     }
 
     /// Softmax weights, each head normalised, summed over the group.
@@ -308,62 +318,82 @@ impl HeadDecode {
         mean.bytes_read = selector.mean_of_dropped(kernels, weights, &mut mean.scratch, &mut mean.value);
     }
 
-    /// Attention over one part of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
+    /// Attention over one part of the blocks of what is read: sinks, window and selected, in this order. `scratch.scores` f32, at least
     /// group * `PASS`.
     ///
     /// # Safety
-    /// Each part writes its own partial: several threads may run different parts at once, and nothing else.
+    /// Each block has its own partial: several threads may run different parts at once, and nothing else.
     pub(crate) unsafe fn attend(&self, kernels: &Kernels, kv: &HeadKv, part: Part, scratch: &mut AttendScratch) {
         let Some(layout) = self.layout else { return };
-        // SAFETY: the part's own partial.
-        let total = unsafe { &mut *self.partials_out.0.add(part.index) };
-        total.reset(self.group, self.head_dim);
-        let sinks = if layout.start == layout.end { 0..layout.len } else { 0..layout.start };
-        let window = if layout.start == layout.end { 0..0 } else { layout.end..layout.len };
-        let mine = part.of(sinks.len() + window.len() + self.selected.len());
-        let (after_sinks, after_window) = (sinks.len(), sinks.len() + window.len());
-        for run in [overlap(&mine, 0, sinks), overlap(&mine, after_sinks, window)] {
-            for start in run.clone().step_by(PASS) {
-                let len = PASS.min(run.end - start);
-                // SAFETY: the scores hold group rows of PASS.
-                unsafe {
-                    let out = scratch.scores.as_mut_ptr();
-                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(start, len), out, PASS);
-                }
-                scratch.attend(kernels, total, &kv.values(start, len));
+        let blocks = part.of(self.num_blocks());
+        let (sinks, window) = if layout.start == layout.end { (layout.len, layout.len) } else { (layout.start, layout.end) };
+        let read =
+            Read { sinks: 0..sinks, window: window..layout.len, rows: blocks.start * BLOCK..self.num_rows.min(blocks.end * BLOCK) };
+        for first in read.rows.clone().step_by(PASS) {
+            let pass = first..read.rows.end.min(first + PASS);
+            self.score_always(kernels, kv, &read, pass.clone(), &mut scratch.scores);
+            for start in pass.clone().step_by(BLOCK) {
+                // SAFETY: the block's own partial.
+                let total = unsafe { &mut *self.partials_out.0.add(start / BLOCK) };
+                total.reset(self.group, self.head_dim);
+                self.attend_block(kernels, kv, &read, (start, &pass), total, scratch);
             }
-        }
-        let selected = overlap(&mine, after_window, 0..self.selected.len());
-        if self.chooses {
-            self.add_weighted(kernels, kv, selected, total, &mut scratch.partial);
-            return;
-        }
-        for start in selected.clone().step_by(PASS) {
-            let (len, stride) = (PASS.min(selected.end - start), self.selected.len());
-            for h in 0..self.group {
-                let scores = &self.selected_scores[h * stride + start..h * stride + start + len];
-                scratch.scores[h * PASS..h * PASS + len].copy_from_slice(scores);
-            }
-            scratch.attend(kernels, total, &kv.values_at(&self.selected[start..start + len]));
         }
     }
 
-    /// Attention over some of the selected, by the weights that the choice left.
-    fn add_weighted(&self, kernels: &Kernels, kv: &HeadKv, selected: Range<usize>, total: &mut Partial, scratch: &mut Partial) {
-        if selected.is_empty() {
+    /// Scores of a pass's sinks and window, f32 `[group]` rows of `PASS`, each in its place.
+    fn score_always(&self, kernels: &Kernels, kv: &HeadKv, read: &Read, pass: Range<usize>, scores: &mut [f32]) {
+        for (keys, place) in [read.sinks_in(&pass), read.window_in(&pass)] {
+            if !keys.is_empty() {
+                // SAFETY: the scores hold group rows of PASS, of which these are some columns.
+                unsafe {
+                    let out = scores.as_mut_ptr().add(place - pass.start);
+                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(keys.start, keys.len()), out, PASS);
+                }
+            }
+        }
+    }
+
+    /// One block of a pass. Values that the thread reads next are asked for ahead.
+    fn attend_block(
+        &self,
+        kernels: &Kernels,
+        kv: &HeadKv,
+        read: &Read,
+        (start, pass): (usize, &Range<usize>),
+        total: &mut Partial,
+        scratch: &mut AttendScratch,
+    ) {
+        let block = start..pass.end.min(start + BLOCK);
+        let next = start..pass.end;
+        for ((run, place), (ahead, _)) in
+            [(read.sinks_in(&block), read.sinks_in(&next)), (read.window_in(&block), read.window_in(&next))]
+        {
+            if !run.is_empty() {
+                let scores = &mut scratch.scores[place - pass.start..];
+                scratch.partial.reset(self.group, self.head_dim);
+                scratch.partial.attend(kernels, scores, PASS, &kv.values(run.start, ahead.len()).part(0, run.len()));
+                total.merge(&scratch.partial);
+            }
+        }
+        let run = read.selected_in(&block);
+        if run.is_empty() {
             return;
         }
-        let stride = self.selected.len();
-        let maxima = self.totals.iter().map(|(max, _)| *max);
-        scratch.reset(self.group, self.head_dim);
-        scratch.attend_weighted(
-            kernels,
-            &self.selected_scores[selected.start..],
-            stride,
-            maxima,
-            &kv.values_at(&self.selected).part(selected.start, selected.len()),
-        );
-        total.merge(scratch);
+        let ahead = read.selected_in(&(start..read.rows.end));
+        let values = kv.values_at(&self.selected[ahead]).part(0, run.len());
+        scratch.partial.reset(self.group, self.head_dim);
+        if self.chooses {
+            // The choice left weights.
+            let (weights, maxima) = (&self.selected_scores[run.start..], self.totals.iter().map(|(max, _)| *max));
+            scratch.partial.attend_weighted(kernels, weights, self.selected.len(), maxima, &values);
+        } else {
+            for (h, scores) in self.selected_scores.chunks_exact(self.selected.len()).enumerate() {
+                scratch.scores[h * PASS..h * PASS + run.len()].copy_from_slice(&scores[run.clone()]);
+            }
+            scratch.partial.attend(kernels, &mut scratch.scores, PASS, &values);
+        }
+        total.merge(&scratch.partial);
     }
 
     /// Scored positions, ascending, when the selector listed them.
@@ -376,7 +406,7 @@ impl HeadDecode {
         &self.selected
     }
 
-    /// Merges the parts and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
+    /// Merges the blocks and the rest, writes the output f32 `[group, head_dim]`, and adds to the counters. With `audit`, scratch of
     /// at least group * `PASS` values, also measures the share of the true attention mass that was read, over all keys.
     pub(crate) fn finish(
         &mut self,
@@ -387,7 +417,7 @@ impl HeadDecode {
         audit: Option<&mut [f32]>,
     ) {
         let Some(layout) = self.layout else { return };
-        self.merge_parts();
+        self.merge_blocks();
         counters.audited_heads += u64::from(audit.is_some());
         let all = audit.map(|scratch| dense_lses(kernels, kv, &self.scaled, self.group, layout.len, scratch));
         self.masses.clear();
@@ -407,9 +437,10 @@ impl HeadDecode {
         self.count(kv.row_bytes(), layout, counters);
     }
 
-    /// Sums all parts up in the first.
-    fn merge_parts(&mut self) {
-        let (first, others) = self.partials.split_at_mut(1);
+    /// Sums all blocks up in the first, in their order.
+    fn merge_blocks(&mut self) {
+        let num_blocks = self.num_blocks();
+        let (first, others) = self.partials[..num_blocks].split_at_mut(1);
         others.iter().for_each(|p| first[0].merge(p));
     }
 
@@ -439,7 +470,7 @@ impl HeadDecode {
         (read - total.lse(h)).exp()
     }
 
-    /// log-sum-exp of what was read, for one head: of the merged parts, less what drawn positions stand for beside themselves.
+    /// log-sum-exp of what was read, for one head: of the merged blocks, less what drawn positions stand for beside themselves.
     fn read_lse(&self, h: usize) -> f32 {
         let total = self.partials[0].lse(h);
         let Some(&(exact, estimate)) = self.drawn.get(h) else { return total };
@@ -473,6 +504,34 @@ impl HeadDecode {
     }
 }
 
+/// Which rows a part reads, of sinks, window and selected in a row.
+struct Read {
+    /// Positions.
+    sinks: Range<usize>,
+    window: Range<usize>,
+    /// Of all rows, those of the part.
+    rows: Range<usize>,
+}
+
+impl Read {
+    /// Positions of the sinks among some rows, and which row is the first of them.
+    fn sinks_in(&self, rows: &Range<usize>) -> (Range<usize>, usize) {
+        (overlap(rows, 0, self.sinks.clone()), rows.start)
+    }
+
+    /// Likewise of the window.
+    fn window_in(&self, rows: &Range<usize>) -> (Range<usize>, usize) {
+        let offset = self.sinks.len();
+        (overlap(rows, offset, self.window.clone()), rows.start.max(offset))
+    }
+
+    /// Which of the selected are among some rows.
+    fn selected_in(&self, rows: &Range<usize>) -> Range<usize> {
+        let offset = self.sinks.len() + self.window.len();
+        rows.start.saturating_sub(offset)..rows.end.saturating_sub(offset)
+    }
+}
+
 /// One thread's memory for [`HeadDecode::attend`].
 pub(crate) struct AttendScratch {
     /// f32 `[group, PASS]`.
@@ -483,13 +542,6 @@ pub(crate) struct AttendScratch {
 impl AttendScratch {
     pub(crate) fn new(group: usize) -> Self {
         Self { scores: vec![0.0; group * PASS], partial: Partial::default() }
-    }
-
-    /// Adds the values whose scores are in `scores` to `total`.
-    fn attend(&mut self, kernels: &Kernels, total: &mut Partial, values: &Rows) {
-        self.partial.reset(total.max.len(), values.head_dim());
-        self.partial.attend(kernels, &mut self.scores, PASS, values);
-        total.merge(&self.partial);
     }
 }
 

@@ -81,7 +81,8 @@ impl DecodeSchedule {
         }
     }
 
-    /// Parts to cut a head's work into for so many threads.
+    /// Parts to share a head's work out in for so many threads. Scores are the same wherever they are cut, and attention is cut between its
+    /// blocks: results do not depend on it.
     pub(crate) fn num_parts(&self, num_threads: usize) -> usize {
         match num_threads {
             1 => 1,

@@ -395,7 +395,7 @@ impl HeadIndex {
             head.score(self.kernels, &self.kv, Part::WHOLE);
             head.weigh(self.kernels, Part::WHOLE);
         }
-        head.select(self.kernels, 1, selector);
+        head.select(self.kernels, selector);
         // SAFETY: as above.
         unsafe { head.average_dropped(self.kernels, selector) };
         Ok(head)

@@ -82,9 +82,9 @@ impl Partial {
             return;
         }
         let d = values.len();
-        let top = self.max[h].max(max);
-        let (old, new) = ((self.max[h] - top).exp(), (max - top).exp());
-        self.max[h] = top;
+        // One of the two has the larger maximum, and is not scaled.
+        let (old, new) = if max > self.max[h] { ((self.max[h] - max).exp(), 1.0) } else { (1.0, (max - self.max[h]).exp()) };
+        self.max[h] = self.max[h].max(max);
         self.sum[h] = self.sum[h] * old + sum * new;
         let factor = factor * new;
         for (a, b) in self.values[h * d..(h + 1) * d].iter_mut().zip(values) {

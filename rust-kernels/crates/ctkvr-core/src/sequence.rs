@@ -90,6 +90,15 @@ impl SequenceIndex {
     }
 }
 
+/// What the prompt that is being stored does to the queries of before it.
+#[derive(Default)]
+struct PromptQueries {
+    /// Where it began; `None` before its first piece. What follows another prompt with nothing in between is taken for more of it.
+    start: Option<usize>,
+    /// All that were held before it overwrote the first: a prompt that fails or is aborted, however far it came, leaves no trace.
+    before: Option<RecentQueries>,
+}
+
 /// A row of KV with all that decode needs.
 pub(crate) struct Sequence {
     pub(crate) max_tokens: usize,
@@ -97,6 +106,7 @@ pub(crate) struct Sequence {
     /// `[num_layers, num_kv_heads]`.
     pub(crate) heads: Vec<HeadKv>,
     pub(crate) recent: RecentQueries,
+    prompt: PromptQueries,
     pub(crate) selector: SelectorOptions,
     pub(crate) index: Option<SequenceIndex>,
     pub(crate) partial: Option<PartialBuild>,
@@ -107,7 +117,7 @@ impl Sequence {
         let row_len = shape.num_q_heads * shape.head_dim;
         let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim, format)).collect();
         let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
-        Self { max_tokens, len: 0, heads, recent, selector, index: None, partial: None }
+        Self { max_tokens, len: 0, heads, recent, prompt: PromptQueries::default(), selector, index: None, partial: None }
     }
 
     pub(crate) fn fork(&self) -> Self {
@@ -116,19 +126,38 @@ impl Sequence {
             len: self.len,
             heads: self.heads.iter().map(HeadKv::fork).collect(),
             recent: self.recent.clone(),
+            prompt: PromptQueries::default(),
             selector: self.selector.clone(),
             index: self.index.clone(),
             partial: None,
         }
     }
 
-    /// Room for as many queries as a build makes centroids of: for a prefill, and whenever there is no index yet.
-    pub(crate) fn widen_recent(&mut self) {
+    /// Before a piece of a prompt places its queries: room for them, and those kept that it is about to overwrite.
+    pub(crate) fn make_room_for_prompt(&mut self, num_rows: usize) {
+        let start = *self.prompt.start.get_or_insert(self.len);
+        let before = self.recent.clone();
+        self.widen_recent();
+        // After many decodes it may also be less room.
+        let drops = before.len() + num_rows > self.recent.capacity();
+        if drops && self.prompt.before.is_none() && !before.of_positions(0..start).is_empty() {
+            self.prompt.before = Some(before);
+        }
+    }
+
+    /// The prompt is whole.
+    pub(crate) fn end_prompt(&mut self) {
+        self.prompt = PromptQueries::default();
+    }
+
+    /// Room for as many queries as a build makes centroids of: for a prompt, and whenever there is no index yet.
+    fn widen_recent(&mut self) {
         self.recent = self.recent.resized(recent_capacity(&self.selector, self.max_tokens));
     }
 
     /// Once there is an index, tokens come one at a time: room for what grows it next.
     pub(crate) fn narrow_recent(&mut self) {
+        self.end_prompt();
         let capacity = self.append_queries().min(recent_capacity(&self.selector, self.max_tokens));
         self.recent = self.recent.resized(capacity);
     }
@@ -136,6 +165,7 @@ impl Sequence {
     /// Before a decoded token's query is placed: more room, when there is none, up to what a cut of as much as the index remembers needs
     /// to grow again as it did: `CentroidIndex` holds twice as many centroids as a first block may have, itself among them.
     pub(crate) fn make_room_for_decode(&mut self) {
+        self.end_prompt();
         let (least, most) = self.selector.centroid_bounds();
         let most = (2 * most - least + self.append_queries()).max(self.recent.capacity());
         if self.recent.len() == self.recent.capacity() && self.index.is_some() {
@@ -166,6 +196,10 @@ impl Sequence {
         }
         self.len = len;
         self.partial = None;
+        let prompt = std::mem::take(&mut self.prompt);
+        if let Some(before) = prompt.before.filter(|_| prompt.start.is_some_and(|start| len <= start)) {
+            self.recent = before;
+        }
         self.recent.truncate(len);
         self.heads.iter_mut().for_each(|h| h.truncate(len));
         self.index = self.index.take().and_then(|i| i.truncated(len));
@@ -192,6 +226,7 @@ impl Sequence {
         SequenceMemory {
             kv_bytes: self.heads.iter().map(HeadKv::bytes).sum(),
             index_bytes: self.recent.bytes()
+                + self.prompt.before.as_ref().map_or(0, RecentQueries::bytes)
                 + self.index.as_ref().map_or(0, SequenceIndex::bytes)
                 + self.partial.as_ref().map_or(0, PartialBuild::bytes),
         }

@@ -112,7 +112,7 @@ impl Engine {
                 actual: max_tokens.to_string(),
             });
         }
-        let sampler = Sampler::new(SamplerOptions::greedy(), self.model.spec().vocab_size)?;
+        let sampler = Sampler::new(SamplerOptions::greedy())?;
         Ok(self.table().add(SequenceState {
             backend: None,
             max_tokens,
@@ -224,7 +224,7 @@ impl Engine {
     /// # Errors
     /// `UnknownSequence`, `InvalidOption`.
     pub fn set_sampler(&self, sequence: SequenceId, options: SamplerOptions) -> Result<()> {
-        let sampler = Sampler::new(options, self.model.spec().vocab_size)?;
+        let sampler = Sampler::new(options)?;
         self.table().get_mut(sequence)?.sampler = sampler;
         Ok(())
     }

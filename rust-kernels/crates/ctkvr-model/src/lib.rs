@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `gguf`, `mapped_file` | a checked, mapped file |
+//! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
 //! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights`, `backends`, `compute` | ggml's device: where weights live, threads, running a graph |
 //! | `packed_weight`, `packed_linear` | weights in our own order, and the nodes that multiply by them |
@@ -35,6 +35,7 @@ mod rope;
 mod sampler;
 mod sequence_table;
 mod spec;
+mod split_file;
 mod step;
 mod step_plan;
 mod tensors;

@@ -1,4 +1,6 @@
-//! Draws the next token with llama.cpp's samplers: penalties, top-k, top-p, min-p, temperature, seeded draw.
+//! Draws the next token: our penalties, then llama.cpp's samplers: top-k, top-p, min-p, temperature, seeded draw.
+
+use std::collections::{HashMap, HashSet};
 
 use llama_cpp_sys_2 as sys;
 
@@ -15,14 +17,16 @@ pub struct SamplerOptions {
     pub top_p: f32,
     /// 0 = off.
     pub min_p: f32,
-    /// 1 = off.
+    /// Divides the logits of the last `penalty_window` tokens of the sequence; 1 = off.
     pub repeat_penalty: f32,
-    /// 0 = off.
+    /// Subtracted once for each time that a token occurs in the answer; 0 = off.
     pub frequency_penalty: f32,
-    /// 0 = off.
+    /// Subtracted when a token occurs in the answer; 0 = off.
     pub presence_penalty: f32,
-    /// The last tokens of the sequence that penalties look at.
+    /// The last tokens of the sequence, its prompt's included, that `repeat_penalty` looks at.
     pub penalty_window: usize,
+    /// Tokens of the sequence before the answer.
+    pub answer_start: usize,
     pub seed: u32,
 }
 
@@ -38,6 +42,7 @@ impl SamplerOptions {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             penalty_window: 64,
+            answer_start: 0,
             seed: 0,
         }
     }
@@ -65,8 +70,12 @@ impl SamplerOptions {
         Ok(())
     }
 
-    fn has_penalties(&self) -> bool {
-        self.penalty_window > 0 && (self.repeat_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
+    fn repeats(&self) -> bool {
+        self.penalty_window > 0 && self.repeat_penalty != 1.0
+    }
+
+    fn counts(&self) -> bool {
+        self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }
 }
 
@@ -78,8 +87,6 @@ fn invalid(option: &str, expected: String, actual: String) -> Error {
 #[derive(Debug)]
 pub(crate) struct Sampler {
     options: SamplerOptions,
-    /// Null when no penalty is on.
-    penalties: *mut sys::llama_sampler,
     /// Null when greedy.
     draw: *mut sys::llama_sampler,
     candidates: Vec<sys::llama_token_data>,
@@ -89,41 +96,23 @@ pub(crate) struct Sampler {
 unsafe impl Send for Sampler {}
 
 impl Sampler {
-    pub fn new(options: SamplerOptions, vocab_size: usize) -> Result<Self> {
+    pub fn new(options: SamplerOptions) -> Result<Self> {
         options.check()?;
-        // SAFETY: samplers are owned by the chain they are added to, the chain and the penalties by this value.
-        unsafe {
-            let penalties = if options.has_penalties() {
-                sys::llama_sampler_init_penalties(
-                    vocab_size as i32,
-                    options.penalty_window as i32,
-                    options.repeat_penalty,
-                    options.frequency_penalty,
-                    options.presence_penalty,
-                )
-            } else {
-                std::ptr::null_mut()
-            };
-            let draw = if options.temperature > 0.0 { draw_chain(&options) } else { std::ptr::null_mut() };
-            Ok(Self { options, penalties, draw, candidates: Vec::new() })
-        }
+        // SAFETY: the chain is owned by this value.
+        let draw = if options.temperature > 0.0 { unsafe { draw_chain(&options) } } else { std::ptr::null_mut() };
+        Ok(Self { options, draw, candidates: Vec::new() })
     }
 
     /// An equal sampler with the same random state.
     pub fn fork(&self) -> Self {
-        let clone = |sampler: *mut sys::llama_sampler| {
-            if sampler.is_null() {
-                return sampler;
-            }
-            // SAFETY: the sampler is live.
-            unsafe { sys::llama_sampler_clone(sampler) }
-        };
-        Self { options: self.options, penalties: clone(self.penalties), draw: clone(self.draw), candidates: Vec::new() }
+        // SAFETY: a chain that is there is live.
+        let draw = if self.draw.is_null() { self.draw } else { unsafe { sys::llama_sampler_clone(self.draw) } };
+        Self { options: self.options, draw, candidates: Vec::new() }
     }
 
     /// Draws a token. `history` is the sequence in two parts, oldest first; `logits` passed [`check_logits`].
     pub fn sample(&mut self, logits: &[f32], history: &[&[i32]; 2]) -> Result<i32> {
-        if self.penalties.is_null() && self.draw.is_null() {
+        if self.draw.is_null() && !self.options.repeats() && !self.options.counts() {
             return Ok(most_probable(logits));
         }
         self.candidates.clear();
@@ -132,6 +121,7 @@ impl Sampler {
             logit: *logit,
             p: 0.0,
         }));
+        self.penalise(history);
         let mut array = sys::llama_token_data_array {
             data: self.candidates.as_mut_ptr(),
             size: self.candidates.len(),
@@ -140,16 +130,6 @@ impl Sampler {
         };
         // SAFETY: the array describes `candidates`, which samplers reorder and shorten in place.
         unsafe {
-            if !self.penalties.is_null() {
-                sys::llama_sampler_reset(self.penalties);
-                let [old, new] = history;
-                let skipped = (old.len() + new.len()).saturating_sub(self.options.penalty_window);
-                let from_old = &old[skipped.min(old.len())..];
-                for token in from_old.iter().chain(&new[skipped.saturating_sub(old.len())..]) {
-                    sys::llama_sampler_accept(self.penalties, *token);
-                }
-                sys::llama_sampler_apply(self.penalties, &mut array);
-            }
             if self.draw.is_null() {
                 let mut best = 0;
                 for index in 1..array.size {
@@ -166,17 +146,50 @@ impl Sampler {
             }
         }
     }
+
+    /// Lowers the logits of tokens that occurred, by llama.cpp's formulas; `candidates` are in the order of their ids.
+    fn penalise(&mut self, history: &[&[i32]; 2]) {
+        let options = self.options;
+        if options.repeats() {
+            let length = history[0].len() + history[1].len();
+            let recent: HashSet<usize> = from(history, length.saturating_sub(options.penalty_window)).collect();
+            for token in recent {
+                if let Some(candidate) = self.candidates.get_mut(token) {
+                    if candidate.logit <= 0.0 {
+                        candidate.logit *= options.repeat_penalty;
+                    } else {
+                        candidate.logit /= options.repeat_penalty;
+                    }
+                }
+            }
+        }
+        if options.counts() {
+            let mut counts = HashMap::new();
+            for token in from(history, options.answer_start) {
+                *counts.entry(token).or_insert(0_u32) += 1;
+            }
+            for (token, count) in counts {
+                if let Some(candidate) = self.candidates.get_mut(token) {
+                    candidate.logit -= count as f32 * options.frequency_penalty + options.presence_penalty;
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        for sampler in [self.penalties, self.draw] {
-            if !sampler.is_null() {
-                // SAFETY: owned, freed once.
-                unsafe { sys::llama_sampler_free(sampler) };
-            }
+        if !self.draw.is_null() {
+            // SAFETY: owned, freed once.
+            unsafe { sys::llama_sampler_free(self.draw) };
         }
     }
+}
+
+/// The tokens of a sequence in two parts, from one place on.
+fn from<'a>([old, new]: &[&'a [i32]; 2], start: usize) -> impl Iterator<Item = usize> + use<'a> {
+    let (old, new) = (&old[start.min(old.len())..], &new[start.saturating_sub(old.len()).min(new.len())..]);
+    old.iter().chain(new).filter_map(|token| usize::try_from(*token).ok())
 }
 
 /// Refuses NaN and +infinity, which no sampler can order.
@@ -203,9 +216,14 @@ unsafe fn draw_chain(options: &SamplerOptions) -> *mut sys::llama_sampler {
             sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_min_p(options.min_p, 1));
         }
         sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_temp(options.temperature));
-        sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_dist(options.seed));
+        sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_dist(seed_of_draw(options.seed)));
         chain
     }
+}
+
+/// A seed that llama.cpp takes as it is: its largest one means another one each time.
+fn seed_of_draw(seed: u32) -> u32 {
+    if seed == u32::MAX { u32::MAX / 2 } else { seed }
 }
 
 /// Ties go to the smaller id.
@@ -229,7 +247,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_largest_and_the_smaller_id_of_equals() {
-        let mut sampler = Sampler::new(SamplerOptions::greedy(), 4).unwrap();
+        let mut sampler = Sampler::new(SamplerOptions::greedy()).unwrap();
         assert_eq!(sampler.sample(&[0.0, 3.0, 3.0, 1.0], &[&[], &[]]).unwrap(), 1);
     }
 
@@ -237,17 +255,18 @@ mod tests {
     fn a_seed_replays_and_another_seed_differs() {
         let draw = |seed| {
             let options = SamplerOptions { temperature: 1.5, seed, ..SamplerOptions::greedy() };
-            let mut sampler = Sampler::new(options, 50).unwrap();
+            let mut sampler = Sampler::new(options).unwrap();
             (0..20).map(|_| sampler.sample(&logits(), &[&[], &[]]).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+        assert_eq!(draw(u32::MAX), draw(u32::MAX));
     }
 
     #[test]
     fn a_fork_goes_on_like_its_origin() {
         let options = SamplerOptions { temperature: 1.5, seed: 3, ..SamplerOptions::greedy() };
-        let mut sampler = Sampler::new(options, 50).unwrap();
+        let mut sampler = Sampler::new(options).unwrap();
         sampler.sample(&logits(), &[&[], &[]]).unwrap();
         let mut fork = sampler.fork();
         let draws = |sampler: &mut Sampler| (0..10).map(|_| sampler.sample(&logits(), &[&[], &[]]).unwrap()).collect::<Vec<_>>();
@@ -257,19 +276,47 @@ mod tests {
     #[test]
     fn top_k_one_is_greedy_at_any_temperature() {
         let options = SamplerOptions { temperature: 5.0, top_k: 1, ..SamplerOptions::greedy() };
-        let mut sampler = Sampler::new(options, 50).unwrap();
+        let mut sampler = Sampler::new(options).unwrap();
         assert_eq!(sampler.sample(&logits(), &[&[], &[]]).unwrap(), most_probable(&logits()));
     }
 
     #[test]
-    fn penalties_look_at_the_last_tokens_of_the_sequence_only() {
-        let options = SamplerOptions { presence_penalty: 10.0, penalty_window: 2, ..SamplerOptions::greedy() };
-        let mut sampler = Sampler::new(options, 3).unwrap();
+    fn a_repeat_penalty_looks_at_the_last_tokens_of_the_sequence_only() {
+        let options = SamplerOptions { repeat_penalty: 10.0, penalty_window: 2, ..SamplerOptions::greedy() };
+        let mut sampler = Sampler::new(options).unwrap();
         let logits = [3.0, 2.0, 1.0];
         assert_eq!(sampler.sample(&logits, &[&[], &[0]]).unwrap(), 1);
         assert_eq!(sampler.sample(&logits, &[&[0, 2], &[2]]).unwrap(), 0);
         assert_eq!(sampler.sample(&logits, &[&[0], &[1, 1]]).unwrap(), 0);
         assert_eq!(sampler.sample(&logits, &[&[2, 1, 0], &[]]).unwrap(), 2);
+    }
+
+    #[test]
+    fn frequency_and_presence_count_the_answer_only_however_long_it_is() {
+        let logits = [3.0, 2.0, 1.0];
+        let draw =
+            |options: SamplerOptions, history: &[&[i32]; 2]| Sampler::new(options).unwrap().sample(&logits, history).unwrap();
+        for penalties in [
+            SamplerOptions { frequency_penalty: 2.0, ..SamplerOptions::greedy() },
+            SamplerOptions { presence_penalty: 2.0, ..SamplerOptions::greedy() },
+        ] {
+            // Of the prompt's tokens, whichever part holds them, none counts.
+            let after = |answer_start| SamplerOptions { answer_start, ..penalties };
+            assert_eq!(draw(after(20), &[&[0; 20], &[]]), 0);
+            assert_eq!(draw(after(20), &[&[0; 19], &[0]]), 0);
+            assert_eq!(draw(after(20), &[&[0; 19], &[1, 0]]), 1);
+            assert_eq!(draw(after(19), &[&[0; 19], &[0]]), 1);
+            // Beyond the window of the repeat penalty too.
+            let far = SamplerOptions { penalty_window: 4, ..after(0) };
+            assert_eq!(draw(far, &[&[0, 1, 2, 2, 2, 2, 2], &[2]]), 0);
+            assert_eq!(draw(far, &[&[0, 2, 2, 2, 2, 2, 2], &[2]]), 1);
+            // A sequence that was cut back further than the answer's start has no answer.
+            assert_eq!(draw(after(20), &[&[0], &[]]), 0);
+        }
+        // Frequency counts each time, presence once: 3 - 2 * .6 < 2, 3 - .6 > 2.
+        let twice: [&[i32]; 2] = [&[0, 0], &[]];
+        assert_eq!(draw(SamplerOptions { frequency_penalty: 0.6, ..SamplerOptions::greedy() }, &twice), 1);
+        assert_eq!(draw(SamplerOptions { presence_penalty: 0.6, ..SamplerOptions::greedy() }, &twice), 0);
     }
 
     #[test]
@@ -283,7 +330,7 @@ mod tests {
             SamplerOptions { top_p: 1.1, ..SamplerOptions::greedy() },
             SamplerOptions { repeat_penalty: 0.0, ..SamplerOptions::greedy() },
         ] {
-            assert!(matches!(Sampler::new(options, 2), Err(Error::InvalidOption { .. })), "{options:?}");
+            assert!(matches!(Sampler::new(options), Err(Error::InvalidOption { .. })), "{options:?}");
         }
     }
 }

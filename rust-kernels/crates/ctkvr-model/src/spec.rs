@@ -7,6 +7,7 @@ use llama_cpp_sys_2 as sys;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::rope::{RopeOverrides, RopeSettings};
+use crate::split_file::merge_command;
 use crate::tensors::{TensorSpec, expected_tensors};
 
 /// As many as llama.cpp's fixed arrays hold.
@@ -98,7 +99,7 @@ impl ModelSpec {
             None => Err(format!("{} is missing or not one positive number", key(name))),
         };
         if gguf.unsigned("split.count").is_some_and(|count| count > 1) {
-            return Err("it is one part of a split model; merge the parts with llama-gguf-split first".into());
+            return Err(format!("it is one part of a split model; merge the parts: {}", merge_command(gguf.path())));
         }
         for name in ["expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count"] {
             if gguf.has(&key(name)) && optional(name) != Some(0) {

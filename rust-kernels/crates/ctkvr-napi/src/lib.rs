@@ -3,7 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `build_info` | what this build and this machine can do |
+//! | `build_info`, `kernels` | what this build and this machine can do, and what of it this process may use |
 //! | `load_model`, `model`, `sequence`, `step` | a model, its sequences, steps over them |
 //! | `engine_host` | the thread the engine runs on, and what may happen while it is busy |
 //! | `slot` | a sequence as JavaScript sees it |
@@ -20,6 +20,7 @@ mod counters;
 mod deferred;
 mod engine_host;
 mod error;
+mod kernels;
 mod load_model;
 mod model;
 mod model_info;

@@ -100,6 +100,7 @@ pub struct JsSamplerOptions {
     pub frequency_penalty: f64,
     pub presence_penalty: f64,
     pub penalty_window: u32,
+    pub answer_start: u32,
     pub seed: u32,
 }
 
@@ -114,6 +115,7 @@ impl From<JsSamplerOptions> for SamplerOptions {
             frequency_penalty: options.frequency_penalty as f32,
             presence_penalty: options.presence_penalty as f32,
             penalty_window: options.penalty_window as usize,
+            answer_start: options.answer_start as usize,
             seed: options.seed,
         }
     }

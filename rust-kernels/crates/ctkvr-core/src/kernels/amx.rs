@@ -93,7 +93,7 @@ unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: 
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use hardware::{Registers, is_usable, product};
+pub(super) use hardware::{Registers, missing, product};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod hardware {
@@ -104,7 +104,7 @@ mod hardware {
     use std::sync::OnceLock;
 
     use super::super::bf16;
-    use super::{Bf16Product, PANEL_COLUMNS, ROW_BYTES, ROWS, Tiles, product_on};
+    use super::{Bf16Product, ROW_BYTES, ROWS, Tiles, product_on};
 
     pub(in super::super) unsafe fn product(p: &Bf16Product) {
         unsafe { product_on::<Registers>(p, bf16::AVX512.product) }
@@ -181,11 +181,19 @@ mod hardware {
         }
     }
 
-    /// Whether the CPU has the instructions, the system lets this process use them, and they multiply as the vector product does. Asks the
-    /// system the first time; only where AVX-512 BF16 is there.
-    pub(in super::super) fn is_usable() -> bool {
-        static USABLE: OnceLock<bool> = OnceLock::new();
-        *USABLE.get_or_init(|| has_instructions() && is_permitted() && agrees())
+    /// What stands in the way of tiles here. Asks the system the first time, where the CPU has the instructions.
+    pub(in super::super) fn missing() -> Vec<&'static str> {
+        static MISSING: OnceLock<Option<&str>> = OnceLock::new();
+        let look = || {
+            if !has_instructions() {
+                Some("amx-tile and amx-bf16")
+            } else if !is_permitted() {
+                Some("the system's permission to use tiles")
+            } else {
+                None
+            }
+        };
+        MISSING.get_or_init(look).iter().copied().collect()
     }
 
     fn has_instructions() -> bool {
@@ -210,24 +218,6 @@ mod hardware {
         const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
         const XFEATURE_XTILEDATA: usize = 18;
         unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
-    }
-
-    /// A product of small integers, which is exact in any order, both ways.
-    fn agrees() -> bool {
-        const M: usize = 3 * ROWS;
-        const K: usize = 64;
-        let number = |i: usize| ((i * 37 % 15) as f32 - 7.0).to_bits() >> 16;
-        let a: Vec<u16> = (0..M * K).map(|i| number(i) as u16).collect();
-        let panel: Vec<u16> = (0..PANEL_COLUMNS * K).map(|i| number(i + 5) as u16).collect();
-        let by = |product: unsafe fn(&Bf16Product)| {
-            let mut c = vec![1f32; M * PANEL_COLUMNS];
-            let (columns, accumulate) = (PANEL_COLUMNS, true);
-            let (a, panel) = (a.as_ptr(), panel.as_ptr());
-            let job = Bf16Product { a, lda: K, panel, c: c.as_mut_ptr(), ldc: columns, m: M, columns, k: K, accumulate };
-            unsafe { product(&job) };
-            c
-        };
-        by(product) == by(bf16::AVX512.product)
     }
 }
 
@@ -289,22 +279,6 @@ pub(super) mod software {
                     self.tiles[C][m][at].copy_from_slice(&sum.to_le_bytes());
                 }
             }
-        }
-    }
-}
-
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
-mod tests {
-    use crate::kernels::Kernels;
-
-    /// The products themselves are tested in bf16.rs, with every table there is.
-    #[test]
-    fn tiles_are_used_where_they_are() {
-        let found = Kernels::available().iter().any(|kernels| kernels.name == "amx");
-        let has_bf16 = is_x86_feature_detected!("avx512bf16");
-        assert_eq!(found, has_bf16 && super::is_usable());
-        if !found {
-            println!("skipped: the instructions on AMX tiles, since this CPU or system has none");
         }
     }
 }

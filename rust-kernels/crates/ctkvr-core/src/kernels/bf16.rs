@@ -37,7 +37,6 @@ pub struct Bf16Kernels {
     pub product: unsafe fn(p: &Bf16Product),
 }
 
-#[cfg(test)]
 pub(super) static SCALAR: Bf16Kernels = Bf16Kernels {
     name: "scalar",
     narrow: scalar::narrow,
@@ -57,7 +56,6 @@ pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
 pub(super) static AMX: Bf16Kernels = Bf16Kernels { name: "amx", product: super::amx::product, ..AVX512 };
 
 /// One value at a time: the plain form the other one is tested against.
-#[cfg_attr(not(test), allow(dead_code, reason = "the ends of rows use some of it"))]
 mod scalar {
     use super::{Bf16Product, PANEL_COLUMNS};
     use half::bf16;

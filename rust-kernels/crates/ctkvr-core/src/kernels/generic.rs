@@ -43,6 +43,9 @@ unsafe fn score_rows_of<S: Simd, F: RowFormat>(q: *const f32, group: usize, rows
             unsafe {
                 let (q, out) = (q.add(h * d), out.add(h * stride));
                 match heads {
+                    7 => score_strip::<S, F, 7>(q, rows, (first, end), out, stride, h == 0),
+                    6 => score_strip::<S, F, 6>(q, rows, (first, end), out, stride, h == 0),
+                    5 => score_strip::<S, F, 5>(q, rows, (first, end), out, stride, h == 0),
                     4 => score_strip::<S, F, 4>(q, rows, (first, end), out, stride, h == 0),
                     3 => score_strip::<S, F, 3>(q, rows, (first, end), out, stride, h == 0),
                     2 => score_strip::<S, F, 2>(q, rows, (first, end), out, stride, h == 0),
@@ -107,14 +110,10 @@ unsafe fn score_strip<S: Simd, F: RowFormat, const HEADS: usize>(
             let mut sums = [[S::splat(0.0); 4]; HEADS];
             let mut c = 0;
             while c < d {
-                let mut query = [S::splat(0.0); HEADS];
-                for (h, query) in query.iter_mut().enumerate() {
-                    *query = S::load(q.add(h * d + c));
-                }
                 for (j, row) in row.iter().enumerate() {
                     let key = F::load::<S>(*row, c);
-                    for (sums, query) in sums.iter_mut().zip(query) {
-                        sums[j] = S::fma(query, key, sums[j]);
+                    for (h, sums) in sums.iter_mut().enumerate() {
+                        sums[j] = S::fma(S::load(q.add(h * d + c)), key, sums[j]);
                     }
                 }
                 c += S::LANES;

@@ -1,5 +1,6 @@
 //! Numeric kernels, one table of functions per instruction set, chosen at run time.
 
+mod allowed;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod amx;
 mod bf16;
@@ -7,6 +8,7 @@ mod generic;
 mod kv_format;
 mod packed;
 mod rows;
+mod self_test;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -256,46 +258,48 @@ static AMX: Kernels = Kernels { name: "amx", bf16: Some(&bf16::AMX), tile_linear
 #[cfg(target_arch = "aarch64")]
 kernel_table!(NEON, neon, Neon, "neon", 4, "neon");
 
+/// Which of these features of the CPU are missing.
+#[cfg(target_arch = "x86_64")]
+macro_rules! missing_features {
+    ($($feature:tt),+) => {{
+        let all = [$(($feature, is_x86_feature_detected!($feature))),+];
+        all.into_iter().filter(|(_, is_there)| !is_there).map(|(feature, _)| feature).collect::<Vec<&'static str>>()
+    }};
+}
+
 impl Kernels {
-    /// Every table this CPU can run, the plainest first.
-    pub fn available() -> Vec<&'static Kernels> {
-        let mut all = vec![&SCALAR];
+    /// Every table of this architecture, the plainest first, and what this machine lacks for it.
+    pub fn known() -> Vec<(&'static Kernels, Vec<&'static str>)> {
+        let mut all: Vec<(&'static Kernels, Vec<&'static str>)> = vec![(&SCALAR, Vec::new())];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-                && is_x86_feature_detected!("bmi1")
-                && is_x86_feature_detected!("popcnt")
-            {
-                all.push(&AVX2);
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                {
-                    all.push(&AVX512);
-                    if is_x86_feature_detected!("avx512vnni") {
-                        all.push(&AVX512_VNNI);
-                        if is_x86_feature_detected!("avx512bf16") {
-                            all.push(&AVX512_BF16);
-                            #[cfg(target_os = "linux")]
-                            if amx::is_usable() {
-                                all.push(&AMX);
-                            }
-                        }
-                    }
-                }
+            all.push((&AVX2, missing_features!("avx2", "fma", "f16c", "bmi1", "popcnt")));
+            simd::choose_prefetch();
+            all.push((&AVX512, missing_features!("avx512f", "avx512bw", "avx512dq", "avx512vl")));
+            all.push((&AVX512_VNNI, missing_features!("avx512vnni")));
+            all.push((&AVX512_BF16, missing_features!("avx512bf16")));
+            #[cfg(target_os = "linux")]
+            all.push((&AMX, amx::missing()));
+            // Each needs what those below it need.
+            for i in 1..all.len() {
+                let below = all[i - 1].1.clone();
+                all[i].1.splice(0..0, below);
             }
         }
         #[cfg(target_arch = "aarch64")]
-        all.push(&NEON);
+        all.push((&NEON, Vec::new()));
         all
     }
 
-    /// The fastest table of this CPU for heads of `head_dim` values.
+    /// Every table this CPU can run, the plainest first, whether it may be used or not.
+    pub fn detected() -> Vec<&'static Kernels> {
+        Self::known().into_iter().filter(|(_, missing)| missing.is_empty()).map(|(table, _)| table).collect()
+    }
+
+    /// The fastest table for heads of `head_dim` values.
     pub fn for_head_dim(head_dim: usize) -> Result<&'static Kernels> {
         check_head_dim(head_dim)?;
+        Self::fastest()?;
         Ok(Self::available().into_iter().rfind(|k| head_dim.is_multiple_of(k.lanes)).unwrap_or(&SCALAR))
     }
 
@@ -305,6 +309,7 @@ impl Kernels {
             return Self::for_head_dim(head_dim);
         }
         check_head_dim(head_dim)?;
+        Self::fastest()?;
         let all = Self::available();
         all.iter().copied().find(|k| k.name == name && head_dim.is_multiple_of(k.lanes)).ok_or_else(|| Error::InvalidOption {
             option: "isa",

@@ -166,8 +166,7 @@ pub struct PackedKernels {
     pub prefetch: unsafe fn(weights: *const u8, bytes: usize),
 }
 
-#[cfg(test)]
-static SCALAR: PackedKernels =
+pub(super) static SCALAR: PackedKernels =
     PackedKernels { name: "scalar", round: scalar::round, gate: scalar::gate, product: scalar::product, prefetch: |_, _| {} };
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX512: PackedKernels = PackedKernels {
@@ -179,7 +178,6 @@ pub(super) static AVX512: PackedKernels = PackedKernels {
 };
 
 /// One value at a time: the plain form the other one is tested against.
-#[cfg(test)]
 mod scalar {
     use super::{
         BLOCK, BlockNumbers, GROUP, GROUP_BYTES, GROUPS, LevelBits, PackedFormat, PackedProduct, STRIP_ROWS, activation_bytes,

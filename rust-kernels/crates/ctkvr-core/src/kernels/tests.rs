@@ -102,6 +102,35 @@ fn scores_and_weighted_sums_match_f64() {
     }
 }
 
+/// Threads share rows out as it suits them.
+#[test]
+fn a_row_scores_the_same_bits_wherever_the_rows_are_cut() {
+    for (kernels, layout) in tables_and_layouts() {
+        let mut random = Random(layout.head_dim as u64);
+        let pages = Pages::new(&mut random, layout);
+        let (pointers, d, n) = (pages.pointers(), layout.head_dim, 300);
+        let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
+        let run = Rows::run(&pointers, layout, KvSide::Keys, 100, n);
+        for rows in [run, Rows::list(&pointers, layout, KvSide::Keys, &positions)] {
+            for group in [1, 3, 7] {
+                let q = random.vec(group * d);
+                let scored = |cuts: &[usize]| {
+                    let mut out = vec![f32::NAN; group * n];
+                    for cut in cuts.windows(2) {
+                        // SAFETY: q and out hold what the kernel reads and writes: columns of the part's rows.
+                        unsafe {
+                            let part = rows.part(cut[0], cut[1] - cut[0]);
+                            (kernels.score_rows)(q.as_ptr(), group, &part, out.as_mut_ptr().add(cut[0]), n);
+                        }
+                    }
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                };
+                assert_eq!(scored(&[0, n]), scored(&[0, 1, 3, 6, 10, 77, 205, n]), "{} {layout:?} group {group}", kernels.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_are_widened_to_the_nearest_f32() {
     for (kernels, layout) in tables_and_layouts() {

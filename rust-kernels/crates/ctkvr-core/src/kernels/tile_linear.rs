@@ -9,6 +9,7 @@
 
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod order;
+mod plain;
 mod widen;
 
 use std::ops::Range;
@@ -125,17 +126,23 @@ pub(super) static AMX: TileLinear = TileLinear {
     },
 };
 
-/// The order of work on tiles in plain Rust.
-#[cfg(test)]
-static SCALAR: TileLinear = TileLinear {
+pub(super) static SCALAR: TileLinear = TileLinear {
     name: "scalar",
     narrow_row: widen::scalar::narrow_row,
     widen_strip: widen::scalar::widen_strip,
     widen_rows: widen::scalar::widen_rows,
+    multiply_strips: plain::multiply_strips,
+};
+
+/// The order of work on tiles, with tiles in plain Rust.
+#[cfg(test)]
+static SOFTWARE_TILES: TileLinear = TileLinear {
+    name: "amx in software",
     multiply_strips: |product, strips, scratch| {
         // SAFETY: the contract is the caller's.
         unsafe { order::multiply_strips::<super::amx::software::Plain>(&SCALAR, product, strips, scratch) }
     },
+    ..SCALAR
 };
 
 #[cfg(test)]

@@ -106,12 +106,14 @@ pub fn step(
             out: out.as_mut_ptr(),
             num_rows: first_row,
         });
+        // SAFETY: as the trait asks.
+        let run = |index: usize, io: &Shared| unsafe { attention.run(layer, &io.0, Thread { index, count: threads }) };
         std::thread::scope(|s| {
-            for index in 0..threads {
-                let io = &io;
-                // SAFETY: as the trait asks.
-                s.spawn(move || unsafe { attention.run(layer, &io.0, Thread { index, count: threads }) });
+            for index in 1..threads {
+                let (io, run) = (&io, &run);
+                s.spawn(move || run(index, io));
             }
+            run(0, &io);
         });
         outputs.push(out);
     }

@@ -5,9 +5,16 @@
  */
 import { Worker } from 'node:worker_threads';
 
-/** Bytes each thread reads a pass: many times any cache's share of one core. */
+/** Many times any cache's share of one core. */
 const BUFFER_BYTES = 256 * 1024 * 1024;
 const PASSES = 6;
+
+export interface BandwidthOptions {
+  /** Bytes that each thread reads a pass. Default 256 MiB. */
+  readonly bufferBytes?: number;
+  /** Default 6. */
+  readonly passes?: number;
+}
 
 /** Runs in a worker: fills its buffer (so that pages exist), waits for the others, then times its passes. */
 const workerSource = `
@@ -29,16 +36,19 @@ export interface MemoryBandwidth {
   readonly numThreads: number;
 }
 
-/** Takes about a second. */
-export async function measureMemoryBandwidth(numThreads: number): Promise<MemoryBandwidth> {
+/** Takes about a second; less with a smaller buffer and fewer passes, and says less then. */
+export async function measureMemoryBandwidth(
+  numThreads: number,
+  { bufferBytes = BUFFER_BYTES, passes = PASSES }: BandwidthOptions = {},
+): Promise<MemoryBandwidth> {
   const workers = Array.from(
     { length: numThreads },
-    () => new Worker(workerSource, { eval: true, workerData: { bytes: BUFFER_BYTES, passes: PASSES } }),
+    () => new Worker(workerSource, { eval: true, workerData: { bytes: bufferBytes, passes } }),
   );
   try {
     await Promise.all(workers.map((worker) => nextMessage(worker)));
-    const timings = await Promise.all(workers.map((worker) => timePasses(worker)));
-    const rates = timings.map((ns) => BUFFER_BYTES / Math.min(...ns)); // bytes per ns = GB/s
+    const timings = await Promise.all(workers.map((worker) => timePasses(worker, passes)));
+    const rates = timings.map((ns) => bufferBytes / Math.min(...ns)); // bytes per ns = GB/s
     return { gigabytesPerSecond: rates.reduce((sum, rate) => sum + rate, 0), numThreads };
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
@@ -52,12 +62,12 @@ function nextMessage(worker: Worker): Promise<unknown> {
   });
 }
 
-function timePasses(worker: Worker): Promise<number[]> {
+function timePasses(worker: Worker, passes: number): Promise<number[]> {
   return new Promise((resolve, reject) => {
     const ns: number[] = [];
     worker.on('message', (message: { ns: number }) => {
       ns.push(message.ns);
-      if (ns.length === PASSES) resolve(ns);
+      if (ns.length === passes) resolve(ns);
     });
     worker.once('error', reject);
     worker.postMessage('go');

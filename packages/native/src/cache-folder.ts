@@ -1,4 +1,4 @@
-/** Where downloaded models and texts live. One rule for every program of this project. */
+/** Where downloaded models and texts, and what was found out about this machine, are kept. One rule for every program of this project. */
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 

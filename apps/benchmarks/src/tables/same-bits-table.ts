@@ -1,0 +1,18 @@
+/** Whether answers depend on who else asks, as a table. */
+import type { SameBitsResult, SameBitsRow } from '../suites/same-bits-result.js';
+import { figure } from './cells.js';
+import { makeTable, type Table } from './table.js';
+
+export function sameBitsTable({ tokensPerAnswer, rows }: Pick<SameBitsResult, 'tokensPerAnswer' | 'rows'>): Table {
+  return makeTable<SameBitsRow>(
+    `greedy answers of ${tokensPerAnswer} tokens that are as those of one client and ${rows[0]?.threads ?? 1} threads`,
+    [
+      ['threads, clients', (row) => `${row.threads}, ${row.clients}`],
+      ['most in a step', (row) => figure(row.mostInStep)],
+      ['answers', (row) => figure(row.numAnswers)],
+      ['same tokens', (row) => figure(row.sameTokens)],
+      ['same bits', (row) => figure(row.sameBits)],
+    ],
+    rows,
+  );
+}

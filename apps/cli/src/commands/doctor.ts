@@ -1,0 +1,24 @@
+/** `ctkvr doctor`: whether this machine can run models, what it runs them with, and what to do about what is wrong. */
+import { Command } from 'commander';
+import { type RunAction, SilentExit } from '../command-context.js';
+import { print, printJson } from '../console-io.js';
+import { describeDiagnosis } from '../doctor/describe-diagnosis.js';
+import { examine } from '../doctor/examine.js';
+import { exitCodes } from '../exit-codes.js';
+
+export function doctorCommand(run: RunAction): Command {
+  return new Command('doctor')
+    .description('Examine this machine: processor, memory, engine, cache, network; say what is wrong and what helps')
+    .option('--json', 'print everything as JSON, for a bug report', false)
+    .addHelpText(
+      'after',
+      '\nTakes some seconds. Exit status 1 when something is found that keeps models from running, else 0.',
+    )
+    .action((flags: { json: boolean }) =>
+      run(async ({ io, signal }) => {
+        const diagnosis = await examine(io.env, signal);
+        await (flags.json ? printJson(io, diagnosis) : print(io, describeDiagnosis(diagnosis)));
+        if (!diagnosis.usable) throw new SilentExit(exitCodes.failure);
+      }),
+    );
+}

@@ -1,0 +1,58 @@
+/**
+ * Who may call: web pages by their origin, and names by which this server is reached. A page elsewhere can make its visitor's browser
+ * send requests here, directly or by pointing its own host name at 127.0.0.1 (DNS rebinding); both show in the Host or Origin header.
+ * This machine's own pages and names are always allowed; others are named by whoever starts the server.
+ * Source: OWASP on cross-site request forgery and DNS rebinding (CWE-346, CWE-350); the Fetch standard on CORS.
+ */
+import type { MiddlewareHandler } from 'hono';
+import { cors } from 'hono/cors';
+import { ApiError } from './api-error.js';
+
+export interface CallerOptions {
+  /** Origins of further web pages that may call and read answers, such as `https://chat.example.com`; `*` = all. Default none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  /** Further host names, without port, under which a server that listens on this machine only is reached. Default none. */
+  readonly allowedHosts?: readonly string[] | undefined;
+}
+
+const loopbackNames = new Set(['localhost', '127.0.0.1', '[::1]', '::1']);
+
+/** Whether a host to bind to is reachable from this machine only. */
+export function isLoopback(host: string): boolean {
+  return loopbackNames.has(host);
+}
+
+/** Refuses requests whose Host or Origin is neither this machine nor allowed. @throws {ApiError} 403 with the remedy. */
+export function localOnly({ allowedOrigins = [], allowedHosts = [] }: CallerOptions): MiddlewareHandler {
+  return async (context, next) => {
+    const { hostname } = new URL(context.req.url);
+    if (!loopbackNames.has(hostname) && !allowedHosts.includes(hostname)) {
+      throw forbidden('forbidden_host', `under the name '${hostname}'`, `--allow-host ${hostname}`, 'allowedHosts');
+    }
+    const origin = context.req.header('origin');
+    if (origin !== undefined && !isAllowedOrigin(origin, allowedOrigins)) {
+      throw forbidden('forbidden_origin', `from pages of '${origin}'`, `--allow-origin ${origin}`, 'allowedOrigins');
+    }
+    await next();
+  };
+}
+
+/** Answers preflight requests, and lets allowed pages read answers. */
+export function shareWithPages({ allowedOrigins = [] }: CallerOptions): MiddlewareHandler {
+  return cors({
+    origin: (origin) => (isAllowedOrigin(origin, allowedOrigins) ? origin : null),
+    allowMethods: ['GET', 'POST'],
+    exposeHeaders: ['retry-after'],
+    maxAge: 600,
+  });
+}
+
+function isAllowedOrigin(origin: string, allowed: readonly string[]): boolean {
+  if (allowed.includes('*') || allowed.includes(origin)) return true;
+  return URL.canParse(origin) && loopbackNames.has(new URL(origin).hostname);
+}
+
+function forbidden(code: string, what: string, flag: string, option: string): ApiError {
+  const message = `This server does not answer ${what}. If that is yours, start it with ${flag} (option ${option}).`;
+  return new ApiError(403, message, { code });
+}

@@ -1,0 +1,281 @@
+/**
+ * Every field of a chat completion request that OpenAI, vLLM and llama.cpp's server document, and what becomes of it here: honoured;
+ * ignored, when no answer can differ by it; or refused by name, but for the values that mean the same as leaving it out. A field that
+ * is not here is refused too. The validator (chat-request.ts) and the page request-fields.md are both made from these tables.
+ *
+ * Sources: the API reference of OpenAI (chat completions), vLLM's ChatCompletionRequest, llama.cpp's tools/server/README.md.
+ */
+import { z } from 'zod';
+
+export type FieldSource = 'OpenAI' | 'vLLM' | 'llama.cpp' | 'others';
+
+interface Described {
+  /** Who documents it, the first of the above when several do. */
+  readonly source: FieldSource;
+  /** One line for the page; of a refused field also the error's remedy. */
+  readonly note: string;
+}
+
+export interface HonouredField<T extends z.ZodType = z.ZodType> extends Described {
+  readonly treatment: 'honoured';
+  /** Accepted values; null counts as absent and never comes here. */
+  readonly schema: T;
+}
+
+export interface IgnoredField extends Described {
+  readonly treatment: 'ignored';
+}
+
+export interface RefusedField extends Described {
+  readonly treatment: 'refused';
+  /** Values that ask for nothing, as JSON has them. */
+  readonly off: readonly unknown[];
+}
+
+export type FieldRule = HonouredField | IgnoredField | RefusedField;
+export type FieldTable = Readonly<Record<string, FieldRule>>;
+
+function honoured<T extends z.ZodType>(source: FieldSource, schema: T, note: string): HonouredField<T> {
+  return { treatment: 'honoured', source, schema, note };
+}
+
+function ignored(source: FieldSource, note: string): IgnoredField {
+  return { treatment: 'ignored', source, note };
+}
+
+function refused(source: FieldSource, off: readonly unknown[], note: string): RefusedField {
+  return { treatment: 'refused', source, off, note };
+}
+
+/** More than any client is known to send; each is looked for in every token's text. */
+const MAX_STOPS = 64;
+
+const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() });
+
+/** Fields of one part of a message's content. */
+export const partFields = {
+  type: honoured('OpenAI', textPart.shape.type, 'only `text`'),
+  text: honoured('OpenAI', textPart.shape.text, ''),
+  cache_control: ignored('others', 'a hint for caches'),
+} satisfies FieldTable;
+
+/** Fields of one message. */
+export const messageFields = {
+  role: honoured(
+    'OpenAI',
+    z.enum(['system', 'developer', 'user', 'assistant'], 'must be system, developer, user or assistant'),
+    '`developer` is rendered as `system`',
+  ),
+  content: honoured(
+    'OpenAI',
+    z.union([z.string(), z.array(textPart).min(1)], 'must be a string or a list of text parts'),
+    'a text, or a list of text parts, which are joined',
+  ),
+  name: ignored('OpenAI', 'chat templates have no place for it'),
+  refusal: ignored('OpenAI', 'part of an earlier answer'),
+  annotations: ignored('OpenAI', 'part of an earlier answer'),
+  reasoning: ignored('others', 'part of an earlier answer'),
+  reasoning_content: ignored('others', 'part of an earlier answer'),
+  tool_calls: refused('OpenAI', [[]], 'tool calls are not supported'),
+  tool_call_id: refused('OpenAI', [], 'tool calls are not supported'),
+  function_call: refused('OpenAI', [], 'function calls are not supported'),
+  audio: refused('OpenAI', [], 'audio is not supported'),
+  prefix: refused('others', [false], 'an answer always begins anew'),
+} satisfies FieldTable;
+
+const message = z.object({ role: messageFields.role.schema, content: messageFields.content.schema });
+
+export const streamOptionFields = {
+  include_usage: honoured('OpenAI', z.boolean(), 'a last chunk with the usage'),
+  include_obfuscation: ignored('OpenAI', 'no padding is sent'),
+  continuous_usage_stats: refused('vLLM', [false], 'the usage is in the last chunk only: send include_usage'),
+} satisfies FieldTable;
+
+const honouredFields = {
+  model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
+  messages: honoured('OpenAI', z.array(message).min(1), 'at least one; see below'),
+  max_completion_tokens: honoured(
+    'OpenAI',
+    z.int().min(1),
+    'goes before `max_tokens`; at most what the context has room for',
+  ),
+  max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
+  temperature: honoured('OpenAI', z.number().min(0).max(2), 'default 1; 0 = greedy'),
+  top_p: honoured('OpenAI', z.number().gt(0).max(1), 'default 1'),
+  top_k: honoured('vLLM', z.int().min(-1).max(0x7fff_ffff), 'default 0; 0 and -1 = all'),
+  min_p: honoured('vLLM', z.number().min(0).max(1), 'default 0'),
+  frequency_penalty: honoured('OpenAI', z.number().min(-2).max(2), 'default 0'),
+  presence_penalty: honoured('OpenAI', z.number().min(-2).max(2), 'default 0'),
+  repetition_penalty: honoured('vLLM', z.number().min(0.01).max(100), 'default 1; over the whole prompt and answer'),
+  repeat_penalty: honoured(
+    'llama.cpp',
+    z.number().min(0.01).max(100),
+    'default 1; over the last `repeat_last_n` tokens',
+  ),
+  repeat_last_n: honoured(
+    'llama.cpp',
+    z
+      .int()
+      .min(-1)
+      .max(1 << 20),
+    'default 64; -1 = all',
+  ),
+  seed: honoured('OpenAI', z.int(), 'taken modulo 2^32; default: drawn anew for each request'),
+  stop: honoured(
+    'OpenAI',
+    z.union(
+      [z.string().min(1), z.array(z.string().min(1)).max(MAX_STOPS)],
+      `must be a string or up to ${MAX_STOPS} strings, none empty`,
+    ),
+    `a text, or up to ${MAX_STOPS}`,
+  ),
+  ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),
+  stream: honoured('OpenAI', z.boolean(), 'default false'),
+  stream_options: honoured(
+    'OpenAI',
+    z.object({ include_usage: z.boolean().nullish() }),
+    'only with `stream`; see below',
+  ),
+} satisfies FieldTable;
+
+const ignoredFields = {
+  user: ignored('OpenAI', 'a label'),
+  safety_identifier: ignored('OpenAI', 'a label'),
+  metadata: ignored('OpenAI', 'a label'),
+  request_id: ignored('vLLM', 'a label'),
+  store: ignored('OpenAI', 'nothing is stored'),
+  service_tier: ignored('OpenAI', 'there is one tier'),
+  priority: ignored('vLLM', 'requests run in the order they come'),
+  prompt_cache_key: ignored('OpenAI', 'a hint for caches'),
+  prompt_cache_retention: ignored('OpenAI', 'a hint for caches'),
+  cache_salt: ignored('vLLM', 'no request sees what another has cached'),
+  cache_prompt: ignored('llama.cpp', 'a hint for caches'),
+  n_cache_reuse: ignored('llama.cpp', 'a hint for caches'),
+  id_slot: ignored('llama.cpp', 'a hint for caches'),
+  prediction: ignored('OpenAI', 'a hint for speed'),
+  parallel_tool_calls: ignored('OpenAI', 'without tools there are no calls'),
+  parse_tool_calls: ignored('llama.cpp', 'without tools there are no calls'),
+  guided_decoding_backend: ignored('vLLM', 'has a meaning only beside fields that are refused'),
+  guided_whitespace_pattern: ignored('vLLM', 'has a meaning only beside fields that are refused'),
+} satisfies FieldTable;
+
+const noTools = 'tool calls are not supported';
+const noGrammar = 'answers cannot be held to a schema or grammar yet';
+const noLogprobs = 'log probabilities are not supported';
+const noSampler = 'this sampler is not supported';
+const onePrompt = 'prompts are rendered by the model’s own chat template';
+const noReasoning = 'models served here have no such setting';
+const noTokenIds = 'answers are text only';
+const noSearch = 'one choice a request is drawn';
+
+const refusedFields = {
+  n: refused('OpenAI', [1], noSearch),
+  best_of: refused('vLLM', [1], noSearch),
+  n_cmpl: refused('llama.cpp', [1], noSearch),
+  use_beam_search: refused('vLLM', [false], noSearch),
+  length_penalty: refused('vLLM', [1], noSearch),
+  tools: refused('OpenAI', [[]], noTools),
+  tool_choice: refused('OpenAI', ['none', 'auto'], noTools),
+  functions: refused('OpenAI', [[]], noTools),
+  function_call: refused('OpenAI', ['none', 'auto'], noTools),
+  response_format: refused('OpenAI', [{ type: 'text' }], noGrammar),
+  guided_json: refused('vLLM', [], noGrammar),
+  guided_regex: refused('vLLM', [], noGrammar),
+  guided_choice: refused('vLLM', [], noGrammar),
+  guided_grammar: refused('vLLM', [], noGrammar),
+  structural_tag: refused('vLLM', [], noGrammar),
+  structured_outputs: refused('vLLM', [], noGrammar),
+  grammar: refused('llama.cpp', [''], noGrammar),
+  grammar_lazy: refused('llama.cpp', [false], noGrammar),
+  grammar_triggers: refused('llama.cpp', [[]], noGrammar),
+  json_schema: refused('llama.cpp', [], noGrammar),
+  logprobs: refused('OpenAI', [false], noLogprobs),
+  top_logprobs: refused('OpenAI', [0], noLogprobs),
+  prompt_logprobs: refused('vLLM', [0], noLogprobs),
+  n_probs: refused('llama.cpp', [0], noLogprobs),
+  post_sampling_probs: refused('llama.cpp', [false], noLogprobs),
+  return_tokens_as_token_ids: refused('vLLM', [false], noTokenIds),
+  return_token_ids: refused('vLLM', [false], noTokenIds),
+  return_tokens: refused('llama.cpp', [false], noTokenIds),
+  modalities: refused('OpenAI', [['text']], 'only text is generated'),
+  audio: refused('OpenAI', [], 'only text is generated'),
+  web_search_options: refused('OpenAI', [], 'nothing is searched'),
+  reasoning_effort: refused('OpenAI', ['none'], noReasoning),
+  verbosity: refused('OpenAI', ['medium'], noReasoning),
+  include_reasoning: refused('vLLM', [true], noReasoning),
+  thinking_token_budget: refused('vLLM', [], noReasoning),
+  reasoning_format: refused('llama.cpp', ['none', 'auto'], noReasoning),
+  reasoning_budget: refused('llama.cpp', [-1], noReasoning),
+  thinking_forced_open: refused('llama.cpp', [false], noReasoning),
+  logit_bias: refused('OpenAI', [{}], 'tokens cannot be made more or less likely one by one'),
+  allowed_token_ids: refused('vLLM', [], 'tokens cannot be made more or less likely one by one'),
+  bad_words: refused('vLLM', [[]], 'tokens cannot be made more or less likely one by one'),
+  logits_processors: refused('vLLM', [[]], 'tokens cannot be made more or less likely one by one'),
+  typical_p: refused('llama.cpp', [1], noSampler),
+  top_n_sigma: refused('llama.cpp', [-1], noSampler),
+  dynatemp_range: refused('llama.cpp', [0], noSampler),
+  dynatemp_exponent: refused('llama.cpp', [1], noSampler),
+  xtc_probability: refused('llama.cpp', [0], noSampler),
+  xtc_threshold: refused('llama.cpp', [0.1], noSampler),
+  dry_multiplier: refused('llama.cpp', [0], noSampler),
+  dry_base: refused('llama.cpp', [1.75], noSampler),
+  dry_allowed_length: refused('llama.cpp', [2], noSampler),
+  dry_penalty_last_n: refused('llama.cpp', [-1], noSampler),
+  dry_sequence_breakers: refused('llama.cpp', [['\n', ':', '"', '*']], noSampler),
+  mirostat: refused('llama.cpp', [0], noSampler),
+  mirostat_tau: refused('llama.cpp', [5], noSampler),
+  mirostat_eta: refused('llama.cpp', [0.1], noSampler),
+  min_keep: refused('llama.cpp', [0], noSampler),
+  samplers: refused('llama.cpp', [], 'the order of samplers is fixed'),
+  min_tokens: refused('vLLM', [0], 'send ignore_eos with max_completion_tokens for an answer of a fixed length'),
+  n_predict: refused('llama.cpp', [-1], 'send max_completion_tokens'),
+  n_indent: refused('llama.cpp', [0], 'lines are not cut by their indentation'),
+  t_max_predict_ms: refused('llama.cpp', [0], 'an answer has no time limit: send max_completion_tokens'),
+  stop_token_ids: refused('vLLM', [[]], 'send stop strings'),
+  include_stop_str_in_output: refused('vLLM', [false], 'a stop string is never in the answer'),
+  skip_special_tokens: refused('vLLM', [true], 'control tokens are never in the answer'),
+  spaces_between_special_tokens: refused('vLLM', [true], 'control tokens are never in the answer'),
+  preserved_tokens: refused('llama.cpp', [[]], 'control tokens are never in the answer'),
+  truncate_prompt_tokens: refused('vLLM', [-1], 'a prompt is never cut'),
+  n_keep: refused('llama.cpp', [0], 'a prompt is never cut'),
+  n_discard: refused('llama.cpp', [0], 'a prompt is never cut'),
+  prompt: refused('OpenAI', [], 'send messages'),
+  suffix: refused('OpenAI', [''], 'nothing is filled in between two texts'),
+  echo: refused('OpenAI', [false], 'the prompt is not part of the answer'),
+  add_generation_prompt: refused('vLLM', [true], onePrompt),
+  continue_final_message: refused('vLLM', [false], onePrompt),
+  add_special_tokens: refused('vLLM', [false], onePrompt),
+  documents: refused('vLLM', [[]], onePrompt),
+  chat_template: refused('vLLM', [], onePrompt),
+  chat_template_kwargs: refused('vLLM', [{}], onePrompt),
+  mm_processor_kwargs: refused('vLLM', [{}], 'only text is read'),
+  media_io_kwargs: refused('vLLM', [{}], 'only text is read'),
+  kv_transfer_params: refused('vLLM', [{}], 'nothing is transferred'),
+  vllm_xargs: refused('vLLM', [{}], 'vLLM’s own extensions are not there'),
+  lora: refused('llama.cpp', [[]], 'adapters are not supported'),
+  timings_per_token: refused('llama.cpp', [false], 'times are in the field ctkvr of the answer'),
+  return_progress: refused('llama.cpp', [false], 'the progress of a prompt is not reported'),
+  response_fields: refused('llama.cpp', [[]], 'answers have all their fields'),
+} satisfies FieldTable;
+
+/** Fields of the request itself. */
+export const requestFields: FieldTable = { ...honouredFields, ...ignoredFields, ...refusedFields };
+
+type Values<T extends Record<string, HonouredField>> = { readonly [K in keyof T]?: z.infer<T[K]['schema']> };
+
+/** The honoured fields of a checked request; messages and model are there. */
+export type HonouredValues = Values<typeof honouredFields> & {
+  readonly model: string;
+  readonly messages: readonly z.infer<typeof message>[];
+};
+
+const { model, messages, ...optional } = honouredFields;
+
+/** Checks the honoured fields of an object without nulls. */
+export const requestSchema = z.object({
+  model: model.schema,
+  messages: messages.schema,
+  ...(Object.fromEntries(Object.entries(optional).map(([name, { schema }]) => [name, schema.optional()])) as {
+    [K in keyof typeof optional]: z.ZodOptional<(typeof optional)[K]['schema']>;
+  }),
+});

@@ -1,0 +1,143 @@
+/**
+ * A document that was read once and is asked any number of questions. Its session holds the tokens before any question, with their index;
+ * each question is read, and answered, on a fork, which shares both.
+ */
+import { CtkvrError, checkOption, checkOptions, type OptionChecks, selectorOptionNames, takes } from '@ctkvr/core';
+import { commonPrefixLength, documentTurn } from './document-turn.js';
+import type { Model } from './model.js';
+import { closedError } from './operation-errors.js';
+import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks } from './option-tables.js';
+import type { Session } from './session.js';
+import type {
+  GenerateEvent,
+  GenerateFinish,
+  GenerateOptions,
+  PrefillOptions,
+  PrefillResult,
+  SessionOptions,
+} from './session-types.js';
+
+/** `contextLength`: tokens of document, question and answer; default: those of the document and 4,096 more, where the model has them. */
+export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions, 'onProgress' | 'signal'> {}
+
+export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal'>;
+
+/** Room for a question and its answer. */
+const DEFAULT_ROOM_TOKENS = 4096;
+
+const readChecks: OptionChecks<ReadDocumentOptions> = {
+  ...sessionChecks,
+  onProgress: prefillChecks.onProgress,
+  signal: prefillChecks.signal,
+};
+
+const askChecks: OptionChecks<AskOptions> = {
+  maxTokens: generateChecks.maxTokens,
+  sampling: generateChecks.sampling,
+  stop: generateChecks.stop,
+  signal: generateChecks.signal,
+};
+
+export class ReadDocument {
+  /** What reading took. */
+  readonly reading: PrefillResult;
+  readonly #model: Model;
+  readonly #base: Session;
+  readonly #document: string;
+  /** Forks on which questions are being answered. */
+  readonly #asking = new Set<Session>();
+  #lastFinish: GenerateFinish | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(model: Model, base: Session, document: string, reading: PrefillResult) {
+    this.#model = model;
+    this.#base = base;
+    this.#document = document;
+    this.reading = reading;
+  }
+
+  /** @internal Documents are read by `model.readDocument`. */
+  static async read(model: Model, text: string, options: ReadDocumentOptions): Promise<ReadDocument> {
+    const op = 'readDocument';
+    checkOption(op, 'text', text, takes.text);
+    checkOptions(op, options, readChecks, { selector: selectorOptionNames });
+    if (text.trim() === '') {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', `${op}: the text is empty: there is nothing to ask about`, {
+        fields: { op, option: 'text' },
+      });
+    }
+    const { onProgress, signal, ...session } = options;
+    // What two different questions have in common is what comes before any question.
+    const [one, other] = await Promise.all(['A', '7'].map((question) => render(model, text, question, signal)));
+    const tokens = one!.subarray(0, commonPrefixLength(one!, other!));
+    const contextLength =
+      session.contextLength ?? Math.max(1, Math.min(model.contextLength, tokens.length + DEFAULT_ROOM_TOKENS));
+    const base = model.createSession({ ...session, contextLength });
+    try {
+      const reading = await base.prefill(tokens, { onProgress, signal });
+      return new ReadDocument(model, base, text, reading);
+    } catch (error) {
+      await base.close();
+      throw error;
+    }
+  }
+
+  /** Tokens before any question. */
+  get numTokens(): number {
+    return this.#base.length;
+  }
+
+  /** How the answer that ended last has ended; null before the first. */
+  get lastFinish(): GenerateFinish | null {
+    return this.#lastFinish;
+  }
+
+  /**
+   * Answers a question about the document, token by token. Questions know nothing of each other, and several may be asked at once.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_CLOSED, CTKVR_INVALID_OPTION.
+   */
+  async *ask(question: string, options: AskOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
+    checkOption('ask', 'question', question, takes.text);
+    checkOptions('ask', options, askChecks, nestedInGenerate);
+    const { signal } = options;
+    this.#checkOpen();
+    const tokens = await render(this.#model, this.#document, question, signal);
+    this.#checkOpen();
+    const session = this.#base.fork();
+    this.#asking.add(session);
+    try {
+      // Where document and question meet, a tokenizer may join what belongs to both.
+      const kept = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
+      session.truncate(kept);
+      await session.prefill(tokens.subarray(kept), { signal });
+      yield* session.generate(options);
+    } finally {
+      this.#lastFinish = session.lastFinish ?? this.#lastFinish;
+      this.#asking.delete(session);
+      await session.close();
+    }
+  }
+
+  /** Ends what is being answered (it throws CTKVR_CLOSED) and frees the memory. Idempotent; closing the model does it too. */
+  close(): Promise<void> {
+    this.#closing ??= Promise.all([this.#base, ...this.#asking].map((session) => session.close())).then(() => {});
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedError('document');
+  }
+}
+
+function render(
+  model: Model,
+  document: string,
+  question: string,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array> {
+  return model.applyChatTemplate([{ role: 'user', content: documentTurn({ document, question }) }], { signal });
+}

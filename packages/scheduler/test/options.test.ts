@@ -1,0 +1,17 @@
+import { describeOptions } from '@ctkvr/testkit';
+import type { EngineSequence, StepEngine } from '../src/index.js';
+import * as scheduler from '../src/index.js';
+
+const sequence: EngineSequence = { length: 0, truncate: () => {} };
+const engine: StepEngine<EngineSequence> = { step: () => Promise.reject(new Error('not reached')), cancel: () => {} };
+const composer = () => new scheduler.StepComposer(engine);
+
+describeOptions(
+  scheduler,
+  {
+    StepComposer: (more) => new scheduler.StepComposer(engine, more),
+    'StepComposer.append': (more) => composer().append(sequence, [1], more),
+    'StepComposer.runExclusive': (more) => composer().runExclusive(async () => {}, more),
+  },
+  [],
+);
