@@ -1,8 +1,8 @@
 //! Linear layers of a piece of a prompt, at the shapes of both evaluation models, on tiles.
 
 use ctkvr_core::{
-    BlockNumbers, Kernels, LevelBits, PackedFormat, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
-    activation_tiles,
+    BLOCK, BlockNumbers, Kernels, LevelBits, PackedFormat, STRIP_ROWS, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch,
+    TileStart, TileWeights, activation_tiles,
 };
 
 use crate::job::{Case, Job, Work};
@@ -65,19 +65,29 @@ struct Linear {
 
 impl Linear {
     fn new(format: PackedFormat, k: usize, n: usize) -> Self {
-        let mut random = Random(9);
-        let mut strips = vec![0; n / STRIP_ROWS * format.strip_bytes(k)];
-        // f16 from 1/16 to 1, or as many of 64 parts of it.
-        let mut numbers = |shared: bool| {
-            std::array::from_fn(|_| if shared { (random.next() % 64) as u16 } else { 0x2c00 + (random.next() % 0x1000) as u16 })
+        let (mut random, mut strips) = (Random(9), vec![0; n / STRIP_ROWS * format.strip_bytes(k)]);
+        let levels = match format.bits {
+            LevelBits::Four => 16,
+            LevelBits::Five => 32,
+            LevelBits::Eight => 256,
         };
-        let shared = format.numbers == BlockNumbers::Shared;
+        // f16 from 2^(exponent - 15) on, up to twice that.
+        fn numbers(random: &mut Random, exponent: u16) -> [u16; STRIP_ROWS] {
+            std::array::from_fn(|_| exponent << 10 | (random.next() % 0x400) as u16)
+        }
         for run in strips.chunks_exact_mut(format.run_bytes()) {
             let (header, blocks) = run.split_at_mut(format.header_bytes());
-            format.pack_header(&numbers(false), &numbers(false), header);
+            format.pack_header(&numbers(&mut random, 4), &numbers(&mut random, 7), header);
             for block in blocks.chunks_exact_mut(format.block_bytes()) {
-                let levels = std::array::from_fn(|r| std::array::from_fn(|c| (r * 7 + c * 11) as u8 % 16));
-                format.pack_block(&levels, &numbers(shared), &numbers(shared), block);
+                let levels = std::array::from_fn(|_| std::array::from_fn(|_| (random.next() % levels) as u8));
+                // Weights lie about 0, as a model's do: what they are decides how much power a product takes, and so its speed.
+                let (scales, mins) = if format.numbers == BlockNumbers::Shared {
+                    ([32; STRIP_ROWS], [32; STRIP_ROWS])
+                } else {
+                    let scales = numbers(&mut random, 9);
+                    (scales, scales.map(|scale| 0x8000 | (scale + 0xc00)))
+                };
+                format.pack_block(&levels, &scales, &mins, block);
             }
         }
         let values = Random(10).values(ROWS * k);
@@ -150,8 +160,8 @@ impl Job for Narrow {
 /// Rows of k values as tiles.
 fn narrow(tiles: &TileLinear, values: &[f32], k: usize, out: &mut [Tile]) {
     for (row, x) in values.chunks_exact(k).enumerate() {
-        let out = &mut out[activation_tiles(row / 16 * 16, k)..];
+        let out = &mut out[row / TILE_ROWS * (k / BLOCK)..];
         // SAFETY: k values, and the tiles of as many.
-        unsafe { (tiles.narrow_row)(x.as_ptr(), 0, k / 32, row % 16, out.as_mut_ptr()) };
+        unsafe { (tiles.narrow_row)(x.as_ptr(), 0, k / BLOCK, row % TILE_ROWS, out.as_mut_ptr()) };
     }
 }

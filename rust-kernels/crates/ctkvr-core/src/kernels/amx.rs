@@ -23,6 +23,8 @@ pub(super) trait Tiles {
     /// The same of what is not read again soon: the first-level cache keeps other things.
     unsafe fn load_once<const TILE: usize>(&mut self, from: *const u8, stride: usize);
     unsafe fn store<const TILE: usize>(&mut self, to: *mut u8, stride: usize);
+    /// Asks for a cache line that will be loaded: into the second-level cache.
+    fn ask(&mut self, line: *const u8);
     /// C `[16, 16]` f32 += A `[16, 32]` times B, bf16 `[16, 16, 2]`: the pairs of A's row meet the pairs of B's column.
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
 }
@@ -115,7 +117,7 @@ mod hardware {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is an instruction on what the caller vouches for")]
 
     use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T1, _mm_prefetch, _xgetbv};
     use std::sync::OnceLock;
 
     use super::super::bf16;
@@ -178,6 +180,10 @@ mod hardware {
             unsafe {
                 asm!("tilestored [{} + {}], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack, preserves_flags));
             }
+        }
+        #[inline(always)]
+        fn ask(&mut self, line: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
         }
         #[inline(always)]
         fn multiply<const C: usize, const A: usize, const B: usize>(&mut self) {
@@ -278,6 +284,7 @@ pub(super) mod software {
                 unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), to.add(i * stride), ROW_BYTES) };
             }
         }
+        fn ask(&mut self, _: *const u8) {}
         fn multiply<const C: usize, const A: usize, const B: usize>(&mut self) {
             for m in 0..ROWS {
                 for n in 0..ROW_BYTES / 4 {

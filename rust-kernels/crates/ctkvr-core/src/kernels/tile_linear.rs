@@ -9,6 +9,7 @@
 
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod order;
+mod plain;
 mod widen;
 
 use std::ops::Range;
@@ -72,11 +73,27 @@ pub struct TileProduct {
     pub k: usize,
 }
 
+/// Sums of two by two tiles, f32 `[32, 32]`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Sums([f32; 4 * TILE_ROWS * STRIP_ROWS]);
+
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+impl Sums {
+    const ZERO: Self = Self([0.0; 4 * TILE_ROWS * STRIP_ROWS]);
+}
+
 /// Memory of one thread, reused.
 #[derive(Default)]
+#[cfg_attr(
+    not(any(test, all(target_arch = "x86_64", target_os = "linux"))),
+    allow(dead_code, reason = "only what multiplies on tiles looks into it")
+)]
 pub struct TileScratch {
-    /// Those of two strips.
+    /// Widened strips.
     tiles: Vec<Tile>,
+    /// Those of each pair of strips with some rows.
+    sums: Vec<Sums>,
     /// Parts of a strip's rows, f32.
     rows: Vec<f32>,
 }
@@ -109,17 +126,23 @@ pub(super) static AMX: TileLinear = TileLinear {
     },
 };
 
-/// The order of work on tiles in plain Rust.
-#[cfg(test)]
-static SCALAR: TileLinear = TileLinear {
+pub(super) static SCALAR: TileLinear = TileLinear {
     name: "scalar",
     narrow_row: widen::scalar::narrow_row,
     widen_strip: widen::scalar::widen_strip,
     widen_rows: widen::scalar::widen_rows,
+    multiply_strips: plain::multiply_strips,
+};
+
+/// The order of work on tiles, with tiles in plain Rust.
+#[cfg(test)]
+static SOFTWARE_TILES: TileLinear = TileLinear {
+    name: "amx in software",
     multiply_strips: |product, strips, scratch| {
         // SAFETY: the contract is the caller's.
         unsafe { order::multiply_strips::<super::amx::software::Plain>(&SCALAR, product, strips, scratch) }
     },
+    ..SCALAR
 };
 
 #[cfg(test)]

@@ -125,7 +125,9 @@ type Attended = (Vec<f32>, Vec<f32>, Vec<f32>);
 fn attend_block(table: &Bf16Kernels) -> Finding {
     for draw in DRAWS {
         // Rows that see all, and rows that see a part; across the edges of passes.
-        for (depth, group, num_rows, num_keys, position) in [(64usize, 3, 9usize, 256, 400), (64, 7, 70, 200, 190), (96, 1, 33, 32, -1)] {
+        for (depth, group, num_rows, num_keys, position) in
+            [(64usize, 3, 9usize, 256, 400), (64, 7, 70, 200, 190), (96, 1, 33, 32, -1)]
+        {
             let mut numbers = Numbers((depth * num_rows) as u64);
             let rows = num_rows.next_multiple_of(BF16_ROWS);
             // Scores of 0 weigh 1 each: with integers for values every sum is exact.

@@ -1,6 +1,6 @@
 //! That every table passes, and that each kernel done wrong is found and named.
 
-use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, SCALAR, bf16, packed};
+use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, SCALAR, TileLinear, bf16, packed, tile_linear};
 
 #[test]
 fn every_table_of_this_machine_passes() {
@@ -11,7 +11,8 @@ fn every_table_of_this_machine_passes() {
 
 #[test]
 fn the_plain_products_pass() {
-    let table = Kernels { bf16: Some(&bf16::SCALAR), packed: Some(&packed::SCALAR), ..SCALAR };
+    let tile_linear = Some(&tile_linear::SCALAR);
+    let table = Kernels { bf16: Some(&bf16::SCALAR), packed: Some(&packed::SCALAR), tile_linear, ..SCALAR };
     assert_eq!(table.self_test(), Ok(()));
 }
 
@@ -51,6 +52,10 @@ fn each_kernel_done_wrong_is_named() {
         ("widen", Kernels { widen: spoiled!(SCALAR, widen, |x, n, out| *out.add(n - 1) = 1.0), ..SCALAR }),
         ("quantise", Kernels { quantise: spoiled!(SCALAR, quantise, |x, n, codes, scales| *codes = 99), ..SCALAR }),
         ("narrow", Kernels { narrow: spoiled!(SCALAR, narrow, |x, n, out| *out.add(n) = 0), ..SCALAR }),
+        ("rms_norm", Kernels { rms_norm: spoiled!(SCALAR, rms_norm, |x, weight, n, epsilon, out| *out += 1.0), ..SCALAR }),
+        ("gate", Kernels { gate: spoiled!(SCALAR, gate, |gate, up, n, out| *out.add(n - 1) += 1.0), ..SCALAR }),
+        ("rotate_halves", Kernels { rotate_halves: SCALAR.rotate_adjacent, ..SCALAR }),
+        ("rotate_adjacent", Kernels { rotate_adjacent: SCALAR.rotate_halves, ..SCALAR }),
         ("gemm", Kernels { gemm: spoiled!(SCALAR, gemm, |job| *job.c += 0.01), ..SCALAR }),
     ];
     for (name, table) in broken {
@@ -66,7 +71,20 @@ fn each_product_done_wrong_is_named() {
     static ROWS: Bf16Kernels = Bf16Kernels { pack_rows: |_, _, _, _, _| {}, ..bf16::SCALAR };
     static PRODUCT: Bf16Kernels =
         Bf16Kernels { product: spoiled!(bf16::SCALAR, product, |job| *job.c.add(job.columns) = 0.0), ..bf16::SCALAR };
-    for (name, table) in [("narrow", &NARROW), ("pack_columns", &COLUMNS), ("pack_rows", &ROWS), ("product", &PRODUCT)] {
+    static PACK_KEYS: Bf16Kernels = Bf16Kernels { pack_keys: bf16::SCALAR.pack_values, ..bf16::SCALAR };
+    static PACK_VALUES: Bf16Kernels = Bf16Kernels { pack_values: bf16::SCALAR.pack_keys, ..bf16::SCALAR };
+    static ATTEND: Bf16Kernels =
+        Bf16Kernels { attend_block: spoiled!(bf16::SCALAR, attend_block, |block| *block.sum += 0.5), ..bf16::SCALAR };
+    let tables = [
+        ("narrow", &NARROW),
+        ("pack_columns", &COLUMNS),
+        ("pack_rows", &ROWS),
+        ("product", &PRODUCT),
+        ("pack_keys", &PACK_KEYS),
+        ("pack_values", &PACK_VALUES),
+        ("attend_block", &ATTEND),
+    ];
+    for (name, table) in tables {
         let found = Kernels { bf16: Some(table), ..SCALAR }.self_test().expect_err(name);
         assert!(found.starts_with(&format!("bf16: {name}: ")), "{name}: {found}");
     }
@@ -77,5 +95,18 @@ fn each_product_done_wrong_is_named() {
     for (name, table) in [("round", &ROUND), ("gate", &GATE), ("product", &PACKED_PRODUCT)] {
         let found = Kernels { packed: Some(table), ..SCALAR }.self_test().expect_err(name);
         assert!(found.starts_with(&format!("packed: {name}: ")), "{name}: {found}");
+    }
+    static NARROW_ROW: TileLinear = TileLinear { narrow_row: |_, _, _, _, _| {}, ..tile_linear::SCALAR };
+    static WIDEN_STRIP: TileLinear = TileLinear { widen_strip: |_, _, _, _, _| {}, ..tile_linear::SCALAR };
+    static WIDEN_ROWS: TileLinear = TileLinear { widen_rows: |_, _, _, _| {}, ..tile_linear::SCALAR };
+    static MULTIPLY: TileLinear = TileLinear {
+        multiply_strips: spoiled!(tile_linear::SCALAR, multiply_strips, |job, strips, scratch| *job.c.add(job.n) = 0.5),
+        ..tile_linear::SCALAR
+    };
+    let broken =
+        [("narrow_row", &NARROW_ROW), ("widen_strip", &WIDEN_STRIP), ("widen_rows", &WIDEN_ROWS), ("multiply_strips", &MULTIPLY)];
+    for (name, table) in broken {
+        let found = Kernels { tile_linear: Some(table), ..SCALAR }.self_test().expect_err(name);
+        assert!(found.starts_with(&format!("tile_linear: {name}: ")), "{name}: {found}");
     }
 }

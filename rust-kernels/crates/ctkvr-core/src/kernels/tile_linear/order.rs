@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, ROW_BLOCK, STRIP_ROWS, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights};
+use super::{BLOCK, ROW_BLOCK, STRIP_ROWS, Sums, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights};
 use crate::kernels::amx::{DEPTH, ROW_BYTES, ROWS, Tiles};
 
 /// Strips that are widened before any is multiplied, and blocks of k of each: at most 1 MB of tiles, half of a core's second-level cache.
@@ -25,15 +25,17 @@ pub(super) unsafe fn multiply_strips<T: Tiles>(
 ) {
     let blocks = product.k / BLOCK;
     scratch.tiles.resize(scratch.tiles.len().max(STRIPS_AT_ONCE * BLOCKS_WIDENED.min(blocks)), Tile::ZERO);
+    scratch.sums.resize(STRIPS_AT_ONCE.div_ceil(2), Sums::ZERO);
     let mut tiles = T::new();
-    for first_strip in strips.clone().step_by(STRIPS_AT_ONCE) {
-        let strips = first_strip..strips.end.min(first_strip + STRIPS_AT_ONCE);
+    let strips_each = strips.len().div_ceil(strips.len().div_ceil(STRIPS_AT_ONCE).max(1)).next_multiple_of(2);
+    for first_strip in strips.clone().step_by(strips_each.max(2)) {
+        let strips = first_strip..strips.end.min(first_strip + strips_each);
         for first_block in (0..blocks).step_by(BLOCKS_WIDENED) {
             let span = Span { product, strips: strips.clone(), blocks: first_block..blocks.min(first_block + BLOCKS_WIDENED) };
             // SAFETY: the caller's product; the scratch has room for a span.
             unsafe {
                 span.widen(kernels, scratch);
-                span.multiply(&mut tiles, &scratch.tiles);
+                span.multiply(&mut tiles, &scratch.tiles, &mut scratch.sums);
             }
         }
     }
@@ -77,80 +79,97 @@ impl Span<'_> {
 
     /// Adds what the widened strips make of all rows.
     #[inline(always)]
-    unsafe fn multiply<T: Tiles>(&self, tiles: &mut T, weights: &[Tile]) {
+    unsafe fn multiply<T: Tiles>(&self, tiles: &mut T, weights: &[Tile], sums: &mut [Sums]) {
         let blocks = self.blocks.len();
         let blocks_each = blocks.div_ceil(blocks.div_ceil(BLOCKS_AT_ONCE));
         for row in (0..self.product.rows).step_by(2 * TILE_ROWS) {
             for first in (0..blocks).step_by(blocks_each) {
                 let part = first..blocks.min(first + blocks_each);
-                for index in (0..self.strips.len()).step_by(2) {
+                for (index, sums) in (0..self.strips.len()).step_by(2).zip(&mut *sums) {
                     // SAFETY: the caller's.
-                    unsafe { self.square(tiles, row, part.clone(), index, &weights[index * blocks..]) };
+                    unsafe { self.square(tiles, row, part.clone(), index, &weights[index * blocks..], sums) };
                 }
             }
         }
     }
 
-    /// Adds what blocks `part` of the strip of this index, and the one after it, make of up to 32 rows.
+    /// The share that the pair of strips of this index has in asking for the activations which come after those of blocks `part`: the next
+    /// blocks of these rows, or the first ones of the next rows. As many blocks, so that their lines are dealt out evenly.
+    fn ahead(&self, row: usize, part: &Range<usize>, index: usize) -> Ahead {
+        let (pairs, row_blocks) = (self.strips.len().div_ceil(2), self.product.k / BLOCK);
+        let (row, block) = if part.end == self.blocks.len() { (row + 2 * TILE_ROWS, 0) } else { (row, part.end) };
+        let lines = (2 * ROWS).div_ceil(pairs);
+        let line = index / 2 * part.len() * lines;
+        let (below, line) = (line / (part.len() * ROWS), line % (part.len() * ROWS));
+        let tile = (row / TILE_ROWS + below) * row_blocks + self.blocks.start + block;
+        Ahead { start: self.product.activations.wrapping_add(tile).cast::<u8>().wrapping_add(line * ROW_BYTES), lines }
+    }
+
+    /// Adds what blocks `part` of the strip of this index, and the one after it, make of up to 32 rows. Between the parts of a span, sums are
+    /// kept near: C itself is far, and its lines are fetched before they are written.
     #[inline(always)]
-    unsafe fn square<T: Tiles>(&self, tiles: &mut T, row: usize, part: Range<usize>, index: usize, weights: &[Tile]) {
+    unsafe fn square<T: Tiles>(
+        &self,
+        tiles: &mut T,
+        row: usize,
+        part: Range<usize>,
+        index: usize,
+        weights: &[Tile],
+        sums: &mut Sums,
+    ) {
         let TileProduct { activations, c, ldc, rows, n, k, .. } = *self.product;
         let (first_column, num_strips) = ((self.strips.start + index) * STRIP_ROWS, (self.strips.len() - index).min(2));
         let (height, width) = ((rows - row).min(2 * TILE_ROWS), (n - first_column).min(num_strips * STRIP_ROWS));
         let is_whole = height.is_multiple_of(TILE_ROWS) && width == num_strips * STRIP_ROWS;
-        let first_block = self.blocks.start + part.start;
+        let (is_first, is_last) = (part.start == 0, part.end == self.blocks.len());
+        let (sums, sums_stride) = (sums.0.as_mut_ptr(), 2 * ROWS);
         // SAFETY: the caller's rows and columns; the strips' tiles.
         unsafe {
-            let a = activations.add(row / TILE_ROWS * (k / BLOCK) + first_block);
-            let b = weights.as_ptr().add(part.start);
             let c = c.add(row * ldc + first_column);
             let start = match self.product.start {
-                _ if first_block > 0 => Start::C,
-                TileStart::Zero => Start::Zero,
-                TileStart::Bias(bias) => Start::Row(bias.add(first_column)),
-                TileStart::C => Start::C,
+                _ if self.blocks.start > 0 => Some((c.cast_const(), ldc)),
+                TileStart::Zero => None,
+                TileStart::Bias(bias) => Some((bias.add(first_column), 0)),
+                TileStart::C => Some((c.cast_const(), ldc)),
             };
-            let square = |start: Start, c: *mut f32, ldc: usize| Square {
+            let start = match start {
+                _ if !is_first => Some((sums.cast_const(), sums_stride)),
+                Some((from, stride)) if !is_whole => {
+                    copy(from, stride, sums, sums_stride, height, width);
+                    Some((sums.cast_const(), sums_stride))
+                }
+                whole => whole,
+            };
+            let (to, stride) = if is_last && is_whole { (c, ldc) } else { (sums, sums_stride) };
+            let a = activations.add(row / TILE_ROWS * (k / BLOCK) + self.blocks.start + part.start);
+            let b = weights.as_ptr().add(part.start);
+            let square = Square {
                 a,
                 below: a.wrapping_add(k / BLOCK),
                 b,
                 right: b.wrapping_add(self.blocks.len()),
                 blocks: part.len(),
-                c: c.cast(),
-                stride: ldc * size_of::<f32>(),
-                start,
+                ahead: self.ahead(row, &part, index),
+                start: start.map(|(from, stride)| (from.cast(), stride * size_of::<f32>())),
+                to: to.cast(),
+                stride: stride * size_of::<f32>(),
             };
-            if is_whole {
-                square(start, c, ldc).multiply(tiles, height > TILE_ROWS, num_strips > 1);
-            } else {
-                let mut edge = Edge([0.0; 4 * ROWS * ROWS]);
-                let (edge, stride) = (edge.0.as_mut_ptr(), 2 * ROWS);
-                match start {
-                    Start::Zero => {}
-                    Start::C => copy(c, ldc, edge, stride, height, width),
-                    Start::Row(row) => copy(row, 0, edge, stride, height, width),
-                }
-                square(Start::C, edge, stride).multiply(tiles, height > TILE_ROWS, num_strips > 1);
-                copy(edge, stride, c, ldc, height, width);
+            square.multiply(tiles, height > TILE_ROWS, num_strips > 1);
+            if is_last && !is_whole {
+                copy(sums, sums_stride, c, ldc, height, width);
             }
         }
     }
 }
 
-/// Where a square is made that is larger than what is left of C.
-#[repr(align(64))]
-struct Edge([f32; 4 * ROWS * ROWS]);
-
-/// What a square is added to.
+/// What is asked for while a square is made: some lines a block.
 #[derive(Clone, Copy)]
-enum Start {
-    Zero,
-    C,
-    /// The same 32 values f32 (or 16) for each of its rows.
-    Row(*const f32),
+struct Ahead {
+    start: *const u8,
+    lines: usize,
 }
 
-/// Up to two by two tiles of C.
+/// Up to two by two tiles of sums.
 struct Square {
     a: *const Tile,
     /// The 16 rows after those of `a`.
@@ -159,10 +178,13 @@ struct Square {
     /// The strip after that of `b`.
     right: *const Tile,
     blocks: usize,
-    c: *mut u8,
-    /// Bytes from a row of C to the next.
+    ahead: Ahead,
+    /// What they begin with, f32, and bytes from row to row; `None`: zeros.
+    start: Option<(*const u8, usize)>,
+    /// Where they are put.
+    to: *mut u8,
+    /// Bytes from row to row there.
     stride: usize,
-    start: Start,
 }
 
 impl Square {
@@ -180,37 +202,32 @@ impl Square {
         }
     }
 
-    /// C in tiles 0 to 3, activations in 4 and 5, weights in 6 and 7.
+    /// Sums in tiles 0 to 3, activations in 4 and 5, weights in 6 and 7.
     #[inline(always)]
     unsafe fn run<T: Tiles, const BELOW: bool, const RIGHT: bool>(&self, tiles: &mut T) {
-        let Self { a, below, b, right, c, stride, .. } = *self;
+        let Self { a, below, b, right, to, stride, .. } = *self;
         // SAFETY: the caller's tiles.
         unsafe {
-            let (c1, c2) = (c.add(ROW_BYTES), c.add(ROWS * stride));
-            let (from, from_stride) = match self.start {
-                Start::Zero => (std::ptr::null(), 0),
-                Start::C => (c.cast_const(), stride),
-                Start::Row(row) => (row.cast(), 0),
-            };
-            if from.is_null() {
+            if let Some((from, stride)) = self.start {
+                tiles.load::<0>(from, stride);
+                if RIGHT {
+                    tiles.load::<1>(from.add(ROW_BYTES), stride);
+                }
+                if BELOW {
+                    tiles.load::<2>(from.add(ROWS * stride), stride);
+                }
+                if BELOW && RIGHT {
+                    tiles.load::<3>(from.add(ROWS * stride + ROW_BYTES), stride);
+                }
+            } else {
                 tiles.zero::<0>();
                 tiles.zero::<1>();
                 tiles.zero::<2>();
                 tiles.zero::<3>();
-            } else {
-                let from_below = from.add(ROWS * from_stride);
-                tiles.load::<0>(from, from_stride);
-                if RIGHT {
-                    tiles.load::<1>(from.add(ROW_BYTES), from_stride);
-                }
-                if BELOW {
-                    tiles.load::<2>(from_below, from_stride);
-                }
-                if BELOW && RIGHT {
-                    tiles.load::<3>(from_below.add(ROW_BYTES), from_stride);
-                }
             }
             for t in 0..self.blocks {
+                let Ahead { start, lines } = self.ahead;
+                (0..lines).for_each(|i| tiles.ask(start.wrapping_add((t * lines + i) * ROW_BYTES)));
                 tiles.load_once::<6>(b.add(t).cast(), ROW_BYTES);
                 tiles.load::<4>(a.add(t).cast(), ROW_BYTES);
                 tiles.multiply::<0, 4, 6>();
@@ -226,15 +243,15 @@ impl Square {
                     }
                 }
             }
-            tiles.store::<0>(c, stride);
+            tiles.store::<0>(to, stride);
             if RIGHT {
-                tiles.store::<1>(c1, stride);
+                tiles.store::<1>(to.add(ROW_BYTES), stride);
             }
             if BELOW {
-                tiles.store::<2>(c2, stride);
+                tiles.store::<2>(to.add(ROWS * stride), stride);
             }
             if BELOW && RIGHT {
-                tiles.store::<3>(c2.add(ROW_BYTES), stride);
+                tiles.store::<3>(to.add(ROWS * stride + ROW_BYTES), stride);
             }
         }
     }

@@ -113,7 +113,6 @@ pub(super) mod avx512 {
 }
 
 /// One value at a time: the plain form the other one is tested against.
-#[cfg(test)]
 pub(super) mod scalar {
     use super::super::{BLOCK, PackedFormat, STRIP_ROWS, Tile};
     use half::bf16;
@@ -126,7 +125,7 @@ pub(super) mod scalar {
     }
 
     /// Where weight c of a block of row r lies in a tile.
-    fn place(r: usize, c: usize) -> usize {
+    pub(in super::super) fn place(r: usize, c: usize) -> usize {
         (c / 2 * STRIP_ROWS + r) * 2 + c % 2
     }
 
