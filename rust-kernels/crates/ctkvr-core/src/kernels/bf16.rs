@@ -3,8 +3,8 @@
 //! B comes in panels of [`PANEL_COLUMNS`] columns, bf16 `[k / 2, PANEL_COLUMNS, 2]`: the two values that meet one pair of A lie side by
 //! side, as AVX-512 BF16 and AMX read them.
 
-use super::bf16_attention::{self, Bf16Block};
-use super::{Rows, bf16_pack};
+use super::Rows;
+use super::bf16_attention::Bf16Block;
 
 /// Columns of one panel of B.
 pub const PANEL_COLUMNS: usize = 32;
@@ -51,9 +51,9 @@ pub(super) static SCALAR: Bf16Kernels = Bf16Kernels {
     pack_columns: scalar::pack_columns,
     pack_rows: scalar::pack_rows,
     product: scalar::product,
-    pack_keys: bf16_pack::scalar::pack_keys,
-    pack_values: bf16_pack::scalar::pack_values,
-    attend_block: bf16_attention::software::attend,
+    pack_keys: super::bf16_pack::scalar::pack_keys,
+    pack_values: super::bf16_pack::scalar::pack_values,
+    attend_block: super::bf16_attention::software::attend,
 };
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
@@ -62,13 +62,17 @@ pub(super) static AVX512: Bf16Kernels = Bf16Kernels {
     pack_columns: avx512::pack_columns,
     pack_rows: avx512::pack_rows,
     product: avx512::product,
-    pack_keys: bf16_pack::avx512::pack_keys,
-    pack_values: bf16_pack::avx512::pack_values,
-    attend_block: bf16_attention::avx512::attend,
+    pack_keys: super::bf16_pack::avx512::pack_keys,
+    pack_values: super::bf16_pack::avx512::pack_values,
+    attend_block: super::bf16_attention::avx512::attend,
 };
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) static AMX: Bf16Kernels =
-    Bf16Kernels { name: "amx", product: super::amx::product, attend_block: bf16_attention::avx512::attend_on_tiles, ..AVX512 };
+pub(super) static AMX: Bf16Kernels = Bf16Kernels {
+    name: "amx",
+    product: super::amx::product,
+    attend_block: super::bf16_attention::avx512::attend_on_tiles,
+    ..AVX512
+};
 
 /// One value at a time: the plain form the other one is tested against.
 mod scalar {
@@ -294,7 +298,7 @@ pub(super) mod tests {
     static SOFTWARE_TILES: Bf16Kernels = Bf16Kernels {
         name: "amx in software",
         product: crate::kernels::amx::software::product,
-        attend_block: bf16_attention::software::attend_on_tiles,
+        attend_block: crate::kernels::bf16_attention::software::attend_on_tiles,
         ..SCALAR
     };
 

@@ -1,8 +1,6 @@
 //! Rows of keys and values as panels of bf16, straight from how they are stored.
 
 use super::bf16::PANEL_COLUMNS;
-use super::bf16_attention::BF16_BLOCK;
-use super::rows::Rows;
 
 /// A head's values rounded up to whole panels.
 pub const fn bf16_depth(head_dim: usize) -> usize {
@@ -11,9 +9,11 @@ pub const fn bf16_depth(head_dim: usize) -> usize {
 
 /// One value at a time: the plain form the other one is tested against.
 pub(super) mod scalar {
+    use super::super::bf16_attention::BF16_BLOCK;
+    use super::super::rows::Rows;
     use super::super::simd::Scalar;
     use super::super::{bf16, generic};
-    use super::{BF16_BLOCK, PANEL_COLUMNS, Rows, bf16_depth};
+    use super::{PANEL_COLUMNS, bf16_depth};
 
     /// bf16 `[BF16_BLOCK, depth]`; what is beyond the rows and their values is 0.
     fn narrowed(rows: &Rows) -> Vec<u16> {
@@ -57,11 +57,12 @@ pub(super) mod avx512 {
     #![allow(clippy::undocumented_unsafe_blocks, reason = "every block is intrinsics on pointers that the caller vouches for")]
 
     use super::super::bf16::avx512::transpose;
+    use super::super::bf16_attention::BF16_BLOCK;
     use super::super::generic::{BYTES_AHEAD, CACHE_LINE, rows_in};
     use super::super::kv_format::KvFormat;
-    use super::super::rows::{F16, Q8, RowFormat};
+    use super::super::rows::{F16, Q8, RowFormat, Rows};
     use super::super::simd::Avx512;
-    use super::{BF16_BLOCK, PANEL_COLUMNS, Rows, bf16_depth};
+    use super::{PANEL_COLUMNS, bf16_depth};
     use std::arch::x86_64::*;
 
     /// bf16 pairs, or f32 values, in one vector.
@@ -182,8 +183,8 @@ pub(super) mod avx512 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::KvFormat;
     use crate::kernels::bf16::tests::all;
+    use crate::kernels::{BF16_BLOCK, KvFormat};
     use crate::kv::HeadKv;
     use crate::test_rows::{Random, tables};
 
