@@ -62,7 +62,7 @@ describe('a contender', () => {
 
   it.each([
     ['best', /"best" is none of full/],
-    ['ctkvr:probes=8', /probes is not a selector option/],
+    ['ctkvr:probes=8', /there is no option probes; did you mean numProbes/],
     ['ctkvr:numProbes=0', /numProbes must be an integer from 1/],
     ['ctkvr:numProbes=', /numProbes must be an integer/],
     ['ctkvr:numProbes', /"numProbes" is not option=value/],

@@ -10,6 +10,7 @@ export {
 } from './memory-estimate.js';
 export { Model } from './model.js';
 export type {
+  AskSourcesOptions,
   CatalogueModel,
   DownloadCallbacks,
   DownloadProgress,

@@ -29,6 +29,7 @@ describeOptions(
     npmTextFile: (more) => runner.npmTextFile({ packageName: 'p' } as never, more),
     readMobyDick: (more) => runner.readMobyDick(more),
     mobyDickFile: (more) => runner.mobyDickFile(more),
+    askDownloadSources: (more) => runner.askDownloadSources(more),
     withFileLock: (more) => runner.withFileLock('/nonexistent/x', more, async () => {}),
   },
   [
@@ -44,5 +45,6 @@ describeOptions(
     'listModels',
     'parseHubFile',
     'sha256',
+    'withoutCredentials',
   ],
 );

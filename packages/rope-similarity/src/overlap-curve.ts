@@ -14,6 +14,8 @@ export interface OverlapCurve {
 const inputChecks = {
   similarity: takes.float64,
   overlap: takes.float64,
+  headSimilarity: takes.anything,
+  headOverlap: takes.anything,
   numBins: takes.anything,
   from: takes.anything,
   to: takes.anything,
@@ -29,6 +31,9 @@ export function overlapCurve(input: {
   readonly similarity: Float64Array;
   /** f64 [numPoints], 0..1. */
   readonly overlap: Float64Array;
+  /** Not read: all that `overlapBySimilarity` gives may be passed on as it is. */
+  readonly headSimilarity?: Float64Array;
+  readonly headOverlap?: Float64Array;
   /** Default 20. */
   readonly numBins?: number;
   /** Similarity where the first bin begins. Default -1. */

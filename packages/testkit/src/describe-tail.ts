@@ -148,7 +148,7 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
       numDecodes: 1,
     });
     const options = { ...typical.options, clusterSize: 400 };
-    const index = await make.build({ ...long, options });
+    const index = await make.build({ ...indexInput(long), options });
     const [segment] = tailOfRows(index.tail()!, 16).segments;
     const rows = { keys: rowsOf(long.keys, 16), values: rowsOf(long.values, 16) };
     expectClusters(segment!, rows, options);
@@ -186,22 +186,29 @@ export function describeTailCalls(make: CentroidIndexMaker, test: NamedTest): vo
     const out = new Uint32Array(index.maxCandidates);
     const lse = new Float32Array(data.groupSize);
     const value = new Float32Array(row);
-    const good = { query, candidates: Uint32Array.of(20, 30), out, lse, value };
-    for (const call of ['widen', 'tailAt'] as const) {
-      const run = (changed: object) => async () => index[call]({ ...good, ...changed });
+    const given = { query, candidates: Uint32Array.of(20, 30) };
+    const [toWiden, toTail] = [
+      { ...given, out },
+      { ...given, lse, value },
+    ];
+    const calls = [
+      (changed: object) => async () => index.widen({ ...toWiden, ...changed }),
+      (changed: object) => async () => index.tailAt({ ...toTail, ...changed }),
+    ];
+    for (const run of calls) {
       for (const wrong of [[30, 20], [20, 20], [start - 1], [20, end], [2 ** 32 - 1]]) {
         await expectCode('CTKVR_INVALID_OPTION', run({ candidates: Uint32Array.from(wrong) }));
       }
       await expectCode('CTKVR_SHAPE_MISMATCH', run({ query: query.subarray(1) }));
       await expectCode('CTKVR_NON_FINITE', run({ query: query.slice().fill(Number.NaN, 3, 4) }));
     }
-    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.widen({ ...good, out: out.subarray(0, 1) }));
-    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.tailAt({ ...good, lse: lse.subarray(1) }));
-    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.tailAt({ ...good, value: value.subarray(1) }));
+    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.widen({ ...toWiden, out: out.subarray(0, 1) }));
+    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.tailAt({ ...toTail, lse: lse.subarray(1) }));
+    await expectCode('CTKVR_SHAPE_MISMATCH', async () => index.tailAt({ ...toTail, value: value.subarray(1) }));
     index.close();
     await expectCode('CTKVR_CLOSED', async () => index.tail());
-    await expectCode('CTKVR_CLOSED', async () => index.widen(good));
-    await expectCode('CTKVR_CLOSED', async () => index.tailAt(good));
+    await expectCode('CTKVR_CLOSED', async () => index.widen(toWiden));
+    await expectCode('CTKVR_CLOSED', async () => index.tailAt(toTail));
   });
 }
 

@@ -3,7 +3,7 @@ export { groupWeights } from './group-weights.js';
 export { MassAudit } from './mass-audit.js';
 export { measuredMass } from './measured-mass.js';
 export type { NativeRefiner, RefineRules } from './native-refiner.js';
-export type { PartialAttention } from './partial-attention.js';
+export type { MergeInput, PartialAttention } from './partial-attention.js';
 export { createPartialAttention, mergePartials } from './partial-attention.js';
 export type { KeyLayout } from './score-candidates.js';
 export { scoreCandidates } from './score-candidates.js';

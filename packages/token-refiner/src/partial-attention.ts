@@ -31,10 +31,13 @@ export function createPartialAttention(groupSize: number, headDim: number): Part
   };
 }
 
-interface MergeInput {
+/** What `mergePartials` merges. */
+export interface MergeInput {
   readonly partials: readonly PartialAttention[];
+  /** Query heads of one KV head. */
   readonly groupSize: number;
   readonly headDim: number;
+  /** May be one of `partials`. */
   readonly out: PartialAttention;
 }
 

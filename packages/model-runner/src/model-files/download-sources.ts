@@ -1,8 +1,9 @@
 /** Where this machine would download from, and whether it answers. For those who ask what is wrong: a download finds out by itself. */
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { httpRequest, withoutCredentials } from './http-request.js';
 import { hubEndpoint } from './hugging-face.js';
 import { npmRegistryUrl } from './npm-registry.js';
+import { askChecks } from './option-tables.js';
 import { packageIndexUrl } from './package-index.js';
 
 export interface DownloadSource {
@@ -17,13 +18,23 @@ export interface DownloadSource {
   readonly why: string | null;
 }
 
+export interface AskSourcesOptions {
+  /** Where addresses and proxies are configured. Default: this process's environment. */
+  readonly env?: NodeJS.ProcessEnv;
+  /** Default 3,000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
 /** pip and npm are asked for the address they use, and take their time on a busy machine. */
 const ADDRESS_TIMEOUT_MS = 10_000;
 
-/** Asks every source at once and waits for each answer at most `timeoutMs`. Never rejects. */
-export async function askDownloadSources(
-  options: { readonly env?: NodeJS.ProcessEnv; readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
-): Promise<DownloadSource[]> {
+/**
+ * Asks every source at once and waits for each answer at most `timeoutMs`; what is unreachable is part of the answer.
+ * @throws {CtkvrError} CTKVR_INVALID_OPTION
+ */
+export async function askDownloadSources(options: AskSourcesOptions = {}): Promise<DownloadSource[]> {
+  checkOptions('askDownloadSources', options, askChecks);
   const { env = process.env, timeoutMs = 3000, signal } = options;
   const ask = async (
     name: DownloadSource['name'],

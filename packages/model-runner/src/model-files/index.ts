@@ -1,6 +1,6 @@
 export { cacheFolder } from '@ctkvr/native';
 export type { DownloadCallbacks, DownloadProgress } from './download-progress.js';
-export type { DownloadSource } from './download-sources.js';
+export type { AskSourcesOptions, DownloadSource } from './download-sources.js';
 export { askDownloadSources } from './download-sources.js';
 export type { DownloadRequest } from './download-verified.js';
 export { downloadVerified, isComplete } from './download-verified.js';

@@ -1,6 +1,7 @@
 /** What the functions around files and downloads take. */
 import { type OptionChecks, takes } from '@ctkvr/core';
 import type { DownloadCallbacks } from './download-progress.js';
+import type { AskSourcesOptions } from './download-sources.js';
 import type { DownloadRequest } from './download-verified.js';
 import type { ZipExtraction } from './extract-zip-entry.js';
 
@@ -34,6 +35,12 @@ export const indexedFileChecks = {
   project: takes.text,
   filename: takes.text,
   env: takes.optional(takes.object),
+  signal,
+};
+
+export const askChecks: OptionChecks<AskSourcesOptions> = {
+  env: takes.optional(takes.object),
+  timeoutMs: takes.optional(takes.integer(1, 0x7fff_ffff)),
   signal,
 };
 

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_with_what_is() {
         for name in ["mmx", "AVX2", "avx512 "] {
-            let error = up_to(Some(name), vec![&super::super::SCALAR]).err().expect("refused").to_string();
+            let error = up_to(Some(name), vec![&super::super::SCALAR]).expect_err("refused").to_string();
             assert!(error.contains("CTKVR_ISA") && error.contains("scalar") && error.contains(name), "{error}");
         }
     }
