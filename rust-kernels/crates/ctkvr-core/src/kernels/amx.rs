@@ -1,11 +1,11 @@
 //! The bf16 product on AMX tiles: 32 rows by 32 columns of C at a time, each a square of four tiles, from two tiles of A and two of a panel,
-//! whose layout is theirs. What does not fill tiles is left to the vector product.
+//! whose layout is theirs. Panels that are not whole, or deeper than a head, are left to the vector product.
 //!
 //! The order of work is written over [`Tiles`], so that it is tested on any machine, with tiles in plain Rust; the instructions themselves
 //! are tested where the CPU has them.
 
 use super::bf16_attention::Products;
-use super::{Bf16Product, PANEL_COLUMNS};
+use super::{Bf16Product, MAX_HEAD_DIM, PANEL_COLUMNS};
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
@@ -45,21 +45,44 @@ impl<T: Tiles> Products for InTiles<T> {
     }
 }
 
-/// As [`super::Bf16Kernels::product`]; `rest` takes what does not fill tiles.
+/// As [`super::Bf16Kernels::product`]; `otherwise` takes what does not come in tiles. Rows that do not fill one are multiplied beside rows of
+/// zeros: a row's sums are the same whatever rows come with it.
 #[inline(always)]
-unsafe fn product_on<T: Tiles>(p: &Bf16Product, rest: unsafe fn(&Bf16Product)) {
-    let fills_tiles = p.k.is_multiple_of(DEPTH) && p.columns == PANEL_COLUMNS;
-    let in_tiles = if fills_tiles { p.m - p.m % ROWS } else { 0 };
+unsafe fn product_on<T: Tiles>(p: &Bf16Product, otherwise: unsafe fn(&Bf16Product)) {
+    let fills_tiles = p.k.is_multiple_of(DEPTH) && p.columns == PANEL_COLUMNS && p.k <= MAX_HEAD_DIM;
     // SAFETY: the caller's matrices; both parts keep to their rows.
     unsafe {
-        if in_tiles > 0 {
-            let mut tiles = T::new();
-            for i in (0..in_tiles).step_by(2 * ROWS) {
-                if i + ROWS < in_tiles { square::<T, true>(&mut tiles, p, i) } else { square::<T, false>(&mut tiles, p, i) }
+        if !fills_tiles {
+            return otherwise(p);
+        }
+        let mut tiles = T::new();
+        let whole = p.m - p.m % ROWS;
+        for i in (0..whole).step_by(2 * ROWS) {
+            if i + ROWS < whole { square::<T, true>(&mut tiles, p, i) } else { square::<T, false>(&mut tiles, p, i) }
+        }
+        if whole < p.m {
+            let rest = Bf16Product { a: p.a.add(whole * p.lda), c: p.c.add(whole * p.ldc), m: p.m - whole, ..*p };
+            padded::<T>(&mut tiles, &rest);
+        }
+    }
+}
+
+/// Fewer rows than a tile has.
+#[inline(always)]
+unsafe fn padded<T: Tiles>(tiles: &mut T, p: &Bf16Product) {
+    let (mut a, mut c) = ([0u16; ROWS * MAX_HEAD_DIM], [0f32; ROWS * PANEL_COLUMNS]);
+    // SAFETY: the caller's matrices; k is at most MAX_HEAD_DIM and columns are PANEL_COLUMNS.
+    unsafe {
+        for i in 0..p.m {
+            std::ptr::copy_nonoverlapping(p.a.add(i * p.lda), a.as_mut_ptr().add(i * p.k), p.k);
+            if p.accumulate {
+                std::ptr::copy_nonoverlapping(p.c.add(i * p.ldc), c.as_mut_ptr().add(i * PANEL_COLUMNS), PANEL_COLUMNS);
             }
         }
-        if in_tiles < p.m {
-            rest(&Bf16Product { a: p.a.add(in_tiles * p.lda), c: p.c.add(in_tiles * p.ldc), m: p.m - in_tiles, ..*p });
+        let whole = Bf16Product { a: a.as_ptr(), lda: p.k, c: c.as_mut_ptr(), ldc: PANEL_COLUMNS, m: ROWS, ..*p };
+        square::<T, false>(tiles, &whole, 0);
+        for i in 0..p.m {
+            std::ptr::copy_nonoverlapping(c.as_ptr().add(i * PANEL_COLUMNS), p.c.add(i * p.ldc), PANEL_COLUMNS);
         }
     }
 }

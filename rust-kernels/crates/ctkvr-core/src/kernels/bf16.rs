@@ -377,6 +377,33 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_row_is_the_same_whatever_rows_come_with_it() {
+        let (columns, k, most) = (PANEL_COLUMNS, 64, 50);
+        let mut random = Random(11);
+        let (a, b) = (narrowed(&random.reals(most * k, 1)), narrowed(&random.reals(columns * k, 1)));
+        let before = random.reals(most * columns, 1);
+        for kernels in all() {
+            let panel = packed(kernels, &b, k);
+            for accumulate in [false, true] {
+                let by = |m: usize| {
+                    let mut c = before.clone();
+                    let (a, panel, c_at) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
+                    let job = Bf16Product { a, lda: k, panel, c: c_at, ldc: columns, m, columns, k, accumulate };
+                    // SAFETY: the matrices hold what the job says.
+                    unsafe { (kernels.product)(&job) };
+                    c
+                };
+                let whole = by(most);
+                for m in [1, 3, 15, 16, 17, 33, 47] {
+                    let part = by(m);
+                    assert_eq!(part[..m * columns], whole[..m * columns], "{} {m} rows", kernels.name);
+                    assert_eq!(part[m * columns..], before[m * columns..], "{} wrote past {m} rows", kernels.name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn product_is_exact_on_small_integers() {
         let (m, columns, k) = (62, 32, 64);
         let mut random = Random(3);

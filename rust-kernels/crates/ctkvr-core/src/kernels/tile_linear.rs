@@ -120,11 +120,15 @@ pub(super) static AMX: TileLinear = TileLinear {
     narrow_row: widen::avx512::narrow_row,
     widen_strip: widen::avx512::widen_strip,
     widen_rows: widen::avx512::widen_rows,
-    multiply_strips: |product, strips, scratch| {
-        // SAFETY: the contract is the caller's.
-        unsafe { order::multiply_strips::<super::amx::Registers>(&AMX, product, strips, scratch) }
-    },
+    multiply_strips: multiply_strips_on_registers,
 };
+
+/// A function with a name: a test looks for instructions on tiles that are not ours (scripts/native-binary.test.mjs).
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+unsafe fn multiply_strips_on_registers(product: &TileProduct, strips: Range<usize>, scratch: &mut TileScratch) {
+    // SAFETY: the contract is the caller's.
+    unsafe { order::multiply_strips::<super::amx::Registers>(&AMX, product, strips, scratch) }
+}
 
 pub(super) static SCALAR: TileLinear = TileLinear {
     name: "scalar",
