@@ -12,7 +12,7 @@ export interface LoadModelOptions {
   readonly contextLength?: number | undefined;
   /** Default: what this process may really use, cgroup limits counted. */
   readonly numThreads?: number | undefined;
-  /** Tokens of prefill that go through the layers at once. Default 512; 1,024 where they are multiplied on AMX tiles. */
+  /** Tokens of prefill that go through the layers at once. Default 512. */
   readonly prefillChunk?: number | undefined;
   /** Replaces the GGUF's base of the rotary embedding. */
   readonly ropeFreqBase?: number | undefined;
@@ -35,8 +35,6 @@ export interface LoadModelOptions {
 }
 
 const DEFAULT_PREFILL_CHUNK = 512;
-/** On AMX tiles a chunk takes so little time that more tokens can share what is done once a chunk: weights widened, keys packed. */
-const TILES_PREFILL_CHUNK = 1024;
 
 /**
  * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
@@ -47,10 +45,8 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   checkOption('loadModel', 'nameOrPath', nameOrPath, takes.text);
   checkOptions('loadModel', options, loadModelChecks);
   const { signal } = options;
+  const checked = nativeOptions(options);
   const binding = await openBinding();
-  const onTiles = (options.isa ?? binding.buildInfo().isa) === 'amx';
-  const prefillChunk = options.prefillChunk ?? (onTiles ? TILES_PREFILL_CHUNK : DEFAULT_PREFILL_CHUNK);
-  const checked = nativeOptions({ ...options, prefillChunk });
   const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
   if (signal?.aborted) throw abortedError('loadModel', signal.reason);
   await checkFits(path, binding);
@@ -70,10 +66,10 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   }
 }
 
-function nativeOptions({ numThreads = 0, ...options }: LoadModelOptions & { readonly prefillChunk: number }) {
+function nativeOptions({ numThreads = 0, prefillChunk = DEFAULT_PREFILL_CHUNK, ...options }: LoadModelOptions) {
   return {
     numThreads,
-    prefillChunk: options.prefillChunk,
+    prefillChunk,
     ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: options.ropeFreqBase }),
     ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: options.ropeFreqScale }),
     mapWeights: options.mapWeights ?? false,
