@@ -7,6 +7,7 @@ import { kernelsCommand } from './commands/kernels-command.js';
 import { loadCommand } from './commands/load-command.js';
 import { reportCommand } from './commands/report-command.js';
 import { sameBitsCommand } from './commands/same-bits-command.js';
+import { sharedCoresCommand } from './commands/shared-cores-command.js';
 import { resolveBenchModel } from './evaluation-models.js';
 import { type EvaluationText, evaluationTextFile, evaluationTexts } from './evaluation-texts.js';
 import { studyCommand } from './study/study-command.js';
@@ -14,7 +15,15 @@ import { studyCommand } from './study/study-command.js';
 /** Returns the program, so that it can be run here or as a subcommand of another. */
 export function benchCommand(): Command {
   const program = new Command('bench').description('Speed of CTkvr beside node-llama-cpp, with its quality');
-  const speed = [decodeCommand, prefillCommand, batchCommand, indexCommand, loadCommand, kernelsCommand];
+  const speed = [
+    decodeCommand,
+    prefillCommand,
+    batchCommand,
+    indexCommand,
+    loadCommand,
+    kernelsCommand,
+    sharedCoresCommand,
+  ];
   for (const make of [...speed, sameBitsCommand]) program.addCommand(make());
   program
     .command('pull <model>')

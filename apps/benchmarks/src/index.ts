@@ -17,3 +17,4 @@ export type { LoadResult, LoadRow } from './suites/load-result.js';
 export type { BenchResult, SuiteName, SuiteResult } from './suites/result.js';
 export type { ModelFile, ResultHead, RunHead } from './suites/result-head.js';
 export type { SameBitsResult, SameBitsRow } from './suites/same-bits-result.js';
+export type { Beside, SharedCoresResult, SharedCoresRow } from './suites/shared-cores-result.js';

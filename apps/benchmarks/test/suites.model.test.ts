@@ -10,7 +10,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { BatchResult, BenchResult, IndexResult, LoadResult, SameBitsResult, StudyResult } from '../src/index.js';
+import type {
+  BatchResult,
+  BenchResult,
+  IndexResult,
+  LoadResult,
+  SameBitsResult,
+  SharedCoresResult,
+  StudyResult,
+} from '../src/index.js';
 
 const bin = fileURLToPath(new URL('../dist/bin.js', import.meta.url));
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -112,6 +120,17 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
       expect(row.mostInStep > 1).toBe(row.clients > 1);
       expect(row).toMatchObject({ numAnswers: 10, sameTokens: 10, sameBits: 10 });
     }
+  });
+
+  test('shared-cores: alone, beside another, beside busy loops', async () => {
+    const { rows } = await bench<SharedCoresResult>('shared-cores', '--context', '100', '--rounds', '1');
+    expect(rows.map((row) => [row.beside, row.msPerToken.numSamples])).toEqual([
+      ['nothing', 1],
+      ['another', 2],
+      ['busy loops', 1],
+    ]);
+    expect(rows[0]!.ratioToAlone).toBe(1);
+    for (const row of rows) expect(row.msPerToken.median).toBeGreaterThan(0);
   });
 
   test('study: every contender in every situation, as figures, page and plots', { timeout: 240_000 }, async () => {

@@ -19,6 +19,7 @@ const suiteNames: Readonly<Record<SuiteName, true>> = {
   load: true,
   kernels: true,
   'same-bits': true,
+  'shared-cores': true,
 };
 
 export function isStudy(result: SuiteResult | StudyResult): result is StudyResult {

@@ -7,6 +7,7 @@ import type { KernelsResult } from './kernels-result.js';
 import type { LoadResult } from './load-result.js';
 import type { DecodeSettings, ResultHead } from './result-head.js';
 import type { SameBitsResult } from './same-bits-result.js';
+import type { SharedCoresResult } from './shared-cores-result.js';
 
 /** `decode` and `prefill`: one figure for each contender. */
 export interface BenchResult extends ResultHead, DecodeSettings {
@@ -21,5 +22,12 @@ export interface BenchResult extends ResultHead, DecodeSettings {
   readonly peerTrials: readonly PeerTrial[];
 }
 
-export type SuiteResult = BenchResult | BatchResult | IndexResult | LoadResult | KernelsResult | SameBitsResult;
+export type SuiteResult =
+  | BenchResult
+  | BatchResult
+  | IndexResult
+  | LoadResult
+  | KernelsResult
+  | SameBitsResult
+  | SharedCoresResult;
 export type SuiteName = SuiteResult['suite'];

@@ -6,6 +6,7 @@ import { indexTables } from './index-tables.js';
 import { kernelsTables } from './kernels-table.js';
 import { loadTable } from './load-table.js';
 import { sameBitsTable } from './same-bits-table.js';
+import { sharedCoresTable } from './shared-cores-table.js';
 import type { Table } from './table.js';
 
 export function resultTables(result: SuiteResult): Table[] {
@@ -24,5 +25,7 @@ export function resultTables(result: SuiteResult): Table[] {
       return kernelsTables(result);
     case 'same-bits':
       return [sameBitsTable(result)];
+    case 'shared-cores':
+      return [sharedCoresTable(result)];
   }
 }

@@ -158,8 +158,6 @@ pub struct PackedKernels {
     /// Rounds blocks `from..to` of a row of k activations: `x` f32 `[k]`, `out` u8 `[activation_bytes(k)]`. A block's scale is its largest
     /// magnitude / 127; what is not a number makes its block's results not numbers.
     pub round: unsafe fn(x: *const f32, k: usize, from: usize, to: usize, out: *mut u8),
-    /// `out[i]` = silu(gate i) * up i, n values, n a multiple of `BLOCK`; silu(x) = x / (1 + e^-x).
-    pub gate: unsafe fn(gate: *const f32, up: *const f32, n: usize, out: *mut f32),
     /// Matrix product.
     pub product: unsafe fn(p: &PackedProduct),
     /// Asks for the cache lines of the first `bytes` bytes of weights that will be multiplied soon.
@@ -167,19 +165,14 @@ pub struct PackedKernels {
 }
 
 pub(super) static SCALAR: PackedKernels =
-    PackedKernels { name: "scalar", round: scalar::round, gate: scalar::gate, product: scalar::product, prefetch: |_, _| {} };
+    PackedKernels { name: "scalar", round: scalar::round, product: scalar::product, prefetch: |_, _| {} };
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX512: PackedKernels = PackedKernels {
-    name: "avx512vnni",
-    round: avx512::round,
-    gate: avx512::gate,
-    product: avx512::product,
-    prefetch: avx512::prefetch,
-};
+pub(super) static AVX512: PackedKernels =
+    PackedKernels { name: "avx512vnni", round: avx512::round, product: avx512::product, prefetch: avx512::prefetch };
 
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX2: PackedKernels =
-    PackedKernels { name: "avx2", round: avx2::round, gate: avx2::gate, product: avx2::product, prefetch: avx2::prefetch };
+    PackedKernels { name: "avx2", round: avx2::round, product: avx2::product, prefetch: avx2::prefetch };
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -250,13 +243,6 @@ mod scalar {
         }
     }
 
-    pub(super) unsafe fn gate(gate: *const f32, up: *const f32, n: usize, out: *mut f32) {
-        for i in 0..n {
-            // SAFETY: the caller's n values.
-            unsafe { *out.add(i) = *gate.add(i) / (1.0 + (-*gate.add(i)).exp()) * *up.add(i) };
-        }
-    }
-
     pub(super) unsafe fn product(p: &PackedProduct) {
         let row_bytes = activation_bytes(p.k);
         for i in 0..p.rows {
@@ -288,7 +274,6 @@ pub(super) mod avx512 {
         BLOCK, BlockNumbers, GROUP, GROUP_BYTES, GROUPS, LevelBits, PackedFormat, PackedProduct, SHARING, STRIP_ROWS,
         activation_bytes,
     };
-    use crate::kernels::simd::{Avx512, exp_nonpositive};
     use std::arch::x86_64::*;
 
     /// Activation rows that share one unpacking of the weights; their sums and a block's levels fit the 32 registers.
@@ -317,21 +302,6 @@ pub(super) mod avx512 {
                 let scale = max / 127.0;
                 scales.add(block).write_unaligned(scale);
                 sums.add(block).write_unaligned(scale * _mm512_reduce_add_epi32(sum) as f32);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub(super) unsafe fn gate(gate: *const f32, up: *const f32, n: usize, out: *mut f32) {
-        unsafe {
-            let one = _mm512_set1_ps(1.0);
-            for i in (0..n).step_by(STRIP_ROWS) {
-                let x = _mm512_loadu_ps(gate.add(i));
-                // e^-|x| overflows nowhere: of a negative x, x / (1 + e^-x) = x e^x / (1 + e^x).
-                let e = exp_nonpositive::<Avx512>(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
-                let is_negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
-                let silu = _mm512_div_ps(_mm512_mask_mul_ps(x, is_negative, x, e), _mm512_add_ps(one, e));
-                _mm512_storeu_ps(out.add(i), _mm512_mul_ps(silu, _mm512_loadu_ps(up.add(i))));
             }
         }
     }
@@ -571,25 +541,6 @@ pub(super) mod tests {
                 let sum = f32::from_ne_bytes(row[k + k / BLOCK * 4 + 4 * b..][..4].try_into().expect("four bytes"));
                 assert!(block.iter().zip(got).all(|(x, y)| (f64::from(*x) - y).abs() <= 0.5001 * scale));
                 assert!((f64::from(sum) - got.iter().sum::<f64>()).abs() <= 1e-5 * scale * 127.0 * BLOCK as f64);
-            }
-        }
-    }
-
-    #[test]
-    fn gate_matches_f64() {
-        let mut random = Random(8);
-        let (mut gate, up) = (random.reals(256, 30), random.reals(256, 4));
-        gate[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1e30, -1e30]);
-        for kernels in all() {
-            let mut out = vec![f32::NAN; 256];
-            // SAFETY: all hold 256 values.
-            unsafe { (kernels.gate)(gate.as_ptr(), up.as_ptr(), 256, out.as_mut_ptr()) };
-            for ((x, y), out) in gate.iter().zip(&up).zip(out) {
-                let exact = f64::from(*x) / (1.0 + (-f64::from(*x)).exp()) * f64::from(*y);
-                // The exponential's 2e-7, four roundings after it; and where e^x was cut off at e^-87, all of it.
-                let roundings = 8.0 * f64::from(f32::EPSILON);
-                let bound = roundings * exact.abs() + (1.0 + roundings) * f64::from((x * y).abs()) * (-87f64).exp();
-                assert!((f64::from(out) - exact).abs() <= bound, "{} {x} {y}: {out} for {exact}", kernels.name);
             }
         }
     }

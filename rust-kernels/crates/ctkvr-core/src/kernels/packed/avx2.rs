@@ -7,8 +7,6 @@ use std::arch::x86_64::*;
 use super::{
     BLOCK, BlockNumbers, GROUP_BYTES, GROUPS, LevelBits, PackedFormat, PackedProduct, SHARING, STRIP_ROWS, activation_bytes,
 };
-use crate::kernels::elementwise;
-use crate::kernels::simd::Avx2;
 
 /// Activation rows that share one unpacking of the weights; what they need fits the 16 registers.
 const ROWS: usize = 4;
@@ -49,11 +47,6 @@ pub(super) unsafe fn round(x: *const f32, k: usize, from: usize, to: usize, out:
             sums.add(block).write_unaligned(scale * sum as f32);
         }
     }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gate(gate: *const f32, up: *const f32, n: usize, out: *mut f32) {
-    unsafe { elementwise::gate::<Avx2>(gate, up, n, out) }
 }
 
 pub(super) unsafe fn prefetch(weights: *const u8, bytes: usize) {

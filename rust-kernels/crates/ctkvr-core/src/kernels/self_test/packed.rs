@@ -18,7 +18,7 @@ pub(super) const FORMATS: [PackedFormat; 7] = [
 ];
 
 pub(super) fn check(table: &PackedKernels) -> Finding {
-    check_fields!(table, PackedKernels, no_kernels: [name], round: round, gate: gate, product: product, prefetch: prefetch)
+    check_fields!(table, PackedKernels, no_kernels: [name], round: round, product: product, prefetch: prefetch)
 }
 
 fn rounded(table: &PackedKernels, x: &[f32], k: usize) -> Vec<u8> {
@@ -39,27 +39,6 @@ fn round(table: &PackedKernels) -> Finding {
     x[k..k + BLOCK].fill(0.0);
     x[2 * k..2 * k + BLOCK].copy_from_slice(&numbers.integers(BLOCK, 127));
     same("three rows", &rounded(table, &x, k), &rounded(&packed::SCALAR, &x, k))
-}
-
-fn gate(table: &PackedKernels) -> Finding {
-    let mut numbers = Numbers(8);
-    let mut gate: Vec<f32> = numbers.reals(8 * BLOCK).into_iter().map(|x| x * 30.0).collect();
-    let up = numbers.reals(gate.len());
-    gate[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1e30, -1e30]);
-    let by = |table: &PackedKernels| {
-        let mut out = vec![f32::NAN; gate.len() + 1];
-        // SAFETY: all hold as many values.
-        unsafe { (table.gate)(gate.as_ptr(), up.as_ptr(), gate.len(), out.as_mut_ptr()) };
-        out
-    };
-    let (got, expected) = (by(table), by(&packed::SCALAR));
-    for (i, (x, y)) in gate.iter().zip(&up).enumerate() {
-        // The exponential's 2e-7, four roundings after it, on either side; and where e^x was cut off at e^-87, all of it.
-        let cut_off = 2.0 * f64::from((x * y).abs()) * (-87f64).exp();
-        let allowed = |exact: f64| 16.0 * f64::from(f32::EPSILON) * exact.abs() + cut_off;
-        near(format!("silu({x}) * {y}"), &got[i..=i], &expected[i..=i], allowed)?;
-    }
-    near("what follows", &got[gate.len()..], &expected[gate.len()..], |_| 0.0)
 }
 
 /// One strip, and the largest magnitude that a weight of it can have.

@@ -89,10 +89,9 @@ fn each_product_done_wrong_is_named() {
         assert!(found.starts_with(&format!("bf16: {name}: ")), "{name}: {found}");
     }
     static ROUND: PackedKernels = PackedKernels { round: |_, _, _, _, _| {}, ..packed::SCALAR };
-    static GATE: PackedKernels = PackedKernels { gate: |_, _, _, _| {}, ..packed::SCALAR };
     static PACKED_PRODUCT: PackedKernels =
         PackedKernels { product: spoiled!(packed::SCALAR, product, |job| *job.c += 0.5), ..packed::SCALAR };
-    for (name, table) in [("round", &ROUND), ("gate", &GATE), ("product", &PACKED_PRODUCT)] {
+    for (name, table) in [("round", &ROUND), ("product", &PACKED_PRODUCT)] {
         let found = Kernels { packed: Some(table), ..SCALAR }.self_test().expect_err(name);
         assert!(found.starts_with(&format!("packed: {name}: ")), "{name}: {found}");
     }
