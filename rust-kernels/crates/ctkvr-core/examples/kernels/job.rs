@@ -36,12 +36,11 @@ pub(crate) struct Case {
     pub(crate) make: Box<dyn Fn() -> Box<dyn Job> + Sync>,
 }
 
-/// What the kernels of a set multiply, as far as they are its own: a set with products in bf16 has all else of the one with products of
-/// bytes, and that one of another.
+/// What a set is there to multiply, and what its peak is measured in. It has all else of the set below it.
 pub(crate) fn own_dtype(kernels: &Kernels) -> &'static str {
-    match kernels {
-        Kernels { bf16: Some(_), .. } => "bf16",
-        Kernels { packed: Some(_), .. } => "int8",
+    match kernels.name {
+        "amx" | "avx512bf16" => "bf16",
+        "avx512vnni" => "int8",
         _ => "f32",
     }
 }
@@ -49,7 +48,11 @@ pub(crate) fn own_dtype(kernels: &Kernels) -> &'static str {
 impl Case {
     /// Whether a set has a kernel of its own for it.
     pub(crate) fn suits(&self, kernels: &Kernels) -> bool {
-        self.dtype == own_dtype(kernels) && (!self.on_tiles || kernels.tile_linear.is_some())
+        match self.dtype {
+            // AVX2 multiplies bytes too; plain AVX-512 has no more for it.
+            "int8" => matches!(kernels.name, "avx2" | "avx512vnni"),
+            dtype => dtype == own_dtype(kernels) && (!self.on_tiles || kernels.tile_linear.is_some()),
+        }
     }
 }
 
