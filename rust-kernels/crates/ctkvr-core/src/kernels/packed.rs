@@ -42,6 +42,17 @@ pub struct PackedFormat {
     pub numbers: BlockNumbers,
 }
 
+/// One of each kind that files store: what the kernels are tested with.
+pub(super) const FORMATS: [PackedFormat; 7] = [
+    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
+    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
+    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
+    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Scale { min: -16.0 } },
+    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::ScaleAndMin },
+    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Shared },
+    PackedFormat { bits: LevelBits::Eight, numbers: BlockNumbers::Scale { min: -128.0 } },
+];
+
 /// Blocks of a row that share a scale and a min: those of a K-quant's 256 weights.
 pub const SHARING: usize = 8;
 
@@ -437,16 +448,6 @@ pub(super) mod tests {
     use crate::kernels::Kernels;
     use crate::test_rows::Random;
     use half::f16;
-
-    pub(in crate::kernels) const FORMATS: [PackedFormat; 7] = [
-        PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
-        PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
-        PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
-        PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Scale { min: -16.0 } },
-        PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::ScaleAndMin },
-        PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Shared },
-        PackedFormat { bits: LevelBits::Eight, numbers: BlockNumbers::Scale { min: -128.0 } },
-    ];
 
     fn all() -> Vec<&'static PackedKernels> {
         let mut all = vec![&SCALAR];

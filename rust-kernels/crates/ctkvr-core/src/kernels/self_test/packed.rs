@@ -3,19 +3,9 @@
 use half::f16;
 
 use super::super::packed::{
-    self, BLOCK, BlockNumbers, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes,
+    self, BLOCK, BlockNumbers, FORMATS, LevelBits, PackedFormat, PackedKernels, PackedProduct, STRIP_ROWS, activation_bytes,
 };
 use super::{DRAWS, Draw, Finding, Numbers, budget, check_fields, near, same};
-
-pub(super) const FORMATS: [PackedFormat; 7] = [
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Scale { min: -16.0 } },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::ScaleAndMin },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Shared },
-    PackedFormat { bits: LevelBits::Eight, numbers: BlockNumbers::Scale { min: -128.0 } },
-];
 
 pub(super) fn check(table: &PackedKernels) -> Finding {
     check_fields!(table, PackedKernels, no_kernels: [name], round: round, product: product, prefetch: prefetch)

@@ -4,11 +4,11 @@ use std::ffi::c_void;
 
 use half::bf16;
 
-use super::super::packed::{BLOCK, BlockNumbers, PackedFormat, STRIP_ROWS};
+use super::super::packed::{BLOCK, BlockNumbers, FORMATS, PackedFormat, STRIP_ROWS};
 use super::super::tile_linear::{
     self, TILE_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights, activation_tiles,
 };
-use super::packed::{FORMATS, strip};
+use super::packed::strip;
 use super::{DRAWS, Draw, Finding, Numbers, budget, check_fields, near, same};
 
 pub(super) fn check(table: &TileLinear) -> Finding {

@@ -3,7 +3,8 @@
 use std::ffi::c_void;
 
 use super::super::packed::BlockNumbers;
-use super::super::packed::tests::{FORMATS, strip};
+use super::super::packed::FORMATS;
+use super::super::packed::tests::strip;
 use super::*;
 use crate::kernels::Kernels;
 use crate::test_rows::Random;
