@@ -31,4 +31,4 @@ pub use rotary::embedding::{RopePairing, RotaryEmbedding};
 pub use rotary::key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_similarity};
 pub use rotary::query_cosine::{CosineByDistance, RowStatistics, cosine_by_distance};
 pub use rotary::scaling::RopeScaling;
-pub use step::{AttentionShape, BuildReport, Phase, SelectionCounters, SequenceId, SequenceMemory, SequenceRows, StepReport};
+pub use step::{AttentionShape, BuildReport, Phase, SelectionCounters, SequenceId, SequenceMemory};

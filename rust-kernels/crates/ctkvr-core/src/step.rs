@@ -1,7 +1,5 @@
 //! What a step is about, whoever runs it: sizes, sequences, rows, and the figures it reports.
 
-use crate::attention::stage_clock::StageTimes;
-
 /// Sizes of a model's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -23,25 +21,16 @@ impl AttentionShape {
     }
 }
 
-/// Names a sequence within one backend; never reused.
+/// Names a sequence within one engine; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(pub u64);
-
-/// Consecutive rows of a step that belong to one sequence: they are appended at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SequenceRows {
-    pub sequence: SequenceId,
-    /// First row in the step's token batch.
-    pub first_row: usize,
-    pub num_rows: usize,
-    /// Decode (one row, the sequence's selector applies) or prefill (exact attention, any number of rows).
-    pub phase: Phase,
-}
 
 /// What a row of a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Exact attention, any number of rows.
     Prefill,
+    /// One row; the sequence's selector applies.
     Decode,
 }
 
@@ -64,12 +53,27 @@ pub struct SelectionCounters {
     pub mass_error: f64,
 }
 
-/// What a step did, beside its outputs.
-#[derive(Debug, Clone, Default)]
-pub struct StepReport {
-    /// One per [`SequenceRows`], in order; `None` for prefill rows.
-    pub counters: Vec<Option<SelectionCounters>>,
-    pub stages: StageTimes,
+impl std::ops::Add for SelectionCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            heads: self.heads + other.heads,
+            keys_total: self.keys_total + other.keys_total,
+            keys_read: self.keys_read + other.keys_read,
+            values_read: self.values_read + other.values_read,
+            centroids_probed: self.centroids_probed + other.centroids_probed,
+            candidates: self.candidates + other.candidates,
+            selected: self.selected + other.selected,
+            dense_repairs: self.dense_repairs + other.dense_repairs,
+            bytes_read: self.bytes_read + other.bytes_read,
+            estimated_mass: self.estimated_mass + other.estimated_mass,
+            measured_mass: self.measured_mass + other.measured_mass,
+            audited_heads: self.audited_heads + other.audited_heads,
+            audited_estimated_mass: self.audited_estimated_mass + other.audited_estimated_mass,
+            mass_error: self.mass_error + other.mass_error,
+        }
+    }
 }
 
 /// What a build, or a part of one, made.

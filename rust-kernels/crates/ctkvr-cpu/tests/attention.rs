@@ -1,4 +1,4 @@
-//! CpuAttention as a model graph drives it, against plain f64 attention: prefill in any chunks, decode with each selector, on every
+//! The attention of steps as an executor runs it, against plain f64 attention: prefill in any chunks, decode with each selector, on every
 //! instruction set of this machine, with one thread and several.
 
 mod common;
@@ -6,9 +6,8 @@ mod common;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use common::{Text, options, step};
-use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind, SelectorOptions, SequenceId, SequenceRows};
-use ctkvr_cpu::{AttentionBackend, CpuAttention};
+use common::{CpuAttention, Text, options, step};
+use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind, SelectorOptions, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
@@ -303,10 +302,8 @@ fn an_aborted_step_leaves_everything_as_before() {
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
     let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Full));
     let before = attention.memory(id);
-    let rows = [SequenceRows { sequence: id, first_row: 0, num_rows: 90, phase: Phase::Prefill }];
-    attention.begin_step(&rows, false).expect("opened");
-    assert_eq!(attention.len(id), Ok(300), "lengths answer during a step");
-    attention.abort_step();
+    attention.aborted_step(&[(id, &text, 300..390, Phase::Prefill)]).expect("opened");
+    assert_eq!(attention.len(id), Ok(300));
     assert_eq!(attention.memory(id), before);
     let (out, _) = step(&attention, 1, &[(id, &text, 300..301, Phase::Decode)], false).expect("decode");
     assert_dense(&out, 0, &text, 300, "after an aborted step");

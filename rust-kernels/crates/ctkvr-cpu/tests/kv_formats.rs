@@ -5,9 +5,8 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::{StepOutput, Text, options, step};
+use common::{CpuAttention, StepOutput, Text, options, step};
 use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind, SelectorOptions, SequenceId};
-use ctkvr_cpu::{AttentionBackend, CpuAttention};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, num_kv_heads: 2, head_dim: 64 };

@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::{Text, options, step};
+use common::{CpuAttention, Text, options, step};
 use ctkvr_core::{AttentionShape, Phase, SelectorKind, SequenceId};
-use ctkvr_cpu::{AttentionBackend, CpuAttention};
 use ctkvr_kernels::{Kernels, KvFormat};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -11,9 +11,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{Text, options, step};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId, SequenceRows};
-use ctkvr_cpu::{AttentionBackend, CpuAttention};
+use common::{CpuAttention, Text, options, step};
+use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const NUM_CASES: u64 = 500;
@@ -349,13 +348,11 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
         }
         if random.once_in(12) {
             // A step that fails leaves no trace.
-            let mut first_row = 0;
-            let rows = shares.iter().map(|&(i, phase, num_rows)| {
-                first_row += num_rows;
-                SequenceRows { sequence: runs[&i].id, first_row: first_row - num_rows, num_rows, phase }
-            });
-            attention.begin_step(&rows.collect::<Vec<_>>(), false).expect("begun");
-            attention.abort_step();
+            let rows: Vec<_> = shares
+                .iter()
+                .map(|&(i, phase, count)| (runs[&i].id, runs[&i].text(texts), runs[&i].len..runs[&i].len + count, phase))
+                .collect();
+            attention.aborted_step(&rows).expect("begun");
             continue;
         }
         let rows: Vec<_> = shares

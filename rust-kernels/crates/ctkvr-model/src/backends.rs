@@ -15,8 +15,7 @@ type TypeTraits = unsafe extern "C" fn(sys::ggml_type) -> *const sys::ggml_type_
 
 /// The CPU device and the functions it offers by name.
 #[derive(Clone, Copy)]
-pub(crate) struct CpuDevice {
-    pub device: sys::ggml_backend_dev_t,
+pub struct CpuDevice {
     registry: sys::ggml_backend_reg_t,
     features: Option<Features>,
     type_traits: TypeTraits,
@@ -28,7 +27,10 @@ unsafe impl Send for CpuDevice {}
 unsafe impl Sync for CpuDevice {}
 
 /// The CPU device; kernels are loaded on the first call.
-pub(crate) fn cpu_device() -> Result<&'static CpuDevice> {
+///
+/// # Errors
+/// `NoComputeBackend`.
+pub fn cpu_device() -> Result<&'static CpuDevice> {
     static DEVICE: OnceLock<std::result::Result<CpuDevice, String>> = OnceLock::new();
     DEVICE.get_or_init(open).as_ref().map_err(|reason| Error::NoComputeBackend { reason: reason.clone() })
 }
@@ -85,7 +87,7 @@ fn open() -> std::result::Result<CpuDevice, String> {
         let registry = sys::ggml_backend_dev_backend_reg(device);
         let features = sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_get_features".as_ptr());
         let features = (!features.is_null()).then(|| std::mem::transmute::<*mut c_void, Features>(features));
-        Ok(CpuDevice { device, registry, features, type_traits: type_traits(features)? })
+        Ok(CpuDevice { registry, features, type_traits: type_traits(features)? })
     }
 }
 

@@ -34,7 +34,7 @@ unsafe impl Sync for Gguf {}
 
 /// One entry of the tensor table.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TensorInfo {
+pub struct TensorInfo {
     pub name: String,
     pub kind: sys::ggml_type,
     /// Lengths, fastest dimension first, 1 beyond the last.

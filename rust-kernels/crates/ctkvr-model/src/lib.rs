@@ -1,55 +1,44 @@
-//! GGUF models with CTkvr attention. ggml brings the GGUF reader, tokenizers, samplers, and products with the types of weights that have no
-//! kernels of our own; this crate checks files before ggml sees them, describes the model families, and runs steps over several sequences.
+//! GGUF models: files are checked before ggml sees them, families described, text turned into tokens and logits into a choice. Executes
+//! nothing: that is for executors, which read the descriptions here.
 //!
-//! Not here: keys, values and how they are chosen (ctkvr-core), JavaScript (ctkvr-napi), policy (TypeScript).
+//! Not here: keys, values and how they are chosen (ctkvr-core), steps and sequences (ctkvr-engine), JavaScript (ctkvr-napi).
 //!
 //! | module | holds |
 //! |---|---|
 //! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
 //! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
-//! | `weights`, `backends`, `packed_weight` | where weights live, in our own order or the file's |
-//! | `linear`, `plan` | layers over those weights, and all of a model's in the order of their use |
-//! | `step_job`, `step_buffers`, `executor` | one run through the layers, on a team of threads |
+//! | `weights` | what weights there are |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
-//! | `engine`, `step`, `step_plan`, `sequence_table` | steps over several sequences |
+//! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
 
 mod backends;
-mod engine;
 mod error;
-mod executor;
-mod ggml_context;
 mod gguf;
-mod linear;
 mod logs;
 mod machine;
 mod mapped_file;
 mod model;
 mod model_info;
-mod packed_weight;
-mod plan;
 mod rope;
 mod sampler;
-mod sequence_table;
 mod spec;
 mod split_file;
-mod step;
-mod step_buffers;
-mod step_job;
-mod step_plan;
 mod tensors;
 mod tokenizer;
 mod vocabulary_check;
 mod weights;
 
-pub use backends::ggml_features;
-pub use engine::{DEFAULT_PREFILL_CHUNK, Engine, EngineOptions};
+pub use backends::{CpuDevice, cpu_device, ggml_features};
 pub use error::{Error, FieldValue, Result};
-pub use machine::{ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
-pub use model::{LoadOptions, Model};
+pub use gguf::TensorInfo;
+pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
+pub use mapped_file::MappedFile;
+pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
-pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings};
-pub use sampler::SamplerOptions;
+pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings, RopeTurns};
+pub use sampler::{Sampler, SamplerOptions, check_logits};
 pub use spec::{Architecture, ModelSpec};
-pub use step::{SequenceResult, StepEntry, StepOutput, StepResult, StepTimings};
+pub use tensors::{TensorUse, layer_tensor};
 pub use tokenizer::{ControlToken, Tokenizer};
+pub use weights::{OUTPUT_WEIGHT, Weight};

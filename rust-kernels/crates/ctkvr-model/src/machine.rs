@@ -1,7 +1,7 @@
 //! What this process may really use of the machine: threads and memory, with control groups and affinity counted.
 
 /// More threads than any machine that this runs on has.
-pub(crate) const MAX_THREADS: usize = 512;
+pub const MAX_THREADS: usize = 512;
 
 /// Resident memory of this process, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

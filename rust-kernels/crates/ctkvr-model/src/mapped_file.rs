@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// A mapped file and its open descriptor.
 #[derive(Debug)]
-pub(crate) struct MappedFile {
+pub struct MappedFile {
     file: File,
     start: *mut u8,
     len: usize,

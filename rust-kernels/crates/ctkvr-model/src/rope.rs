@@ -128,7 +128,7 @@ impl RopeSettings {
 }
 
 /// Angles of a model's rotary embedding.
-pub(crate) struct RopeTurns {
+pub struct RopeTurns {
     /// Radians per position, one for each pair of a head.
     frequencies: Vec<f64>,
     /// What rotated values are multiplied by.

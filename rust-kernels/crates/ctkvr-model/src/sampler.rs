@@ -85,7 +85,7 @@ fn invalid(option: &str, expected: String, actual: String) -> Error {
 
 /// One sequence's sampler. The draw's random state goes on from token to token; penalties are taken afresh from the sequence's tokens.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub struct Sampler {
     options: SamplerOptions,
     /// Null when greedy.
     draw: *mut sys::llama_sampler,
@@ -96,6 +96,10 @@ pub(crate) struct Sampler {
 unsafe impl Send for Sampler {}
 
 impl Sampler {
+    /// Its random state starts from the seed.
+    ///
+    /// # Errors
+    /// `InvalidOption`.
     pub fn new(options: SamplerOptions) -> Result<Self> {
         options.check()?;
         // SAFETY: the chain is owned by this value.
@@ -193,7 +197,7 @@ fn from<'a>([old, new]: &[&'a [i32]; 2], start: usize) -> impl Iterator<Item = u
 }
 
 /// Refuses NaN and +infinity, which no sampler can order.
-pub(crate) fn check_logits(logits: &[f32]) -> Result<()> {
+pub fn check_logits(logits: &[f32]) -> Result<()> {
     match logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
         None => Ok(()),
         Some(bad) => Err(Error::Internal {

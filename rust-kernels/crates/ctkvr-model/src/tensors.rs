@@ -4,7 +4,7 @@ use crate::spec::{Architecture, ModelSpec};
 
 /// What the graph does with a tensor; decides where its bytes may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TensorUse {
+pub enum TensorUse {
     /// Rows are looked up.
     Rows,
     /// Multiplies activations.
@@ -83,6 +83,6 @@ pub(crate) fn expected_tensors(spec: &ModelSpec) -> Vec<TensorSpec> {
 }
 
 /// The name in a GGUF of a layer's tensor.
-pub(crate) fn layer_tensor(layer: usize, name: &str) -> String {
+pub fn layer_tensor(layer: usize, name: &str) -> String {
     format!("blk.{layer}.{name}")
 }

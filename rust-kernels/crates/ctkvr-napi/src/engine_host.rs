@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
-use ctkvr_model::Engine;
+use ctkvr_engine::Engine;
 use napi::bindgen_prelude::ToNapiValue;
 
 use crate::deferred::{Deferred, Refused, Resolver};

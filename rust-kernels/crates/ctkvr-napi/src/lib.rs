@@ -1,4 +1,4 @@
-//! Translation of ctkvr-core and ctkvr-model to JavaScript, and nothing else: no maths, no policy. The shape of what is exported is
+//! Translation of the engine to JavaScript, and nothing else: no maths, no policy. The shape of what is exported is
 //! packages/native/src/binding.ts; errors cross as the JSON of `error`.
 //!
 //! | module | holds |

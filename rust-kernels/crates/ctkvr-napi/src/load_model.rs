@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
-use ctkvr_cpu::CpuAttention;
+use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
+use ctkvr_engine::{Engine, EngineOptions};
 use ctkvr_kernels::Kernels;
-use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, RopeOverrides, num_usable_threads};
+use ctkvr_model::{Model, RopeOverrides};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -50,7 +51,7 @@ pub fn load_model<'env>(
             Err(error) => deferred.reject(error),
             Ok(engine) => {
                 let model = Arc::clone(engine.model());
-                let num_threads = engine.num_threads();
+                let num_threads = engine.capabilities().num_threads;
                 let (sender, jobs) = mpsc::channel::<Job>();
                 let host = Arc::new(EngineHost::new(engine, sender));
                 deferred.resolve(Box::new(move |env| NativeModel::new(&env, host, model, num_threads)));
@@ -94,18 +95,17 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         let isa = options.isa.as_deref().unwrap_or("");
         // A name that there is not is refused with the attention's kernels.
         let named = Kernels::available().into_iter().rfind(|kernels| !isa.is_empty() && kernels.name == isa);
-        let map_weights = options.map_weights.unwrap_or(false);
-        let options_of_model = LoadOptions { rope, map_weights, ..named.map_or_else(LoadOptions::default, LoadOptions::with) };
-        let model = Model::load(path, options_of_model, progress, &AtomicBool::new(false))?;
-        let num_threads = match options.num_threads {
-            0 => num_usable_threads(),
-            given => given as usize,
+        let model = Arc::new(Model::load(path, rope)?);
+        let cpu = CpuOptions {
+            num_threads: options.num_threads as usize,
+            map_weights: options.map_weights.unwrap_or(false),
+            attention_kernels: Some(Kernels::named(isa, model.spec().head_dim)?),
+            ..named.map_or_else(CpuOptions::default, CpuOptions::with)
         };
-        let shape = model.spec().attention_shape();
-        let attention = CpuAttention::with_isa(shape, num_threads, isa)?;
+        let loading = Loading { progress: &mut *progress, cancel: &AtomicBool::new(false) };
+        let executor = CpuExecutor::load(Arc::clone(&model), cpu, loading)?;
         let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
-        let options = EngineOptions { num_threads, prefill_chunk };
-        Engine::new(Arc::new(model), Arc::new(attention), options)
+        Engine::new(model, Box::new(executor), EngineOptions { prefill_chunk })
     };
     engine().map_err(|error| model_error(&error))
 }

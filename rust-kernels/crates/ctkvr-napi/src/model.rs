@@ -93,7 +93,7 @@ impl NativeModel {
                 Err(error) => return Err(Refused { deferred, error }),
             };
             let keys = entries.iter().map(|entry| entry.key).collect();
-            let work = move |engine: &ctkvr_model::Engine, cancel: &std::sync::atomic::AtomicBool| {
+            let work = move |engine: &ctkvr_engine::Engine, cancel: &std::sync::atomic::AtomicBool| {
                 let entries: Vec<_> = entries.iter().map(PlanEntry::as_step_entry).collect();
                 engine.step(&entries, audit, cancel)
             };

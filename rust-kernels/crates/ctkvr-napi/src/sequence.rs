@@ -113,7 +113,7 @@ impl NativeSequence {
                 Err(error) => return Err(Refused { deferred, error }),
             };
             let build =
-                move |engine: &ctkvr_model::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, most, cancel);
+                move |engine: &ctkvr_engine::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, most, cancel);
             self.host.start("buildIndex", vec![self.slot.key], deferred, build, |report| Ok(JsBuildReport::from(report)))
         })
     }

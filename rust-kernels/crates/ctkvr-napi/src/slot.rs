@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ctkvr_core::{SelectorOptions, SequenceId, SequenceMemory};
-use ctkvr_model::{Engine, SamplerOptions};
+use ctkvr_engine::Engine;
+use ctkvr_model::SamplerOptions;
 
 use crate::engine_host::{Change, EngineHost};
 use crate::error::{closed, internal, model_error};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctkvr_core::{Phase, SequenceId, StageTimes};
-use ctkvr_model::{SequenceResult, StepEntry, StepOutput, StepResult};
+use ctkvr_engine::{SequenceResult, StepEntry, StepOutput, StepResult};
 use napi::bindgen_prelude::{ClassInstance, Float32Array, Int32Array, JsObjectValue, Object};
 use napi_derive::napi;
 

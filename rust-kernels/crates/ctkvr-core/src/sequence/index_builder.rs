@@ -1,8 +1,7 @@
-//! When and from what the indexes of a sequence's heads are made: the first build, growth while tokens are generated, and what dense steps
-//! teach. Depends on what is stored, never on when it is asked.
+//! Makes states of heads from keys, values and queries in this process's memory.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use ctkvr_kernels::Kernels;
@@ -15,121 +14,52 @@ use crate::magicpig::MagicPig;
 use crate::options::SelectorKind;
 use crate::quest::Quest;
 use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
-use crate::sequence::store::{HeadState, PartialBuild, Sequence, SequenceIndex};
+use crate::sequence::lifecycle::{HeadMaker, HeadSource, HeadTask};
+use crate::sequence::store::{HeadState, Sequence, SequenceIndex};
 use crate::snapkv::{SnapKv, SnapKvInput};
 use crate::step::AttentionShape;
 
-/// A query that was answered densely, to become a centroid when the step ends.
-pub struct Repair {
-    /// (layer, KV head).
-    pub head: usize,
-    /// f32 `[group, head_dim]`.
-    pub query: Vec<f32>,
-}
-
-/// Builds and grows indexes of sequences of one model, on the calling thread and some more.
+/// Makes states of heads of sequences of one model, on the calling thread and some more.
 #[derive(Clone, Copy)]
 pub struct IndexBuilder {
     pub shape: AttentionShape,
     pub kernels: &'static Kernels,
+    pub num_threads: usize,
+}
+
+impl HeadMaker for IndexBuilder {
+    fn make_heads(
+        &self,
+        sequence: &Sequence,
+        tasks: &[HeadTask],
+        deadline: Option<Instant>,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<HeadState>> {
+        in_parallel(tasks.len(), self.num_threads, deadline, |i| {
+            let HeadTask { head, from } = &tasks[i];
+            match (from, &sequence.index) {
+                (HeadSource::Region(region), _) => {
+                    let selector = self.build_head(sequence, *head, region.clone(), cancel)?.into();
+                    Ok(HeadState { selector, end: region.end, made_at: sequence.len, grown_at: sequence.len })
+                }
+                (HeadSource::Growth(len), Some(index)) => self.extended_head(sequence, index, *head, *len, cancel),
+                (HeadSource::Query(query), Some(index)) => self.taught_head(sequence, index, *head, query),
+                (_, None) => unreachable!("what goes on from an index has one"),
+            }
+        })
+    }
 }
 
 impl IndexBuilder {
-    /// Builds one sequence's index, or, where there is one of the same settings, brings it up to date, as far as it comes until `deadline`;
-    /// `sequence` is lent. Returns how many heads are left.
-    pub fn build(
-        &self,
-        sequence: &mut Sequence,
-        deadline: Option<Instant>,
-        num_threads: usize,
-        cancel: &AtomicBool,
-    ) -> Result<usize> {
-        let (len, num_heads) = (sequence.len, sequence.heads.len());
-        let mut partial = sequence.partial.take().filter(|p| p.len == len).unwrap_or_else(|| PartialBuild::new(len, num_heads));
-        let region = sequence.region(len);
-        if region.is_empty() {
-            sequence.index = None;
-            sequence.end_prompt();
-            return Ok(0);
-        }
-        let index = sequence.index.as_ref().filter(|_| sequence.selector.kind == SelectorKind::Ctkvr);
-        let left: Vec<usize> = (0..num_heads).filter(|&i| partial.heads[i].is_none()).collect();
-        let built = in_parallel(left.len(), num_threads, deadline, |h| match index {
-            Some(index) => self.extended_head(sequence, index, left[h], len, cancel),
-            None => {
-                let selector = self.build_head(sequence, left[h], region.clone(), cancel)?.into();
-                Ok(HeadState { selector, end: region.end, made_at: len, grown_at: len })
-            }
-        })?;
-        let num_built = built.len();
-        left.iter().zip(built).for_each(|(&i, state)| partial.heads[i] = Some(state));
-        if num_built < left.len() {
-            sequence.partial = Some(partial);
-            return Ok(left.len() - num_built);
-        }
-        let mut heads: Vec<HeadState> = partial.heads.into_iter().flatten().collect();
-        match &mut sequence.index {
-            Some(index) if sequence.selector.kind == SelectorKind::Ctkvr => {
-                index.heads = heads;
-                if index.built_at.last() != Some(&len) {
-                    index.built_at.push(len);
-                }
-            }
-            _ => {
-                score_all_of_sharpest(&mut heads, sequence.selector.exact_share);
-                let options = sequence.selector.clone();
-                sequence.index = Some(SequenceIndex { start: region.start, heads, options, built_at: vec![len] });
-            }
-        }
-        sequence.narrow_recent();
-        Ok(0)
-    }
-
-    /// Grows the heads whose turn has come. Each grows as if it had been asked at every single token, so that the index depends on what is
-    /// stored and not on when it was asked.
-    pub fn grow(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
-        if sequence.selector.kind != SelectorKind::Ctkvr {
-            return Ok(());
-        }
-        loop {
-            let Some(index) = &sequence.index else { return Ok(()) };
-            let due = |i: usize| Some(index.next_growth(i)).filter(|at| *at <= sequence.len);
-            let Some(first) = (0..index.heads.len()).filter_map(due).min() else { return Ok(()) };
-            let heads: Vec<usize> = (0..index.heads.len()).filter(|&i| due(i) == Some(first)).collect();
-            // What it has of these heads is of what they were.
-            sequence.partial = None;
-            self.extend(sequence, &heads, first, num_threads, cancel)?;
-            let Some(index) = &mut sequence.index else { return Ok(()) };
-            // Also of a head that found no queries: its turn is over.
-            heads.iter().for_each(|&i| index.heads[i].grown_at = first);
-        }
-    }
-
-    /// Makes the queries of dense repair steps centroids: their scans of all keys give exact lists.
-    pub fn learn(&self, sequence: &mut Sequence, mut repairs: Vec<Repair>) {
-        repairs.sort_by_key(|r| r.head);
-        for Repair { head, query } in repairs {
-            let Some(state) = sequence.index.as_ref().map(|index| index.heads[head].clone()) else { return };
-            let start = sequence.region(sequence.len).start;
-            let mut input = self.block_input(sequence, head, start..state.end, &query, sequence.len);
-            input.grown_at = state.grown_at;
-            // What cannot be learnt (a query that is not finite) was answered all the same.
-            if let Ok(Some(selector)) = state.selector.extended(&input, self.kernels, &AtomicBool::new(false))
-                && let Some(index) = &mut sequence.index
-            {
-                index.heads[head] = HeadState { selector, made_at: sequence.len, ..state };
-            }
-        }
-    }
-
-    /// Grows the given heads of a sequence's index over what was stored when it held `len` tokens.
-    fn extend(&self, sequence: &mut Sequence, heads: &[usize], len: usize, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
-        let Some(index) = &sequence.index else { return Ok(()) };
-        let grown = in_parallel(heads.len(), num_threads, None, |h| self.extended_head(sequence, index, heads[h], len, cancel))?;
-        if let Some(index) = &mut sequence.index {
-            heads.iter().zip(grown).for_each(|(&i, state)| index.heads[i] = state);
-        }
-        Ok(())
+    /// Head i with one more centroid, `query` f32 `[group, head_dim]`.
+    fn taught_head(&self, sequence: &Sequence, index: &SequenceIndex, i: usize, query: &[f32]) -> Result<HeadState> {
+        let state = &index.heads[i];
+        let start = sequence.region(sequence.len).start;
+        let mut input = self.block_input(sequence, i, start..state.end, query, sequence.len);
+        input.grown_at = state.grown_at;
+        let taught = state.selector.extended(&input, self.kernels, &AtomicBool::new(false))?;
+        let new = |selector| HeadState { selector, made_at: sequence.len, ..state.clone() };
+        Ok(taught.map_or_else(|| state.clone(), new))
     }
 
     /// Head i grown over what was stored when the sequence held `len` tokens, with the queries since it last grew. Without new queries it
@@ -272,17 +202,4 @@ fn in_parallel<T: Send>(
         std::thread::scope(|scope| (0..num_threads.min(count)).for_each(|_| drop(scope.spawn(run))));
     }
     results.into_iter().map_while(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
-}
-
-/// Makes the `share` of the heads that look far back most sharply score every key (ties: the earlier head).
-fn score_all_of_sharpest(heads: &mut [HeadState], share: f64) {
-    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].selector.sharpness() > 0.0).collect();
-    order.sort_by(|&a, &b| heads[b].selector.sharpness().total_cmp(&heads[a].selector.sharpness()));
-    order.truncate((share * heads.len() as f64).round() as usize);
-    for i in order {
-        // Just built: nobody else has it.
-        if let Some(selector) = Arc::get_mut(&mut heads[i].selector) {
-            selector.score_all();
-        }
-    }
 }

@@ -1,0 +1,46 @@
+//! How the next decoded token of a sequence chooses what it reads, whoever computes it.
+
+use crate::attention::decode::Layout;
+use crate::options::{SelectorKind, SelectorOptions};
+use crate::sequence::store::{HeadState, Sequence};
+
+/// What all (layer, KV head) of one decoded token have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodePlan {
+    /// Of the whole sequence; a head's own region may end later ([`HeadState::end`]).
+    pub layout: Layout,
+    /// Dense repair steps that the token may have, over all its heads. Counted between layers: heads of one layer see the same count.
+    pub repair_budget: usize,
+    /// The (layer, KV head) that the token audits, of a sequence that samples: `layer * num_kv_heads + kv_head`.
+    pub sampled_head: Option<usize>,
+}
+
+impl Sequence {
+    /// For a token decoded behind the last one.
+    pub fn decode_plan(&self) -> DecodePlan {
+        let len = self.len + 1;
+        let SelectorOptions { kind, dense_below, max_selected, top_p, mass_sampling, repair_share, .. } = self.selector;
+        let region = match &self.index {
+            Some(index) if kind != SelectorKind::Full && len >= dense_below => index.start..index.end(),
+            _ => 0..0,
+        };
+        DecodePlan {
+            layout: Layout { len, start: region.start, end: region.end, max_selected, top_p },
+            repair_budget: repair_budget(repair_share * self.heads.len() as f64, self.len),
+            // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
+            sampled_head: (mass_sampling && !region.is_empty()).then(|| len % self.heads.len()),
+        }
+    }
+
+    /// What the token finds indexed of a (layer, KV head); `None` where everything is read.
+    pub fn indexed_head(&self, plan: &DecodePlan, head: usize) -> Option<&HeadState> {
+        let index = self.index.as_ref().filter(|_| plan.layout.start < plan.layout.end)?;
+        Some(&index.heads[head])
+    }
+}
+
+/// Dense steps that a token at `position` may have when it is to be `per_token` of them in the long run.
+fn repair_budget(per_token: f64, position: usize) -> usize {
+    let until = |n: usize| (n as f64 * per_token).floor() as usize;
+    until(position + 1) - until(position)
+}

@@ -1,0 +1,90 @@
+//! Decoding heads: items of the schedule, each a stage of one (row, KV head).
+
+use std::sync::atomic::Ordering;
+
+use ctkvr_core::AttentionShape;
+use ctkvr_core::attention::decode::{Layout, Part};
+use ctkvr_core::attention::stage_clock::{Activity, StageClock};
+use ctkvr_core::sequence::lifecycle::Repair;
+use ctkvr_core::sequence::store::HeadState;
+
+use crate::attention::layer_io::LayerIo;
+use crate::attention::step::{AttentionStep, StepRows, lock};
+use crate::decode_schedule::{Stage, Taken};
+
+impl AttentionStep<'_> {
+    /// One decode item that is ready, if there is one; whether it was done.
+    pub(super) fn decode(&self, layer: usize, io: &LayerIo, thread: usize, clock: &mut StageClock) -> bool {
+        let AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. } = self.shape;
+        let (kernels, group) = (self.kernels, self.shape.group_size());
+        let scratch = &mut self.scratch(thread).attend;
+        let num_parts = self.schedule.num_parts(self.num_threads());
+        let Taken::Item(item) = self.schedule.take(thread, self.num_threads(), num_parts) else { return false };
+        let (rows, g) = self.decode_head(item.head);
+        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let offset = rows.first_row * num_q_heads * d + g * group * d;
+        let cell = self.decodes[item.head].get();
+        let part = Part { index: item.part, count: num_parts };
+        let state = self.head_state(item.head, layer);
+        let selector = state.map(|s| s.selector.as_ref());
+        // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
+        // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
+        unsafe {
+            match item.stage {
+                Stage::Propose => {
+                    self.store(layer, io, rows, 0, g);
+                    clock.lap(Activity::Store);
+                    let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
+                    let layout = Layout { end: state.map_or(rows.plan.layout.end, |s| s.end), ..rows.plan.layout };
+                    let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.plan.repair_budget;
+                    (*cell).propose(kernels, query, group, layout, selector, may_repair);
+                    if let Some(query) = (*cell).repairs() {
+                        lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
+                    }
+                }
+                Stage::Score => (*cell).score(kernels, kv, part),
+                Stage::Weigh => (*cell).weigh(kernels, part),
+                Stage::Select if item.is_long => (*cell).select(kernels, selector),
+                Stage::Select => {
+                    (*cell).weigh(kernels, Part::WHOLE);
+                    (*cell).select(kernels, selector);
+                    (*cell).average_dropped(kernels, selector);
+                }
+                Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
+                Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
+                Stage::Finish => {
+                    let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
+                    let audited = self.audit || rows.plan.sampled_head == Some(layer * num_kv_heads + g);
+                    let audit = audited.then_some(&mut scratch.scores[..]);
+                    (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+                }
+            }
+        }
+        clock.lap(match item.stage {
+            Stage::Propose => Activity::Probe,
+            Stage::Score => Activity::Score,
+            Stage::Weigh | Stage::Select | Stage::AverageDropped => Activity::Select,
+            Stage::Attend => Activity::Attend,
+            Stage::Finish => Activity::Merge,
+        });
+        if item.stage == Stage::Propose {
+            // SAFETY: the head is this item's until it is announced as done.
+            let union = unsafe { (*cell).union_time() };
+            clock.reassign(union, Activity::Probe, Activity::Union);
+        }
+        self.schedule.finish(item);
+        true
+    }
+
+    /// What a decode head of the step has indexed in a layer; `None` where everything is read.
+    pub(super) fn head_state(&self, head: usize, layer: usize) -> Option<&HeadState> {
+        let (rows, g) = self.decode_head(head);
+        rows.sequence.indexed_head(&rows.plan, layer * self.shape.num_kv_heads + g)
+    }
+
+    /// The decode row of head i of the step, and which KV head it is.
+    fn decode_head(&self, i: usize) -> (&StepRows<'_>, usize) {
+        let num_kv_heads = self.shape.num_kv_heads;
+        (&self.rows[i / num_kv_heads], i % num_kv_heads)
+    }
+}

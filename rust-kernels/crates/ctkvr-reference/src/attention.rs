@@ -1,0 +1,129 @@
+//! The attention of one layer: rows are stored, then each attends to what it may, or to what its sequence's selector chooses.
+
+use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
+use ctkvr_core::sequence::decode_plan::DecodePlan;
+use ctkvr_core::sequence::lifecycle::Repair;
+use ctkvr_core::sequence::store::HeadState;
+use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
+use ctkvr_engine::{Batch, BatchRows, SequenceOutput};
+use ctkvr_kernels::Kernels;
+
+use crate::layers::Rows;
+
+/// A layer's queries, keys and values, after rotary embedding: rows of `[heads, head_dim]`.
+pub(crate) struct LayerRows {
+    pub queries: Rows,
+    pub keys: Rows,
+    pub values: Rows,
+}
+
+pub(crate) struct Attention {
+    pub shape: AttentionShape,
+    /// Scalar ones.
+    pub kernels: &'static Kernels,
+}
+
+/// What one head of one row does.
+struct HeadWork<'a> {
+    head: usize,
+    layout: Layout,
+    state: Option<&'a HeadState>,
+    may_repair: bool,
+    audit: bool,
+}
+
+impl Attention {
+    /// Stores every row of the batch and attends for it: rows of `[num_q_heads, head_dim]`. `outputs`, one for each sequence, get counters and
+    /// repairs.
+    pub fn attend(&self, layer: usize, batch: &mut Batch, rows: &LayerRows, outputs: &mut [SequenceOutput]) -> Rows {
+        let audit = batch.audit;
+        let mut attended = Rows::new();
+        for (of, output) in batch.sequences.iter_mut().zip(outputs) {
+            self.store(layer, of, rows);
+            match of.append.phase {
+                Phase::Decode => attended.push(self.decode(layer, of, audit, rows, output)),
+                Phase::Prefill => attended.extend((0..of.append.num_rows).map(|i| self.prefill(layer, of, i, rows))),
+            }
+        }
+        attended
+    }
+
+    /// Keys and values into their pages, queries to the recent ones.
+    fn store(&self, layer: usize, of: &mut BatchRows, rows: &LayerRows) {
+        let AttentionShape { num_kv_heads, head_dim: d, .. } = self.shape;
+        for (i, row) in of.rows().enumerate() {
+            for g in 0..num_kv_heads {
+                let kv = &of.sequence.heads[layer * num_kv_heads + g];
+                let (key, value) = (&rows.keys[row][g * d..][..d], &rows.values[row][g * d..][..d]);
+                // SAFETY: the batch prepared the position for this sequence alone; both are head_dim values.
+                unsafe { kv.store(self.kernels, of.sequence.len + i, key.as_ptr(), value.as_ptr()) };
+            }
+            if i >= of.append.queries.skip {
+                let slot = of.sequence.recent.write_slot(layer, &of.append.queries, i);
+                // SAFETY: the batch made the rings this sequence's own; a slot holds a row of queries.
+                unsafe { (self.kernels.narrow)(rows.queries[row].as_ptr(), rows.queries[row].len(), slot) };
+            }
+        }
+    }
+
+    /// Row i of some rows of a prompt attends to everything up to itself.
+    fn prefill(&self, layer: usize, of: &BatchRows, i: usize, rows: &LayerRows) -> Vec<f32> {
+        let layout = Layout { len: of.sequence.len + i + 1, start: 0, end: 0, max_selected: 0, top_p: 1.0 };
+        let query = &rows.queries[of.first_row + i];
+        let mut counters = SelectionCounters::default();
+        let work = |head| HeadWork { head, layout, state: None, may_repair: false, audit: false };
+        self.heads(layer).flat_map(|head| self.head(of, &work(head), query, &mut counters, &mut Vec::new())).collect()
+    }
+
+    /// A decoded row attends to what is chosen.
+    fn decode(&self, layer: usize, of: &BatchRows, audit: bool, rows: &LayerRows, output: &mut SequenceOutput) -> Vec<f32> {
+        let plan: DecodePlan = of.sequence.decode_plan();
+        let may_repair = output.repairs.len() < plan.repair_budget;
+        let counters = output.counters.get_or_insert_default();
+        let mut attended = Vec::new();
+        for head in self.heads(layer) {
+            let state = of.sequence.indexed_head(&plan, head);
+            let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
+            let work = HeadWork { head, layout, state, may_repair, audit: audit || plan.sampled_head == Some(head) };
+            attended.extend(self.head(of, &work, &rows.queries[of.first_row], counters, &mut output.repairs));
+        }
+        attended
+    }
+
+    fn heads(&self, layer: usize) -> std::ops::Range<usize> {
+        layer * self.shape.num_kv_heads..(layer + 1) * self.shape.num_kv_heads
+    }
+
+    /// One KV head's query heads, of a row of queries.
+    fn head(
+        &self,
+        of: &BatchRows,
+        work: &HeadWork,
+        row: &[f32],
+        counters: &mut SelectionCounters,
+        repairs: &mut Vec<Repair>,
+    ) -> Vec<f32> {
+        let (kernels, group) = (self.kernels, self.shape.group_size());
+        let len = group * self.shape.head_dim;
+        let query = &row[work.head % self.shape.num_kv_heads * len..][..len];
+        let kv = &of.sequence.heads[work.head];
+        let selector = work.state.map(|state| state.selector.as_ref());
+        let mut scratch = AttendScratch::new(group);
+        let mut decode = HeadDecode::default();
+        decode.propose(kernels, query, group, work.layout, selector, work.may_repair);
+        if let Some(query) = decode.repairs() {
+            repairs.push(Repair { head: work.head, query: query.to_vec() });
+        }
+        // SAFETY: one thread does all stages, in order.
+        unsafe {
+            decode.score(kernels, kv, Part::WHOLE);
+            decode.weigh(kernels, Part::WHOLE);
+            decode.select(kernels, selector);
+            decode.average_dropped(kernels, selector);
+            decode.attend(kernels, kv, Part::WHOLE, &mut scratch);
+        }
+        let mut out = vec![0.0; len];
+        decode.finish(kernels, kv, &mut out, counters, work.audit.then_some(&mut scratch.scores[..]));
+        out
+    }
+}
