@@ -57,7 +57,18 @@ async function cargoTest(name, args, env) {
 }
 
 /** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu'];
+const checkedCrates = ['ctkvr-kernels', 'ctkvr-core'];
+
+/** Crates that link ggml, which is built once, for the release profile: the checks are switched on there, for what the CPU executor runs. */
+const releaseChecks = [...checkedCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((crate) => [
+  '--config',
+  `profile.release.package.${crate}.debug-assertions=true`,
+  '--config',
+  `profile.release.package.${crate}.overflow-checks=true`,
+]);
+
+/** Crates that need ggml and no particular executor. */
+const modelCrates = ['ctkvr-model', 'ctkvr-engine', 'ctkvr-reference'];
 
 /** @param {string[]} crates */
 const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
@@ -145,14 +156,19 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-core',
-      about: 'kernels, core and the CPU executor with overflow checks and debug assertions',
+      about: 'kernels and core with overflow checks and debug assertions',
       run: () => cargoTest('cargo-core', ['--locked', ...packages(checkedCrates)]),
     },
     {
       name: 'cargo-model',
-      about: 'ctkvr-model against llama.cpp on the small model',
+      about: "model and engine; the engine's tests on the reference executor",
+      run: () => cargoTest('cargo-model', ['--locked', '--release', ...packages(modelCrates)], oneAtATime),
+    },
+    {
+      name: 'cargo-cpu',
+      about: 'the CPU executor with overflow checks and debug assertions, and against llama.cpp on the small model',
       run: async () =>
-        cargoTest('cargo-model', ['--locked', '--release', '-p', 'ctkvr-model'], {
+        cargoTest('cargo-cpu', ['--locked', '--release', ...releaseChecks, '-p', 'ctkvr-cpu'], {
           CTKVR_TEST_MODEL: await testModel(),
           ...oneAtATime,
         }),
@@ -174,9 +190,9 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-evaluation-model',
-      about: 'ctkvr-model against llama.cpp on the long-context model',
+      about: 'the CPU executor against llama.cpp on the long-context model',
       run: async () =>
-        cargoTest('cargo-evaluation-model', ['--locked', '--release', '-p', 'ctkvr-model'], {
+        cargoTest('cargo-evaluation-model', ['--locked', '--release', '-p', 'ctkvr-cpu'], {
           CTKVR_TEST_MODEL: await evaluationModel(),
           ...oneAtATime,
         }),

@@ -16,7 +16,7 @@ const staticChecks = [
 /** @type {Record<string, string[]>} */
 const verbs = {
   check: staticChecks,
-  test: [...staticChecks, 'cargo-core', 'cargo-model', 'packed', 'vitest', 'vitest-model', 'end-to-end'],
+  test: [...staticChecks, 'cargo-core', 'cargo-model', 'cargo-cpu', 'packed', 'vitest', 'vitest-model', 'end-to-end'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
 };
 
