@@ -6,7 +6,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
-//! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
+//! | `families`, `description` | what models of each family compute, and from which tensors: data only |
+//! | `spec`, `metadata`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights`, `backends`, `packed_weight` | where weights live, in our own order or the file's |
 //! | `linear`, `plan` | layers over those weights, and all of a model's in the order of their use |
 //! | `step_job`, `step_buffers`, `executor` | one run through the layers, on a team of threads |
@@ -15,15 +16,18 @@
 //! | `machine` | threads and memory this process may use |
 
 mod backends;
+mod description;
 mod engine;
 mod error;
 mod executor;
+mod families;
 mod ggml_context;
 mod gguf;
 mod linear;
 mod logs;
 mod machine;
 mod mapped_file;
+mod metadata;
 mod model;
 mod model_info;
 mod packed_weight;
@@ -43,6 +47,10 @@ mod vocabulary_check;
 mod weights;
 
 pub use backends::ggml_features;
+pub use description::{
+    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, LinearSpec, NormSpan, OutputSpec,
+    QueryKeyNorms, RotarySpec, Sizes, VectorSpec,
+};
 pub use engine::{DEFAULT_PREFILL_CHUNK, Engine, EngineOptions};
 pub use error::{Error, FieldValue, Result};
 pub use machine::{ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
@@ -50,6 +58,6 @@ pub use model::{LoadOptions, Model};
 pub use model_info::{ModelInfo, inspect};
 pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings};
 pub use sampler::SamplerOptions;
-pub use spec::{Architecture, ModelSpec};
+pub use spec::ModelSpec;
 pub use step::{SequenceResult, StepEntry, StepOutput, StepResult, StepTimings};
 pub use tokenizer::{ControlToken, Tokenizer};
