@@ -1,7 +1,9 @@
 //! The families that run, one a file: the names and shapes of their tensors, and what is computed from them. To add one: a file, and its two
 //! lines here (docs/guide/add-a-model.md).
 
+mod granite;
 mod llama;
+mod olmo2;
 mod qwen2;
 mod qwen3;
 
@@ -16,7 +18,7 @@ pub(crate) struct Family {
     pub describe: fn(&Sizes, &Metadata) -> Result<Description, String>,
 }
 
-const FAMILIES: [Family; 3] = [llama::FAMILY, qwen2::FAMILY, qwen3::FAMILY];
+const FAMILIES: [Family; 5] = [llama::FAMILY, qwen2::FAMILY, qwen3::FAMILY, olmo2::FAMILY, granite::FAMILY];
 
 impl Family {
     /// By its name in GGUF.
