@@ -20,6 +20,8 @@ pub(crate) struct StepBuffers {
     pub attended: Vec<f32>,
     pub gate: Vec<f32>,
     pub up: Vec<f32>,
+    /// What a block gave, where it waits to be added to `hidden`.
+    pub block_out: Vec<f32>,
     /// Cosines and sines of each row's position.
     pub cos: Vec<f32>,
     pub sin: Vec<f32>,
@@ -59,8 +61,9 @@ impl StepBuffers {
             (&mut self.attended, rows * queries),
             (&mut self.gate, rows * spec.feed_forward_len),
             (&mut self.up, rows * spec.feed_forward_len),
-            (&mut self.cos, rows * plan.turns.len()),
-            (&mut self.sin, rows * plan.turns.len()),
+            (&mut self.block_out, if plan.has_residuals() { rows * spec.embedding_len } else { 0 }),
+            (&mut self.cos, rows * plan.rotary.len()),
+            (&mut self.sin, rows * plan.rotary.len()),
         ];
         let bytes: usize = wanted.iter().map(|(_, len)| size_of::<f32>() * len).sum();
         let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len, 0.0))

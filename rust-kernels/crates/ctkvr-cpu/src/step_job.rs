@@ -9,7 +9,7 @@ use ctkvr_model::ModelSpec;
 
 use crate::attention::{ATTENTION_PHASES, AttentionStep, LayerIo};
 use crate::linear::{Joined, Rows, Target};
-use crate::plan::{Layer, Plan};
+use crate::plan::{Layer, Plan, Residual};
 use crate::step_buffers::{MAX_ENCODINGS, StepBuffers, StepScratch};
 use crate::team::{Ahead, Job, Units};
 
@@ -19,7 +19,8 @@ const VALUES_ALONE: usize = 8 << 10;
 const ROWS_AT_ONCE: usize = 4;
 /// Rows of a product that is bound by its weights: those of the next one are asked for ahead.
 const FEW_ROWS: usize = 8;
-const PHASES_PER_LAYER: usize = 8 + ATTENTION_PHASES;
+/// Phases of a layer behind its attention.
+const PHASES_BEHIND: usize = 6;
 
 /// A product of activations and weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +40,8 @@ enum Stage {
     /// Activations are normed or gated, and rounded.
     Prepare(Product),
     Multiply(Product),
+    /// A layer's queries and keys are normed, each of a row as one.
+    NormRows(usize),
     Attend(usize, usize),
 }
 
@@ -60,6 +63,7 @@ struct Pointers {
     attended: *mut f32,
     gate: *mut f32,
     up: *mut f32,
+    block_out: *mut f32,
     logits: *mut f32,
     cos: *mut f32,
     sin: *mut f32,
@@ -73,6 +77,8 @@ pub(crate) struct StepJob<'a> {
     attention: &'a AttentionStep<'a>,
     batch: &'a Batch<'a>,
     at: Pointers,
+    /// Phases of a layer ahead of its attention.
+    phases_ahead: usize,
     /// One for each thread, then one for who opens a phase.
     scratch: &'a [UnsafeCell<StepScratch>],
     /// Rows that go on, those of decodes and those of prompts behind them: after the last attention only those whose logits are wanted.
@@ -110,6 +116,7 @@ impl<'a> StepJob<'a> {
             attended: buffers.attended.as_mut_ptr(),
             gate: buffers.gate.as_mut_ptr(),
             up: buffers.up.as_mut_ptr(),
+            block_out: buffers.block_out.as_mut_ptr(),
             logits: logits.as_mut_ptr(),
             cos: buffers.cos.as_mut_ptr(),
             sin: buffers.sin.as_mut_ptr(),
@@ -118,13 +125,15 @@ impl<'a> StepJob<'a> {
         };
         let num_decodes = batch.num_decodes();
         let num_rows = [num_decodes, batch.num_rows() - num_decodes];
-        Self { plan, spec, attention, batch, at, scratch, num_rows: UnsafeCell::new(num_rows) }
+        let phases_ahead = if plan.norms_rows() { 3 } else { 2 };
+        Self { plan, spec, attention, batch, at, phases_ahead, scratch, num_rows: UnsafeCell::new(num_rows) }
     }
 
     /// `None` behind the end.
     fn stage(&self, phase: usize) -> Option<Stage> {
         let Some(index) = phase.checked_sub(1) else { return Some(Stage::Begin) };
-        let (layer, within) = (index / PHASES_PER_LAYER, index % PHASES_PER_LAYER);
+        let until_behind = self.phases_ahead + ATTENTION_PHASES;
+        let (layer, within) = (index / (until_behind + PHASES_BEHIND), index % (until_behind + PHASES_BEHIND));
         if layer == self.plan.layers.len() {
             return match within {
                 0 => Some(Stage::Prepare(Product::Logits)),
@@ -133,14 +142,15 @@ impl<'a> StepJob<'a> {
             };
         }
         // Keys and values are stored by the attention; without outputs nothing else of the last layer is needed.
-        if layer + 1 == self.plan.layers.len() && self.batch.output_rows.is_empty() && within >= 2 + ATTENTION_PHASES {
+        if layer + 1 == self.plan.layers.len() && self.batch.output_rows.is_empty() && within >= until_behind {
             return None;
         }
         Some(match within {
             0 => Stage::Prepare(Product::Qkv(layer)),
             1 => Stage::Multiply(Product::Qkv(layer)),
-            _ => match within.checked_sub(2 + ATTENTION_PHASES) {
-                None => Stage::Attend(layer, within - 2),
+            _ if within < self.phases_ahead => Stage::NormRows(layer),
+            _ => match within.checked_sub(until_behind) {
+                None => Stage::Attend(layer, within - self.phases_ahead),
                 Some(behind) => {
                     let product = [Product::Output, Product::GateAndUp, Product::Down][behind / 2](layer);
                     if behind % 2 == 0 { Stage::Prepare(product) } else { Stage::Multiply(product) }
@@ -171,23 +181,41 @@ impl<'a> StepJob<'a> {
 
     fn before(&self, product: Product) -> Before {
         let (at, layer) = (&self.at, |layer: usize| &self.plan.layers[layer]);
+        let norm = |weight: Option<*const f32>| match weight {
+            Some(weight) => Before::Norm(at.hidden, weight),
+            None => Before::Nothing(at.hidden),
+        };
         match product {
-            Product::Qkv(i) => Before::Norm(at.hidden, layer(i).attention_norm),
+            Product::Qkv(i) => norm(layer(i).attention_norm),
             Product::Output(_) => Before::Nothing(at.attended),
-            Product::GateAndUp(i) => Before::Norm(at.hidden, layer(i).feed_forward_norm),
+            Product::GateAndUp(i) => norm(layer(i).feed_forward_norm),
             Product::Down(_) => Before::Gate(at.gate, at.up),
-            Product::Logits => Before::Norm(at.hidden, self.plan.output_norm),
+            Product::Logits => norm(Some(self.plan.output_norm)),
+        }
+    }
+
+    /// How what the block before a product gave is still to be added to the hidden state that the product takes.
+    fn residual_before(&self, product: Product) -> Option<Residual> {
+        match product {
+            Product::Qkv(0) | Product::Output(_) | Product::Down(_) => None,
+            Product::Qkv(i) => self.plan.layers[i - 1].feed_forward_residual,
+            Product::GateAndUp(i) => self.plan.layers[i].attention_residual,
+            Product::Logits => self.plan.layers.last()?.feed_forward_residual,
         }
     }
 
     /// Where the results of a product's layers go; those beyond are not used.
     fn targets(&self, product: Product) -> [Target; MAX_ENCODINGS] {
         let (at, new) = (&self.at, |c: *mut f32| Target { c, is_residual: false });
-        let added = [Target { c: at.hidden, is_residual: true }; MAX_ENCODINGS];
+        let added = |residual: Option<Residual>| match residual {
+            Some(_) => [new(at.block_out); MAX_ENCODINGS],
+            None => [Target { c: at.hidden, is_residual: true }; MAX_ENCODINGS],
+        };
         match product {
             Product::Qkv(_) => [new(at.queries), new(at.keys), new(at.values)],
             Product::GateAndUp(_) => [new(at.gate), new(at.up), new(at.up)],
-            Product::Output(_) | Product::Down(_) => added,
+            Product::Output(i) => added(self.plan.layers[i].attention_residual),
+            Product::Down(i) => added(self.plan.layers[i].feed_forward_residual),
             Product::Logits => [new(at.logits); MAX_ENCODINGS],
         }
     }
@@ -204,14 +232,14 @@ impl<'a> StepJob<'a> {
         }
     }
 
-    /// Looks up a row's token and the turns of its position.
+    /// Looks up a row's token, and the cosines and sines of its position.
     fn begin(&self, row: usize) {
-        let (width, half) = (self.spec.embedding_len, self.plan.turns.len());
+        let (width, half) = (self.spec.embedding_len, self.plan.rotary.len());
         // SAFETY: the engine checked the token; the buffers hold the row.
         unsafe {
             self.plan.embedding.write(self.batch.tokens[row], self.at.hidden.add(row * width));
-            let turns = |of: *mut f32| std::slice::from_raw_parts_mut(of.add(row * half), half);
-            self.plan.turns.write(self.batch.positions[row], turns(self.at.cos), turns(self.at.sin));
+            let of_row = |of: *mut f32| std::slice::from_raw_parts_mut(of.add(row * half), half);
+            self.plan.rotary.write(self.batch.positions[row], of_row(self.at.cos), of_row(self.at.sin));
         }
     }
 
@@ -221,10 +249,16 @@ impl<'a> StepJob<'a> {
         let k = joined.k;
         // SAFETY: the buffers hold the row, which is this unit's; the scratch holds k values.
         unsafe {
+            if let Some(residual) = self.residual_before(product) {
+                self.add_block(residual, row, prepared);
+            }
             let x = match self.before(product) {
                 Before::Nothing(input) => input.add(row * k),
                 Before::Norm(input, weight) => {
                     (kernels.rms_norm)(input.add(row * k), weight, k, self.spec.rms_epsilon, prepared);
+                    if product == Product::Logits && self.plan.output_scale != 1.0 {
+                        (kernels.scale)(prepared, k, self.plan.output_scale);
+                    }
                     prepared
                 }
                 Before::Gate(gate, up) => {
@@ -242,10 +276,41 @@ impl<'a> StepJob<'a> {
         }
     }
 
+    /// Adds a row that a block gave to the hidden state.
+    ///
+    /// # Safety
+    /// The buffers hold the row, which is the caller's; `normed` holds a row.
+    unsafe fn add_block(&self, residual: Residual, row: usize, normed: *mut f32) {
+        let (kernels, width) = (self.plan.kernels, self.spec.embedding_len);
+        // SAFETY: the caller's.
+        unsafe {
+            let mut block_out = self.at.block_out.add(row * width).cast_const();
+            if let Some(weight) = residual.norm {
+                (kernels.rms_norm)(block_out, weight, width, self.spec.rms_epsilon, normed);
+                block_out = normed;
+            }
+            (kernels.add_scaled)(block_out, width, residual.scale, self.at.hidden.add(row * width));
+        }
+    }
+
+    /// Norms the queries of a row as one, and its keys.
+    fn norm_row(&self, layer: usize, row: usize) {
+        let ModelSpec { num_q_heads, num_kv_heads, head_dim, rms_epsilon, .. } = *self.spec;
+        let Some(weights) = self.plan.layers[layer].row_norms else { return };
+        for (values, num_heads, weight) in [(self.at.queries, num_q_heads, weights[0]), (self.at.keys, num_kv_heads, weights[1])] {
+            let len = num_heads * head_dim;
+            // SAFETY: the buffers hold the row, which is this unit's.
+            unsafe {
+                let values = values.add(row * len);
+                (self.plan.kernels.rms_norm)(values, weight, len, rms_epsilon, values);
+            }
+        }
+    }
+
     /// Norms and turns the queries and the key of a row and KV head.
     fn finish_heads(&self, layer: &Layer, row: usize, kv_head: usize) {
         let ModelSpec { num_q_heads, num_kv_heads, head_dim: d, rms_epsilon, .. } = *self.spec;
-        let (kernels, half) = (self.plan.kernels, self.plan.turns.len());
+        let (kernels, half) = (self.plan.kernels, self.plan.rotary.len());
         let group = num_q_heads / num_kv_heads;
         // SAFETY: the buffers hold the row; these heads are this unit's.
         unsafe {
@@ -260,6 +325,9 @@ impl<'a> StepJob<'a> {
             };
             (0..group).for_each(|head| finish(first.add(head * d), 0));
             finish(key, 1);
+            if self.plan.query_scale != 1.0 {
+                (kernels.scale)(first, group * d, self.plan.query_scale);
+            }
         }
     }
 
@@ -318,6 +386,10 @@ impl Job for StepJob<'_> {
                 let (count, most) = self.joined(product).units(num_decodes, num_prompts);
                 Units::of(count, most)
             }
+            Stage::NormRows(layer) => {
+                let values = (self.spec.num_q_heads + self.spec.num_kv_heads) * self.spec.head_dim;
+                self.rows(values, |row, _| self.norm_row(layer, row))
+            }
             // SAFETY: the team opens phases in order, while nobody works.
             Stage::Attend(layer, phase) => unsafe { self.attention.open(layer, phase) },
         })
@@ -339,6 +411,7 @@ impl Job for StepJob<'_> {
                 // SAFETY: the phase before rounded all rows; buffers hold them; units are handed out once.
                 unsafe { self.joined(product).multiply(&rows, units, &mut scratch.linear) };
             }
+            Some(Stage::NormRows(layer)) => units.for_each(|row| self.norm_row(layer, row)),
             Some(Stage::Attend(layer, phase)) => {
                 // SAFETY: the phase was opened; the buffers hold the batch's rows, and no other phase runs.
                 return self.with_io(layer, |io| unsafe { self.attention.work(layer, phase, io, units, thread) });

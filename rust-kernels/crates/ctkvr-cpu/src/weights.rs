@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctkvr_kernels::PackedKernels;
-use ctkvr_model::{Error, Model, OUTPUT_WEIGHT, Result, TensorInfo, TensorUse, Weight};
+use ctkvr_model::{Error, Model, Result, TensorInfo, TensorUse, Weight};
 use llama_cpp_sys_2 as sys;
 
 use crate::linear::packed_weight::PackedShape;
@@ -132,14 +132,11 @@ impl Weights {
             in_place.append(&mut to_copy);
         }
         weights.use_in_place(model, &in_place, &mut progress)?;
-        if !weights.tensors.contains_key(OUTPUT_WEIGHT) {
-            return Err(Error::Internal { what: "no output matrix was placed".into() });
-        }
         (progress.loading.progress)(1.0);
         Ok(weights)
     }
 
-    /// A tensor by its name in the file.
+    /// A tensor by its name in the model's description.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
@@ -151,7 +148,7 @@ impl Weights {
         Some(unsafe { std::slice::from_raw_parts(tensor.data.cast(), tensor.shape[0]) })
     }
 
-    /// A matrix by its name in the file; [`OUTPUT_WEIGHT`] turns the last hidden state into logits, whatever the file calls it.
+    /// A matrix by its name in the model's description.
     pub fn matrix(&self, name: &str) -> Option<Matrix<'_>> {
         let tensor = self.get(name)?;
         Some(Matrix { tensor, packed: self.packed_kernels.zip(tensor.packed) })

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine_suite::helpers::NO_CANCEL;
-use ctkvr_engine_suite::tiny_model::{Random, TemporaryFile, TinyModel};
+use ctkvr_engine_suite::tiny_model::{Random, TemporaryFile, TinyModel, granite_scales as scales};
 use ctkvr_model::{Error, Model, Result, RopeOverrides, inspect};
 
 /// All that reads a file: checks, vocabulary, weights.
@@ -68,6 +68,7 @@ fn one_missing_byte_at_the_end_is_found_and_counted() {
 #[test]
 fn models_that_do_not_run_say_why_and_can_still_be_inspected() {
     let base = || TinyModel::new("llama");
+    let olmo2 = || TinyModel::new("olmo2");
     let number = |key: &str, value| vec![(key.to_string(), value)];
     let text = |key: &str, value: &str| vec![(key.to_string(), value.to_string())];
     let cases = [
@@ -86,6 +87,23 @@ fn models_that_do_not_run_say_why_and_can_still_be_inspected() {
         ("rope scaling", TinyModel { texts: text("llama.rope.scaling.type", "longrope"), ..base() }, "longrope"),
         ("unknown rope scaling", TinyModel { texts: text("llama.rope.scaling.type", "x"), ..base() }, "rotary scaling"),
         ("tokenizer", TinyModel { texts: text("tokenizer.ggml.model", "t5"), ..base() }, "t5"),
+        ("no norm", TinyModel { without: vec!["blk.1.post_ffw_norm.weight".into()], ..olmo2() }, "blk.1.post_ffw_norm.weight"),
+        ("no output", TinyModel { tied: true, ..olmo2() }, "output.weight"),
+        (
+            "norms of heads",
+            TinyModel { norm_lens: Some([64, 64]), ..olmo2() },
+            "blk.0.attn_q_norm.weight must have the shape [256, 1]",
+        ),
+        ("sliding window", TinyModel { numbers: number("olmo2.attention.sliding_window", 64), ..olmo2() }, "sliding window"),
+        ("no scale of logits", TinyModel { floats: vec![], ..TinyModel::new("granite") }, "granite.logit_scale"),
+        ("a scale below 0", TinyModel { floats: scales([12.0, -1.0, 0.1, 8.0]), ..TinyModel::new("granite") }, "residual_scale"),
+        (
+            "a scale that is no number",
+            TinyModel { floats: scales([12.0, 1.0, f32::NAN, 8.0]), ..TinyModel::new("granite") },
+            "attention.scale",
+        ),
+        ("images", TinyModel { numbers: number("granite.deepstack_mapping", 1), ..TinyModel::new("granite") }, "images"),
+        ("scale of attention", TinyModel { floats: vec![("llama.attention.scale".into(), 0.5)], ..base() }, "1/sqrt"),
         ("split", TinyModel { numbers: number("split.count", 2), ..base() }, "split"),
     ];
     for (name, tiny, reason) in cases {

@@ -10,7 +10,7 @@ use ctkvr_engine_suite::helpers::{
     NO_CANCEL, alone, full_sequence, kl_divergence, load, logits, most_probable, some_text, test_model,
 };
 use ctkvr_engine_suite::llama_reference::LlamaReference;
-use ctkvr_engine_suite::tiny_model::{TinyModel, VOCAB_SIZE};
+use ctkvr_engine_suite::tiny_model::{GRANITE_SCALES, TinyModel, VOCAB_SIZE, granite_scales};
 use ctkvr_engine_suite::widened_model::widen;
 use ctkvr_kernels::Kernels;
 use ctkvr_model::{Error, Model, RopeOverrides};
@@ -107,6 +107,15 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
         ),
         ("qwen3", base("qwen3")),
         ("qwen3, own output", TinyModel { tied: false, ..base("qwen3") }),
+        ("olmo2", base("olmo2")),
+        ("olmo2, biases, Q8_0", TinyModel { kind: sys::GGML_TYPE_Q8_0, qkv_bias: true, ..base("olmo2") }),
+        ("granite", base("granite")),
+        ("granite, tied, factors of rope", TinyModel { tied: true, rope_factors: true, ..base("granite") }),
+        ("granite, scales of a real one", TinyModel { floats: granite_scales([12.0, 0.22, 0.015_625, 8.0]), ..base("granite") }),
+        ("granite, no scales, Q4_0", {
+            let kind = sys::GGML_TYPE_Q4_0;
+            TinyModel { kind, floats: vec![("granite.logit_scale".into(), 1.0)], ..base("granite") }
+        }),
     ];
     let prompt = tiny_prompt(200);
     for (name, tiny) in cases {
@@ -171,6 +180,22 @@ fn another_rope_base_gives_other_distributions() {
     let model = Arc::new(Model::load(file.path(), rope).unwrap());
     let (mean, _) = compare(&cpu_engine(&model, 1, 64), file.path(), &tiny_prompt(200), 4);
     assert!(mean > 1e-3, "mean KL {mean}");
+}
+
+/// Nor is a factor of Granite's without effect: files that differ in one are different models.
+#[test]
+fn each_scale_of_granite_matters() {
+    let _alone = alone();
+    let file = TinyModel::new("granite").write();
+    let prompt = tiny_prompt(200);
+    for changed in 0..GRANITE_SCALES.len() {
+        let mut scales = GRANITE_SCALES;
+        scales[changed] *= 1.5;
+        let other = TinyModel { floats: granite_scales(scales), ..TinyModel::new("granite") }.write();
+        let (mean, _) = compare(&cpu_engine(&load(other.path()), 1, 64), file.path(), &prompt, 4);
+        println!("scale {changed} * 1.5: mean KL {mean:.2e}");
+        assert!(mean > 1e-3, "scale {changed}: mean KL {mean}");
+    }
 }
 
 /// The same weights in f16: no activation is rounded to 8 bits, so what remains is the order of summation.

@@ -68,6 +68,8 @@ pub fn a_sequence_alone_whole_and_on_one_thread_is_the_same(suite: &Suite) {
         TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("qwen2") },
         TinyModel { kind: sys::GGML_TYPE_F16, ..TinyModel::new("qwen3") },
         TinyModel { kind: sys::GGML_TYPE_F32, ..TinyModel::new("llama") },
+        TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("olmo2") },
+        TinyModel { kind: sys::GGML_TYPE_Q4_K, ..TinyModel::new("granite") },
     ];
     for (index, tiny) in models.into_iter().enumerate() {
         let file = tiny.write();

@@ -25,6 +25,8 @@ pub struct TinyModel {
     pub qkv_bias: bool,
     pub rope_factors: bool,
     pub num_kv_heads: usize,
+    /// Length of the norms of queries and of keys, where the family has them.
+    pub norm_lens: Option<[usize; 2]>,
     /// Metadata beyond what every model has; later entries win.
     pub numbers: Vec<(String, u32)>,
     pub floats: Vec<(String, f32)>,
@@ -38,12 +40,20 @@ impl TinyModel {
         Self {
             architecture,
             kind: sys::GGML_TYPE_F32,
-            tied: true,
+            tied: !matches!(architecture, "olmo2" | "granite"),
             qkv_bias: architecture == "qwen2",
             rope_factors: false,
             num_kv_heads: NUM_KV_HEADS,
+            norm_lens: match architecture {
+                "qwen3" => Some([HEAD_DIM; 2]),
+                "olmo2" => Some([NUM_Q_HEADS * HEAD_DIM, NUM_KV_HEADS * HEAD_DIM]),
+                _ => None,
+            },
             numbers: vec![],
-            floats: vec![],
+            floats: match architecture {
+                "granite" => granite_scales(GRANITE_SCALES),
+                _ => vec![],
+            },
             texts: vec![],
             without: vec![],
         }
@@ -111,7 +121,9 @@ impl TinyModel {
             for layer in 0..NUM_LAYERS {
                 let name = |tensor: &str| format!("blk.{layer}.{tensor}");
                 let (q, kv) = (NUM_Q_HEADS * HEAD_DIM, self.num_kv_heads * HEAD_DIM);
-                add(name("attn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
+                if arch != "olmo2" {
+                    add(name("attn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
+                }
                 // Large enough that attention is not uniform.
                 add(name("attn_q.weight"), EMBEDDING_LEN, q, 1.6 * width, 0.0);
                 add(name("attn_k.weight"), EMBEDDING_LEN, kv, 1.6 * width, 0.0);
@@ -122,11 +134,16 @@ impl TinyModel {
                     add(name("attn_k.bias"), kv, 1, 0.5, 0.0);
                     add(name("attn_v.bias"), kv, 1, 0.5, 0.0);
                 }
-                if arch == "qwen3" {
-                    add(name("attn_q_norm.weight"), HEAD_DIM, 1, 0.1, 1.3);
-                    add(name("attn_k_norm.weight"), HEAD_DIM, 1, 0.1, 1.3);
+                if let Some([queries, keys]) = self.norm_lens {
+                    add(name("attn_q_norm.weight"), queries, 1, 0.1, 1.3);
+                    add(name("attn_k_norm.weight"), keys, 1, 0.1, 1.3);
                 }
-                add(name("ffn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
+                if arch == "olmo2" {
+                    add(name("post_attention_norm.weight"), EMBEDDING_LEN, 1, 0.1, 0.7);
+                    add(name("post_ffw_norm.weight"), EMBEDDING_LEN, 1, 0.1, 0.7);
+                } else {
+                    add(name("ffn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
+                }
                 add(name("ffn_gate.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
                 add(name("ffn_up.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
                 add(name("ffn_down.weight"), HIDDEN_LEN, EMBEDDING_LEN, width, 0.0);
@@ -172,6 +189,15 @@ impl TinyModel {
             }
         }
     }
+}
+
+/// Such that each changes what comes next.
+pub const GRANITE_SCALES: [f32; 4] = [0.5, 0.7, 0.2, 2.0];
+
+/// Metadata of Granite's factors: of the embedding, residuals, attention's scores and logits.
+pub fn granite_scales(scales: [f32; 4]) -> Vec<(String, f32)> {
+    let names = ["embedding_scale", "residual_scale", "attention.scale", "logit_scale"];
+    names.iter().zip(scales).map(|(name, scale)| (format!("granite.{name}"), scale)).collect()
 }
 
 /// A file in the system's temporary folder, deleted when dropped.

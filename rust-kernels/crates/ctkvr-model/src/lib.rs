@@ -6,18 +6,22 @@
 //! | module | holds |
 //! |---|---|
 //! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
-//! | `spec`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
+//! | `families`, `description` | what models of each family compute, and from which tensors: data only |
+//! | `spec`, `metadata`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights` | what weights there are |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
 
 mod backends;
+mod description;
 mod error;
+mod families;
 mod gguf;
 mod logs;
 mod machine;
 mod mapped_file;
+mod metadata;
 mod model;
 mod model_info;
 mod rope;
@@ -30,15 +34,19 @@ mod vocabulary_check;
 mod weights;
 
 pub use backends::{CpuDevice, cpu_device, ggml_features};
+pub use description::{
+    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, LinearSpec, NormSpan, OutputSpec,
+    QueryKeyNorms, RotarySpec, Sizes, VectorSpec,
+};
 pub use error::{Error, FieldValue, Result};
 pub use gguf::TensorInfo;
 pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
 pub use mapped_file::MappedFile;
 pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
-pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings, RopeTurns};
+pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings, RotaryTable};
 pub use sampler::{Sampler, SamplerOptions, check_logits};
-pub use spec::{Architecture, ModelSpec};
+pub use spec::ModelSpec;
 pub use tensors::{TensorUse, layer_tensor};
 pub use tokenizer::{ControlToken, Tokenizer};
-pub use weights::{OUTPUT_WEIGHT, Weight};
+pub use weights::Weight;

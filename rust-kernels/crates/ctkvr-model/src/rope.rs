@@ -4,7 +4,8 @@
 
 use std::f64::consts::PI;
 
-use crate::gguf::Gguf;
+use crate::description::RotarySpec;
+use crate::metadata::Metadata;
 
 /// Scaling of positions beyond the trained context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +65,15 @@ pub struct RopeOverrides {
 
 impl RopeSettings {
     /// Reads the settings of a file. The error is the reason why the file cannot be run.
-    pub(crate) fn read(gguf: &Gguf, architecture: &str, trained_context: u32, overrides: RopeOverrides) -> Result<Self, String> {
-        let key = |name: &str| format!("{architecture}.rope.{name}");
-        let pairing = if architecture == "llama" { RopePairing::Adjacent } else { RopePairing::Halves };
-        let has_factors = architecture == "llama" && gguf.tensor("rope_freqs.weight").is_some();
+    pub(crate) fn read(
+        file: &Metadata,
+        rotary: &RotarySpec,
+        trained_context: u32,
+        overrides: RopeOverrides,
+    ) -> Result<Self, String> {
+        let gguf = file.gguf;
+        let key = |name: &str| file.key(&format!("rope.{name}"));
+        let has_factors = rotary.factors.is_some_and(|factors| gguf.tensor(factors.name).is_some());
         let named = gguf.text(&key("scaling.type"));
         let factor = gguf
             .float(&key("scaling.factor"))
@@ -96,7 +102,7 @@ impl RopeSettings {
         }
         attn_factor *= gguf.float(&key("scaling.attn_factor")).unwrap_or(1.0);
         let settings = Self {
-            pairing,
+            pairing: rotary.pairing,
             scaling,
             freq_base,
             freq_scale,
@@ -127,15 +133,15 @@ impl RopeSettings {
     }
 }
 
-/// Angles of a model's rotary embedding.
-pub struct RopeTurns {
+/// Cosines and sines of a model's rotary embedding.
+pub struct RotaryTable {
     /// Radians per position, one for each pair of a head.
     frequencies: Vec<f64>,
     /// What rotated values are multiplied by.
     magnitude: f64,
 }
 
-impl RopeTurns {
+impl RotaryTable {
     /// For heads of `head_dim` values; `factors` divide the frequencies.
     pub fn new(settings: &RopeSettings, head_dim: usize, factors: Option<&[f32]>) -> Self {
         let (base, scale) = (f64::from(settings.freq_base), f64::from(settings.freq_scale));
@@ -192,8 +198,8 @@ mod tests {
 
     #[test]
     fn yarn_keeps_fast_pairs_scales_slow_ones_and_lengthens() {
-        let plain = RopeTurns::new(&settings(), 64, None);
-        let yarn = RopeTurns::new(&RopeSettings { freq_scale: 0.25, ext_factor: 1.0, ..settings() }, 64, None);
+        let plain = RotaryTable::new(&settings(), 64, None);
+        let yarn = RotaryTable::new(&RopeSettings { freq_scale: 0.25, ext_factor: 1.0, ..settings() }, 64, None);
         assert_eq!(yarn.frequencies[0], plain.frequencies[0]);
         assert_eq!(yarn.frequencies[31], plain.frequencies[31] / 4.0);
         assert!(yarn.frequencies.iter().zip(&plain.frequencies).all(|(scaled, plain)| scaled <= plain && *scaled >= plain / 4.0));
@@ -203,9 +209,9 @@ mod tests {
     #[test]
     fn factors_divide_and_angles_are_position_times_frequency() {
         let factors: Vec<f32> = (0..4).map(|i| 1.0 + i as f32).collect();
-        let turns = RopeTurns::new(&RopeSettings { freq_scale: 0.5, ..settings() }, 8, Some(&factors));
+        let table = RotaryTable::new(&RopeSettings { freq_scale: 0.5, ..settings() }, 8, Some(&factors));
         let (mut cos, mut sin) = ([0f32; 4], [0f32; 4]);
-        turns.write(100_001, &mut cos, &mut sin);
+        table.write(100_001, &mut cos, &mut sin);
         for i in 0..4 {
             let angle = 100_001.0 * 0.5 * 10_000f64.powf(-(i as f64) / 4.0) / (1.0 + i as f64);
             assert!((f64::from(cos[i]) - angle.cos()).abs() < 1e-7 && (f64::from(sin[i]) - angle.sin()).abs() < 1e-7);

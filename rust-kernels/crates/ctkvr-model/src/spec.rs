@@ -1,12 +1,15 @@
-//! The shape of a model, read from a GGUF and checked against its tensors. Whatever is not exactly one of the families below is refused
+//! The shape of a model, read from a GGUF and checked against its tensors. Whatever is not exactly one of the families is refused
 //! with the reason, before any weight is loaded and before llama.cpp's loader (which aborts on some inputs) sees the file.
 
 use ctkvr_core::AttentionShape;
 use ctkvr_kernels::MAX_HEAD_DIM;
 use llama_cpp_sys_2 as sys;
 
+use crate::description::{Description, Sizes};
 use crate::error::{Error, Result};
+use crate::families::Family;
 use crate::gguf::Gguf;
+use crate::metadata::Metadata;
 use crate::rope::{RopeOverrides, RopeSettings};
 use crate::split_file::merge_command;
 use crate::tensors::{TensorSpec, expected_tensors};
@@ -18,41 +21,11 @@ const MAX_VOCAB: u64 = 1 << 22;
 /// Larger than any model that fits a machine.
 const MAX_WIDTH: u64 = 1 << 20;
 
-/// Families that share one graph; names as in GGUF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// Llama 2 and 3, SmolLM2, Mistral, Yi.
-    Llama,
-    /// With biases on Q, K and V.
-    Qwen2,
-    /// With norms on Q and K.
-    Qwen3,
-}
-
-impl Architecture {
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "llama" => Some(Self::Llama),
-            "qwen2" => Some(Self::Qwen2),
-            "qwen3" => Some(Self::Qwen3),
-            _ => None,
-        }
-    }
-
-    /// As in GGUF.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-}
-
-/// Everything a graph needs to know of a model but its weights.
+/// Everything that an executor needs to know of a model but its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
-    pub architecture: Architecture,
+    /// As in GGUF.
+    pub family: &'static str,
     pub num_layers: usize,
     pub num_q_heads: usize,
     pub num_kv_heads: usize,
@@ -64,6 +37,7 @@ pub struct ModelSpec {
     pub trained_context: usize,
     pub rms_epsilon: f32,
     pub rope: RopeSettings,
+    pub description: Description,
 }
 
 impl ModelSpec {
@@ -90,74 +64,78 @@ impl ModelSpec {
 
     fn read_numbers(gguf: &Gguf, overrides: RopeOverrides) -> std::result::Result<Self, String> {
         let named = gguf.text("general.architecture").ok_or("general.architecture is missing")?;
-        let architecture = Architecture::from_name(&named)
-            .ok_or_else(|| format!("its architecture is {named:?}; those that run are llama, qwen2 and qwen3"))?;
-        let key = |name: &str| format!("{named}.{name}");
-        let optional = |name: &str| gguf.unsigned(&key(name));
-        let required = |name: &str, max: u64| match optional(name) {
-            Some(value) if (1..=max).contains(&value) => Ok(value as usize),
-            Some(value) => Err(format!("{} must be from 1 to {max}, got {value}", key(name))),
-            None => Err(format!("{} is missing or not one positive number", key(name))),
-        };
+        let family = Family::named(&named)
+            .ok_or_else(|| format!("its architecture is {named:?}; those that run are {}", Family::all_names()))?;
+        let file = Metadata { gguf, family: family.name };
         if gguf.unsigned("split.count").is_some_and(|count| count > 1) {
             return Err(format!("it is one part of a split model; merge the parts: {}", merge_command(gguf.path())));
         }
         for name in ["expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count"] {
-            if gguf.has(&key(name)) && optional(name) != Some(0) {
-                return Err(format!("it is a mixture of experts ({} is set)", key(name)));
-            }
+            file.refuse(name, "is a mixture of experts")?;
         }
-        if gguf.flag(&key("attention.causal")) == Some(false) {
+        if file.flag("attention.causal") == Some(false) {
             return Err("its attention is not causal: it is an embedding model".into());
         }
-        let num_layers = required("block_count", MAX_LAYERS)?;
-        let embedding_len = required("embedding_length", MAX_WIDTH)?;
-        let num_q_heads = required("attention.head_count", MAX_WIDTH)?;
-        let num_kv_heads = match gguf.has(&key("attention.head_count_kv")) {
-            true => required("attention.head_count_kv", MAX_WIDTH)?,
+        let num_layers = file.size("block_count", MAX_LAYERS)?;
+        let embedding_len = file.size("embedding_length", MAX_WIDTH)?;
+        let num_q_heads = file.size("attention.head_count", MAX_WIDTH)?;
+        let num_kv_heads = match file.has("attention.head_count_kv") {
+            true => file.size("attention.head_count_kv", MAX_WIDTH)?,
             false => num_q_heads,
         };
         if !num_q_heads.is_multiple_of(num_kv_heads) {
             return Err(format!("{num_q_heads} query heads cannot share {num_kv_heads} KV heads evenly"));
         }
-        let head_dim = match gguf.has(&key("attention.key_length")) {
-            true => required("attention.key_length", MAX_WIDTH)?,
+        let head_dim = match file.has("attention.key_length") {
+            true => file.size("attention.key_length", MAX_WIDTH)?,
             false => embedding_len / num_q_heads,
         };
         for name in ["attention.value_length", "rope.dimension_count"] {
-            if gguf.has(&key(name)) && optional(name) != Some(head_dim as u64) {
-                return Err(format!("{} must equal the head length {head_dim}, got {:?}", key(name), optional(name)));
+            if file.has(name) && file.unsigned(name) != Some(head_dim as u64) {
+                return Err(format!("{} must equal the head length {head_dim}, got {:?}", file.key(name), file.unsigned(name)));
             }
         }
         if !head_dim.is_multiple_of(8) || head_dim == 0 || head_dim > MAX_HEAD_DIM {
             return Err(format!("heads of length {head_dim} do not run: it must be a multiple of 8 up to {MAX_HEAD_DIM}"));
         }
-        let scale = gguf.float(&key("attention.scale")).unwrap_or(0.0);
-        if scale != 0.0 && (scale * (head_dim as f32).sqrt() - 1.0).abs() > 1e-3 {
-            return Err(format!("its attention scale {scale} is not 1/sqrt({head_dim})"));
-        }
-        let rms_epsilon = gguf
-            .float(&key("attention.layer_norm_rms_epsilon"))
+        let rms_epsilon = file
+            .float("attention.layer_norm_rms_epsilon")
             .filter(|epsilon| epsilon.is_finite() && *epsilon > 0.0)
-            .ok_or_else(|| format!("{} is missing or not positive", key("attention.layer_norm_rms_epsilon")))?;
-        let trained_context = required("context_length", u32::MAX.into())?;
+            .ok_or_else(|| format!("{} is missing or not positive", file.key("attention.layer_norm_rms_epsilon")))?;
+        let trained_context = file.size("context_length", u32::MAX.into())?;
         let embedding = gguf.tensor("token_embd.weight").ok_or("the tensor token_embd.weight is missing")?;
         let vocab_size = u64::try_from(embedding.shape[1])
             .ok()
             .filter(|rows| (1..=MAX_VOCAB).contains(rows))
             .ok_or_else(|| format!("token_embd.weight has {} rows; 1 to {MAX_VOCAB} run", embedding.shape[1]))?;
+        let feed_forward_len = file.size("feed_forward_length", MAX_WIDTH)?;
+        let sizes = Sizes {
+            width: embedding_len,
+            head: head_dim,
+            queries: head_dim * num_q_heads,
+            keys: head_dim * num_kv_heads,
+            hidden: feed_forward_len,
+            vocab: vocab_size as usize,
+        };
+        let description = (family.describe)(&sizes, &file)?;
+        let scale = file.float("attention.scale").unwrap_or(0.0);
+        let is_usual = scale == 0.0 || (scale * (head_dim as f32).sqrt() - 1.0).abs() <= 1e-3;
+        if description.layer.attention.score_scale.is_none() && !is_usual {
+            return Err(format!("its attention scale {scale} is not 1/sqrt({head_dim})"));
+        }
         Ok(Self {
-            architecture,
+            family: family.name,
             num_layers,
             num_q_heads,
             num_kv_heads,
             head_dim,
             embedding_len,
-            feed_forward_len: required("feed_forward_length", MAX_WIDTH)?,
+            feed_forward_len,
             vocab_size: vocab_size as usize,
             trained_context,
             rms_epsilon,
-            rope: RopeSettings::read(gguf, &named, trained_context as u32, overrides)?,
+            rope: RopeSettings::read(&file, &description.rotary, trained_context as u32, overrides)?,
+            description,
         })
     }
 
@@ -168,7 +146,7 @@ impl ModelSpec {
         }
         let known: std::collections::HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
         match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
-            Some(unknown) => Err(format!("the tensor {} is not part of a {} model", unknown.name, self.architecture.name())),
+            Some(unknown) => Err(format!("the tensor {} is not part of a {} model", unknown.name, self.family)),
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
-//! The tensors of a model by name, shape and use: the one table that checking, loading and the graph share.
+//! The tensors of a model by name, shape and use, as its description names them: the one table that checking and loading share.
 
-use crate::spec::{Architecture, ModelSpec};
+use crate::description::{Description, LayerSpec, LinearSpec, VectorSpec};
+use crate::spec::ModelSpec;
 
 /// What the graph does with a tensor; decides where its bytes may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,55 +32,45 @@ impl TensorSpec {
 
 /// Every tensor a model of this spec must or may have.
 pub(crate) fn expected_tensors(spec: &ModelSpec) -> Vec<TensorSpec> {
-    use TensorUse::{Product, Rows, Vector};
-    let width = spec.embedding_len as i64;
-    let vocab = spec.vocab_size as i64;
-    let hidden = spec.feed_forward_len as i64;
-    let head = spec.head_dim as i64;
-    let queries = head * spec.num_q_heads as i64;
-    let keys = head * spec.num_kv_heads as i64;
-    let llama = spec.architecture == Architecture::Llama;
-    let qwen3 = spec.architecture == Architecture::Qwen3;
-    let mut tensors = vec![
-        TensorSpec { name: "token_embd.weight".into(), shape: [width, vocab], purpose: Rows, required: true },
-        TensorSpec { name: "output_norm.weight".into(), shape: [width, 1], purpose: Vector, required: true },
+    let Description { embedding, rotary, layer, output } = &spec.description;
+    let mut tensors = Vec::new();
+    tensors.extend(of_linear(&embedding.rows, TensorUse::Rows));
+    tensors.push(of_vector(&output.norm));
+    tensors.extend(of_linear(&output.product, TensorUse::Product).map(|tensor| match output.may_be_tied {
         // Absent when the embedding serves as output.
-        TensorSpec { name: "output.weight".into(), shape: [width, vocab], purpose: Product, required: false },
-    ];
-    if spec.architecture == Architecture::Qwen2 {
-        tensors.push(TensorSpec { name: "output.bias".into(), shape: [vocab, 1], purpose: Vector, required: false });
-    }
-    if llama {
-        tensors.push(TensorSpec { name: "rope_freqs.weight".into(), shape: [head / 2, 1], purpose: Vector, required: false });
-    }
+        true => TensorSpec { required: false, ..tensor },
+        false => tensor,
+    }));
+    tensors.extend(rotary.factors.iter().map(|factors| TensorSpec { required: false, ..of_vector(factors) }));
+    let of_layer = layer_tensors(layer);
     for layer in 0..spec.num_layers {
-        let mut add = |name: &str, shape: [i64; 2], purpose, required| {
-            tensors.push(TensorSpec { name: layer_tensor(layer, name), shape, purpose, required });
-        };
-        add("attn_norm.weight", [width, 1], Vector, true);
-        add("attn_q.weight", [width, queries], Product, true);
-        add("attn_k.weight", [width, keys], Product, true);
-        add("attn_v.weight", [width, keys], Product, true);
-        add("attn_output.weight", [queries, width], Product, true);
-        add("attn_q.bias", [queries, 1], Vector, false);
-        add("attn_k.bias", [keys, 1], Vector, false);
-        add("attn_v.bias", [keys, 1], Vector, false);
-        add("attn_output.bias", [width, 1], Vector, false);
-        if qwen3 {
-            add("attn_q_norm.weight", [head, 1], Vector, true);
-            add("attn_k_norm.weight", [head, 1], Vector, true);
-        }
-        add("ffn_norm.weight", [width, 1], Vector, true);
-        add("ffn_gate.weight", [width, hidden], Product, true);
-        add("ffn_up.weight", [width, hidden], Product, true);
-        add("ffn_down.weight", [hidden, width], Product, true);
-        if llama {
-            add("ffn_gate.bias", [hidden, 1], Vector, false);
-            add("ffn_up.bias", [hidden, 1], Vector, false);
-            add("ffn_down.bias", [width, 1], Vector, false);
-        }
+        tensors.extend(of_layer.iter().map(|tensor| TensorSpec { name: layer_tensor(layer, &tensor.name), ..tensor.clone() }));
     }
     tensors
+}
+
+/// The tensors of one layer, by their names in it.
+fn layer_tensors(layer: &LayerSpec) -> Vec<TensorSpec> {
+    let LayerSpec { attention, feed_forward, residual_scale: _ } = layer;
+    let head_norms = attention.query_key_norms.iter().flat_map(|norms| [&norms.query, &norms.key]);
+    let norms = [&attention.norm_before, &attention.norm_after, &feed_forward.norm_before, &feed_forward.norm_after];
+    let products = [&attention.query, &attention.key, &attention.value, &attention.output];
+    let products = products.into_iter().chain([&feed_forward.gate, &feed_forward.up, &feed_forward.down]);
+    let vectors = norms.into_iter().flatten().chain(head_norms).map(of_vector);
+    vectors.chain(products.flat_map(|product| of_linear(product, TensorUse::Product))).collect()
+}
+
+fn of_vector(vector: &VectorSpec) -> TensorSpec {
+    let shape = [vector.len as i64, 1];
+    TensorSpec { name: vector.name.into(), shape, purpose: TensorUse::Vector, required: true }
+}
+
+fn of_linear(linear: &LinearSpec, purpose: TensorUse) -> impl Iterator<Item = TensorSpec> {
+    let shape = [linear.inputs as i64, linear.outputs as i64];
+    let weight = TensorSpec { name: linear.weight_name(), shape, purpose, required: true };
+    let shape = [linear.outputs as i64, 1];
+    let bias = TensorSpec { name: linear.bias_name(), shape, purpose: TensorUse::Vector, required: false };
+    std::iter::once(weight).chain(linear.may_have_bias.then_some(bias))
 }
 
 /// The name in a GGUF of a layer's tensor.

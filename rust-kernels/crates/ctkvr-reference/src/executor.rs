@@ -11,10 +11,13 @@ use ctkvr_core::sequence::store::{HeadState, Sequence};
 use ctkvr_core::{AttentionShape, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result, SequenceOutput};
 use ctkvr_kernels::Kernels;
-use ctkvr_model::{Model, OUTPUT_WEIGHT, RopePairing, RopeTurns, layer_tensor};
+use ctkvr_model::{
+    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Model, NormSpan, RopePairing, RotaryTable, VectorSpec,
+    layer_tensor,
+};
 
 use crate::attention::{Attention, LayerRows};
-use crate::layers::{Rows, add, gated, product, rms_norm};
+use crate::layers::{Rows, add, gated, product, rms_norm, scale};
 use crate::weights::{Matrix, Weights};
 
 const MAX_ROWS: usize = 1 << 14;
@@ -23,7 +26,7 @@ const MAX_ROWS: usize = 1 << 14;
 pub struct ReferenceExecutor {
     model: Arc<Model>,
     weights: Weights,
-    turns: RopeTurns,
+    rotary: RotaryTable,
     attention: Attention,
 }
 
@@ -35,65 +38,89 @@ impl ReferenceExecutor {
     pub fn new(model: Arc<Model>) -> Result<Self> {
         let (spec, weights) = (model.spec(), Weights::of(&model));
         let shape = spec.attention_shape();
-        let factors = weights.find(&model, "rope_freqs.weight").map(|factors| factors.row(0));
-        let turns = RopeTurns::new(&spec.rope, spec.head_dim, factors.as_deref());
+        let factors = spec.description.rotary.factors.and_then(|factors| weights.find(&model, factors.name));
+        let factors = factors.map(|factors| factors.row(0));
+        let rotary = RotaryTable::new(&spec.rope, spec.head_dim, factors.as_deref());
         let kernels = Kernels::named("scalar", shape.head_dim)?;
-        Ok(Self { weights, turns, attention: Attention { shape, kernels }, model })
+        Ok(Self { weights, rotary, attention: Attention { shape, kernels }, model })
     }
 
     fn run(&self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
         let spec = self.model.spec();
+        let Description { embedding, layer, output: last, .. } = &spec.description;
         output.stages = StageTimes::default();
         output.sequences.clear();
         output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
-        let embedding = self.weight("token_embd.weight")?;
-        let mut hidden: Rows = batch.tokens.iter().map(|token| embedding.row(*token as usize)).collect();
-        for layer in 0..spec.num_layers {
+        let rows = self.weight(&embedding.rows.weight_name())?;
+        let mut hidden: Rows = batch.tokens.iter().map(|token| rows.row(*token as usize)).collect();
+        scale(&mut hidden, embedding.scale);
+        for index in 0..spec.num_layers {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let normed = self.normed(&hidden, &layer_tensor(layer, "attn_norm.weight"))?;
-            let rows = self.layer_rows(layer, batch.positions, &normed)?;
-            let attended = self.attention.attend(layer, batch, &rows, &mut output.sequences);
-            add(&mut hidden, &self.linear(layer, "attn_output", &attended)?);
-            let normed = self.normed(&hidden, &layer_tensor(layer, "ffn_norm.weight"))?;
-            let gate = self.linear(layer, "ffn_gate", &normed)?;
-            let up = self.linear(layer, "ffn_up", &normed)?;
-            add(&mut hidden, &self.linear(layer, "ffn_down", &gated(&gate, &up))?);
+            let LayerSpec { attention, feed_forward, residual_scale } = layer;
+            let normed = self.normed(index, &hidden, &attention.norm_before)?;
+            let rows = self.layer_rows(index, attention, batch.positions, &normed)?;
+            let attended = self.attention.attend(index, batch, &rows, &mut output.sequences);
+            let mut block = self.normed(index, &self.linear(index, &attention.output, &attended)?, &attention.norm_after)?;
+            scale(&mut block, *residual_scale);
+            add(&mut hidden, &block);
+
+            let normed = self.normed(index, &hidden, &feed_forward.norm_before)?;
+            let gate = self.linear(index, &feed_forward.gate, &normed)?;
+            let up = self.linear(index, &feed_forward.up, &normed)?;
+            let Activation::Silu = feed_forward.activation;
+            let down = self.linear(index, &feed_forward.down, &gated(&gate, &up))?;
+            let mut block = self.normed(index, &down, &feed_forward.norm_after)?;
+            scale(&mut block, *residual_scale);
+            add(&mut hidden, &block);
         }
-        let wanted: Rows = batch.output_rows.iter().map(|row| hidden[*row].clone()).collect();
-        let last = self.normed(&wanted, "output_norm.weight")?;
-        let logits = product(&last, &self.weight(OUTPUT_WEIGHT)?, self.weights.find(&self.model, "output.bias").as_ref());
+        let norm = self.weight(last.norm.name)?.row(0);
+        let mut wanted: Rows = batch.output_rows.iter().map(|row| rms_norm(&hidden[*row], &norm, spec.rms_epsilon)).collect();
+        scale(&mut wanted, last.scale);
+        let bias = self.weights.find(&self.model, &last.product.bias_name());
+        let logits = product(&wanted, &self.weight(&last.product.weight_name())?, bias.as_ref());
         output.logits.clear();
         output.logits.extend(logits.into_iter().flatten());
         Ok(())
     }
 
-    /// Queries, keys and values of a layer: normed where the model norms heads, and turned.
-    fn layer_rows(&self, layer: usize, positions: &[i32], normed: &Rows) -> Result<LayerRows> {
-        let mut queries = self.linear(layer, "attn_q", normed)?;
-        let mut keys = self.linear(layer, "attn_k", normed)?;
-        let values = self.linear(layer, "attn_v", normed)?;
-        for (rows, norm) in [(&mut queries, "attn_q_norm.weight"), (&mut keys, "attn_k_norm.weight")] {
-            let norm = self.weights.find(&self.model, &layer_tensor(layer, norm)).map(|norm| norm.row(0));
-            for (row, position) in rows.iter_mut().zip(positions) {
-                for head in row.chunks_exact_mut(self.attention.shape.head_dim) {
-                    if let Some(norm) = &norm {
-                        let normed = rms_norm(head, norm, self.model.spec().rms_epsilon);
-                        head.copy_from_slice(&normed);
+    /// Queries, keys and values of a layer: normed where the model norms them, and turned.
+    fn layer_rows(&self, index: usize, attention: &AttentionSpec, positions: &[i32], normed: &Rows) -> Result<LayerRows> {
+        let mut queries = self.linear(index, &attention.query, normed)?;
+        let mut keys = self.linear(index, &attention.key, normed)?;
+        let values = self.linear(index, &attention.value, normed)?;
+        let head_dim = self.attention.shape.head_dim;
+        if let Some(norms) = &attention.query_key_norms {
+            for (rows, norm) in [(&mut queries, &norms.query), (&mut keys, &norms.key)] {
+                let norm = self.weight(&layer_tensor(index, norm.name))?.row(0);
+                for row in rows.iter_mut() {
+                    let span = match norms.span {
+                        NormSpan::Head => head_dim,
+                        NormSpan::Row => row.len(),
+                    };
+                    for values in row.chunks_exact_mut(span) {
+                        let normed = rms_norm(values, &norm, self.model.spec().rms_epsilon);
+                        values.copy_from_slice(&normed);
                     }
-                    self.turn(head, *position);
                 }
             }
         }
+        for rows in [&mut queries, &mut keys] {
+            for (row, position) in rows.iter_mut().zip(positions) {
+                row.chunks_exact_mut(head_dim).for_each(|head| self.turn(head, *position));
+            }
+        }
+        // Attention multiplies scores by 1 / sqrt(head_dim).
+        scale(&mut queries, attention.score_scale.map_or(1.0, |scale| scale * (head_dim as f32).sqrt()));
         Ok(LayerRows { queries, keys, values })
     }
 
     /// Rotary embedding of one head, in place.
     fn turn(&self, head: &mut [f32], position: i32) {
-        let half = self.turns.len();
+        let half = self.rotary.len();
         let (mut cos, mut sin) = (vec![0.0; half], vec![0.0; half]);
-        self.turns.write(position, &mut cos, &mut sin);
+        self.rotary.write(position, &mut cos, &mut sin);
         for i in 0..half {
             let (a, b) = match self.model.spec().rope.pairing {
                 RopePairing::Adjacent => (2 * i, 2 * i + 1),
@@ -107,16 +134,17 @@ impl ReferenceExecutor {
         self.weights.get(&self.model, name)
     }
 
-    fn normed(&self, rows: &Rows, norm: &str) -> Result<Rows> {
-        let norm = self.weight(norm)?.row(0);
+    /// Rows behind a layer's norm, where there is one.
+    fn normed(&self, index: usize, rows: &Rows, norm: &Option<VectorSpec>) -> Result<Rows> {
+        let Some(norm) = norm else { return Ok(rows.clone()) };
+        let norm = self.weight(&layer_tensor(index, norm.name))?.row(0);
         Ok(rows.iter().map(|row| rms_norm(row, &norm, self.model.spec().rms_epsilon)).collect())
     }
 
-    /// A layer's matrix of that name, and its bias where there is one.
-    fn linear(&self, layer: usize, name: &str, rows: &Rows) -> Result<Rows> {
-        let named = |what: &str| layer_tensor(layer, &format!("{name}.{what}"));
-        let bias = self.weights.find(&self.model, &named("bias"));
-        Ok(product(rows, &self.weight(&named("weight"))?, bias.as_ref()))
+    /// Rows times a layer's matrix, plus its bias where there is one.
+    fn linear(&self, index: usize, linear: &LinearSpec, rows: &Rows) -> Result<Rows> {
+        let bias = self.weights.find(&self.model, &layer_tensor(index, &linear.bias_name()));
+        Ok(product(rows, &self.weight(&layer_tensor(index, &linear.weight_name()))?, bias.as_ref()))
     }
 }
 

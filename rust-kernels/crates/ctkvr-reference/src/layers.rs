@@ -45,3 +45,8 @@ pub(crate) fn gated(gate: &Rows, up: &Rows) -> Rows {
 pub(crate) fn add(x: &mut Rows, y: &Rows) {
     x.iter_mut().zip(y).for_each(|(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += y));
 }
+
+/// x *= factor.
+pub(crate) fn scale(x: &mut Rows, factor: f32) {
+    x.iter_mut().flatten().for_each(|x| *x *= factor);
+}
