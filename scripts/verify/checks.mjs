@@ -57,7 +57,7 @@ async function cargoTest(name, args, env) {
 }
 
 /** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu'];
+const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu'];
 
 /** @param {string[]} crates */
 const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
@@ -147,6 +147,15 @@ export const checks = Object.fromEntries(
       name: 'cargo-core',
       about: 'kernels, core and the CPU executor with overflow checks and debug assertions',
       run: () => cargoTest('cargo-core', ['--locked', ...packages(checkedCrates)]),
+    },
+    {
+      name: 'loom',
+      about: 'every interleaving of small jobs on the thread team, by a model checker',
+      run: () =>
+        cargoTest('loom', ['--locked', '--release', '-p', 'ctkvr-threads', '--lib', 'model_tests'], {
+          RUSTFLAGS: '--cfg loom',
+          CARGO_TARGET_DIR: join(root, 'rust-kernels/target/loom'),
+        }),
     },
     {
       name: 'cargo-model',

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use ctkvr_core::{AttentionShape, BuildReport, Result, SelectorOptions, SequenceId, SequenceMemory, SequenceRows, StepReport};
 use ctkvr_kernels::KvFormat;
-
-use crate::team::Units;
+use ctkvr_threads::Units;
 
 /// One layer's tensors for all rows of a step. Contiguous f32, row-major; rows are tokens.
 #[derive(Clone, Copy)]

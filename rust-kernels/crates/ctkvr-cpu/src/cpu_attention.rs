@@ -22,10 +22,9 @@ use ctkvr_core::{
     SequenceMemory, SequenceRows, StepReport,
 };
 use ctkvr_kernels::{Kernels, KvFormat, Rows};
+use ctkvr_threads::{DecodeSchedule, Stage, Taken, Units};
 
 use crate::backend::{AttentionBackend, LayerAttention, LayerIo};
-use crate::decode_schedule::{DecodeSchedule, Stage, Taken};
-use crate::team::Units;
 
 /// Rows that a thread stores at once.
 const ROWS_AT_ONCE: usize = 16;

@@ -2,9 +2,7 @@
 
 mod backend;
 mod cpu_attention;
-mod decode_schedule;
-mod team;
 
 pub use backend::{ATTENTION_PHASES, AttentionBackend, LayerAttention, LayerIo};
 pub use cpu_attention::{CpuAttention, StoredHead};
-pub use team::{Ahead, Job, Stopped, Team, Units};
+pub use ctkvr_threads::{Ahead, Job, Stopped, Team, Units};
