@@ -89,6 +89,7 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
 
 test('Rust crates depend on lower crates only', () => {
   const crates = [
+    'ctkvr-threads',
     'ctkvr-kernels',
     'ctkvr-core',
     'ctkvr-model',

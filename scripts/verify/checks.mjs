@@ -57,7 +57,7 @@ async function cargoTest(name, args, env) {
 }
 
 /** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-kernels', 'ctkvr-core'];
+const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core'];
 
 /** Crates that link ggml, which is built once, for the release profile: the checks are switched on there, for what the CPU executor runs. */
 const releaseChecks = [...checkedCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((crate) => [
@@ -156,8 +156,17 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-core',
-      about: 'kernels and core with overflow checks and debug assertions',
+      about: 'thread team, kernels and core with overflow checks and debug assertions',
       run: () => cargoTest('cargo-core', ['--locked', ...packages(checkedCrates)]),
+    },
+    {
+      name: 'loom',
+      about: 'every interleaving of small jobs on the thread team, by a model checker',
+      run: () =>
+        cargoTest('loom', ['--locked', '--release', '-p', 'ctkvr-threads', '--lib', 'model_tests'], {
+          RUSTFLAGS: '--cfg loom',
+          CARGO_TARGET_DIR: join(root, 'rust-kernels/target/loom'),
+        }),
     },
     {
       name: 'cargo-model',

@@ -11,12 +11,12 @@ use ctkvr_core::sequence::store::{HeadState, Sequence};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result};
 use ctkvr_kernels::{Kernels, PackedKernels};
 use ctkvr_model::{MAX_THREADS, Model, num_usable_threads};
+use ctkvr_threads::{Stopped, Team};
 
 use crate::attention::{AttentionMemory, AttentionStep};
 use crate::plan::Plan;
 use crate::step_buffers::{StepBuffers, StepScratch};
 use crate::step_job::{StepJob, StepParts};
-use crate::team::{Stopped, Team};
 use crate::weights::{Loading, Placing, Weights};
 
 /// Most rows of one batch.

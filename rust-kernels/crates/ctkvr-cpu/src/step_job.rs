@@ -6,12 +6,12 @@ use std::ops::Range;
 use ctkvr_engine::Batch;
 use ctkvr_kernels::{BLOCK, TILE_ROWS, Tile};
 use ctkvr_model::ModelSpec;
+use ctkvr_threads::{Ahead, Job, Units};
 
 use crate::attention::{ATTENTION_PHASES, AttentionStep, LayerIo};
 use crate::linear::{Joined, Rows, Target};
 use crate::plan::{Layer, Plan, Residual};
 use crate::step_buffers::{MAX_ENCODINGS, StepBuffers, StepScratch};
-use crate::team::{Ahead, Job, Units};
 
 /// Values that whoever opens a phase prepares alone: to share them takes longer.
 const VALUES_ALONE: usize = 8 << 10;

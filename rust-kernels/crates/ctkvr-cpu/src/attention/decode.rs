@@ -7,10 +7,10 @@ use ctkvr_core::attention::decode::{Layout, Part};
 use ctkvr_core::attention::stage_clock::{Activity, StageClock};
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_core::sequence::store::HeadState;
+use ctkvr_threads::{Stage, Taken};
 
 use crate::attention::layer_io::LayerIo;
 use crate::attention::step::{AttentionStep, StepRows, lock};
-use crate::decode_schedule::{Stage, Taken};
 
 impl AttentionStep<'_> {
     /// One decode item that is ready, if there is one; whether it was done.

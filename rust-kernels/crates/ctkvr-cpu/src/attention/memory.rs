@@ -9,8 +9,7 @@ use ctkvr_core::attention::prefill_parts::PrefillParts;
 use ctkvr_core::attention::stage_clock::StageTotals;
 use ctkvr_core::{AttentionShape, Error, Result};
 use ctkvr_kernels::Kernels;
-
-use crate::decode_schedule::DecodeSchedule;
+use ctkvr_threads::DecodeSchedule;
 
 /// Memory for the attention of one step at a time, of one model, on so many threads.
 pub struct AttentionMemory {

@@ -16,11 +16,10 @@ use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
 use ctkvr_engine::{Batch, BatchOutput, SequenceOutput};
 use ctkvr_kernels::Kernels;
+use ctkvr_threads::{DecodeSchedule, Units};
 
 use crate::attention::layer_io::LayerIo;
 use crate::attention::memory::{AttentionMemory, ThreadScratch};
-use crate::decode_schedule::DecodeSchedule;
-use crate::team::Units;
 
 /// Phases of a layer: rows of prompts are stored, then all attend. A decode row is stored by its first item.
 pub const ATTENTION_PHASES: usize = 2;
@@ -120,7 +119,7 @@ impl<'a> AttentionStep<'a> {
     /// Begins a phase of a layer. Of one without work: [`Units::NONE`].
     ///
     /// # Safety
-    /// As [`crate::team::Job::open`]: nobody works on units meanwhile.
+    /// As [`ctkvr_threads::Job::open`]: nobody works on units meanwhile.
     pub unsafe fn open(&self, layer: usize, phase: usize) -> Units {
         if phase == STORE {
             return self.begin_layer(layer);
@@ -132,7 +131,7 @@ impl<'a> AttentionStep<'a> {
     /// Does some units of the open phase, and returns how many.
     ///
     /// # Safety
-    /// As [`crate::team::Job::work`], with the layer and phase of the last `open`; `io` points to live buffers of the layer's rows, which
+    /// As [`ctkvr_threads::Job::work`], with the layer and phase of the last `open`; `io` points to live buffers of the layer's rows, which
     /// nobody else uses until the layer's last phase ends; `thread` is below the number that the memory was made for.
     pub unsafe fn work(&self, layer: usize, phase: usize, io: &LayerIo, units: Range<usize>, thread: usize) -> usize {
         let mut clock = StageClock::start();

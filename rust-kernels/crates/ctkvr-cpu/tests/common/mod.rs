@@ -16,9 +16,9 @@ use ctkvr_core::{
     SequenceMemory,
 };
 use ctkvr_cpu::attention::{ATTENTION_PHASES, AttentionMemory, AttentionStep, LayerIo};
-use ctkvr_cpu::team::{Job, Team, Units};
 use ctkvr_engine::{Batch, BatchOutput, NewRows};
 use ctkvr_kernels::{Kernels, KvFormat};
+use ctkvr_threads::{Job, Team, Units};
 use half::{bf16, f16};
 
 /// A small generator (SplitMix64).

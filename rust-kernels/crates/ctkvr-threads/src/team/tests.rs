@@ -1,7 +1,8 @@
 //! Jobs whose units sleep, yield and panic, on more threads than this machine has cores.
 
+use std::time::Duration;
+
 use super::*;
-use std::sync::atomic::AtomicU64;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

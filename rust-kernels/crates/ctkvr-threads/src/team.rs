@@ -9,22 +9,16 @@
 //! have left is taken from its end. A share is one word of two counters. Taking from it pins the phase: until those units are done no other
 //! phase begins, nor does the job end, so that only who holds units may look at the job.
 
+mod news;
+
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool as CancelFlag;
 
-/// How long a thread looks for the next units before it sleeps: longer than most waits for a thread that runs, and about as long as to be
-/// woken takes.
-const SPIN: Duration = Duration::from_micros(20);
-/// The same between jobs: to sample a token and ask for the next one takes a good part of that.
-const SPIN_BETWEEN_JOBS: Duration = Duration::from_micros(300);
-/// Looks between two readings of the clock.
-const LOOKS_PER_READING: u32 = 32;
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, JoinHandle, Mutex, Ordering, SharedCell};
+use news::{News, Patience};
 
 /// The units of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,23 +94,21 @@ pub struct Team {
 struct Share(AtomicU64);
 
 /// What the open job is.
+#[derive(Clone, Copy)]
 struct Current {
     job: *const dyn Job,
-    cancel: *const AtomicBool,
+    cancel: *const CancelFlag,
 }
 
 struct Shared {
     shares: Vec<Share>,
-    /// Changes whenever there may be something new to do; what the waiting look at.
-    news: AtomicU32,
-    /// Somebody sleeps until it changes, or is about to.
-    is_awaited: AtomicBool,
+    news: News,
     is_running: AtomicBool,
     is_ending: AtomicBool,
     /// A unit panicked: what is taken now is counted and not done.
     is_broken: AtomicBool,
     /// Written by who opens a phase, while nobody holds units; read by who holds some.
-    current: UnsafeCell<Current>,
+    current: SharedCell<Current>,
     phase: AtomicUsize,
     count: AtomicUsize,
     most: AtomicUsize,
@@ -141,7 +133,7 @@ impl Team {
         let mut team = Self { shared: Arc::clone(&shared), running: Mutex::new(()), workers: Vec::new() };
         for thread in 1..num_threads {
             let shared = Arc::clone(&shared);
-            let worker = std::thread::Builder::new().name(format!("ctkvr-{thread}"));
+            let worker = Builder::new().name(format!("ctkvr-{thread}"));
             team.workers.push(worker.spawn(move || shared.serve(thread, || shared.is_ending.load(Ordering::Acquire)))?);
         }
         Ok(team)
@@ -155,11 +147,11 @@ impl Team {
     ///
     /// # Errors
     /// See [`Stopped`].
-    pub fn run(&self, job: &dyn Job, cancel: &AtomicBool) -> Result<(), Stopped> {
+    pub fn run(&self, job: &dyn Job, cancel: &CancelFlag) -> Result<(), Stopped> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: no job runs, so nobody looks at `current`; the lifetime is forgotten until this call returns, before which the job ends.
-        unsafe { *shared.current.get() = Current { job: std::mem::transmute::<&dyn Job, &'static dyn Job>(job), cancel } };
+        unsafe { shared.current.write(Current { job: std::mem::transmute::<&dyn Job, &'static dyn Job>(job), cancel }) };
         shared.is_broken.store(false, Ordering::Relaxed);
         shared.is_running.store(true, Ordering::Relaxed);
         shared.open_from(0);
@@ -174,7 +166,7 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.is_ending.store(true, Ordering::Release);
-        self.shared.tell();
+        self.shared.news.tell();
         // A worker's panics are caught; there is nothing to hear from it.
         self.workers.drain(..).for_each(|worker| drop(worker.join()));
     }
@@ -192,18 +184,17 @@ impl Job for Nothing {
     }
 }
 
-static NOT_CANCELLED: AtomicBool = AtomicBool::new(false);
+static NOT_CANCELLED: CancelFlag = CancelFlag::new(false);
 
 impl Shared {
     fn new(num_threads: usize) -> Self {
         Self {
             shares: (0..num_threads).map(|_| Share::default()).collect(),
-            news: AtomicU32::new(0),
-            is_awaited: AtomicBool::new(false),
+            news: News::new(),
             is_running: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
-            current: UnsafeCell::new(Current { job: &Nothing, cancel: &NOT_CANCELLED }),
+            current: SharedCell::new(Current { job: &Nothing, cancel: &NOT_CANCELLED }),
             phase: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
             most: AtomicUsize::new(1),
@@ -217,7 +208,7 @@ impl Shared {
     fn serve(&self, thread: usize, is_over: impl Fn() -> bool) {
         let mut ahead = None;
         loop {
-            let seen = self.news.load(Ordering::Acquire);
+            let seen = self.news.number();
             if let Some(units) = self.take(thread) {
                 let is_all = self.work(units, thread, &mut ahead);
                 if is_all {
@@ -230,7 +221,8 @@ impl Shared {
                 // SAFETY: whoever made it says that any address will do.
                 unsafe { ask(start, bytes) };
             }
-            self.wait_for_news(seen);
+            let is_running = self.is_running.load(Ordering::Relaxed);
+            self.news.wait(seen, if is_running { Patience::WithinJob } else { Patience::BetweenJobs });
         }
     }
 
@@ -251,7 +243,7 @@ impl Shared {
         let (phase, count) = (self.phase.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed));
         let is_linked = self.is_linked.load(Ordering::Relaxed);
         // SAFETY: the units pin the job.
-        let job = unsafe { &*(*self.current.get()).job };
+        let job = unsafe { &*self.current.read(|current| current.job) };
         let mut done = units.len();
         if !self.is_broken.load(Ordering::Relaxed) {
             let worked = catch_unwind(AssertUnwindSafe(|| {
@@ -273,7 +265,7 @@ impl Shared {
             if self.done.fetch_add(done, Ordering::AcqRel) + done == count {
                 self.open_from(phase + 1);
             } else if is_linked {
-                self.tell();
+                self.news.tell();
             }
         }
         left == 0
@@ -288,7 +280,10 @@ impl Shared {
     /// Opens the first phase from `phase` on that has units, or ends the job. Nobody holds units.
     fn open_from(&self, mut phase: usize) {
         // SAFETY: the job has not ended, and only this thread can end it.
-        let (job, cancel) = unsafe { (&*(*self.current.get()).job, &*(*self.current.get()).cancel) };
+        let (job, cancel) = unsafe {
+            let Current { job, cancel } = self.current.read(|current| *current);
+            (&*job, &*cancel)
+        };
         let units = loop {
             if self.is_broken.load(Ordering::Acquire) {
                 break None;
@@ -316,36 +311,7 @@ impl Shared {
         } else {
             self.is_running.store(false, Ordering::Release);
         }
-        self.tell();
-    }
-
-    /// Says that there may be something new.
-    fn tell(&self) {
-        self.news.fetch_add(1, Ordering::SeqCst);
-        if self.is_awaited.load(Ordering::SeqCst) && self.is_awaited.swap(false, Ordering::SeqCst) {
-            atomic_wait::wake_all(&self.news);
-        }
-    }
-
-    fn wait_for_news(&self, seen: u32) {
-        let most = if self.is_running.load(Ordering::Relaxed) { SPIN } else { SPIN_BETWEEN_JOBS };
-        let start = Instant::now();
-        loop {
-            for _ in 0..LOOKS_PER_READING {
-                if self.news.load(Ordering::Acquire) != seen {
-                    return;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() >= most {
-                break;
-            }
-        }
-        // Either who tells sees this, or this sees what was told.
-        self.is_awaited.store(true, Ordering::SeqCst);
-        if self.news.load(Ordering::SeqCst) == seen {
-            atomic_wait::wait(&self.news, seen);
-        }
+        self.news.tell();
     }
 }
 
@@ -389,5 +355,5 @@ fn unpacked(word: u64) -> Range<usize> {
     (word & u64::from(u32::MAX)) as usize..(word >> 32) as usize
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

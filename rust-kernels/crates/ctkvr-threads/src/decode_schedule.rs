@@ -3,7 +3,7 @@
 //! the earliest stage, so that no thread stands at a barrier while another head has work, and its own head before others, whose data is in
 //! another core's cache.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Parts a head's scores and attention are cut into at most.
 const MAX_PARTS: usize = 32;
@@ -13,7 +13,7 @@ const ITEMS_PER_THREAD: usize = 4;
 /// Stages of one head, in order; `Score`, `Weigh` and `Attend` come in parts. Of a head with little to do `Weigh` and `AverageDropped` are part of
 /// `Select`. `Attend` does not wait for `AverageDropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub enum Stage {
     Propose,
     Score,
     Weigh,
@@ -29,17 +29,17 @@ const STAGES_OF_LONG: &[Stage] =
 
 /// One piece of work.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
-    pub(crate) stage: Stage,
-    pub(crate) head: usize,
-    pub(crate) part: usize,
+pub struct Item {
+    pub stage: Stage,
+    pub head: usize,
+    pub part: usize,
     /// Whether the head has far more to do than others of the layer.
-    pub(crate) is_long: bool,
+    pub is_long: bool,
 }
 
 /// What [`DecodeSchedule::take`] finds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Taken {
+pub enum Taken {
     Item(Item),
     /// Whatever is left waits for what other threads are doing.
     NothingReady,
@@ -58,14 +58,14 @@ struct Progress {
 
 /// How far each head of a step is.
 #[derive(Default)]
-pub(crate) struct DecodeSchedule {
+pub struct DecodeSchedule {
     heads: Vec<Progress>,
     num_heads: usize,
 }
 
 impl DecodeSchedule {
     /// For `num_heads` heads; never shrinks.
-    pub(crate) fn resize(&mut self, num_heads: usize) {
+    pub fn resize(&mut self, num_heads: usize) {
         self.num_heads = num_heads;
         if self.heads.len() < num_heads {
             self.heads.resize_with(num_heads, Progress::default);
@@ -73,7 +73,7 @@ impl DecodeSchedule {
     }
 
     /// Begins a layer, whose long heads `is_long` tells, before any item is taken.
-    pub(crate) fn restart(&self, is_long: impl Fn(usize) -> bool) {
+    pub fn restart(&self, is_long: impl Fn(usize) -> bool) {
         for (i, head) in self.heads[..self.num_heads].iter().enumerate() {
             head.taken.store(0, Ordering::Relaxed);
             head.done.store(0, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl DecodeSchedule {
 
     /// Parts to share a head's work out in for so many threads. Scores are the same wherever they are cut, and attention is cut between its
     /// blocks: results do not depend on it.
-    pub(crate) fn num_parts(&self, num_threads: usize) -> usize {
+    pub fn num_parts(&self, num_threads: usize) -> usize {
         match num_threads {
             1 => 1,
             n => (ITEMS_PER_THREAD * n).div_ceil(self.num_heads.max(1)).clamp(1, MAX_PARTS),
@@ -91,7 +91,7 @@ impl DecodeSchedule {
     }
 
     /// Items of the layer in all.
-    pub(crate) fn num_items(&self, num_parts: usize) -> usize {
+    pub fn num_items(&self, num_parts: usize) -> usize {
         let of_head = |head: &Progress| {
             let stages = if head.is_long.load(Ordering::Relaxed) { STAGES_OF_LONG } else { STAGES };
             stages.iter().map(|&stage| if in_parts(stage) { num_parts } else { 1 }).sum::<usize>()
@@ -100,7 +100,7 @@ impl DecodeSchedule {
     }
 
     /// An item for one of `num_threads` threads, which does it and then says so with [`DecodeSchedule::finish`].
-    pub(crate) fn take(&self, thread: usize, num_threads: usize, num_parts: usize) -> Taken {
+    pub fn take(&self, thread: usize, num_threads: usize, num_parts: usize) -> Taken {
         let first = self.num_heads * thread / num_threads;
         loop {
             let (mut best, mut is_left): (Option<(Item, usize)>, bool) = (None, false);
@@ -126,7 +126,7 @@ impl DecodeSchedule {
     }
 
     /// Announces an item as done.
-    pub(crate) fn finish(&self, item: Item) {
+    pub fn finish(&self, item: Item) {
         self.heads[item.head].done.fetch_add(1, Ordering::Release);
     }
 }
@@ -149,7 +149,7 @@ fn in_parts(stage: Stage) -> bool {
     matches!(stage, Stage::Score | Stage::Weigh | Stage::Attend)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Mutex;
