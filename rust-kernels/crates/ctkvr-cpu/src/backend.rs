@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{AttentionShape, BuildReport, Result, SelectorOptions, SequenceId, SequenceMemory, SequenceRows, StepReport};
 use ctkvr_kernels::KvFormat;
 
@@ -70,6 +71,8 @@ pub trait AttentionBackend: LayerAttention {
     /// Queries held that a build would make centroids of.
     fn num_recent_queries(&self, sequence: SequenceId) -> Result<usize>;
     fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory>;
+    /// What keys and values of all sequences take, shared pages counted once.
+    fn pool_usage(&self) -> PoolUsage;
     /// Builds the index, or brings it up to date with the tokens since (their queries become centroids), with `num_threads` threads; stops with [`ctkvr_core::Error::Cancelled`], leaving the old index, when `cancel` is set.
     fn build_index(&self, sequence: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
         self.build_index_part(sequence, Duration::MAX, num_threads, cancel)

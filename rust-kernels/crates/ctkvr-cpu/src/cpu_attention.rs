@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
@@ -13,7 +13,10 @@ use ctkvr_core::attention::partial::Partial;
 use ctkvr_core::attention::prefill::{PrefillItem, PrefillScratch};
 use ctkvr_core::attention::prefill_parts::PrefillParts;
 use ctkvr_core::attention::stage_clock::{Activity, StageClock, StageTotals};
+use ctkvr_core::kv::block_table::BlockTable;
+use ctkvr_core::kv::host_pool::HostKvPool;
 use ctkvr_core::kv::panels::widen_rows;
+use ctkvr_core::kv::pool::{KvPool, PoolUsage};
 use ctkvr_core::sequence::index_builder::{IndexBuilder, Repair};
 use ctkvr_core::sequence::recent_queries::Placement;
 use ctkvr_core::sequence::store::{HeadState, Sequence};
@@ -36,6 +39,8 @@ const STORE: usize = 0;
 pub struct CpuAttention {
     shape: AttentionShape,
     kernels: &'static Kernels,
+    /// Pages of all sequences.
+    pool: Arc<HostKvPool>,
     sequences: Mutex<HashMap<SequenceId, Slot>>,
     next_id: AtomicU64,
     step: UnsafeCell<Step>,
@@ -136,6 +141,7 @@ impl CpuAttention {
         Ok(Self {
             shape,
             kernels,
+            pool: Arc::new(HostKvPool::new(shape.page_shape(), None)),
             sequences: Mutex::default(),
             next_id: AtomicU64::new(1),
             step: UnsafeCell::default(),
@@ -152,6 +158,12 @@ impl CpuAttention {
         self.kernels
     }
 
+    /// The most bytes that keys and values of all sequences may take; `None`, as at first: as many as the machine has. A step that needs
+    /// more is refused with `OutOfMemory`.
+    pub fn set_kv_budget(&self, bytes: Option<usize>) {
+        self.pool.set_budget(bytes);
+    }
+
     /// What is stored of one (layer, KV head) of a sequence that is in no step: for study, and for golden data.
     pub fn stored_head(&self, id: SequenceId, layer: usize, kv_head: usize) -> Result<StoredHead> {
         let AttentionShape { num_layers, num_kv_heads, head_dim: d, .. } = self.shape;
@@ -161,7 +173,7 @@ impl CpuAttention {
             }
         }
         self.with(id, |sequence| {
-            let kv = &sequence.heads[layer * num_kv_heads + kv_head];
+            let kv = sequence.kv_head(layer * num_kv_heads + kv_head);
             let widened = |rows: Rows| {
                 let mut out = vec![0.0; rows.len() * d];
                 widen_rows(self.kernels, &rows, 0, rows.len(), &mut out);
@@ -238,7 +250,7 @@ impl CpuAttention {
         let (AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. }, kernels) = (self.shape, self.kernels);
         let (row, position) = (rows.first_row + i, rows.sequence.len + i);
         (io.prepare)(row, g);
-        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let kv = rows.sequence.kv_head(layer * num_kv_heads + g);
         // SAFETY: begin_step reserved the position; this thread alone writes it; io holds the row.
         unsafe {
             let source = (row * num_kv_heads + g) * d;
@@ -293,7 +305,7 @@ impl CpuAttention {
         let num_parts = step.schedule.num_parts(self.threads.len());
         let Taken::Item(item) = step.schedule.take(thread, self.threads.len(), num_parts) else { return false };
         let (rows, g) = self.decode_head(item.head);
-        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let kv = rows.sequence.kv_head(layer * num_kv_heads + g);
         let offset = rows.first_row * num_q_heads * d + g * group * d;
         let cell = step.decodes[item.head].get();
         let part = Part { index: item.part, count: num_parts };
@@ -314,7 +326,7 @@ impl CpuAttention {
                         lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                     }
                 }
-                Stage::Score => (*cell).score(kernels, kv, part),
+                Stage::Score => (*cell).score(kernels, &kv, part),
                 Stage::Weigh => (*cell).weigh(kernels, part),
                 Stage::Select if item.is_long => (*cell).select(kernels, selector),
                 Stage::Select => {
@@ -323,12 +335,12 @@ impl CpuAttention {
                     (*cell).average_dropped(kernels, selector);
                 }
                 Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
-                Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
+                Stage::Attend => (*cell).attend(kernels, &kv, part, scratch),
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
                     let audited = step.audit || rows.sampled_head == Some(layer * num_kv_heads + g);
                     let audit = audited.then_some(&mut scratch.scores[..]);
-                    (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+                    (*cell).finish(kernels, &kv, out, &mut *rows.counters[g].get(), audit);
                 }
             }
         }
@@ -374,7 +386,7 @@ impl CpuAttention {
         let rows = &step.rows[part.rows];
         let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
         let item = PrefillItem {
-            kv: &rows.sequence.heads[layer * num_kv_heads + part.kv_head],
+            kv: rows.sequence.kv_head(layer * num_kv_heads + part.kv_head),
             first_position: rows.sequence.len + part.first_token,
             num_tokens: part.num_tokens,
             group,
@@ -431,7 +443,7 @@ impl CpuAttention {
                 report.counters.push(total.filter(|_| rows.phase == Phase::Decode));
             } else {
                 // Rows past the length are free to be overwritten.
-                sequence.heads.iter_mut().for_each(|h| h.truncate(sequence.len));
+                sequence.kv.truncate(sequence.len);
             }
             self.give_back(rows.id, sequence);
         }
@@ -522,7 +534,8 @@ impl AttentionBackend for CpuAttention {
     fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId> {
         selector.check()?;
         format.check(self.shape.head_dim)?;
-        Ok(self.insert(Sequence::new(self.shape, max_tokens, format, selector)))
+        let pool: Arc<dyn KvPool> = Arc::<HostKvPool>::clone(&self.pool);
+        Ok(self.insert(Sequence::new(self.shape, BlockTable::new(pool, format), max_tokens, selector)))
     }
 
     fn fork_sequence(&self, sequence: SequenceId) -> Result<SequenceId> {
@@ -586,6 +599,10 @@ impl AttentionBackend for CpuAttention {
         }
     }
 
+    fn pool_usage(&self) -> PoolUsage {
+        self.pool.usage()
+    }
+
     fn build_index_part(&self, id: SequenceId, most: Duration, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport> {
         let clock = Instant::now();
         let mut sequence = self.lend(id)?;
@@ -622,7 +639,7 @@ impl AttentionBackend for CpuAttention {
         let outcome = outcome.and_then(|()| self.prepare(rows, &mut taken));
         if let Err(error) = outcome {
             for (r, mut sequence) in rows.iter().zip(taken) {
-                sequence.heads.iter_mut().for_each(|h| h.truncate(sequence.len));
+                sequence.kv.truncate(sequence.len);
                 self.give_back(r.sequence, sequence);
             }
             return Err(error);
@@ -639,12 +656,12 @@ impl AttentionBackend for CpuAttention {
                 }
                 _ => 0..0,
             };
-            let repair_budget = repair_budget(sequence.selector.repair_share * sequence.heads.len() as f64, sequence.len);
+            let repair_budget = repair_budget(sequence.selector.repair_share * sequence.num_heads() as f64, sequence.len);
             let placement = sequence.recent.place(sequence.len, r.num_rows, r.phase == Phase::Decode);
             let SelectorOptions { max_selected, top_p, mass_sampling, .. } = sequence.selector;
             let layout = Layout { len, start: region.start, end: region.end, max_selected, top_p };
             // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
-            let sampled_head = (mass_sampling && !region.is_empty()).then(|| len % sequence.heads.len());
+            let sampled_head = (mass_sampling && !region.is_empty()).then(|| len % sequence.num_heads());
             if r.phase == Phase::Prefill {
                 for kv_head in 0..num_kv_heads {
                     step.prefills.push(i, kv_head, sequence.len, r.num_rows, self.shape.group_size());

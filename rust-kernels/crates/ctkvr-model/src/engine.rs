@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
 use ctkvr_cpu::AttentionBackend;
 use ctkvr_kernels::KvFormat;
@@ -171,6 +172,11 @@ impl Engine {
         Ok(self.table().get(sequence)?.memory)
     }
 
+    /// What keys and values of all sequences take now, shared pages counted once.
+    pub fn kv_usage(&self) -> PoolUsage {
+        self.backend.pool_usage()
+    }
+
     /// `[first, end)` covered by the index; `(0, 0)` when there is none. As of the end of the last operation.
     pub fn indexed_range(&self, sequence: SequenceId) -> Result<(usize, usize)> {
         Ok(self.table().get(sequence)?.indexed_range)
@@ -251,7 +257,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Busy`; `InvalidOption` (no tokens, a token outside the vocabulary, a sequence named twice, a decode of several tokens);
-    /// `UnknownSequence`; `ContextExceeded` and `OutOfMemory` before any work; `Cancelled`; `Internal`.
+    /// `UnknownSequence`; `ContextExceeded` before any work; `OutOfMemory`; `Cancelled`; `Internal`.
     pub fn step(&self, entries: &[StepEntry], audit: bool, cancel: &AtomicBool) -> Result<StepResult> {
         let started = Instant::now();
         let mut executor = self.lock_run("step")?;

@@ -248,6 +248,9 @@ fn cancelling_stops_between_layers() {
         fn memory(&self, sequence: SequenceId) -> ctkvr_core::Result<ctkvr_core::SequenceMemory> {
             self.inner.memory(sequence)
         }
+        fn pool_usage(&self) -> ctkvr_core::kv::pool::PoolUsage {
+            self.inner.pool_usage()
+        }
         fn build_index_part(
             &self,
             id: SequenceId,

@@ -44,7 +44,7 @@ impl IndexBuilder {
         num_threads: usize,
         cancel: &AtomicBool,
     ) -> Result<usize> {
-        let (len, num_heads) = (sequence.len, sequence.heads.len());
+        let (len, num_heads) = (sequence.len, sequence.num_heads());
         let mut partial = sequence.partial.take().filter(|p| p.len == len).unwrap_or_else(|| PartialBuild::new(len, num_heads));
         let region = sequence.region(len);
         if region.is_empty() {
@@ -184,7 +184,7 @@ impl IndexBuilder {
         queries: &'a [f32],
         made_at: usize,
     ) -> BlockInput<'a> {
-        let (kv, options) = (&sequence.heads[head], &sequence.selector);
+        let (kv, options) = (sequence.kv_head(head), &sequence.selector);
         BlockInput {
             keys: kv.keys(region.start, region.len()),
             values: kv.values(region.start, region.len()),
@@ -207,7 +207,7 @@ impl IndexBuilder {
         region: std::ops::Range<usize>,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn HeadSelector>> {
-        let (options, kv) = (&sequence.selector, &sequence.heads[i]);
+        let (options, kv) = (&sequence.selector, sequence.kv_head(i));
         let layer = i / self.shape.num_kv_heads;
         let keys = kv.keys(region.start, region.len());
         let queries = || self.recent_queries(sequence, i, 0..sequence.len, keys.len());

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
+use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{
     AttentionShape, BuildReport, Error, Result, SelectorOptions, SequenceId, SequenceMemory, SequenceRows, StepReport,
 };
@@ -171,6 +172,10 @@ impl AttentionBackend for DenseAttention {
 
     fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory> {
         self.with(sequence, |sequence| SequenceMemory { kv_bytes: sequence.len, index_bytes: 0 })
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        PoolUsage::default()
     }
 
     fn build_index_part(&self, _: SequenceId, _: Duration, _: usize, _: &AtomicBool) -> Result<BuildReport> {
