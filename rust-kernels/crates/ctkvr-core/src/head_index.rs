@@ -19,8 +19,11 @@ use crate::error::{Error, Result};
 use crate::index::centroid_index::ProbeScratch;
 use crate::index::image::{IndexImage, decode_image, encode_image};
 use crate::index::spread_queries::spread_queries;
+use crate::kv::block_table::BlockTable;
 use crate::kv::f16_rows::F16Rows;
 use crate::kv::head_kv::HeadKv;
+use crate::kv::host_pool::HostKvPool;
+use crate::kv::pool::PageShape;
 use crate::options::{CentroidChoice, SelectorOptions};
 use crate::selector::{Ctkvr, HeadSelector};
 use crate::step::SelectionCounters;
@@ -96,7 +99,7 @@ pub struct TailSegmentInfo {
 /// One KV head with its index.
 pub struct HeadIndex {
     kernels: &'static Kernels,
-    kv: HeadKv,
+    table: BlockTable,
     num_tokens: usize,
     head_dim: usize,
     group: usize,
@@ -122,7 +125,7 @@ impl HeadIndex {
         check_finite("queries", input.queries)?;
         let mut head = Self {
             kernels,
-            kv: HeadKv::new(d, KvFormat::F16),
+            table: one_head(d),
             num_tokens: 0,
             head_dim: d,
             group,
@@ -157,7 +160,7 @@ impl HeadIndex {
         check_len("keys", input.keys.len(), image.num_tokens * image.head_dim)?;
         let mut head = Self {
             kernels,
-            kv: HeadKv::new(image.head_dim, KvFormat::F16),
+            table: one_head(image.head_dim),
             num_tokens: 0,
             head_dim: image.head_dim,
             group: image.group,
@@ -190,7 +193,7 @@ impl HeadIndex {
         check_len("values", values.len(), keys.len())?;
         check_finite("keys", keys)?;
         check_finite("values", values)?;
-        self.kv.reserve(0, num_tokens)?;
+        self.table.reserve(0, num_tokens)?;
         self.store(0, keys, values);
         self.num_tokens = num_tokens;
         Ok(())
@@ -201,8 +204,12 @@ impl HeadIndex {
         let d = self.head_dim;
         for (i, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
             // SAFETY: reserved by the caller; nobody else has the pages; a row holds d values.
-            unsafe { self.kv.store(self.kernels, first + i, key.as_ptr(), value.as_ptr()) };
+            unsafe { self.kv().store(self.kernels, first + i, key.as_ptr(), value.as_ptr()) };
         }
+    }
+
+    fn kv(&self) -> HeadKv<'_> {
+        self.table.head(0)
     }
 
     /// Values of one token's queries.
@@ -341,7 +348,7 @@ impl HeadIndex {
         let mut out = vec![0.0; self.group * candidates.len()];
         // SAFETY: positions are stored; out holds group rows of candidates.len().
         unsafe {
-            let rows = self.kv.keys_at(candidates);
+            let rows = self.kv().keys_at(candidates);
             (self.kernels.score_rows)(scaled.as_ptr(), self.group, &rows, out.as_mut_ptr(), candidates.len());
         }
         Ok(out)
@@ -361,9 +368,9 @@ impl HeadIndex {
     /// The rest of a step after its selection.
     pub fn finish(&self, mut head: HeadDecode) -> HeadAttention {
         // SAFETY: the only part, on one thread.
-        unsafe { head.attend(self.kernels, &self.kv, Part::WHOLE, &mut AttendScratch::new(self.group)) };
+        unsafe { head.attend(self.kernels, &self.kv(), Part::WHOLE, &mut AttendScratch::new(self.group)) };
         let (mut output, mut counters) = (vec![0.0; self.group * self.head_dim], SelectionCounters::default());
-        head.finish(self.kernels, &self.kv, &mut output, &mut counters, None);
+        head.finish(self.kernels, &self.kv(), &mut output, &mut counters, None);
         let lse = (0..self.group).map(|h| head.lse(h)).collect();
         HeadAttention { output, lse, mass: head.masses().to_vec(), counters }
     }
@@ -392,7 +399,7 @@ impl HeadIndex {
         head.propose(self.kernels, query, self.group, layout, selector, false);
         // SAFETY: the only part, on one thread.
         unsafe {
-            head.score(self.kernels, &self.kv, Part::WHOLE);
+            head.score(self.kernels, &self.kv(), Part::WHOLE);
             head.weigh(self.kernels, Part::WHOLE);
         }
         head.select(self.kernels, selector);
@@ -430,6 +437,11 @@ impl HeadIndex {
         let refused = Error::InvalidOption { option: "centroid", expected, actual: c.to_string() };
         self.ctkvr.as_deref().filter(|ctkvr| c < ctkvr.index.num_centroids()).ok_or(refused)
     }
+}
+
+/// No tokens yet of one head, in a pool of its own.
+fn one_head(head_dim: usize) -> BlockTable {
+    BlockTable::new(Arc::new(HostKvPool::new(PageShape { num_heads: 1, head_dim }, None)), KvFormat::F16)
 }
 
 pub fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<()> {

@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::index::k_means::{KMeans, Likeness};
-use crate::kv::head_kv::HeadKv;
+use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::{mean_row, widen_rows};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use ctkvr_kernels::{Kernels, KvFormat, Rows};
+use ctkvr_kernels::{Kernels, Rows};
 
 /// Keys of a cluster, on average.
 const CLUSTER_SIZE: usize = 16;
@@ -25,8 +25,10 @@ const ESTIMATED_SHARE: f64 = 0.232;
 
 /// One KV head's clusters.
 pub struct KeyClusters {
-    /// Row c: mean key and mean value of cluster c.
-    centres: HeadKv,
+    /// Row c: mean key of cluster c.
+    mean_keys: F16Rows,
+    /// Row c: mean value of cluster c.
+    mean_values: F16Rows,
     /// Where each cluster's positions begin: u32 `[num_clusters + 1]`; none is empty.
     offsets: Vec<u32>,
     /// Stored positions by cluster, ascending in each: u32 `[region]`.
@@ -54,17 +56,16 @@ impl KeyClusters {
         let mut lists = vec![Vec::new(); num_clusters];
         assigned.iter().enumerate().for_each(|(i, &c)| lists[c as usize].push(i as u32));
         lists.retain(|list| !list.is_empty());
-        let mut centres = HeadKv::new(d, KvFormat::F16);
-        centres.reserve(0, lists.len())?;
+        let means = |rows: &Rows| {
+            let means: Vec<f32> = lists.iter().flat_map(|list| mean_of(kernels, rows, list)).collect();
+            F16Rows::narrowed(kernels, &means, d)
+        };
         let (mut offsets, mut members) = (vec![0], Vec::with_capacity(len));
-        for (c, list) in lists.iter().enumerate() {
-            let (key, value) = (mean_of(kernels, keys, list), mean_of(kernels, values, list));
-            // SAFETY: reserved above, and nobody else has the pages.
-            unsafe { centres.store(kernels, c, key.as_ptr(), value.as_ptr()) };
+        for list in &lists {
             members.extend(list.iter().map(|i| start as u32 + i));
             offsets.push(members.len() as u32);
         }
-        Ok(Self { centres, offsets, members })
+        Ok(Self { mean_keys: means(keys), mean_values: means(values), offsets, members })
     }
 
     fn num_clusters(&self) -> usize {
@@ -84,7 +85,7 @@ impl KeyClusters {
         scratch.ranks.resize(n, 0.0);
         // SAFETY: the scores hold group rows of n, the ranks n.
         unsafe {
-            let keys = self.centres.keys(0, n);
+            let keys = self.mean_keys.rows();
             (query.kernels.score_rows)(query.scaled.as_ptr(), group, &keys, scratch.scores.as_mut_ptr(), n);
             scratch.weights.clear();
             scratch.weights.extend_from_slice(&scratch.scores);
@@ -133,7 +134,7 @@ impl KeyClusters {
                 (query.kernels.scale)(row.as_mut_ptr(), n, 1.0 / sum);
                 out.rest_lse.push(max + sum.ln());
             }
-            let values = self.centres.values_at(estimated);
+            let values = self.mean_values.rows_at(estimated);
             (query.kernels.add_weighted_rows)(scratch.weights.as_ptr(), n, group, &values, out.rest_value.as_mut_ptr());
         }
     }
@@ -162,7 +163,7 @@ pub struct ClusterScratch {
 
 impl HeadSelector for KeyClusters {
     fn propose(&self, query: &Query, out: &mut Proposal) {
-        let (n, d) = (self.num_clusters(), self.centres.keys(0, 0).head_dim());
+        let (n, d) = (self.num_clusters(), self.mean_keys.head_dim());
         let group = query.query.len() / d;
         self.rank(query, group, &mut out.clusters);
         let order = std::mem::take(&mut out.clusters.order);
@@ -184,7 +185,7 @@ impl HeadSelector for KeyClusters {
     }
 
     fn bytes(&self) -> usize {
-        self.centres.bytes() + size_of::<u32>() * (self.offsets.len() + self.members.len())
+        self.mean_keys.bytes() + self.mean_values.bytes() + size_of::<u32>() * (self.offsets.len() + self.members.len())
     }
 }
 
@@ -224,8 +225,8 @@ mod tests {
                 let mut row = vec![0.0; D];
                 for (c, cluster) in clusters(&selector).iter().enumerate() {
                     assert!(!cluster.is_empty() && cluster.is_sorted_by(|a, b| a < b));
-                    for (rows, stored) in [(&keys, selector.centres.keys(c, 1)), (&values, selector.centres.values(c, 1))] {
-                        widen_rows(kernels, &stored, 0, 1, &mut row);
+                    for (rows, stored) in [(&keys, &selector.mean_keys), (&values, &selector.mean_values)] {
+                        widen_rows(kernels, &stored.rows(), c, 1, &mut row);
                         for (actual, expected) in row.iter().zip(mean(rows, cluster)) {
                             // One unit of f16 at 2: the mean may round to the neighbour.
                             assert!((actual - expected).abs() <= 2f32.powi(-9), "{} n {n} cluster {c}", kernels.name);

@@ -5,11 +5,11 @@
 //! share none).
 
 use crate::error::Result;
-use crate::kv::head_kv::HeadKv;
+use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
 use crate::refine::top_k::TopK;
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use ctkvr_kernels::{Kernels, KvFormat, Rows};
+use ctkvr_kernels::{Kernels, Rows};
 
 /// Positions of one page. Not the pages of the KV store.
 pub const QUEST_PAGE: usize = 16;
@@ -18,8 +18,10 @@ pub const QUEST_DENSE_LAYERS: usize = 2;
 
 /// One KV head's page summaries.
 pub struct Quest {
-    /// Row p: largest values of page p as key, smallest as value; of keys in f16 they are the keys' own values, so nothing is rounded.
-    summaries: HeadKv,
+    /// Row p: largest values of page p; of keys in f16 they are the keys' own values, so nothing is rounded.
+    largest: F16Rows,
+    /// Row p: smallest values of page p.
+    smallest: F16Rows,
     num_pages: usize,
     start: usize,
     len: usize,
@@ -30,35 +32,30 @@ impl Quest {
     pub fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let num_pages = len.div_ceil(QUEST_PAGE);
-        let mut summaries = HeadKv::new(d, KvFormat::F16);
-        summaries.reserve(0, num_pages)?;
         let mut row = vec![0.0; d];
-        let (mut largest, mut smallest) = (vec![0.0; d], vec![0.0; d]);
-        for page in 0..num_pages {
-            largest.fill(f32::NEG_INFINITY);
-            smallest.fill(f32::INFINITY);
+        let (mut largest, mut smallest) = (vec![f32::NEG_INFINITY; num_pages * d], vec![f32::INFINITY; num_pages * d]);
+        for (page, (largest, smallest)) in largest.chunks_exact_mut(d).zip(smallest.chunks_exact_mut(d)).enumerate() {
             for i in page * QUEST_PAGE..((page + 1) * QUEST_PAGE).min(len) {
                 widen_rows(kernels, keys, i, 1, &mut row);
-                for ((max, min), x) in largest.iter_mut().zip(&mut smallest).zip(&row) {
+                for ((max, min), x) in largest.iter_mut().zip(smallest.iter_mut()).zip(&row) {
                     *max = max.max(*x);
                     *min = min.min(*x);
                 }
             }
-            // SAFETY: reserved above, and nobody else has the pages.
-            unsafe { summaries.store(kernels, page, largest.as_ptr(), smallest.as_ptr()) };
         }
-        Ok(Self { summaries, num_pages, start, len })
+        let narrowed = |values: &[f32]| F16Rows::narrowed(kernels, values, d);
+        Ok(Self { largest: narrowed(&largest), smallest: narrowed(&smallest), num_pages, start, len })
     }
 
     /// Sum over the group of each page's bound, less the smallest one: what the choice needs, without negative numbers.
     fn bounds(&self, query: &Query, scratch: &mut QuestScratch) {
-        let (n, d) = (self.num_pages, self.summaries.keys(0, 0).head_dim());
+        let (n, d) = (self.num_pages, self.largest.head_dim());
         let group = query.scaled.len() / d;
         scratch.bounds.clear();
         scratch.bounds.resize(n, 0.0);
         scratch.scores.resize(group * n, 0.0);
         // q.k is at most the sum of q's positive parts times the largest values and its negative parts times the smallest.
-        for (positive, rows) in [(true, self.summaries.keys(0, n)), (false, self.summaries.values(0, n))] {
+        for (positive, rows) in [(true, self.largest.rows()), (false, self.smallest.rows())] {
             scratch.part.clear();
             scratch.part.extend(query.scaled.iter().map(|x| if positive { x.max(0.0) } else { x.min(0.0) }));
             // SAFETY: the scores hold group rows of n.
@@ -98,10 +95,10 @@ impl HeadSelector for Quest {
         }
         out.reads_all = true;
         out.num_probed = scratch.pages.len();
-        out.bytes_read = 2 * size_of::<u16>() * self.num_pages * self.summaries.keys(0, 0).head_dim();
+        out.bytes_read = 2 * size_of::<u16>() * self.num_pages * self.largest.head_dim();
     }
     fn bytes(&self) -> usize {
-        self.summaries.bytes()
+        self.largest.bytes() + self.smallest.bytes()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a step is about, whoever runs it: sizes, sequences, rows, and the figures it reports.
 
+use crate::kv::pool::PageShape;
+
 /// Sizes of a model's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -13,6 +15,11 @@ impl AttentionShape {
     /// Query heads per KV head.
     pub fn group_size(&self) -> usize {
         self.num_q_heads / self.num_kv_heads
+    }
+
+    /// What a page of the KV store holds.
+    pub fn page_shape(&self) -> PageShape {
+        PageShape { num_heads: self.num_layers * self.num_kv_heads, head_dim: self.head_dim }
     }
 
     /// Bytes of f16 keys and values of one token over all layers.
@@ -86,7 +93,7 @@ pub struct BuildReport {
     pub indexed_tokens: usize,
 }
 
-/// Bytes held for one sequence (shared pages are counted in full).
+/// Bytes held for one sequence. Shared pages count in full; `PoolUsage` counts them once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SequenceMemory {
     pub kv_bytes: usize,

@@ -334,7 +334,7 @@ mod tests {
     static GO: AtomicBool = AtomicBool::new(false);
 
     /// Two segments: positions 5 to 204 and 205 to 264.
-    fn tail(kernels: &Kernels, kv: &HeadKv) -> Result<Tail> {
+    fn tail(kernels: &Kernels, kv: HeadKv) -> Result<Tail> {
         let first = Tail::build(kernels, (&kv.keys(START, 200), &kv.values(START, 200)), (START, 300), (GROUP, 8), &GO)?;
         let mut tail = first.extended(kernels, (&kv.keys(205, 60), &kv.values(205, 60)), (205, 400), &GO)?;
         assert_eq!(tail.truncated(399), first);
@@ -371,7 +371,7 @@ mod tests {
             let mut random = Random(8);
             let (keys, values) = (random.reals(300 * D, 2), random.reals(300 * D, 2));
             let kv = store(&keys, &values, D);
-            let tail = tail(kernels, &kv)?;
+            let tail = tail(kernels, kv.head())?;
             let clusters = clusters(kernels, &tail);
             let all: Vec<u32> = (START as u32..265).collect();
             let some: Vec<u32> = all.iter().copied().filter(|p| p % 3 == 0 || (100..130).contains(p)).collect();
@@ -419,7 +419,7 @@ mod tests {
         for kernels in tables(D) {
             let mut random = Random(9);
             let kv = store(&random.reals(300 * D, 2), &random.reals(300 * D, 2), D);
-            let tail = tail(kernels, &kv)?;
+            let tail = tail(kernels, kv.head())?;
             let clusters = clusters(kernels, &tail);
             let mut weights: Vec<f32> = random.reals(GROUP * 260, 1).iter().map(|x| x.abs()).collect();
             weights[260..2 * 260].fill(0.0);

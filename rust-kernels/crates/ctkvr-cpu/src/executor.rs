@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use ctkvr_core::kv::host_pool::HostKvPool;
+use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::{HeadState, Sequence};
@@ -36,12 +38,15 @@ pub struct CpuOptions {
     pub packed: Option<&'static PackedKernels>,
     /// Of attention, and of making indexes; `None` = the fastest of this machine that fit the model's heads.
     pub attention_kernels: Option<&'static Kernels>,
+    /// The most bytes that keys and values of all sequences may take; `None` = as many as the machine has. A step that needs more is refused
+    /// with `OutOfMemory`.
+    pub kv_budget_bytes: Option<usize>,
 }
 
 impl CpuOptions {
     /// With these kernels, but for attention, which takes the fastest.
     pub fn with(kernels: &'static Kernels) -> Self {
-        Self { num_threads: 0, map_weights: false, kernels, packed: kernels.packed, attention_kernels: None }
+        Self { num_threads: 0, map_weights: false, kernels, packed: kernels.packed, attention_kernels: None, kv_budget_bytes: None }
     }
 }
 
@@ -59,6 +64,8 @@ pub struct CpuExecutor {
     plan: Plan,
     buffers: StepBuffers,
     attention: AttentionMemory,
+    /// Pages of all sequences.
+    pool: Arc<HostKvPool>,
     /// One for each thread, then one for who opens a phase.
     scratch: Vec<UnsafeCell<StepScratch>>,
     // Behind the plan, which refers to them; they refer to the model's file.
@@ -90,6 +97,7 @@ impl CpuExecutor {
             None => Kernels::for_head_dim(shape.head_dim)?,
         };
         let attention = AttentionMemory::new(shape, attention_kernels, num_threads)?;
+        let pool = Arc::new(HostKvPool::new(shape.page_shape(), options.kv_budget_bytes));
         let placing = Placing { map_weights: options.map_weights, packed: options.packed };
         let weights = Weights::place(&model, placing, loading)?;
         let plan = Plan::new(&model, &weights, options.kernels)?;
@@ -97,7 +105,7 @@ impl CpuExecutor {
         let team =
             started.map_err(|error| Error::Internal { what: format!("{num_threads} threads could not be started: {error}") })?;
         let scratch = (0..=num_threads).map(|_| UnsafeCell::new(StepScratch::new(&plan))).collect();
-        Ok(Self { team, plan, buffers: StepBuffers::default(), attention, scratch, weights, model })
+        Ok(Self { team, plan, buffers: StepBuffers::default(), attention, pool, scratch, weights, model })
     }
 
     /// Bytes of weights kept outside the file's mapping.
@@ -132,6 +140,10 @@ impl Executor for CpuExecutor {
             max_rows: MAX_ROWS,
             num_threads: self.team.num_threads(),
         }
+    }
+
+    fn kv_pool(&self) -> Arc<dyn KvPool> {
+        Arc::<HostKvPool>::clone(&self.pool)
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {

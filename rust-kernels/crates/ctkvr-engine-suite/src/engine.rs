@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::{HeadState, Sequence};
 use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
@@ -184,6 +185,10 @@ impl HeadMaker for Fails {
 impl Executor for Fails {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn kv_pool(&self) -> Arc<dyn KvPool> {
+        self.inner.kv_pool()
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {

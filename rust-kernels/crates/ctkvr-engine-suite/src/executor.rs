@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ctkvr_core::kv::block_table::BlockTable;
 use ctkvr_core::selector::{Candidates, HeadSelector, Proposal, Query};
 use ctkvr_core::sequence::store::{HeadState, Sequence, SequenceIndex};
 use ctkvr_core::{Phase, SelectorKind, SelectorOptions};
@@ -17,9 +18,10 @@ use crate::tiny_model::{NUM_LAYERS, TinyModel};
 
 const PROMPT: [i32; 6] = [5, 6, 7, 8, 9, 10];
 
-fn sequence(model: &Model) -> Sequence {
+fn sequence(model: &Model, executor: &dyn Executor) -> Sequence {
+    let kv = BlockTable::new(executor.kv_pool(), KvFormat::F16);
     let selector = SelectorOptions { num_sink_tokens: 1, recent_window: 1, ..SelectorOptions::full() };
-    Sequence::new(model.spec().attention_shape(), 64, KvFormat::F16, selector)
+    Sequence::new(model.spec().attention_shape(), kv, 64, selector)
 }
 
 /// Appends tokens, and keeps them if that succeeds. Returns the last one's logits.
@@ -56,7 +58,7 @@ impl HeadSelector for Watched {
 /// From now on every head's selector calls `on_propose` with its layer.
 fn watch(sequence: &mut Sequence, on_propose: impl Fn(usize) + Send + Sync + 'static) {
     let on_propose: Arc<dyn Fn(usize) + Send + Sync> = Arc::new(on_propose);
-    let per_layer = sequence.heads.len() / NUM_LAYERS;
+    let per_layer = sequence.num_heads() / NUM_LAYERS;
     sequence.selector.kind = SelectorKind::ExactTopK;
     let (len, end) = (sequence.len, sequence.len - 1);
     let head = |i: usize| HeadState {
@@ -65,7 +67,7 @@ fn watch(sequence: &mut Sequence, on_propose: impl Fn(usize) + Send + Sync + 'st
         made_at: len,
         grown_at: len,
     };
-    let heads = (0..sequence.heads.len()).map(head).collect();
+    let heads = (0..sequence.num_heads()).map(head).collect();
     sequence.index = Some(SequenceIndex { start: 1, heads, options: sequence.selector.clone(), built_at: vec![len] });
 }
 
@@ -74,7 +76,7 @@ pub fn cancelling_stops_between_layers(suite: &Suite) {
     let file = TinyModel::new("llama").write();
     let model = load(file.path());
     let mut executor = (suite.make)(&model, 2);
-    let mut sequence = sequence(&model);
+    let mut sequence = sequence(&model, &*executor);
     forward(&mut *executor, &mut sequence, &PROMPT, &NO_CANCEL).unwrap();
     let cancel = Arc::new(AtomicBool::new(false));
     let deepest = Arc::new(AtomicUsize::new(0));
@@ -88,7 +90,7 @@ pub fn cancelling_stops_between_layers(suite: &Suite) {
     assert_eq!(deepest.load(Ordering::SeqCst), 1);
     assert_eq!(sequence.len, PROMPT.len());
     // Nothing of it is left.
-    let (again, mut control) = (forward(&mut *executor, &mut sequence, &[1], &NO_CANCEL).unwrap(), self::sequence(&model));
+    let (again, mut control) = (forward(&mut *executor, &mut sequence, &[1], &NO_CANCEL).unwrap(), self::sequence(&model, &*executor));
     forward(&mut *executor, &mut control, &PROMPT, &NO_CANCEL).unwrap();
     watch(&mut control, |_| ());
     assert_eq!(again, forward(&mut *executor, &mut control, &[1], &NO_CANCEL).unwrap());
@@ -99,7 +101,7 @@ pub fn a_panic_in_the_attention_fails_the_step_and_nothing_else(suite: &Suite) {
     let file = TinyModel::new("llama").write();
     let model = load(file.path());
     let mut executor = (suite.make)(&model, 2);
-    let [mut bad, mut good] = [(); 2].map(|()| sequence(&model));
+    let [mut bad, mut good] = [(); 2].map(|()| sequence(&model, &*executor));
     for sequence in [&mut bad, &mut good] {
         forward(&mut *executor, sequence, &PROMPT, &NO_CANCEL).unwrap();
     }
@@ -119,7 +121,7 @@ pub fn a_batch_changes_nothing_but_what_it_appends(suite: &Suite) {
     let file = TinyModel::new("llama").write();
     let model = load(file.path());
     let mut executor = (suite.make)(&model, 1);
-    let mut sequence = sequence(&model);
+    let mut sequence = sequence(&model, &*executor);
     forward(&mut *executor, &mut sequence, &PROMPT, &NO_CANCEL).unwrap();
     let (tokens, positions) = ([1, 2, 3], [6, 7, 8]);
     let memory = sequence.memory();
@@ -130,7 +132,7 @@ pub fn a_batch_changes_nothing_but_what_it_appends(suite: &Suite) {
         assert_eq!(batch.sequences[0].sequence.len, PROMPT.len(), "the rows are the engine's to keep");
     }
     assert_eq!((sequence.len, sequence.memory()), (PROMPT.len(), memory), "what is not kept is given up");
-    let mut control = self::sequence(&model);
+    let mut control = self::sequence(&model, &*executor);
     forward(&mut *executor, &mut control, &PROMPT, &NO_CANCEL).unwrap();
     let next = |executor: &mut dyn Executor, of: &mut Sequence| forward(executor, of, &[4, 5], &NO_CANCEL).unwrap();
     assert_eq!(next(&mut *executor, &mut sequence), next(&mut *executor, &mut control));

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use ctkvr_core::kv::pool::{KvPool, PoolUsage};
 use ctkvr_core::sequence::lifecycle;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
@@ -40,6 +41,7 @@ pub struct Engine {
     table: Mutex<SequenceTable>,
     model: Arc<Model>,
     capabilities: Capabilities,
+    pool: Arc<dyn KvPool>,
     prefill_chunk: usize,
 }
 
@@ -57,8 +59,9 @@ impl Engine {
         let prefill_chunk = if options.prefill_chunk == 0 { DEFAULT_PREFILL_CHUNK } else { options.prefill_chunk };
         let capabilities = executor.capabilities();
         capabilities.check(&model, prefill_chunk)?;
+        let pool = executor.kv_pool();
         let run = Mutex::new(Run { executor, output: BatchOutput::default() });
-        Ok(Self { run, table: Mutex::default(), model, capabilities, prefill_chunk })
+        Ok(Self { run, table: Mutex::default(), model, capabilities, pool, prefill_chunk })
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -88,7 +91,13 @@ impl Engine {
             });
         }
         let sampler = Sampler::new(SamplerOptions::greedy())?;
-        let new = NewSequence { shape: self.capabilities.shape, max_tokens, kv_format, selector };
+        let new = NewSequence {
+            shape: self.capabilities.shape,
+            pool: Arc::clone(&self.pool),
+            max_tokens,
+            kv_format,
+            selector,
+        };
         Ok(lock(&self.table).add(Entry { max_tokens, tokens: Vec::new(), sampler, place: Place::New(new) }))
     }
 
@@ -123,6 +132,11 @@ impl Engine {
     /// Bytes held, as of the end of the last operation on the sequence.
     pub fn memory(&self, sequence: SequenceId) -> Result<SequenceMemory> {
         Ok(lock(&self.table).get(sequence)?.figures().memory)
+    }
+
+    /// What keys and values of all sequences take now, shared pages counted once.
+    pub fn kv_usage(&self) -> PoolUsage {
+        self.pool.usage()
     }
 
     /// `[first, end)` covered by the index; `(0, 0)` when there is none. As of the end of the last operation.
@@ -219,7 +233,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Busy`; `InvalidOption` (no tokens, a token outside the vocabulary, a sequence named twice, a decode of several tokens);
-    /// `UnknownSequence`; `ContextExceeded` and `OutOfMemory` before any work; `Cancelled`; `Internal`.
+    /// `UnknownSequence`; `ContextExceeded` before any work; `OutOfMemory`; `Cancelled`; `Internal`.
     pub fn step(&self, entries: &[StepEntry], audit: bool, cancel: &AtomicBool) -> Result<StepResult> {
         let started = Instant::now();
         let mut run = self.lock_run("step")?;

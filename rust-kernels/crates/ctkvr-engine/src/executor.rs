@@ -1,9 +1,11 @@
 //! The seam between an engine and what computes: a whole step, or a chunk of a long one, is one call. An executor has the model's
 //! weights where it wants them, its buffers, its threads or its device; sequences are the engine's.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::AttentionShape;
+use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::sequence::lifecycle::HeadMaker;
 
 use crate::batch::{Batch, BatchOutput};
@@ -26,6 +28,9 @@ pub struct Capabilities {
 /// sequence and changes nothing.
 pub trait Executor: HeadMaker + Send {
     fn capabilities(&self) -> Capabilities;
+
+    /// Where the pages of all sequences come from: memory that it computes on. Of the capabilities' shape.
+    fn kv_pool(&self) -> Arc<dyn KvPool>;
 
     /// Takes the batch's rows through the model. Writes into every sequence of the batch:
     /// - keys and values of the rows, at the positions from the sequence's length on, which are prepared;

@@ -1,8 +1,10 @@
 //! An engine's sequences: readable at any time, also while a step has them on loan.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ctkvr_core::kv::block_table::BlockTable;
+use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{AttentionShape, SelectorOptions, SequenceId, SequenceMemory};
 use ctkvr_kernels::KvFormat;
@@ -32,6 +34,7 @@ pub(crate) enum Place {
 #[derive(Clone)]
 pub(crate) struct NewSequence {
     pub shape: AttentionShape,
+    pub pool: Arc<dyn KvPool>,
     pub max_tokens: usize,
     pub kv_format: KvFormat,
     pub selector: SelectorOptions,
@@ -49,7 +52,8 @@ pub(crate) struct Figures {
 
 impl NewSequence {
     fn make(&self) -> Box<Sequence> {
-        Box::new(Sequence::new(self.shape, self.max_tokens, self.kv_format, self.selector.clone()))
+        let kv = BlockTable::new(Arc::clone(&self.pool), self.kv_format);
+        Box::new(Sequence::new(self.shape, kv, self.max_tokens, self.selector.clone()))
     }
 }
 

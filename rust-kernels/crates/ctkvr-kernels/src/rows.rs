@@ -45,6 +45,11 @@ impl<'a> Rows<'a> {
         Self { pages, layout, rows_offset, scales_offset, which, beyond: 0 }
     }
 
+    /// The rows of a head whose pages begin `bytes` further on: a page of the KV store holds those of every head.
+    pub fn further(self, bytes: usize) -> Self {
+        Self { rows_offset: self.rows_offset + bytes, scales_offset: self.scales_offset + bytes, ..self }
+    }
+
     /// `len` of these rows from the `first` on; the others after them are taken to be read next.
     pub fn part(&self, first: usize, len: usize) -> Self {
         debug_assert!(first + len <= self.len());

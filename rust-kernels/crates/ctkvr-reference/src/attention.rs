@@ -53,7 +53,7 @@ impl Attention {
         let AttentionShape { num_kv_heads, head_dim: d, .. } = self.shape;
         for (i, row) in of.rows().enumerate() {
             for g in 0..num_kv_heads {
-                let kv = &of.sequence.heads[layer * num_kv_heads + g];
+                let kv = of.sequence.kv_head(layer * num_kv_heads + g);
                 let (key, value) = (&rows.keys[row][g * d..][..d], &rows.values[row][g * d..][..d]);
                 // SAFETY: the batch prepared the position for this sequence alone; both are head_dim values.
                 unsafe { kv.store(self.kernels, of.sequence.len + i, key.as_ptr(), value.as_ptr()) };
@@ -106,7 +106,7 @@ impl Attention {
         let (kernels, group) = (self.kernels, self.shape.group_size());
         let len = group * self.shape.head_dim;
         let query = &row[work.head % self.shape.num_kv_heads * len..][..len];
-        let kv = &of.sequence.heads[work.head];
+        let kv = &of.sequence.kv_head(work.head);
         let selector = work.state.map(|state| state.selector.as_ref());
         let mut scratch = AttendScratch::new(group);
         let mut decode = HeadDecode::default();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use ctkvr_core::kv::host_pool::HostKvPool;
+use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::{HeadState, Sequence};
@@ -28,6 +30,7 @@ pub struct ReferenceExecutor {
     weights: Weights,
     rotary: RotaryTable,
     attention: Attention,
+    pool: Arc<HostKvPool>,
 }
 
 impl ReferenceExecutor {
@@ -42,7 +45,8 @@ impl ReferenceExecutor {
         let factors = factors.map(|factors| factors.row(0));
         let rotary = RotaryTable::new(&spec.rope, spec.head_dim, factors.as_deref());
         let kernels = Kernels::named("scalar", shape.head_dim)?;
-        Ok(Self { weights, rotary, attention: Attention { shape, kernels }, model })
+        let pool = Arc::new(HostKvPool::new(shape.page_shape(), None));
+        Ok(Self { weights, rotary, attention: Attention { shape, kernels }, pool, model })
     }
 
     fn run(&self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
@@ -165,6 +169,10 @@ impl Executor for ReferenceExecutor {
     fn capabilities(&self) -> Capabilities {
         let shape: AttentionShape = self.attention.shape;
         Capabilities { shape, vocab_size: self.model.spec().vocab_size, max_rows: MAX_ROWS, num_threads: 1 }
+    }
+
+    fn kv_pool(&self) -> Arc<dyn KvPool> {
+        Arc::<HostKvPool>::clone(&self.pool)
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {

@@ -57,7 +57,7 @@ pub struct PrefillScratch {
 /// Some consecutive new tokens of one sequence and KV head, all before [`MIN_BF16_POSITION`] or none; their keys and values are stored
 /// already.
 pub struct PrefillItem<'a> {
-    pub kv: &'a HeadKv,
+    pub kv: HeadKv<'a>,
     /// Position of the first token.
     pub first_position: usize,
     pub num_tokens: usize,

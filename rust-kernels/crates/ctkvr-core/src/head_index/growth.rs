@@ -39,7 +39,7 @@ impl HeadIndex {
         let outcome = self.append_checked(input, cancel);
         if outcome.is_err() {
             self.num_tokens = first;
-            self.kv.truncate(first);
+            self.table.truncate(first);
             Arc::make_mut(&mut self.kept).truncate(first);
             self.ctkvr = ctkvr;
         }
@@ -50,7 +50,7 @@ impl HeadIndex {
     fn append_checked(&mut self, input: &AppendInput, cancel: &AtomicBool) -> Result<()> {
         let (d, row_len, first) = (self.head_dim, self.row_len(), self.num_tokens);
         let end = first + input.keys.len() / d;
-        self.kv.reserve(first, end)?;
+        self.table.reserve(first, end)?;
         let kept = Arc::make_mut(&mut self.kept);
         for position in first..end {
             let i = position - first;
@@ -128,7 +128,7 @@ impl HeadIndex {
             return Ok(());
         }
         self.num_tokens = len;
-        self.kv.truncate(len);
+        self.table.truncate(len);
         self.built_at.retain(|&at| at <= len);
         let index = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.truncated(len));
         self.ctkvr = index.map(|index| Arc::new(Ctkvr::new(index, 0.0, &self.options)));
@@ -145,7 +145,7 @@ impl HeadIndex {
     pub fn fork(&self) -> Self {
         Self {
             kernels: self.kernels,
-            kv: self.kv.fork(),
+            table: self.table.fork(),
             num_tokens: self.num_tokens,
             head_dim: self.head_dim,
             group: self.group,
@@ -161,7 +161,7 @@ impl HeadIndex {
         let start = self.first_start();
         let input = self.block_input(start, queries, self.num_tokens);
         let end = start + input.keys.len();
-        let always = [self.kv.keys(0, start), self.kv.keys(end, self.num_tokens - end)];
+        let always = [self.kv().keys(0, start), self.kv().keys(end, self.num_tokens - end)];
         let first = FirstInput { always, options: &self.options };
         // One head alone has no others to be told apart from.
         let (index, _) = CentroidIndex::build(self.kernels, &input, first, cancel)?;
@@ -177,8 +177,8 @@ impl HeadIndex {
     fn block_input<'a>(&'a self, start: usize, queries: &'a [f32], grown_at: usize) -> BlockInput<'a> {
         let num_keys = self.num_indexable(start);
         BlockInput {
-            keys: self.kv.keys(start, num_keys),
-            values: self.kv.values(start, num_keys),
+            keys: self.kv().keys(start, num_keys),
+            values: self.kv().values(start, num_keys),
             start,
             made_at: self.num_tokens,
             grown_at,

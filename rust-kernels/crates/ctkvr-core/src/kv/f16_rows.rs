@@ -31,6 +31,10 @@ impl F16Rows {
         Self::new(narrow, head_dim)
     }
 
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -40,8 +44,17 @@ impl F16Rows {
     }
 
     pub fn rows(&self) -> Rows<'_> {
-        let layout = PageLayout { head_dim: self.head_dim, format: KvFormat::F16 };
-        Rows::run(&self.pages, layout, KvSide::Keys, 0, self.len())
+        Rows::run(&self.pages, self.layout(), KvSide::Keys, 0, self.len())
+    }
+
+    /// The rows of this list.
+    pub fn rows_at<'a>(&'a self, list: &'a [u32]) -> Rows<'a> {
+        debug_assert!(list.iter().all(|&i| (i as usize) < self.len()));
+        Rows::list(&self.pages, self.layout(), KvSide::Keys, list)
+    }
+
+    fn layout(&self) -> PageLayout {
+        PageLayout { head_dim: self.head_dim, format: KvFormat::F16 }
     }
 
     /// f16 `[n, head_dim]`.

@@ -1,5 +1,5 @@
-//! Memory of KV pages, taken from slabs of one huge page each: a decode step reads rows scattered over the whole store, and with
-//! pages of 4 KiB it would wait for address translation more than for the rows.
+//! Memory of KV pages, taken from slabs of whole huge pages: a decode step reads rows scattered over the whole store, and with pages of
+//! 4 KiB it would wait for address translation more than for the rows.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
@@ -8,8 +8,23 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::kv::huge_pages::prefer_huge_pages;
 
-/// Size and alignment of a slab: one huge page of x86-64, and of arm64 with 4 KiB pages.
-const SLAB_BYTES: usize = 2 << 20;
+/// Alignment of a slab, which is some of these: one huge page of x86-64, and of arm64 with 4 KiB pages.
+const HUGE_PAGE: usize = 2 << 20;
+/// At most one part in so many of a slab is left over: its huge pages are backed whole.
+const LEAST_FILL: usize = 16;
+
+/// Bytes of a slab for blocks of `bytes`: the fewest huge pages that they fill well enough.
+fn slab_bytes(bytes: usize) -> usize {
+    let mut num_blocks = 1;
+    loop {
+        let slab = (num_blocks * bytes).next_multiple_of(HUGE_PAGE);
+        // At the latest when less than a huge page is left over of sixteen.
+        if slab % bytes <= slab / LEAST_FILL {
+            return slab;
+        }
+        num_blocks += 1;
+    }
+}
 
 /// A slab, freed when its last block is dropped.
 struct Slab {
@@ -55,7 +70,7 @@ impl Block {
             }
             partial.pop();
         }
-        let layout = Layout::from_size_align(bytes.next_multiple_of(SLAB_BYTES), SLAB_BYTES).ok()?;
+        let layout = Layout::from_size_align(slab_bytes(bytes), HUGE_PAGE).ok()?;
         // SAFETY: the size is not zero.
         let base = NonNull::new(unsafe { alloc(layout) })?;
         // SAFETY: fresh memory, ours.
@@ -65,6 +80,11 @@ impl Block {
         let slab = Arc::new(Slab { base, layout, free: Mutex::new(free) });
         partial.push(Arc::downgrade(&slab));
         Some(Self { slab, offset: 0, bytes })
+    }
+
+    /// Bytes that it holds.
+    pub fn num_bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn start(&self) -> *mut u8 {
@@ -89,6 +109,26 @@ impl Drop for Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slabs_are_small_and_well_filled() {
+        const MIB: usize = 1 << 20;
+        let sizes = [
+            (16 << 10, 2 * MIB),
+            (192 << 10, 2 * MIB),
+            (MIB, 2 * MIB),
+            (3 * MIB / 2, 6 * MIB),
+            (3 * MIB, 6 * MIB),
+            (6 * MIB, 6 * MIB),
+        ];
+        for (bytes, slab) in sizes {
+            assert_eq!(slab_bytes(bytes), slab, "blocks of {bytes}");
+        }
+        for bytes in (1..2000).map(|i| i * 7 * 64) {
+            let slab = slab_bytes(bytes);
+            assert!(slab.is_multiple_of(HUGE_PAGE) && slab >= bytes && slab % bytes <= slab / LEAST_FILL && slab <= bytes.max(34 * MIB));
+        }
+    }
 
     #[test]
     fn blocks_do_not_overlap_and_come_back() {

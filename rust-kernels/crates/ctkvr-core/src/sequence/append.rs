@@ -46,7 +46,6 @@ impl Sequence {
 
     /// Gives up what was prepared. What was written is free to be overwritten.
     pub fn undo(&mut self) {
-        let len = self.len;
-        self.heads.iter_mut().for_each(|head| head.truncate(len));
+        self.kv.truncate(self.len);
     }
 }

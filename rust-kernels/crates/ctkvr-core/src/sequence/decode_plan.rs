@@ -26,9 +26,9 @@ impl Sequence {
         };
         DecodePlan {
             layout: Layout { len, start: region.start, end: region.end, max_selected, top_p },
-            repair_budget: repair_budget(repair_share * self.heads.len() as f64, self.len),
+            repair_budget: repair_budget(repair_share * self.num_heads() as f64, self.len),
             // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
-            sampled_head: (mass_sampling && !region.is_empty()).then(|| len % self.heads.len()),
+            sampled_head: (mass_sampling && !region.is_empty()).then(|| len % self.num_heads()),
         }
     }
 

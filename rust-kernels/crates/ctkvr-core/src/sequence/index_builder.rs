@@ -114,7 +114,7 @@ impl IndexBuilder {
         queries: &'a [f32],
         made_at: usize,
     ) -> BlockInput<'a> {
-        let (kv, options) = (&sequence.heads[head], &sequence.selector);
+        let (kv, options) = (sequence.kv_head(head), &sequence.selector);
         BlockInput {
             keys: kv.keys(region.start, region.len()),
             values: kv.values(region.start, region.len()),
@@ -137,7 +137,7 @@ impl IndexBuilder {
         region: std::ops::Range<usize>,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn HeadSelector>> {
-        let (options, kv) = (&sequence.selector, &sequence.heads[i]);
+        let (options, kv) = (&sequence.selector, sequence.kv_head(i));
         let layer = i / self.shape.num_kv_heads;
         let keys = kv.keys(region.start, region.len());
         let queries = || self.recent_queries(sequence, i, 0..sequence.len, keys.len());

@@ -58,7 +58,7 @@ pub trait HeadMaker {
 /// Builds a sequence's index, or, where there is one of the same settings, brings it up to date, as far as it comes until `deadline`. Returns
 /// how many heads are left; until there are none, the index is as it was, and the next call goes on unless the sequence has changed.
 pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<Instant>, cancel: &AtomicBool) -> Result<usize> {
-    let (len, num_heads) = (sequence.len, sequence.heads.len());
+    let (len, num_heads) = (sequence.len, sequence.num_heads());
     let mut partial = sequence.partial.take().filter(|p| p.len == len).unwrap_or_else(|| PartialBuild::new(len, num_heads));
     let region = sequence.region(len);
     if region.is_empty() {

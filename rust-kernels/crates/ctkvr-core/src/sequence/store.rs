@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::kv::block_table::BlockTable;
 use crate::kv::head_kv::HeadKv;
 use crate::options::{SelectorKind, SelectorOptions};
 use crate::selector::HeadSelector;
 use crate::sequence::recent_queries::{DECODE_STRIDE, RecentQueries};
 use crate::step::{AttentionShape, SequenceMemory};
-use ctkvr_kernels::KvFormat;
 
 /// One KV head's selector and what it covers.
 #[derive(Clone)]
@@ -103,8 +103,7 @@ struct PromptQueries {
 pub struct Sequence {
     pub max_tokens: usize,
     pub len: usize,
-    /// `[num_layers, num_kv_heads]`.
-    pub heads: Vec<HeadKv>,
+    pub kv: BlockTable,
     pub recent: RecentQueries,
     prompt: PromptQueries,
     pub selector: SelectorOptions,
@@ -113,18 +112,28 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(shape: AttentionShape, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Self {
+    /// An empty one; `kv`: of a pool for `shape`, without pages.
+    pub fn new(shape: AttentionShape, kv: BlockTable, max_tokens: usize, selector: SelectorOptions) -> Self {
         let row_len = shape.num_q_heads * shape.head_dim;
-        let heads = (0..shape.num_layers * shape.num_kv_heads).map(|_| HeadKv::new(shape.head_dim, format)).collect();
         let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
-        Self { max_tokens, len: 0, heads, recent, prompt: PromptQueries::default(), selector, index: None, partial: None }
+        Self { max_tokens, len: 0, kv, recent, prompt: PromptQueries::default(), selector, index: None, partial: None }
+    }
+
+    /// Layers times KV heads.
+    pub fn num_heads(&self) -> usize {
+        self.kv.num_heads()
+    }
+
+    /// Keys and values of head i: `layer * num_kv_heads + kv_head`.
+    pub fn kv_head(&self, i: usize) -> HeadKv<'_> {
+        self.kv.head(i)
     }
 
     pub fn fork(&self) -> Self {
         Self {
             max_tokens: self.max_tokens,
             len: self.len,
-            heads: self.heads.iter().map(HeadKv::fork).collect(),
+            kv: self.kv.fork(),
             recent: self.recent.clone(),
             prompt: PromptQueries::default(),
             selector: self.selector.clone(),
@@ -201,17 +210,17 @@ impl Sequence {
             self.recent = before;
         }
         self.recent.truncate(len);
-        self.heads.iter_mut().for_each(|h| h.truncate(len));
+        self.kv.truncate(len);
         self.index = self.index.take().and_then(|i| i.truncated(len));
     }
 
-    /// Makes room for `num_rows` more tokens; on an error nothing has changed that is visible.
+    /// Makes room for `num_rows` more tokens; on an error nothing has changed.
     pub fn reserve(&mut self, num_rows: usize) -> Result<()> {
         let needed = self.len + num_rows;
         if needed > self.max_tokens {
             return Err(Error::ContextExceeded { max_tokens: self.max_tokens, needed });
         }
-        self.heads.iter_mut().try_for_each(|h| h.reserve(self.len, needed))
+        self.kv.reserve(self.len, needed)
     }
 
     /// Where a build's region lies when `len` tokens are stored: between sinks and window. Empty when the sequence is too short for
@@ -224,7 +233,7 @@ impl Sequence {
 
     pub fn memory(&self) -> SequenceMemory {
         SequenceMemory {
-            kv_bytes: self.heads.iter().map(HeadKv::bytes).sum(),
+            kv_bytes: self.kv.bytes(),
             index_bytes: self.recent.bytes()
                 + self.prompt.before.as_ref().map_or(0, RecentQueries::bytes)
                 + self.index.as_ref().map_or(0, SequenceIndex::bytes)

@@ -28,7 +28,7 @@ impl StoredHead {
             }
         }
         let head = layer * shape.num_kv_heads + kv_head;
-        let kv = &sequence.heads[head];
+        let kv = sequence.kv_head(head);
         let widened = |rows: Rows| {
             let mut out = vec![0.0; rows.len() * shape.head_dim];
             widen_rows(kernels, &rows, 0, rows.len(), &mut out);

@@ -21,7 +21,7 @@ impl AttentionStep<'_> {
         let num_parts = self.schedule.num_parts(self.num_threads());
         let Taken::Item(item) = self.schedule.take(thread, self.num_threads(), num_parts) else { return false };
         let (rows, g) = self.decode_head(item.head);
-        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let kv = rows.sequence.kv_head(layer * num_kv_heads + g);
         let offset = rows.first_row * num_q_heads * d + g * group * d;
         let cell = self.decodes[item.head].get();
         let part = Part { index: item.part, count: num_parts };
@@ -42,7 +42,7 @@ impl AttentionStep<'_> {
                         lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                     }
                 }
-                Stage::Score => (*cell).score(kernels, kv, part),
+                Stage::Score => (*cell).score(kernels, &kv, part),
                 Stage::Weigh => (*cell).weigh(kernels, part),
                 Stage::Select if item.is_long => (*cell).select(kernels, selector),
                 Stage::Select => {
@@ -51,12 +51,12 @@ impl AttentionStep<'_> {
                     (*cell).average_dropped(kernels, selector);
                 }
                 Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
-                Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
+                Stage::Attend => (*cell).attend(kernels, &kv, part, scratch),
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
                     let audited = self.audit || rows.plan.sampled_head == Some(layer * num_kv_heads + g);
                     let audit = audited.then_some(&mut scratch.scores[..]);
-                    (*cell).finish(kernels, kv, out, &mut *rows.counters[g].get(), audit);
+                    (*cell).finish(kernels, &kv, out, &mut *rows.counters[g].get(), audit);
                 }
             }
         }

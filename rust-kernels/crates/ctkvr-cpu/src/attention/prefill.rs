@@ -32,7 +32,7 @@ impl AttentionStep<'_> {
         let rows = &self.rows[part.rows];
         let offset = (rows.first_row + part.first_token) * num_q_heads * d + part.kv_head * group * d;
         let item = PrefillItem {
-            kv: &rows.sequence.heads[layer * num_kv_heads + part.kv_head],
+            kv: rows.sequence.kv_head(layer * num_kv_heads + part.kv_head),
             first_position: rows.sequence.len + part.first_token,
             num_tokens: part.num_tokens,
             group,

@@ -193,7 +193,7 @@ impl<'a> AttentionStep<'a> {
         let (AttentionShape { num_kv_heads, head_dim: d, num_q_heads, .. }, kernels) = (self.shape, self.kernels);
         let (row, position) = (rows.first_row + i, rows.sequence.len + i);
         (io.prepare)(row, g);
-        let kv = &rows.sequence.heads[layer * num_kv_heads + g];
+        let kv = rows.sequence.kv_head(layer * num_kv_heads + g);
         // SAFETY: the batch prepared the position; this thread alone writes it; io holds the row.
         unsafe {
             let source = (row * num_kv_heads + g) * d;

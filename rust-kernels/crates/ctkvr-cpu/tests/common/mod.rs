@@ -4,9 +4,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use ctkvr_core::kv::block_table::BlockTable;
+use ctkvr_core::kv::host_pool::HostKvPool;
+use ctkvr_core::kv::pool::{KvPool, PoolUsage};
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_core::sequence::lifecycle;
 use ctkvr_core::sequence::store::Sequence;
@@ -86,6 +90,7 @@ pub struct CpuAttention {
     shape: AttentionShape,
     kernels: &'static Kernels,
     memory: RefCell<AttentionMemory>,
+    pool: Arc<HostKvPool>,
     sequences: RefCell<HashMap<SequenceId, Box<Sequence>>>,
     last_id: RefCell<u64>,
 }
@@ -101,7 +106,8 @@ impl CpuAttention {
     pub fn with_isa(shape: AttentionShape, num_threads: usize, isa: &str) -> Result<Self, Error> {
         let kernels = Kernels::named(isa, shape.head_dim)?;
         let memory = RefCell::new(AttentionMemory::new(shape, kernels, num_threads)?);
-        Ok(Self { shape, kernels, memory, sequences: RefCell::default(), last_id: RefCell::default() })
+        let pool = Arc::new(HostKvPool::new(shape.page_shape(), None));
+        Ok(Self { shape, kernels, memory, pool, sequences: RefCell::default(), last_id: RefCell::default() })
     }
 
     pub fn shape(&self) -> AttentionShape {
@@ -110,6 +116,14 @@ impl CpuAttention {
 
     pub fn kernels(&self) -> &'static Kernels {
         self.kernels
+    }
+
+    pub fn set_kv_budget(&self, bytes: Option<usize>) {
+        self.pool.set_budget(bytes);
+    }
+
+    pub fn pool_usage(&self) -> PoolUsage {
+        self.pool.usage()
     }
 
     fn maker(&self, num_threads: usize) -> IndexBuilder {
@@ -130,7 +144,8 @@ impl CpuAttention {
     pub fn create_sequence(&self, max_tokens: usize, format: KvFormat, selector: SelectorOptions) -> Result<SequenceId, Error> {
         selector.check()?;
         format.check(self.shape.head_dim)?;
-        Ok(self.insert(Sequence::new(self.shape, max_tokens, format, selector)))
+        let pool: Arc<dyn KvPool> = Arc::<HostKvPool>::clone(&self.pool);
+        Ok(self.insert(Sequence::new(self.shape, BlockTable::new(pool, format), max_tokens, selector)))
     }
 
     pub fn fork_sequence(&self, id: SequenceId) -> Result<SequenceId, Error> {
