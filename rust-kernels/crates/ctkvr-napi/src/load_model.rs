@@ -26,6 +26,7 @@ pub struct JsLoadOptions {
     pub rope_freq_scale: Option<f64>,
     pub isa: Option<String>,
     pub map_weights: Option<bool>,
+    pub kv_budget_bytes: Option<f64>,
 }
 
 /// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
@@ -90,6 +91,7 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
             return Err(invalid_option(option, "a number above 0", value));
         }
     }
+    let kv_budget = options.kv_budget_bytes.map(kv_budget).transpose()?;
     let mut engine = || -> ctkvr_model::Result<Engine> {
         let isa = options.isa.as_deref().unwrap_or("");
         // A name that there is not is refused with the attention's kernels.
@@ -103,9 +105,19 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         };
         let shape = model.spec().attention_shape();
         let attention = CpuAttention::with_isa(shape, num_threads, isa)?;
+        attention.set_kv_budget(kv_budget);
         let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
         let options = EngineOptions { num_threads, prefill_chunk };
         Engine::new(Arc::new(model), Arc::new(attention), options)
     };
     engine().map_err(|error| model_error(&error))
+}
+
+/// A budget as JavaScript gives it.
+fn kv_budget(bytes: f64) -> napi::Result<usize> {
+    const MAX_SAFE_INTEGER: f64 = ((1u64 << 53) - 1) as f64;
+    if !(0.0..=MAX_SAFE_INTEGER).contains(&bytes) || bytes.fract() != 0.0 {
+        return Err(invalid_option("kvBudgetBytes", "a whole number of bytes", bytes));
+    }
+    Ok(bytes as usize)
 }
