@@ -43,23 +43,27 @@ impl TestPages {
         let mut pages = vec![vec![0u64; layout.bytes() / 8]; num_pages];
         for (i, (key, value)) in keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)).enumerate() {
             let page = pages[i / PAGE_SIZE].as_mut_ptr().cast();
-            // SAFETY: the page has this layout and is not shared; rows hold head_dim values.
-            unsafe { layout.store(tables(head_dim)[0], page, i % PAGE_SIZE, key.as_ptr(), value.as_ptr()) };
+            // SAFETY: the page has this layout and is not shared.
+            unsafe { layout.store(tables(head_dim)[0], page, i % PAGE_SIZE, key, value) };
         }
         let pointers = pages.iter().map(|page| page.as_ptr().cast()).collect();
         Self { layout, pages, pointers }
     }
 
     pub fn keys(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len)
+        // SAFETY: the pages are this store's own, and were written when it was made.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len) }
     }
 
     pub fn values(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Values, start, len)
+        // SAFETY: as above.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Values, start, len) }
     }
 
     pub fn keys_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.layout, KvSide::Keys, positions)
+        assert!(positions.iter().all(|p| (*p as usize) < self.pages.len() * PAGE_SIZE));
+        // SAFETY: as above; the positions are inside.
+        unsafe { Rows::list(&self.pointers, self.layout, KvSide::Keys, positions) }
     }
 
     /// Pages in use.

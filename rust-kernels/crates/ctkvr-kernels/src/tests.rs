@@ -93,9 +93,11 @@ fn scores_and_weighted_sums_match_f64() {
                 let start = PAGE_SIZE - n.min(20);
                 let len = n.min(2 * PAGE_SIZE - start);
                 let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
-                let run = Rows::run(&pointers, layout, KvSide::Keys, start, len);
+                // SAFETY: both pages are written whole, and live longer.
+                let run = unsafe { Rows::run(&pointers, layout, KvSide::Keys, start, len) };
                 check_rows(kernels, &mut random, &pages, &run, |i| start + i, group);
-                let list = Rows::list(&pointers, layout, KvSide::Keys, &positions);
+                // SAFETY: as above.
+                let list = unsafe { Rows::list(&pointers, layout, KvSide::Keys, &positions) };
                 check_rows(kernels, &mut random, &pages, &list, |i| positions[i] as usize, group);
             }
         }
@@ -110,8 +112,12 @@ fn a_row_scores_the_same_bits_wherever_the_rows_are_cut() {
         let pages = Pages::new(&mut random, layout);
         let (pointers, d, n) = (pages.pointers(), layout.head_dim, 300);
         let positions: Vec<u32> = (0..n).map(|i| (i * 37 % (2 * PAGE_SIZE)) as u32).collect();
-        let run = Rows::run(&pointers, layout, KvSide::Keys, 100, n);
-        for rows in [run, Rows::list(&pointers, layout, KvSide::Keys, &positions)] {
+        // SAFETY: both pages are written whole, and live longer.
+        let (run, list) = unsafe {
+            let run = Rows::run(&pointers, layout, KvSide::Keys, 100, n);
+            (run, Rows::list(&pointers, layout, KvSide::Keys, &positions))
+        };
+        for rows in [run, list] {
             for group in [1, 3, 7] {
                 let q = random.vec(group * d);
                 let scored = |cuts: &[usize]| {
@@ -137,7 +143,8 @@ fn rows_are_widened_to_the_nearest_f32() {
         let pages = Pages::new(&mut Random(5), layout);
         let (pointers, d) = (pages.pointers(), layout.head_dim);
         let positions: Vec<u32> = vec![511, 0, 256, 255];
-        let rows = Rows::list(&pointers, layout, KvSide::Keys, &positions);
+        // SAFETY: both pages are written whole, and live longer.
+        let rows = unsafe { Rows::list(&pointers, layout, KvSide::Keys, &positions) };
         let mut out = vec![f32::NAN; 5 * d];
         // SAFETY: there is room for five rows.
         unsafe { (kernels.widen_rows)(&rows, out.as_mut_ptr()) };
@@ -216,10 +223,7 @@ fn matrix_product_matches_f64() {
             for accumulate in [false, true] {
                 let before = random.vec(m * (n + 2));
                 let mut c = before.clone();
-                let job =
-                    Gemm { a: a.as_ptr(), lda: k + 1, b: b.as_ptr(), ldb: n, c: c.as_mut_ptr(), ldc: n + 2, m, n, k, accumulate };
-                // SAFETY: the matrices hold what the job says.
-                unsafe { (kernels.gemm)(&job) };
+                kernels.gemm(Gemm { a: &a, lda: k + 1, b: &b, ldb: n, c: &mut c, ldc: n + 2, m, n, k, accumulate });
                 for i in 0..m {
                     for j in 0..n {
                         let start = if accumulate { f64::from(before[i * (n + 2) + j]) } else { 0.0 };
@@ -424,5 +428,57 @@ fn rotations_turn_the_pairs_they_name() {
                 }
             }
         }
+    }
+}
+
+/// What a caller gets wrong ends in a panic that names the kernel, not in memory that is not its own.
+#[test]
+fn sizes_that_do_not_fit_panic_with_the_kernels_name() {
+    fn panics(kernel: &str, call: impl FnOnce() + std::panic::UnwindSafe) {
+        let what = std::panic::catch_unwind(call).expect_err(kernel);
+        let what = what.downcast_ref::<String>().expect("a message");
+        assert!(what.contains(&format!("internal bug: {kernel} ")), "{what}");
+    }
+    let (d, layout) = (16, PageLayout { head_dim: 16, format: KvFormat::F16 });
+    for kernels in Kernels::available() {
+        panics("score_rows", move || {
+            let kv = testing::TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, layout.format);
+            kernels.score_rows(&vec![0.0; 2 * d], &kv.keys(0, 3), &mut [0.0; 6], 4);
+        });
+        panics("a kernel of rows", move || {
+            let kv = testing::TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, layout.format);
+            kernels.score_rows(&vec![0.0; d + 1], &kv.keys(0, 3), &mut [0.0; 8], 4);
+        });
+        panics("add_weighted_rows", move || {
+            let kv = testing::TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, layout.format);
+            kernels.add_weighted_rows(&[0.0; 5], 3, &kv.values(0, 3), &mut vec![0.0; 2 * d]);
+        });
+        panics("add_scaled", move || kernels.add_scaled(&[0.0; 4], 1.0, &mut [0.0; 3]));
+        panics("score_codes", move || kernels.score_codes(&[0.0; 16], &[0; 31], &mut [0.0; 2]));
+        panics("marked", move || kernels.marked(&[0; 63], 0, &mut Vec::new()));
+        panics("widen", move || kernels.widen(&[0; 16], &mut [0.0; 32]));
+        panics("quantise", move || kernels.quantise(&[0.0; 32], &mut [0; 32], &mut []));
+        panics("rms_norm", move || kernels.rms_norm(&[0.0; 4], &[0.0; 3], 1e-5, &mut [0.0; 4]));
+        panics("a rotation", move || kernels.rotate_halves(&mut [0.0; 4], &[0.0; 2], &[0.0; 3]));
+        panics("gemm", move || {
+            let (a, b, c) = (&[0.0; 6][..], &[0.0; 47][..], &mut [0.0; 32][..]);
+            kernels.gemm(Gemm { a, lda: 3, b, ldb: 16, c, ldc: 16, m: 2, n: 16, k: 3, accumulate: false });
+        });
+    }
+}
+
+/// Lists that are longer than what is looked at between two calls of the kernel.
+#[test]
+fn long_lists_are_selected_whole() {
+    let n = 2 * 4096 + 64;
+    let mut random = Random(31);
+    let x = random.vec(n);
+    let marks: Vec<u8> = x.iter().map(|x| if *x >= 0.5 { 255 } else { 0 }).collect();
+    let expected: Vec<u32> = (0..n as u32).filter(|i| x[*i as usize] >= 0.5).collect();
+    for kernels in Kernels::available() {
+        let (mut selected, mut marked) = (Vec::new(), vec![1]);
+        kernels.select_ge(&x, 0.5, &mut selected);
+        kernels.marked(&marks, 0, &mut marked);
+        assert_eq!((&selected, &marked[1..], kernels.count_ge(&x, 0.5)), (&expected, &expected[..], expected.len()));
     }
 }

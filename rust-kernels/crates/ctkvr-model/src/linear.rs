@@ -4,6 +4,7 @@
 
 use std::ffi::c_void;
 use std::ops::Range;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use ctkvr_kernels::{
     BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
@@ -51,7 +52,9 @@ impl Encoding {
         // SAFETY: the caller's.
         unsafe {
             match self {
-                Self::Packed(kernels) => (kernels.round)(x, k, 0, k / BLOCK, out),
+                Self::Packed(kernels) => {
+                    kernels.round(from_raw_parts(x, k), 0..k / BLOCK, from_raw_parts_mut(out, activation_bytes(k)));
+                }
                 Self::Ggml { from_float, .. } => from_float(x, out.cast(), k as i64),
             }
         }
@@ -157,7 +160,7 @@ impl Linear {
             let weights = self.weights.add(strip * self.strip_bytes());
             match self.product {
                 Product::Packed(kernels, PackedShape { format, k, .. }) => {
-                    (kernels.product)(&PackedProduct { format, activations, strip: weights, c, ldc, rows: num_rows, columns, k });
+                    kernels.product(&PackedProduct { format, activations, strip: weights, c, ldc, rows: num_rows, columns, k });
                 }
                 Product::Dots { dot, row_bytes: weight_bytes } => {
                     for column in 0..columns {
@@ -212,7 +215,7 @@ impl Linear {
         // SAFETY: the caller's.
         unsafe {
             let product = TileProduct { weights, start, activations, c, ldc: n, rows: num_rows, n, k };
-            (kernels.multiply_strips)(&product, strips, scratch);
+            kernels.multiply_strips(&product, strips, scratch);
             if target.is_residual {
                 (0..num_rows).for_each(|row| self.add_bias(c.add(row * n + columns.start), columns.clone()));
             }
@@ -226,7 +229,7 @@ impl Linear {
 /// Both hold n values; they are not the same memory.
 unsafe fn add(y: *mut f32, x: *const f32, n: usize) {
     // SAFETY: the caller's.
-    let (y, x) = unsafe { (std::slice::from_raw_parts_mut(y, n), std::slice::from_raw_parts(x, n)) };
+    let (y, x) = unsafe { (from_raw_parts_mut(y, n), from_raw_parts(x, n)) };
     y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
 }
 
@@ -467,9 +470,9 @@ mod tests {
         let mut tiles = vec![Tile::ZERO; ctkvr_kernels::activation_tiles(num_prompts, K)];
         if let Some(kernels) = joined.tiles {
             for (i, x) in x[num_decodes..].iter().enumerate() {
-                let of_row = &mut tiles[i / ctkvr_kernels::TILE_ROWS * (K / BLOCK)];
+                let of_row = tiles[i / ctkvr_kernels::TILE_ROWS * (K / BLOCK)..].as_mut_ptr();
                 // SAFETY: the tiles of the row.
-                unsafe { (kernels.narrow_row)(x.as_ptr(), 0, K / BLOCK, i % ctkvr_kernels::TILE_ROWS, of_row) };
+                unsafe { kernels.narrow_row(x, i % ctkvr_kernels::TILE_ROWS, of_row) };
             }
         }
         let mut outs: Vec<Vec<f32>> =
@@ -524,14 +527,8 @@ mod tests {
         for kernels in Kernels::available() {
             for kind in [sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q6_K, sys::GGML_TYPE_F16] {
                 let (mut memory, mut random) = (Memory::default(), Random(9));
-                // Weights as they are read, from the file's bytes: those that are not packed.
-                let plain = Memory::layer(
-                    &mut memory,
-                    &Kernels { packed: None, tile_linear: None, ..*Kernels::available()[0] },
-                    kind,
-                    40,
-                    &mut Random(5),
-                );
+                // Weights as they are read, from the file's bytes: the scalar table packs none.
+                let plain = Memory::layer(&mut memory, Kernels::available()[0], kind, 40, &mut Random(5));
                 let mut wide = vec![0f32; 40 * K];
                 for (row, wide) in wide.chunks_exact_mut(K).enumerate() {
                     // SAFETY: rows of the type.

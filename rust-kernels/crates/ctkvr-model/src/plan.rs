@@ -32,8 +32,8 @@ pub(crate) struct Plan {
     pub logits: Joined,
     pub embedding: Embedding,
     pub turns: RopeTurns,
-    /// Turns a head in place, [`ctkvr_kernels::Kernels::rotate_halves`] or its other form.
-    pub rotate: unsafe fn(*mut f32, *const f32, *const f32, usize),
+    /// Turns a head in place: [`Kernels::rotate_halves`] or its other form.
+    pub rotate: fn(&Kernels, &mut [f32], &[f32], &[f32]),
     pub kernels: &'static Kernels,
     /// Asks for weights before they are multiplied.
     pub ask: Option<unsafe fn(*const u8, usize)>,
@@ -84,8 +84,8 @@ impl Plan {
             embedding: embedding(spec, weights)?,
             turns: RopeTurns::new(&spec.rope, spec.head_dim, factors),
             rotate: match spec.rope.pairing {
-                RopePairing::Adjacent => kernels.rotate_adjacent,
-                RopePairing::Halves => kernels.rotate_halves,
+                RopePairing::Adjacent => Kernels::rotate_adjacent,
+                RopePairing::Halves => Kernels::rotate_halves,
             },
             kernels,
             ask: weights.prefetch(),

@@ -89,24 +89,40 @@ impl HeadKv {
     /// # Safety
     /// `position` was reserved, and nobody reads or writes it meanwhile; both hold `head_dim` values, a multiple of the lanes.
     pub unsafe fn store(&self, kernels: &Kernels, position: usize, key: *const f32, value: *const f32) {
+        let d = self.layout.head_dim;
         // SAFETY: the page is this store's own, of this layout; the rest is the caller's.
-        unsafe { self.layout.store(kernels, self.pages[position / PAGE_SIZE].start(), position % PAGE_SIZE, key, value) };
+        unsafe {
+            let (key, value) = (std::slice::from_raw_parts(key, d), std::slice::from_raw_parts(value, d));
+            self.layout.store(kernels, self.pages[position / PAGE_SIZE].start(), position % PAGE_SIZE, key, value);
+        }
     }
 
     pub fn keys(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len)
+        // SAFETY: the pages are this store's own, of this layout; writers (`store`) keep away from rows that are read.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len) }
     }
 
     pub fn values(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Values, start, len)
+        // SAFETY: as above.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Values, start, len) }
     }
 
-    pub fn keys_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.layout, KvSide::Keys, positions)
+    /// Keys of the given positions.
+    ///
+    /// # Safety
+    /// Every position was stored.
+    pub unsafe fn keys_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
+        // SAFETY: as `keys`; the positions are the caller's.
+        unsafe { Rows::list(&self.pointers, self.layout, KvSide::Keys, positions) }
     }
 
-    pub fn values_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.layout, KvSide::Values, positions)
+    /// Values of the given positions.
+    ///
+    /// # Safety
+    /// Every position was stored.
+    pub unsafe fn values_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
+        // SAFETY: as above.
+        unsafe { Rows::list(&self.pointers, self.layout, KvSide::Values, positions) }
     }
 }
 
@@ -128,7 +144,10 @@ mod tests {
     fn read(kv: &HeadKv, position: usize) -> f32 {
         let (mut key, mut value) = ([0.0; D], [0.0; D]);
         widen_rows(tables(D)[0], &kv.keys(position, 1), 0, 1, &mut key);
-        widen_rows(tables(D)[0], &kv.values_at(&[position as u32]), 0, 1, &mut value);
+        let positions = [position as u32];
+        // SAFETY: the position was stored.
+        let values = unsafe { kv.values_at(&positions) };
+        widen_rows(tables(D)[0], &values, 0, 1, &mut value);
         assert_eq!((key[0], key[D - 2], value[D - 1]), (127.0, -127.0, -key[1]), "position {position}");
         key[1]
     }

@@ -1,6 +1,7 @@
 //! That every table passes, and that each kernel done wrong is found and named.
 
-use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, SCALAR, TileLinear, bf16, packed, tile_linear};
+use super::super::table::SCALAR;
+use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, TileLinear, bf16, packed, tile_linear};
 
 #[test]
 fn every_table_of_this_machine_passes() {
@@ -48,7 +49,7 @@ fn each_kernel_done_wrong_is_named() {
         ("score_codes", Kernels { score_codes: spoiled!(SCALAR, score_codes, |q, codes, n, d, out| *out += 1.0), ..SCALAR }),
         ("marked", Kernels { marked: |_, _, _, _| 0, ..SCALAR }),
         ("count_ge", Kernels { count_ge: |_, n, _| n, ..SCALAR }),
-        ("select_ge", Kernels { select_ge: |_, _, _, _| 0, ..SCALAR }),
+        ("select_ge", Kernels { select_ge: |_, _, _, _, _| 0, ..SCALAR }),
         ("widen", Kernels { widen: spoiled!(SCALAR, widen, |x, n, out| *out.add(n - 1) = 1.0), ..SCALAR }),
         ("quantise", Kernels { quantise: spoiled!(SCALAR, quantise, |x, n, codes, scales| *codes = 99), ..SCALAR }),
         ("narrow", Kernels { narrow: spoiled!(SCALAR, narrow, |x, n, out| *out.add(n) = 0), ..SCALAR }),
