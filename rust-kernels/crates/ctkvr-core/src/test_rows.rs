@@ -1,7 +1,7 @@
 //! Small stores for the unit tests of this crate.
 
 use ctkvr_kernels::KvFormat;
-pub(crate) use ctkvr_kernels::testing::{Random, dot, tables};
+pub(crate) use ctkvr_kernels::testing::{Random, dot, few, tables};
 
 use crate::kv::head_kv::HeadKv;
 

@@ -184,12 +184,13 @@ pub(super) mod avx512 {
 mod tests {
     use super::*;
     use crate::bf16::tests::all;
-    use crate::testing::{Random, TestPages};
+    use crate::testing::{Random, TestPages, few};
     use crate::{Aligned, BF16_BLOCK, KvFormat};
 
     #[test]
     fn panels_are_the_same_everywhere() {
-        for (d, format) in [(16, KvFormat::F16), (64, KvFormat::F16), (80, KvFormat::F16), (64, KvFormat::Q8), (96, KvFormat::Q8)] {
+        let cases = [(16, KvFormat::F16), (64, KvFormat::Q8), (64, KvFormat::F16), (80, KvFormat::F16), (96, KvFormat::Q8)];
+        for (d, format) in few(1, cases) {
             let mut random = Random(d as u64);
             let len = BF16_BLOCK + 40;
             let (mut keys, mut values) = (Vec::new(), Vec::new());

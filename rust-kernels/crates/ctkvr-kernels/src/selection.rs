@@ -113,3 +113,25 @@ pub(super) unsafe fn select_ge<S: Simd>(x: *const f32, n: usize, threshold: f32,
     }
     len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+
+    /// Lists that are longer than what is looked at between two calls of the kernel.
+    #[test]
+    fn long_lists_are_selected_whole() {
+        let n = 2 * CHUNK + 64;
+        let mut random = Random(31);
+        let x = random.reals(n, 1);
+        let marks: Vec<u8> = x.iter().map(|x| if *x >= 0.5 { 255 } else { 0 }).collect();
+        let expected: Vec<u32> = (0..n as u32).filter(|i| x[*i as usize] >= 0.5).collect();
+        for kernels in Kernels::available() {
+            let (mut selected, mut marked) = (Vec::new(), vec![1]);
+            kernels.select_ge(&x, 0.5, &mut selected);
+            kernels.marked(&marks, 0, &mut marked);
+            assert_eq!((&selected, &marked[1..], kernels.count_ge(&x, 0.5)), (&expected, &expected[..], expected.len()));
+        }
+    }
+}

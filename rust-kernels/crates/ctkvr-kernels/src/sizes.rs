@@ -32,10 +32,48 @@ pub(crate) fn wrong_sizes(kernel: &str, sizes: &[(&str, usize)]) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TestPages;
+    use crate::{Gemm, Kernels, KvFormat};
 
     #[test]
     fn a_span_ends_with_the_last_row() {
         assert_eq!([span(0, 9, 4), span(1, 9, 4), span(3, 9, 4)], [0, 4, 22]);
         assert_eq!(span(3, usize::MAX, 4), usize::MAX);
+    }
+
+    /// What a caller gets wrong ends in a panic that names the kernel, not in memory that is not its own.
+    #[test]
+    fn sizes_that_do_not_fit_panic_with_the_kernels_name() {
+        fn panics(kernel: &str, call: impl FnOnce() + std::panic::UnwindSafe) {
+            let what = std::panic::catch_unwind(call).expect_err(kernel);
+            let what = what.downcast_ref::<String>().expect("a message");
+            assert!(what.contains(&format!("internal bug: {kernel} ")), "{what}");
+        }
+        let d = 16;
+        for kernels in Kernels::available() {
+            panics("score_rows", move || {
+                let kv = TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, KvFormat::F16);
+                kernels.score_rows(&vec![0.0; 2 * d], &kv.keys(0, 3), &mut [0.0; 6], 4);
+            });
+            panics("a kernel of rows", move || {
+                let kv = TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, KvFormat::F16);
+                kernels.score_rows(&vec![0.0; d + 1], &kv.keys(0, 3), &mut [0.0; 8], 4);
+            });
+            panics("add_weighted_rows", move || {
+                let kv = TestPages::new(&vec![0.0; 3 * d], &vec![0.0; 3 * d], d, KvFormat::F16);
+                kernels.add_weighted_rows(&[0.0; 5], 3, &kv.values(0, 3), &mut vec![0.0; 2 * d]);
+            });
+            panics("add_scaled", move || kernels.add_scaled(&[0.0; 4], 1.0, &mut [0.0; 3]));
+            panics("score_codes", move || kernels.score_codes(&[0.0; 16], &[0; 31], &mut [0.0; 2]));
+            panics("marked", move || kernels.marked(&[0; 63], 0, &mut Vec::new()));
+            panics("widen", move || kernels.widen(&[0; 16], &mut [0.0; 32]));
+            panics("quantise", move || kernels.quantise(&[0.0; 32], &mut [0; 32], &mut []));
+            panics("rms_norm", move || kernels.rms_norm(&[0.0; 4], &[0.0; 3], 1e-5, &mut [0.0; 4]));
+            panics("a rotation", move || kernels.rotate_halves(&mut [0.0; 4], &[0.0; 2], &[0.0; 3]));
+            panics("gemm", move || {
+                let (a, b, c) = (&[0.0; 6][..], &[0.0; 47][..], &mut [0.0; 32][..]);
+                kernels.gemm(Gemm { a, lda: 3, b, ldb: 16, c, ldc: 16, m: 2, n: 16, k: 3, accumulate: false });
+            });
+        }
     }
 }

@@ -72,6 +72,12 @@ impl TestPages {
     }
 }
 
+/// All of some cases; of them the first `count` where Miri runs the tests, which takes a thousand times as long and sees in small ones what it
+/// can see.
+pub fn few<T, const N: usize>(count: usize, cases: [T; N]) -> impl Iterator<Item = T> {
+    cases.into_iter().take(if cfg!(miri) { count } else { N })
+}
+
 /// Every table of this machine that can do heads of d values.
 pub fn tables(d: usize) -> Vec<&'static Kernels> {
     Kernels::available().into_iter().filter(|k| d.is_multiple_of(k.lanes)).collect()

@@ -4,6 +4,7 @@ use super::super::table::SCALAR;
 use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, TileLinear, bf16, packed, tile_linear};
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn every_table_of_this_machine_passes() {
     for table in Kernels::detected() {
         assert_eq!(table.self_test(), Ok(()), "{}", table.name);
@@ -11,6 +12,7 @@ fn every_table_of_this_machine_passes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn the_plain_products_pass() {
     let tile_linear = Some(&tile_linear::SCALAR);
     let table = Kernels { bf16: Some(&bf16::SCALAR), packed: Some(&packed::SCALAR), tile_linear, ..SCALAR };
@@ -31,6 +33,7 @@ macro_rules! spoiled {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn each_kernel_done_wrong_is_named() {
     // SAFETY: the contract is the caller's.
     let exp_sub = |x, n, offset| unsafe { (SCALAR.exp_sub)(x, n, offset) * 1.001 };
@@ -66,6 +69,7 @@ fn each_kernel_done_wrong_is_named() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn each_product_done_wrong_is_named() {
     static NARROW: Bf16Kernels = Bf16Kernels { narrow: |_, _, _| {}, ..bf16::SCALAR };
     static COLUMNS: Bf16Kernels = Bf16Kernels { pack_columns: |_, _, _| {}, ..bf16::SCALAR };
