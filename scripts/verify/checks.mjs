@@ -56,6 +56,22 @@ async function cargoTest(name, args, env) {
   return { counts: cargoTestCounts(output, code), output };
 }
 
+/** Where Miri comes from; it is a component of nightly Rust only. */
+const MIRI_INSTALL = 'rustup toolchain install nightly --profile minimal --component miri,rust-src';
+
+/** What Miri can run: no model, no threads' worth of work, the scalar kernels. @returns {Promise<Finding>} */
+async function miri() {
+  const nightly = (/** @type {string[]} */ args) => cargo(['+nightly', 'miri', ...args]);
+  if ((await logged('miri-version', nightly(['--version']))).code !== 0) {
+    return { counts: { passed: 0, failed: 0, skipped: 1 }, output: '', note: `no Miri: ${MIRI_INSTALL}` };
+  }
+  const { code, output } = await logged('miri', nightly(['test', '--locked', '--lib', ...packages(miriCrates)]));
+  return { counts: cargoTestCounts(output, code), output };
+}
+
+/** Crates whose unit tests run in Miri; those that are too long for it say so themselves. */
+const miriCrates = ['ctkvr-kernels', 'ctkvr-core'];
+
 /** Crates without ggml: quick to build with checks. */
 const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core'];
 
@@ -167,6 +183,11 @@ export const checks = Object.fromEntries(
           RUSTFLAGS: '--cfg loom',
           CARGO_TARGET_DIR: join(root, 'rust-kernels/target/loom'),
         }),
+    },
+    {
+      name: 'miri',
+      about: 'pointers, aliasing and uninitialised memory of kernels, pool and index, interpreted',
+      run: miri,
     },
     {
       name: 'cargo-model',

@@ -1,5 +1,5 @@
-// `npm test`, `npm run check`, `npm run test:model`, `npm run test:gpu`: runs every check of the verb, also after one has failed, prints
-// one table and ends with "N passed, N failed". Names after the verb choose among its checks.
+// `npm test`, `npm run check`, `npm run test:miri`, `npm run test:model`, `npm run test:gpu`: runs every check of the verb, also after one
+// has failed, prints one table and ends with "N passed, N failed". Names after the verb choose among its checks.
 import { seconds } from '../lib/exec.mjs';
 import { runMain, SetupError, say } from '../lib/messages.mjs';
 import { checks } from './checks.mjs';
@@ -17,6 +17,7 @@ const staticChecks = [
 const verbs = {
   check: staticChecks,
   test: [...staticChecks, 'cargo-core', 'cargo-model', 'cargo-cpu', 'packed', 'vitest', 'vitest-model', 'end-to-end'],
+  'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
 };
 

@@ -346,11 +346,9 @@ impl HeadIndex {
         }
         let scaled = self.scaled(query);
         let mut out = vec![0.0; self.group * candidates.len()];
-        // SAFETY: positions are stored; out holds group rows of candidates.len().
-        unsafe {
-            let rows = self.kv().keys_at(candidates);
-            (self.kernels.score_rows)(scaled.as_ptr(), self.group, &rows, out.as_mut_ptr(), candidates.len());
-        }
+        // SAFETY: checked above: the positions are stored.
+        let rows = unsafe { self.kv().keys_at(candidates) };
+        self.kernels.score_rows(&scaled, &rows, &mut out, candidates.len());
         Ok(out)
     }
 

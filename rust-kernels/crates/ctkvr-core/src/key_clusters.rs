@@ -83,17 +83,13 @@ impl KeyClusters {
         scratch.scores.resize(group * n, 0.0);
         scratch.ranks.clear();
         scratch.ranks.resize(n, 0.0);
-        // SAFETY: the scores hold group rows of n, the ranks n.
-        unsafe {
-            let keys = self.mean_keys.rows();
-            (query.kernels.score_rows)(query.scaled.as_ptr(), group, &keys, scratch.scores.as_mut_ptr(), n);
-            scratch.weights.clear();
-            scratch.weights.extend_from_slice(&scratch.scores);
-            for row in scratch.weights.chunks_exact_mut(n) {
-                let max = (query.kernels.max)(row.as_ptr(), n);
-                let sum = (query.kernels.exp_sub)(row.as_mut_ptr(), n, max);
-                (query.kernels.add_scaled)(row.as_ptr(), n, 1.0 / sum, scratch.ranks.as_mut_ptr());
-            }
+        query.kernels.score_rows(query.scaled, &self.mean_keys.rows(), &mut scratch.scores, n);
+        scratch.weights.clear();
+        scratch.weights.extend_from_slice(&scratch.scores);
+        for row in scratch.weights.chunks_exact_mut(n) {
+            let max = query.kernels.max(row);
+            let sum = query.kernels.exp_sub(row, max);
+            query.kernels.add_scaled(row, 1.0 / sum, &mut scratch.ranks);
         }
         scratch.order.clear();
         scratch.order.extend(0..n as u32);
@@ -126,17 +122,14 @@ impl KeyClusters {
         out.rest_lse.clear();
         out.rest_value.clear();
         out.rest_value.resize(group * d, 0.0);
-        // SAFETY: the weights hold group rows of n, the mean values group * d.
-        unsafe {
-            for row in scratch.weights.chunks_exact_mut(n) {
-                let max = (query.kernels.max)(row.as_ptr(), n);
-                let sum = (query.kernels.exp_sub)(row.as_mut_ptr(), n, max);
-                (query.kernels.scale)(row.as_mut_ptr(), n, 1.0 / sum);
-                out.rest_lse.push(max + sum.ln());
-            }
-            let values = self.mean_values.rows_at(estimated);
-            (query.kernels.add_weighted_rows)(scratch.weights.as_ptr(), n, group, &values, out.rest_value.as_mut_ptr());
+        for row in scratch.weights.chunks_exact_mut(n) {
+            let max = query.kernels.max(row);
+            let sum = query.kernels.exp_sub(row, max);
+            query.kernels.scale(row, 1.0 / sum);
+            out.rest_lse.push(max + sum.ln());
         }
+        let values = self.mean_values.rows_at(estimated);
+        query.kernels.add_weighted_rows(&scratch.weights, n, &values, &mut out.rest_value);
     }
 }
 

@@ -76,20 +76,18 @@ impl Projections {
         let count = vectors.len() / self.head_dim;
         projected.clear();
         projected.resize(count * self.stride, 0.0);
-        let product = Gemm {
-            a: vectors.as_ptr(),
+        kernels.gemm(Gemm {
+            a: vectors,
             lda: self.head_dim,
-            b: self.columns.as_ptr(),
+            b: &self.columns,
             ldb: self.stride,
-            c: projected.as_mut_ptr(),
+            c: projected,
             ldc: self.stride,
             m: count,
             n: self.stride,
             k: self.head_dim,
             accumulate: false,
-        };
-        // SAFETY: the matrices hold what the product says; the stride is a multiple of 16.
-        unsafe { (kernels.gemm)(&product) };
+        });
         out.clear();
         for row in projected.chunks_exact(self.stride) {
             let bits = row.chunks_exact(self.hash_bits).take(self.hash_tables);

@@ -58,11 +58,9 @@ impl Quest {
         for (positive, rows) in [(true, self.largest.rows()), (false, self.smallest.rows())] {
             scratch.part.clear();
             scratch.part.extend(query.scaled.iter().map(|x| if positive { x.max(0.0) } else { x.min(0.0) }));
-            // SAFETY: the scores hold group rows of n.
-            unsafe { (query.kernels.score_rows)(scratch.part.as_ptr(), group, &rows, scratch.scores.as_mut_ptr(), n) };
+            query.kernels.score_rows(&scratch.part, &rows, &mut scratch.scores, n);
             for row in scratch.scores[..group * n].chunks_exact(n) {
-                // SAFETY: both hold n values.
-                unsafe { (query.kernels.add_scaled)(row.as_ptr(), n, 1.0, scratch.bounds.as_mut_ptr()) };
+                query.kernels.add_scaled(row, 1.0, &mut scratch.bounds);
             }
         }
         let least = scratch.bounds.iter().copied().fold(f32::INFINITY, f32::min);
@@ -165,8 +163,7 @@ mod tests {
             let query = random.integers(D, 4);
             let (mut scratch, mut scores) = (QuestScratch::default(), vec![0.0; 100]);
             quest.bounds(&Query { query: &query, scaled: &query, max_selected: 0, kernels }, &mut scratch);
-            // SAFETY: one head, 100 scores.
-            unsafe { (kernels.score_rows)(query.as_ptr(), 1, &kv.keys(0, 100), scores.as_mut_ptr(), 100) };
+            kernels.score_rows(&query, &kv.keys(0, 100), &mut scores, 100);
             // Bounds are given less the smallest one: the best page's gap to its best score tells by how much.
             let pages: Vec<f32> = scores.chunks(QUEST_PAGE).map(|p| p.iter().copied().fold(f32::MIN, f32::max)).collect();
             let full: Vec<f32> = (0..pages.len())

@@ -49,15 +49,12 @@ impl SnapKv {
                 input.queries[(num_queries - observed + i) * group * d..][..group * d].iter().map(|x| x * scale).collect();
             // A query sees the keys up to its own.
             let seen = n - (observed - 1 - i).min(n - 1);
-            // SAFETY: the scores hold group rows of n; every head's first `seen` are counted.
-            unsafe {
-                (kernels.score_rows)(query.as_ptr(), group, &input.keys, scores.as_mut_ptr(), n);
-                for row in scores.chunks_exact_mut(n) {
-                    let max = (kernels.max)(row.as_ptr(), seen);
-                    let sum = (kernels.exp_sub)(row.as_mut_ptr(), seen, max);
-                    let of_region = &row[region.start..region.end.min(seen)];
-                    (kernels.add_scaled)(of_region.as_ptr(), of_region.len(), 1.0 / sum, votes.as_mut_ptr());
-                }
+            kernels.score_rows(&query, &input.keys, &mut scores, n);
+            for row in scores.chunks_exact_mut(n) {
+                let max = kernels.max(&row[..seen]);
+                let sum = kernels.exp_sub(&mut row[..seen], max);
+                let of_region = &row[region.start..region.end.min(seen)];
+                kernels.add_scaled(of_region, 1.0 / sum, &mut votes[..of_region.len()]);
             }
         }
         let pooled: Vec<f32> = (0..votes.len())

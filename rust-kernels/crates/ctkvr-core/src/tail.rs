@@ -126,22 +126,16 @@ impl Tail {
     /// Asks for what [`Tail::weigh`] will read.
     pub fn prefetch_keys(&self, kernels: &Kernels) {
         for segment in &self.segments {
-            let (keys, clusters) = (segment.keys().values(), &segment.cluster_of);
-            // SAFETY: the bytes are the segment's own.
-            unsafe {
-                (kernels.prefetch)(keys.as_ptr().cast(), size_of_val(keys));
-                (kernels.prefetch)(clusters.as_ptr().cast(), size_of_val(&clusters[..]));
-            }
+            kernels.prefetch(segment.keys().values());
+            kernels.prefetch(&segment.cluster_of);
         }
-        // SAFETY: as above.
-        unsafe { (kernels.prefetch)(self.counts.as_ptr().cast(), size_of_val(&self.counts[..])) };
+        kernels.prefetch(&self.counts);
     }
 
     /// Asks for what [`Tail::rest`] will read.
     fn prefetch_values(&self, kernels: &Kernels) {
         for values in self.segments.iter().map(|s| s.values().values()) {
-            // SAFETY: the bytes are the segment's own.
-            unsafe { (kernels.prefetch)(values.as_ptr().cast(), size_of_val(values)) };
+            kernels.prefetch(values);
         }
     }
 
@@ -154,12 +148,8 @@ impl Tail {
         scratch.maxima.clear();
         scratch.totals.clear();
         for weights in scratch.weights.chunks_exact_mut(m.max(1)) {
-            // SAFETY: the row holds m values, max bounds them.
-            let max = unsafe {
-                let max = (kernels.max)(weights.as_ptr(), m);
-                (kernels.exp_sub)(weights.as_mut_ptr(), m, max);
-                max
-            };
+            let max = kernels.max(weights);
+            kernels.exp_sub(weights, max);
             scratch.maxima.push(max);
             scratch.totals.push(sum_of_products(weights, &self.counts));
             weights.iter_mut().zip(&scratch.left).for_each(|(weight, left)| *weight *= left);
@@ -174,15 +164,12 @@ impl Tail {
         scratch.shares.clear();
         scratch.shares.resize(m, 0.0);
         for (weights, total) in scratch.weights.chunks_exact(m.max(1)).zip(&scratch.totals) {
-            // SAFETY: both hold m values.
-            unsafe { (kernels.add_scaled)(weights.as_ptr(), m, 1.0 / total, scratch.shares.as_mut_ptr()) };
+            kernels.add_scaled(weights, 1.0 / total, &mut scratch.shares);
         }
         scratch.top_k.select(kernels, &scratch.shares, count, &mut scratch.heaviest);
         for c in scratch.heaviest.iter().map(|&c| c as usize) {
             let (segment, clusters) = self.part_of(c);
-            let members = segment.members(c - clusters.start);
-            // SAFETY: the bytes are the segment's own.
-            unsafe { (kernels.prefetch)(members.as_ptr().cast(), size_of_val(members)) };
+            kernels.prefetch(segment.members(c - clusters.start));
         }
         self.prefetch_values(kernels);
         let mut num_taken = 0;
@@ -280,25 +267,17 @@ impl Tail {
         // All of it is written.
         out.resize(group * m, 0.0);
         for (segment, clusters) in self.parts() {
-            // SAFETY: the segment's columns are inside each of the group's rows.
-            unsafe {
-                let out = out.as_mut_ptr().add(clusters.start);
-                (kernels.score_rows)(scaled.as_ptr(), group, &segment.keys().rows(), out, m);
-            }
+            kernels.score_rows(scaled, &segment.keys().rows(), &mut out[clusters.start..], m);
         }
     }
 
     /// Mean of all mean values, weighted with f32 `[group, m]`.
     fn mean_value(&self, kernels: &Kernels, weights: &[f32], row_len: usize, value: &mut Vec<f32>) {
-        let (m, group) = (self.num_clusters(), self.corrections.len());
+        let m = self.num_clusters();
         value.clear();
         value.resize(row_len, 0.0);
         for (segment, clusters) in self.parts() {
-            // SAFETY: the segment's columns are inside each of the group's rows; the value holds group rows of head_dim.
-            unsafe {
-                let weights = weights.as_ptr().add(clusters.start);
-                (kernels.add_weighted_rows)(weights, m, group, &segment.values().rows(), value.as_mut_ptr());
-            }
+            kernels.add_weighted_rows(&weights[clusters.start..], m, &segment.values().rows(), value);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-pub(crate) use ctkvr_kernels::testing::{Random, dot, tables};
+pub(crate) use ctkvr_kernels::testing::{Random, dot, few, tables};
 use ctkvr_kernels::{KvFormat, Rows};
 
 use crate::kv::block_table::BlockTable;

@@ -66,7 +66,8 @@ impl Sequence {
         for head in 0..SHAPE.num_heads {
             let kv = self.table.head(head);
             let [keys, values] = [kv.keys(0, len), kv.values(0, len)].map(widened);
-            let [keys_back, values_back] = [kv.keys_at(&positions), kv.values_at(&positions)].map(widened);
+            // SAFETY: every position was stored.
+            let [keys_back, values_back] = unsafe { [kv.keys_at(&positions), kv.values_at(&positions)] }.map(widened);
             for (i, mark) in self.marks.iter().enumerate() {
                 let [key, value] = rows_of(*mark, head);
                 let (row, back) = (i * D..(i + 1) * D, (len - 1 - i) * D..(len - i) * D);

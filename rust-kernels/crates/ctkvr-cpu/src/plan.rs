@@ -48,8 +48,8 @@ pub(crate) struct Plan {
     /// What rotated queries are multiplied by, so that attention's 1 / sqrt(head dimension) becomes the model's factor.
     pub query_scale: f32,
     pub rotary: RotaryTable,
-    /// Turns a head in place, [`ctkvr_kernels::Kernels::rotate_halves`] or its other form.
-    pub rotate: unsafe fn(*mut f32, *const f32, *const f32, usize),
+    /// Turns a head in place: [`Kernels::rotate_halves`] or its other form.
+    pub rotate: fn(&Kernels, &mut [f32], &[f32], &[f32]),
     pub kernels: &'static Kernels,
     /// Asks for weights before they are multiplied.
     pub ask: Option<unsafe fn(*const u8, usize)>,
@@ -108,8 +108,8 @@ impl Plan {
             query_scale: layer.attention.score_scale.map_or(1.0, |scale| scale * (spec.head_dim as f32).sqrt()),
             rotary: RotaryTable::new(&spec.rope, spec.head_dim, factors),
             rotate: match spec.rope.pairing {
-                RopePairing::Adjacent => kernels.rotate_adjacent,
-                RopePairing::Halves => kernels.rotate_halves,
+                RopePairing::Adjacent => Kernels::rotate_adjacent,
+                RopePairing::Halves => Kernels::rotate_halves,
             },
             kernels,
             ask: weights.prefetch(),

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use ctkvr_engine::Batch;
 use ctkvr_kernels::{BLOCK, TILE_ROWS, Tile};
@@ -245,33 +246,35 @@ impl<'a> StepJob<'a> {
 
     /// Rounds a row of a product's activations.
     fn prepare(&self, product: Product, row: usize, scratch: &mut StepScratch) {
-        let (joined, kernels, prepared) = (self.joined(product), self.plan.kernels, scratch.row.as_mut_ptr());
+        let (joined, kernels) = (self.joined(product), self.plan.kernels);
         let k = joined.k;
+        let prepared = &mut scratch.row[..k];
         // SAFETY: the buffers hold the row, which is this unit's; the scratch holds k values.
         unsafe {
             if let Some(residual) = self.residual_before(product) {
                 self.add_block(residual, row, prepared);
             }
+            let of_row = |rows: *const f32| from_raw_parts(rows.add(row * k), k);
             let x = match self.before(product) {
-                Before::Nothing(input) => input.add(row * k),
+                Before::Nothing(input) => of_row(input),
                 Before::Norm(input, weight) => {
-                    (kernels.rms_norm)(input.add(row * k), weight, k, self.spec.rms_epsilon, prepared);
+                    kernels.rms_norm(of_row(input), from_raw_parts(weight, k), self.spec.rms_epsilon, prepared);
                     if product == Product::Logits && self.plan.output_scale != 1.0 {
-                        (kernels.scale)(prepared, k, self.plan.output_scale);
+                        kernels.scale(prepared, self.plan.output_scale);
                     }
                     prepared
                 }
                 Before::Gate(gate, up) => {
-                    (kernels.gate)(gate.add(row * k), up.add(row * k), k, prepared);
+                    kernels.gate(of_row(gate), of_row(up), prepared);
                     prepared
                 }
             };
             if let Some((tiles, row)) = joined.tiles.zip(row.checked_sub(self.num_rows_each()[0])) {
                 let of_row = self.at.tiles.add(row / TILE_ROWS * (k / BLOCK));
-                return (tiles.narrow_row)(x, 0, k / BLOCK, row % TILE_ROWS, of_row);
+                return tiles.narrow_row(x, row % TILE_ROWS, of_row);
             }
             for (encoding, out) in joined.encodings.iter().zip(self.at.rounded) {
-                encoding.round(x, k, out.add(row * encoding.row_bytes(k)));
+                encoding.round(x.as_ptr(), k, out.add(row * encoding.row_bytes(k)));
             }
         }
     }
@@ -280,16 +283,16 @@ impl<'a> StepJob<'a> {
     ///
     /// # Safety
     /// The buffers hold the row, which is the caller's; `normed` holds a row.
-    unsafe fn add_block(&self, residual: Residual, row: usize, normed: *mut f32) {
+    unsafe fn add_block(&self, residual: Residual, row: usize, normed: &mut [f32]) {
         let (kernels, width) = (self.plan.kernels, self.spec.embedding_len);
         // SAFETY: the caller's.
         unsafe {
-            let mut block_out = self.at.block_out.add(row * width).cast_const();
+            let mut block_out: &[f32] = from_raw_parts(self.at.block_out.add(row * width), width);
             if let Some(weight) = residual.norm {
-                (kernels.rms_norm)(block_out, weight, width, self.spec.rms_epsilon, normed);
+                kernels.rms_norm(block_out, from_raw_parts(weight, width), self.spec.rms_epsilon, normed);
                 block_out = normed;
             }
-            (kernels.add_scaled)(block_out, width, residual.scale, self.at.hidden.add(row * width));
+            kernels.add_scaled(block_out, residual.scale, from_raw_parts_mut(self.at.hidden.add(row * width), width));
         }
     }
 
@@ -301,8 +304,8 @@ impl<'a> StepJob<'a> {
             let len = num_heads * head_dim;
             // SAFETY: the buffers hold the row, which is this unit's.
             unsafe {
-                let values = values.add(row * len);
-                (self.plan.kernels.rms_norm)(values, weight, len, rms_epsilon, values);
+                let values = from_raw_parts_mut(values.add(row * len), len);
+                self.plan.kernels.rms_norm_in_place(values, from_raw_parts(weight, len), rms_epsilon);
             }
         }
     }
@@ -316,17 +319,18 @@ impl<'a> StepJob<'a> {
         unsafe {
             let first = self.at.queries.add((row * num_q_heads + kv_head * group) * d);
             let key = self.at.keys.add((row * num_kv_heads + kv_head) * d);
-            let (cos, sin) = (self.at.cos.add(row * half), self.at.sin.add(row * half));
+            let (cos, sin) = (from_raw_parts(self.at.cos.add(row * half), half), from_raw_parts(self.at.sin.add(row * half), half));
             let finish = |head: *mut f32, which: usize| {
+                let head = from_raw_parts_mut(head, d);
                 if let Some(norms) = layer.head_norms {
-                    (kernels.rms_norm)(head, norms[which], d, rms_epsilon, head);
+                    kernels.rms_norm_in_place(head, from_raw_parts(norms[which], d), rms_epsilon);
                 }
-                (self.plan.rotate)(head, cos, sin, half);
+                (self.plan.rotate)(kernels, &mut head[..2 * half], cos, sin);
             };
             (0..group).for_each(|head| finish(first.add(head * d), 0));
             finish(key, 1);
             if self.plan.query_scale != 1.0 {
-                (kernels.scale)(first, group * d, self.plan.query_scale);
+                kernels.scale(from_raw_parts_mut(first, group * d), self.plan.query_scale);
             }
         }
     }

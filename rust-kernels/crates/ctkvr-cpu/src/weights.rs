@@ -156,7 +156,7 @@ impl Weights {
 
     /// What asks for packed weights before they are multiplied.
     pub fn prefetch(&self) -> Option<unsafe fn(*const u8, usize)> {
-        self.packed_kernels.map(|kernels| kernels.prefetch)
+        self.packed_kernels.map(PackedKernels::prefetch_function)
     }
 
     /// Bytes of weights kept outside the file's mapping.

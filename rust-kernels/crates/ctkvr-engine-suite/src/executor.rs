@@ -90,7 +90,8 @@ pub fn cancelling_stops_between_layers(suite: &Suite) {
     assert_eq!(deepest.load(Ordering::SeqCst), 1);
     assert_eq!(sequence.len, PROMPT.len());
     // Nothing of it is left.
-    let (again, mut control) = (forward(&mut *executor, &mut sequence, &[1], &NO_CANCEL).unwrap(), self::sequence(&model, &*executor));
+    let (again, mut control) =
+        (forward(&mut *executor, &mut sequence, &[1], &NO_CANCEL).unwrap(), self::sequence(&model, &*executor));
     forward(&mut *executor, &mut control, &PROMPT, &NO_CANCEL).unwrap();
     watch(&mut control, |_| ());
     assert_eq!(again, forward(&mut *executor, &mut control, &[1], &NO_CANCEL).unwrap());

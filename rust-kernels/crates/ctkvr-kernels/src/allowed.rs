@@ -44,14 +44,14 @@ impl Kernels {
     /// `InvalidOption` when CTKVR_ISA names none of this machine's.
     pub fn fastest() -> Result<&'static Kernels> {
         let tables = up_to(forced(), usable(Self::allowed()))?;
-        Ok(tables.last().copied().unwrap_or(&super::SCALAR))
+        Ok(tables.last().copied().unwrap_or(&crate::table::SCALAR))
     }
 }
 
 /// The scalar table, and those of this machine that are in the list.
 fn usable(allowed: Option<Vec<String>>) -> Vec<&'static Kernels> {
     let is_allowed = |table: &&Kernels| {
-        table.name == super::SCALAR.name || allowed.as_ref().is_none_or(|names| names.iter().any(|name| name == table.name))
+        table.name == crate::table::SCALAR.name || allowed.as_ref().is_none_or(|names| names.iter().any(|name| name == table.name))
     };
     Kernels::detected().into_iter().filter(is_allowed).collect()
 }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_with_what_is() {
         for name in ["mmx", "AVX2", "avx512 "] {
-            let error = up_to(Some(name), vec![&super::super::SCALAR]).expect_err("refused").to_string();
+            let error = up_to(Some(name), vec![&crate::table::SCALAR]).expect_err("refused").to_string();
             assert!(error.contains("CTKVR_ISA") && error.contains("scalar") && error.contains(name), "{error}");
         }
     }

@@ -4,8 +4,9 @@
 //! The order of work is written over [`Tiles`], so that it is tested on any machine, with tiles in plain Rust; the instructions themselves
 //! are tested where the CPU has them.
 
+use super::bf16::RawProduct;
 use super::bf16_attention::Products;
-use super::{Bf16Product, MAX_HEAD_DIM, PANEL_COLUMNS};
+use super::{MAX_HEAD_DIM, PANEL_COLUMNS};
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
@@ -39,7 +40,7 @@ impl<T: Tiles> Products for InTiles<T> {
         Self(T::new())
     }
     #[inline(always)]
-    unsafe fn multiply(&mut self, p: &Bf16Product) {
+    unsafe fn multiply(&mut self, p: &RawProduct) {
         // SAFETY: the caller's matrices, whose rows end with a tile.
         unsafe { if p.m > ROWS { square::<T, true>(&mut self.0, p, 0) } else { square::<T, false>(&mut self.0, p, 0) } }
     }
@@ -48,7 +49,7 @@ impl<T: Tiles> Products for InTiles<T> {
 /// As [`super::Bf16Kernels::product`]; `otherwise` takes what does not come in tiles. Rows that do not fill one are multiplied beside rows of
 /// zeros: a row's sums are the same whatever rows come with it.
 #[inline(always)]
-unsafe fn product_on<T: Tiles>(p: &Bf16Product, otherwise: unsafe fn(&Bf16Product)) {
+unsafe fn product_on<T: Tiles>(p: &RawProduct, otherwise: unsafe fn(&RawProduct)) {
     let fills_tiles = p.k.is_multiple_of(DEPTH) && p.columns == PANEL_COLUMNS && p.k <= MAX_HEAD_DIM;
     // SAFETY: the caller's matrices; both parts keep to their rows.
     unsafe {
@@ -61,7 +62,7 @@ unsafe fn product_on<T: Tiles>(p: &Bf16Product, otherwise: unsafe fn(&Bf16Produc
             if i + ROWS < whole { square::<T, true>(&mut tiles, p, i) } else { square::<T, false>(&mut tiles, p, i) }
         }
         if whole < p.m {
-            let rest = Bf16Product { a: p.a.add(whole * p.lda), c: p.c.add(whole * p.ldc), m: p.m - whole, ..*p };
+            let rest = RawProduct { a: p.a.add(whole * p.lda), c: p.c.add(whole * p.ldc), m: p.m - whole, ..*p };
             padded::<T>(&mut tiles, &rest);
         }
     }
@@ -69,7 +70,7 @@ unsafe fn product_on<T: Tiles>(p: &Bf16Product, otherwise: unsafe fn(&Bf16Produc
 
 /// Fewer rows than a tile has.
 #[inline(always)]
-unsafe fn padded<T: Tiles>(tiles: &mut T, p: &Bf16Product) {
+unsafe fn padded<T: Tiles>(tiles: &mut T, p: &RawProduct) {
     let (mut a, mut c) = ([0u16; ROWS * MAX_HEAD_DIM], [0f32; ROWS * PANEL_COLUMNS]);
     // SAFETY: the caller's matrices; k is at most MAX_HEAD_DIM and columns are PANEL_COLUMNS.
     unsafe {
@@ -79,7 +80,7 @@ unsafe fn padded<T: Tiles>(tiles: &mut T, p: &Bf16Product) {
                 std::ptr::copy_nonoverlapping(p.c.add(i * p.ldc), c.as_mut_ptr().add(i * PANEL_COLUMNS), PANEL_COLUMNS);
             }
         }
-        let whole = Bf16Product { a: a.as_ptr(), lda: p.k, c: c.as_mut_ptr(), ldc: PANEL_COLUMNS, m: ROWS, ..*p };
+        let whole = RawProduct { a: a.as_ptr(), lda: p.k, c: c.as_mut_ptr(), ldc: PANEL_COLUMNS, m: ROWS, ..*p };
         square::<T, false>(tiles, &whole, 0);
         for i in 0..p.m {
             std::ptr::copy_nonoverlapping(c.as_ptr().add(i * PANEL_COLUMNS), p.c.add(i * p.ldc), PANEL_COLUMNS);
@@ -89,7 +90,7 @@ unsafe fn padded<T: Tiles>(tiles: &mut T, p: &Bf16Product) {
 
 /// Rows `i..i + 32` of C, or `i..i + 16`: tiles 0 to 3; A in 4 and 5, the panel in 6 and 7.
 #[inline(always)]
-unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &Bf16Product, i: usize) {
+unsafe fn square<T: Tiles, const BOTH: bool>(tiles: &mut T, p: &RawProduct, i: usize) {
     let (a_stride, c_stride) = (p.lda * size_of::<u16>(), p.ldc * size_of::<f32>());
     let panel_stride = PANEL_COLUMNS * 2 * size_of::<u16>();
     // SAFETY: the caller's rows.
@@ -144,9 +145,9 @@ mod hardware {
     use std::sync::OnceLock;
 
     use super::super::bf16;
-    use super::{Bf16Product, ROW_BYTES, ROWS, Tiles, product_on};
+    use super::{ROW_BYTES, ROWS, RawProduct, Tiles, product_on};
 
-    pub(in super::super) unsafe fn product(p: &Bf16Product) {
+    pub(in super::super) unsafe fn product(p: &RawProduct) {
         unsafe { product_on::<Registers>(p, bf16::AVX512.product) }
     }
 
@@ -263,7 +264,7 @@ mod hardware {
 
 #[cfg(test)]
 pub(super) mod software {
-    use super::{Bf16Product, DEPTH, ROW_BYTES, ROWS, Tiles, product_on};
+    use super::{DEPTH, ROW_BYTES, ROWS, RawProduct, Tiles, product_on};
     use crate::bf16;
     use half::bf16 as Bf16;
 
@@ -272,7 +273,7 @@ pub(super) mod software {
         tiles: [[[u8; ROW_BYTES]; ROWS]; 8],
     }
 
-    pub(in super::super) unsafe fn product(p: &Bf16Product) {
+    pub(in super::super) unsafe fn product(p: &RawProduct) {
         // SAFETY: the contract is the caller's.
         unsafe { product_on::<Plain>(p, bf16::SCALAR.product) }
     }

@@ -1,7 +1,76 @@
 //! What a model does to its rows between the products: norm, gate, rotary embedding. Plain loops that the compiler makes vectors of, in an
 //! order that is the same for every instruction set.
 
-use super::simd::{Simd, exp_nonpositive};
+use crate::Kernels;
+use crate::simd::{Simd, exp_nonpositive};
+use crate::sizes::check_sizes;
+
+impl Kernels {
+    /// Root mean square norm: `out[i]` = x i / sqrt(mean of x^2 + epsilon) * weight i. All f32 `[n]`. The mean is summed in f64 in 16 running
+    /// sums.
+    ///
+    /// # Panics
+    /// When their lengths differ.
+    #[inline]
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        let n = x.len();
+        check_sizes!(weight.len() == n && out.len() == n, "rms_norm", x = n, weight = weight.len(), out = out.len());
+        // SAFETY: all hold n values.
+        unsafe { (self.rms_norm)(x.as_ptr(), weight.as_ptr(), n, epsilon, out.as_mut_ptr()) };
+    }
+
+    /// As [`Kernels::rms_norm`], in place.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    #[inline]
+    pub fn rms_norm_in_place(&self, x: &mut [f32], weight: &[f32], epsilon: f32) {
+        check_sizes!(weight.len() == x.len(), "rms_norm_in_place", x = x.len(), weight = weight.len());
+        let at = x.as_mut_ptr();
+        // SAFETY: both hold as many values; the kernel may write what it reads.
+        unsafe { (self.rms_norm)(at, weight.as_ptr(), x.len(), epsilon, at) };
+    }
+
+    /// `out[i]` = silu(gate i) * up i; silu(x) = x / (1 + e^-x). All f32 `[n]`.
+    ///
+    /// # Panics
+    /// When their lengths differ.
+    #[inline]
+    pub fn gate(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        let n = gate.len();
+        check_sizes!(up.len() == n && out.len() == n, "gate", gate = n, up = up.len(), out = out.len());
+        // SAFETY: all hold n values.
+        unsafe { (self.gate)(gate.as_ptr(), up.as_ptr(), n, out.as_mut_ptr()) };
+    }
+
+    /// Rotary embedding of a head in place: turns (x i, x i + half) by the angle whose cosine and sine are the i-th. `x` f32 `[2 * half]`,
+    /// `cos` and `sin` f32 `[half]`.
+    ///
+    /// # Panics
+    /// When the sizes do not fit.
+    #[inline]
+    pub fn rotate_halves(&self, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+        check_turns(x, cos, sin);
+        // SAFETY: 2 * half values and half turns.
+        unsafe { (self.rotate_halves)(x.as_mut_ptr(), cos.as_ptr(), sin.as_ptr(), cos.len()) };
+    }
+
+    /// The same for (x 2i, x 2i + 1).
+    ///
+    /// # Panics
+    /// When the sizes do not fit.
+    #[inline]
+    pub fn rotate_adjacent(&self, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+        check_turns(x, cos, sin);
+        // SAFETY: 2 * half values and half turns.
+        unsafe { (self.rotate_adjacent)(x.as_mut_ptr(), cos.as_ptr(), sin.as_ptr(), cos.len()) };
+    }
+}
+
+#[inline]
+fn check_turns(x: &[f32], cos: &[f32], sin: &[f32]) {
+    check_sizes!(sin.len() == cos.len() && x.len() == 2 * cos.len(), "a rotation", x = x.len(), cos = cos.len(), sin = sin.len(),);
+}
 
 /// Values whose exponentials are made at once.
 const CHUNK: usize = 64;

@@ -1,5 +1,7 @@
 //! How keys and values are stored, and where in a page.
 
+use std::slice::from_raw_parts_mut;
+
 use super::Kernels;
 use super::rows::PAGE_SIZE;
 use crate::error::{Error, Result};
@@ -67,20 +69,27 @@ impl PageLayout {
         }
     }
 
-    /// Writes key and value of a slot of a page, f32 `[head_dim]`.
+    /// Writes key and value of a slot of a page, f32 `[head_dim]` each.
     ///
     /// # Safety
-    /// `page` holds a page of this layout, and nobody reads or writes the slot meanwhile; key and value hold `head_dim` values, a multiple
-    /// of the kernels' lanes.
-    pub unsafe fn store(self, kernels: &Kernels, page: *mut u8, slot: usize, key: *const f32, value: *const f32) {
+    /// `page` is the start of a live, writable page of this layout, aligned to 4 or more, whose format can hold such heads
+    /// ([`KvFormat::check`]); `slot` is below [`PAGE_SIZE`], and nobody reads or writes it meanwhile.
+    ///
+    /// # Panics
+    /// When key or value are of another length, or head_dim is no multiple of the kernels' lanes.
+    pub unsafe fn store(self, kernels: &Kernels, page: *mut u8, slot: usize, key: &[f32], value: &[f32]) {
         let d = self.head_dim;
         for (side, x) in [(KvSide::Keys, key), (KvSide::Values, value)] {
             let (row, scales) = self.offsets(side, slot);
-            // SAFETY: the row is in the page, aligned for its values, and so are its scales.
+            // SAFETY: the row is in the page, aligned for its values, and so are its scales; they are the caller's alone.
             unsafe {
                 match self.format {
-                    KvFormat::F16 => (kernels.narrow)(x, d, page.add(row).cast()),
-                    KvFormat::Q8 => (kernels.quantise)(x, d, page.add(row).cast(), page.add(scales).cast()),
+                    KvFormat::F16 => kernels.narrow(x, from_raw_parts_mut(page.add(row).cast(), d)),
+                    KvFormat::Q8 => kernels.quantise(
+                        x,
+                        from_raw_parts_mut(page.add(row).cast(), d),
+                        from_raw_parts_mut(page.add(scales).cast(), d / Q8_BLOCK),
+                    ),
                 }
             }
         }

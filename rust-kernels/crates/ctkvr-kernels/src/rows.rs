@@ -7,8 +7,11 @@ use super::simd::Simd;
 pub const PAGE_SIZE: usize = 256;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
-/// Rows of one KV head's keys or values, `[head_dim]` each. Kernels read through its pointers: who calls one sees to it that the pages are
-/// live and the positions inside them.
+/// Bytes of rows that stay in the first-level cache while every group of heads passes over them.
+pub(super) const BLOCK_BYTES: usize = 16 << 10;
+
+/// Rows of one KV head's keys or values, `[head_dim]` each, that can be read as long as `'a`: who made them from page pointers vouched for
+/// it ([`Rows::run`], [`Rows::list`]), so that kernels read them safely.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pages: &'a [*const u8],
@@ -29,13 +32,24 @@ enum Which<'a> {
 
 impl<'a> Rows<'a> {
     /// Positions `start..start + len` of a side of these pages.
-    pub fn run(pages: &'a [*const u8], layout: PageLayout, side: KvSide, start: usize, len: usize) -> Self {
-        debug_assert!(start + len <= pages.len() * PAGE_SIZE);
+    ///
+    /// # Safety
+    /// For all of `'a`: every page pointer is the start of [`PageLayout::bytes`] live, readable bytes, aligned to 4 or more, and the rows
+    /// named here hold what was stored, of this layout, whose format can hold such heads ([`KvFormat::check`]); nobody writes them.
+    ///
+    /// # Panics
+    /// When the pages end before the last position.
+    pub unsafe fn run(pages: &'a [*const u8], layout: PageLayout, side: KvSide, start: usize, len: usize) -> Self {
+        let end = pages.len() * PAGE_SIZE;
+        assert!(start <= end && len <= end - start, "internal bug: {} pages have no rows {start} and {len} on", pages.len());
         Self::new(pages, layout, side, Which::Run { start, len })
     }
 
-    /// The given positions of a side of these pages.
-    pub fn list(pages: &'a [*const u8], layout: PageLayout, side: KvSide, positions: &'a [u32]) -> Self {
+    /// The given positions of a side of these pages, in any order.
+    ///
+    /// # Safety
+    /// As [`Rows::run`]; and every position is below `pages.len() * PAGE_SIZE`, which is not checked: a list may name a hundred thousand.
+    pub unsafe fn list(pages: &'a [*const u8], layout: PageLayout, side: KvSide, positions: &'a [u32]) -> Self {
         debug_assert!(positions.iter().all(|&p| (p as usize) < pages.len() * PAGE_SIZE));
         Self::new(pages, layout, side, Which::List(positions))
     }
@@ -51,8 +65,11 @@ impl<'a> Rows<'a> {
     }
 
     /// `len` of these rows from the `first` on; the others after them are taken to be read next.
+    ///
+    /// # Panics
+    /// When there are not as many.
     pub fn part(&self, first: usize, len: usize) -> Self {
-        debug_assert!(first + len <= self.len());
+        assert!(first <= self.len() && len <= self.len() - first, "internal bug: {} rows have no {first} and {len} on", self.len());
         let which = match self.which {
             Which::Run { start, len } => Which::Run { start: start + first, len: len - first },
             Which::List(positions) => Which::List(&positions[first..]),

@@ -43,29 +43,39 @@ impl TestPages {
         let mut pages = vec![vec![0u64; layout.bytes() / 8]; num_pages];
         for (i, (key, value)) in keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)).enumerate() {
             let page = pages[i / PAGE_SIZE].as_mut_ptr().cast();
-            // SAFETY: the page has this layout and is not shared; rows hold head_dim values.
-            unsafe { layout.store(tables(head_dim)[0], page, i % PAGE_SIZE, key.as_ptr(), value.as_ptr()) };
+            // SAFETY: the page has this layout and is not shared.
+            unsafe { layout.store(tables(head_dim)[0], page, i % PAGE_SIZE, key, value) };
         }
         let pointers = pages.iter().map(|page| page.as_ptr().cast()).collect();
         Self { layout, pages, pointers }
     }
 
     pub fn keys(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len)
+        // SAFETY: the pages are this store's own, and were written when it was made.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Keys, start, len) }
     }
 
     pub fn values(&self, start: usize, len: usize) -> Rows<'_> {
-        Rows::run(&self.pointers, self.layout, KvSide::Values, start, len)
+        // SAFETY: as above.
+        unsafe { Rows::run(&self.pointers, self.layout, KvSide::Values, start, len) }
     }
 
     pub fn keys_at<'a>(&'a self, positions: &'a [u32]) -> Rows<'a> {
-        Rows::list(&self.pointers, self.layout, KvSide::Keys, positions)
+        assert!(positions.iter().all(|p| (*p as usize) < self.pages.len() * PAGE_SIZE));
+        // SAFETY: as above; the positions are inside.
+        unsafe { Rows::list(&self.pointers, self.layout, KvSide::Keys, positions) }
     }
 
     /// Pages in use.
     pub fn num_pages(&self) -> usize {
         self.pages.len()
     }
+}
+
+/// All of some cases; of them the first `count` where Miri runs the tests, which takes a thousand times as long and sees in small ones what it
+/// can see.
+pub fn few<T, const N: usize>(count: usize, cases: [T; N]) -> impl Iterator<Item = T> {
+    cases.into_iter().take(if cfg!(miri) { count } else { N })
 }
 
 /// Every table of this machine that can do heads of d values.

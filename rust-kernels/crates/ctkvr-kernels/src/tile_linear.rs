@@ -14,6 +14,8 @@ mod widen;
 
 use std::ops::Range;
 
+use crate::sizes::check_sizes;
+
 use super::packed::{BLOCK, PackedFormat, STRIP_ROWS};
 
 /// Rows of activations in a tile.
@@ -98,20 +100,47 @@ pub struct TileScratch {
     rows: Vec<f32>,
 }
 
-/// The kernels of one instruction set; `Kernels::tile_linear` names those of this CPU. Every function is unsafe for the same reason:
-/// pointers must be live for the sizes its comment gives.
+/// The kernels of one instruction set; `Kernels::tile_linear` names those of this CPU. Fields are the raw forms of the methods of their names,
+/// or steps of [`TileLinear::multiply_strips`].
+///
+/// Its methods stay unsafe because threads share what they write: a tile has rows of several threads, a row of C columns of several.
 pub struct TileLinear {
     /// `scalar` or `amx`.
     pub name: &'static str,
-    /// Rounds blocks `from..to` of a row of k activations to bf16 (nearest even) and puts them into row `row` of its tiles: `x` f32 `[k]`,
-    /// `tiles` `[k / BLOCK]`.
-    pub narrow_row: unsafe fn(x: *const f32, from: usize, to: usize, row: usize, tiles: *mut Tile),
+    pub(crate) narrow_row: unsafe fn(x: *const f32, from: usize, to: usize, row: usize, tiles: *mut Tile),
     /// Blocks `from..to` of a strip as tiles.
-    pub widen_strip: unsafe fn(format: PackedFormat, strip: *const u8, from: usize, to: usize, tiles: *mut Tile),
+    pub(crate) widen_strip: unsafe fn(format: PackedFormat, strip: *const u8, from: usize, to: usize, tiles: *mut Tile),
     /// `blocks` blocks of 16 rows as tiles: `rows` f32, `ld` values apart.
-    pub widen_rows: unsafe fn(rows: *const f32, ld: usize, blocks: usize, tiles: *mut Tile),
-    /// The columns of C that some strips of weights make. Ranges that begin and end at even strips are the fastest.
-    pub multiply_strips: unsafe fn(product: &TileProduct, strips: Range<usize>, scratch: &mut TileScratch),
+    pub(crate) widen_rows: unsafe fn(rows: *const f32, ld: usize, blocks: usize, tiles: *mut Tile),
+    pub(crate) multiply_strips: unsafe fn(product: &TileProduct, strips: Range<usize>, scratch: &mut TileScratch),
+}
+
+impl TileLinear {
+    /// Rounds a row of k activations to bf16 (nearest even) and puts it into row `row`, below [`TILE_ROWS`], of its tiles. `x` f32 `[k]`.
+    ///
+    /// # Safety
+    /// `tiles` are k / [`BLOCK`] live, writable tiles, and nobody else reads or writes this row of them meanwhile.
+    ///
+    /// # Panics
+    /// When k is no multiple of `BLOCK`, or there is no such row.
+    #[inline]
+    pub unsafe fn narrow_row(&self, x: &[f32], row: usize, tiles: *mut Tile) {
+        check_sizes!(x.len().is_multiple_of(BLOCK) && row < TILE_ROWS, "narrow_row", x = x.len(), row = row);
+        // SAFETY: x holds k values; the tiles are the caller's.
+        unsafe { (self.narrow_row)(x.as_ptr(), 0, x.len() / BLOCK, row, tiles) };
+    }
+
+    /// The columns of C that some strips of weights make: products of two bf16, each column of a row one sum in f32 in the order of k. Ranges
+    /// that begin and end at even strips are the fastest.
+    ///
+    /// # Safety
+    /// Weights, start and activations hold what the product's fields say, and `strips` are among the weights'. The strips' columns of each
+    /// row of C are live and writable, and nobody else reads or writes them meanwhile.
+    #[inline]
+    pub unsafe fn multiply_strips(&self, product: &TileProduct, strips: Range<usize>, scratch: &mut TileScratch) {
+        // SAFETY: the caller's.
+        unsafe { (self.multiply_strips)(product, strips, scratch) };
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -17,7 +17,7 @@ pub struct JsKernelTable {
 pub fn kernel_tables() -> Vec<JsKernelTable> {
     let known = Kernels::known().into_iter();
     known
-        .map(|(table, missing)| JsKernelTable { name: table.name.into(), missing: missing.into_iter().map(String::from).collect() })
+        .map(|(name, missing)| JsKernelTable { name: name.into(), missing: missing.into_iter().map(String::from).collect() })
         .collect()
 }
 

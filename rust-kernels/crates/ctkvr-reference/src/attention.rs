@@ -61,7 +61,8 @@ impl Attention {
             if i >= of.append.queries.skip {
                 let slot = of.sequence.recent.write_slot(layer, &of.append.queries, i);
                 // SAFETY: the batch made the rings this sequence's own; a slot holds a row of queries.
-                unsafe { (self.kernels.narrow)(rows.queries[row].as_ptr(), rows.queries[row].len(), slot) };
+                let slot = unsafe { std::slice::from_raw_parts_mut(slot, rows.queries[row].len()) };
+                self.kernels.narrow(&rows.queries[row], slot);
             }
         }
     }

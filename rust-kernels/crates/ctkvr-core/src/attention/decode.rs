@@ -190,18 +190,19 @@ impl HeadDecode {
     /// Parts write disjoint scores: several threads may run different parts at once, and nothing else.
     pub unsafe fn score(&self, kernels: &Kernels, kv: &HeadKv, part: Part) {
         let range = part.of(self.num_candidates);
+        if range.is_empty() {
+            return;
+        }
         let start = self.layout.map_or(0, |l| l.start);
         // The next part is as a rule this thread's as well.
         let rows = match self.proposal.candidates {
-            Candidates::Listed => kv.keys_at(&self.proposal.positions),
+            // SAFETY: a selector proposes stored positions.
+            Candidates::Listed => unsafe { kv.keys_at(&self.proposal.positions) },
             _ => kv.keys(start, self.num_candidates),
         }
         .part(range.start, range.len());
         // SAFETY: scores hold group rows of num_candidates; this part's columns are nobody else's.
-        unsafe {
-            let out = self.scores_out.0.add(range.start);
-            (kernels.score_rows)(self.scaled.as_ptr(), self.group, &rows, out, self.num_candidates);
-        }
+        unsafe { kernels.score_rows_into_columns(&self.scaled, &rows, self.scores_out.0.add(range.start), self.num_candidates) };
     }
 
     /// One part's query heads: their maxima, and e^(score - maximum) in the place of scores, as scores and weights together would not fit in
@@ -215,12 +216,11 @@ impl HeadDecode {
         }
         let n = self.num_candidates;
         for h in part.of(self.group) {
-            // SAFETY: the head's own scores, max bounds them, and its own total.
-            unsafe {
-                let weights = self.scores_out.0.add(h * n);
-                let max = (kernels.max)(weights, n);
-                *self.totals_out.0.add(h) = (max, (kernels.exp_sub)(weights, n, max));
-            }
+            // SAFETY: the head's own scores, and its own total.
+            let (weights, total) =
+                unsafe { (std::slice::from_raw_parts_mut(self.scores_out.0.add(h * n), n), &mut *self.totals_out.0.add(h)) };
+            let max = kernels.max(weights);
+            *total = (max, kernels.exp_sub(weights, max));
         }
     }
 
@@ -267,8 +267,7 @@ impl HeadDecode {
         self.group_weights.clear();
         self.group_weights.resize(n, 0.0);
         for (weights, (_, sum)) in self.scores[..self.group * n].chunks_exact(n).zip(&self.totals) {
-            // SAFETY: both hold n values.
-            unsafe { (kernels.add_scaled)(weights.as_ptr(), n, 1.0 / sum, self.group_weights.as_mut_ptr()) };
+            kernels.add_scaled(weights, 1.0 / sum, &mut self.group_weights);
         }
     }
 
@@ -345,11 +344,7 @@ impl HeadDecode {
     fn score_always(&self, kernels: &Kernels, kv: &HeadKv, read: &Read, pass: Range<usize>, scores: &mut [f32]) {
         for (keys, place) in [read.sinks_in(&pass), read.window_in(&pass)] {
             if !keys.is_empty() {
-                // SAFETY: the scores hold group rows of PASS, of which these are some columns.
-                unsafe {
-                    let out = scores.as_mut_ptr().add(place - pass.start);
-                    (kernels.score_rows)(self.scaled.as_ptr(), self.group, &kv.keys(keys.start, keys.len()), out, PASS);
-                }
+                kernels.score_rows(&self.scaled, &kv.keys(keys.start, keys.len()), &mut scores[place - pass.start..], PASS);
             }
         }
     }
@@ -381,7 +376,8 @@ impl HeadDecode {
             return;
         }
         let ahead = read.selected_in(&(start..read.rows.end));
-        let values = kv.values_at(&self.selected[ahead]).part(0, run.len());
+        // SAFETY: what is selected was proposed, and a selector proposes stored positions.
+        let values = unsafe { kv.values_at(&self.selected[ahead]) }.part(0, run.len());
         scratch.partial.reset(self.group, self.head_dim);
         if self.chooses {
             // The choice left weights.
@@ -562,15 +558,11 @@ fn dense_lses(kernels: &Kernels, kv: &HeadKv, scaled: &[f32], group: usize, len:
     let mut totals = vec![(f32::NEG_INFINITY, 0f32); group];
     for start in (0..len).step_by(PASS) {
         let n = PASS.min(len - start);
-        // SAFETY: scratch holds group rows of PASS, scaled as many heads.
-        unsafe { (kernels.score_rows)(scaled.as_ptr(), group, &kv.keys(start, n), scratch.as_mut_ptr(), PASS) };
+        kernels.score_rows(scaled, &kv.keys(start, n), scratch, PASS);
         for ((max, sum), scores) in totals.iter_mut().zip(scratch.chunks_exact_mut(PASS)) {
-            // SAFETY: the row holds n scores, top bounds them.
-            unsafe {
-                let top = max.max((kernels.max)(scores.as_ptr(), n));
-                *sum = *sum * (*max - top).exp() + (kernels.exp_sub)(scores.as_mut_ptr(), n, top);
-                *max = top;
-            }
+            let top = max.max(kernels.max(&scores[..n]));
+            *sum = *sum * (*max - top).exp() + kernels.exp_sub(&mut scores[..n], top);
+            *max = top;
         }
     }
     totals.into_iter().map(|(max, sum)| max + sum.ln()).collect()

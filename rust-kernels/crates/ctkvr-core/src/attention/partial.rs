@@ -34,14 +34,10 @@ impl Partial {
         }
         for h in 0..group {
             let row = &mut scores[h * stride..h * stride + n];
-            // SAFETY: the row holds n values, max bounds them.
-            unsafe {
-                self.max[h] = (kernels.max)(row.as_ptr(), n);
-                self.sum[h] = (kernels.exp_sub)(row.as_mut_ptr(), n, self.max[h]);
-            }
+            self.max[h] = kernels.max(row);
+            self.sum[h] = kernels.exp_sub(row, self.max[h]);
         }
-        // SAFETY: scores hold group rows of the stride, self.values group * head_dim.
-        unsafe { (kernels.add_weighted_rows)(scores.as_ptr(), stride, group, values, self.values.as_mut_ptr()) };
+        kernels.add_weighted_rows(scores, stride, values, &mut self.values);
     }
 
     /// Attends to `values` with weights that are e^(score - maximum) already: f32 `[group]` rows of `stride`, and each head's maximum.
@@ -59,8 +55,7 @@ impl Partial {
             self.max[h] = max;
             self.sum[h] = sum_of(&weights[h * stride..h * stride + n]);
         }
-        // SAFETY: weights hold group rows of the stride, self.values group * head_dim.
-        unsafe { (kernels.add_weighted_rows)(weights.as_ptr(), stride, group, values, self.values.as_mut_ptr()) };
+        kernels.add_weighted_rows(weights, stride, values, &mut self.values);
     }
 
     /// Adds another part's keys.

@@ -168,22 +168,19 @@ impl PrefillItem<'_> {
             let visible = (position + 1 - first).min(count);
             let (row, at) = (&mut s.scores[r * BLOCK..(r + 1) * BLOCK], first_row + r);
             row[visible..].fill(0.0);
-            // SAFETY: `visible` values of the row, bounded by the new maximum; one row of the total.
-            unsafe {
-                let max = total.max[at].max((kernels.max)(row.as_ptr(), visible));
-                if max > total.max[at] {
-                    let old = (total.max[at] - max).exp();
-                    total.sum[at] *= old;
-                    (kernels.scale)(total.values[at * d..].as_mut_ptr(), d, old);
-                    total.max[at] = max;
-                }
-                total.sum[at] += (kernels.exp_sub)(row.as_mut_ptr(), visible, max);
+            let row = &mut row[..visible];
+            let max = total.max[at].max(kernels.max(row));
+            if max > total.max[at] {
+                let old = (total.max[at] - max).exp();
+                total.sum[at] *= old;
+                kernels.scale(&mut total.values[at * d..(at + 1) * d], old);
+                total.max[at] = max;
             }
+            total.sum[at] += kernels.exp_sub(row, max);
         }
         if num_rows <= FEW_ROWS {
-            let (total, values) = (&mut total.values[first_row * d..], values.part(0, count));
-            // SAFETY: scores and total hold at least num_rows rows.
-            unsafe { (kernels.add_weighted_rows)(s.scores.as_ptr(), BLOCK, num_rows, &values, total.as_mut_ptr()) };
+            let total = &mut total.values[first_row * d..][..num_rows * d];
+            kernels.add_weighted_rows(&s.scores, BLOCK, &values.part(0, count), total);
         } else {
             widen_rows(kernels, &values, 0, count, &mut s.rows);
             self.add_values(kernels, s, total, (first_row, num_rows), count);
@@ -194,20 +191,18 @@ impl PrefillItem<'_> {
     fn score(&self, kernels: &Kernels, s: &mut PrefillScratch, first_row: usize, num_rows: usize, count: usize) {
         let d = self.head_dim;
         transpose(&s.rows, count, d, &mut s.panel);
-        let scores = Gemm {
-            a: s.queries[first_row * d..].as_ptr(),
+        kernels.gemm(Gemm {
+            a: &s.queries[first_row * d..],
             lda: d,
-            b: s.panel.as_ptr(),
+            b: &s.panel,
             ldb: BLOCK,
-            c: s.scores.as_mut_ptr(),
+            c: &mut s.scores,
             ldc: BLOCK,
             m: num_rows,
             n: BLOCK,
             k: d,
             accumulate: false,
-        };
-        // SAFETY: scores hold at least num_rows rows; the rest as allocated in `run`.
-        unsafe { (kernels.gemm)(&scores) };
+        });
     }
 
     /// As `score` to the last bit, of up to `FEW_ROWS` rows: those are transposed, not the keys.
@@ -219,20 +214,18 @@ impl PrefillItem<'_> {
             }
         }
         s.few_scores.resize(BLOCK * FEW_COLUMNS, 0.0);
-        let scores = Gemm {
-            a: s.rows.as_ptr(),
+        kernels.gemm(Gemm {
+            a: &s.rows,
             lda: d,
-            b: s.panel.as_ptr(),
+            b: &s.panel,
             ldb: FEW_COLUMNS,
-            c: s.few_scores.as_mut_ptr(),
+            c: &mut s.few_scores,
             ldc: FEW_COLUMNS,
             m: count,
             n: FEW_COLUMNS,
             k: d,
             accumulate: false,
-        };
-        // SAFETY: the rows hold a block of keys, the panel d rows of columns.
-        unsafe { (kernels.gemm)(&scores) };
+        });
         for (i, column) in s.few_scores.chunks_exact(FEW_COLUMNS).take(count).enumerate() {
             (0..num_rows).for_each(|r| s.scores[r * BLOCK + i] = column[r]);
         }
@@ -248,19 +241,17 @@ impl PrefillItem<'_> {
         count: usize,
     ) {
         let d = self.head_dim;
-        let output = Gemm {
-            a: s.scores.as_ptr(),
+        kernels.gemm(Gemm {
+            a: &s.scores,
             lda: BLOCK,
-            b: s.rows.as_ptr(),
+            b: &s.rows,
             ldb: d,
-            c: total.values[first_row * d..].as_mut_ptr(),
+            c: &mut total.values[first_row * d..],
             ldc: d,
             m: num_rows,
             n: d,
             k: count,
             accumulate: true,
-        };
-        // SAFETY: as above; the total holds num_rows rows from first_row on.
-        unsafe { (kernels.gemm)(&output) };
+        });
     }
 }

@@ -27,8 +27,7 @@ impl Bf16Scratch {
         self.queries.resize(rows * depth);
         self.queries.fill(0);
         for (row, out) in queries.chunks_exact(head_dim).zip(self.queries.chunks_exact_mut(depth)) {
-            // SAFETY: both hold head_dim values.
-            unsafe { (bf16.narrow)(row.as_ptr(), head_dim, out.as_mut_ptr()) };
+            bf16.narrow(row, &mut out[..head_dim]);
         }
         self.keys.resize(BF16_BLOCK * depth);
         self.values.resize(BF16_BLOCK * depth);
@@ -44,28 +43,24 @@ pub fn attend_span_bf16(item: &PrefillItem, bf16: &Bf16Kernels, s: &mut Bf16Scra
     s.totals.fill(0.0);
     for first in keys.clone().step_by(BF16_BLOCK) {
         let (left, num_keys) = (keys.end - first, BF16_BLOCK.min(keys.end - first));
-        let block = Bf16Block {
-            queries: s.queries.as_ptr(),
-            keys: s.keys.as_ptr(),
-            values: s.values.as_ptr(),
-            scores: s.scores.as_mut_ptr(),
-            max: total.max.as_mut_ptr(),
-            sum: total.sum.as_mut_ptr(),
-            totals: s.totals.as_mut_ptr(),
+        // Of all that are left, so that the next block's are asked for in time.
+        let (keys, values) = (item.kv.keys(first, left), item.kv.values(first, left));
+        bf16.pack_keys(&keys.part(0, num_keys), &mut s.keys);
+        bf16.pack_values(&values.part(0, num_keys), &mut s.values);
+        bf16.attend_block(Bf16Block {
+            queries: &s.queries,
+            keys: &s.keys,
+            values: &s.values,
+            scores: &mut s.scores,
+            max: &mut total.max,
+            sum: &mut total.sum,
+            totals: &mut s.totals,
             depth,
             num_rows,
             group: item.group,
             num_keys,
             position: item.first_position as isize - first as isize,
-        };
-        // Of all that are left, so that the next block's are asked for in time.
-        let (keys, values) = (item.kv.keys(first, left), item.kv.values(first, left));
-        // SAFETY: the scratch holds a block's panels and, in whole tiles, the item's rows.
-        unsafe {
-            (bf16.pack_keys)(&keys.part(0, num_keys), s.keys.as_mut_ptr());
-            (bf16.pack_values)(&values.part(0, num_keys), s.values.as_mut_ptr());
-            (bf16.attend_block)(&block);
-        }
+        });
     }
     for (row, values) in s.totals.chunks_exact(depth).zip(total.values.chunks_exact_mut(d)) {
         values.copy_from_slice(&row[..d]);

@@ -165,10 +165,8 @@ impl<'a> Pass<'a> {
         self.sums.clear();
         for row in self.weights.chunks_exact_mut(stride).take(rows) {
             let row = &mut row[..self.n];
-            // SAFETY: the row holds n values.
-            let max = unsafe { (self.kernels.max)(row.as_ptr(), row.len()) };
-            // SAFETY: as above, and max bounds the row.
-            let sum = unsafe { (self.kernels.exp_sub)(row.as_mut_ptr(), row.len(), max) };
+            let max = self.kernels.max(row);
+            let sum = self.kernels.exp_sub(row, max);
             self.maxima.push(max);
             self.sums.push(sum);
         }
@@ -191,11 +189,8 @@ impl<'a> Pass<'a> {
         self.scores.clear();
         self.scores.resize(self.n, 0.0);
         for r in members.start * self.group..members.end * self.group {
-            // SAFETY: both hold n values.
-            unsafe {
-                let row = self.weights.as_ptr().add(r * self.keys.stride());
-                (self.kernels.add_scaled)(row, self.n, 1.0 / self.sums[r], self.scores.as_mut_ptr());
-            }
+            let row = &self.weights[r * self.keys.stride()..][..self.n];
+            self.kernels.add_scaled(row, 1.0 / self.sums[r], &mut self.scores);
         }
         self.top_k.select(self.kernels, &self.scores, list_len, &mut self.selected);
         &self.selected

@@ -63,11 +63,7 @@ impl CentroidBlock {
         let d = self.head_dim;
         debug_assert!(num_centroids <= self.num_centroids() && query.len() == d);
         similarities.resize(similarities.len().max(num_centroids), 0.0);
-        // SAFETY: codes hold num_centroids * d values, similarities at least num_centroids.
-        unsafe {
-            let codes = self.pooled.codes.as_ptr();
-            (kernels.score_codes)(query.as_ptr(), codes, num_centroids, d, similarities.as_mut_ptr());
-        }
+        kernels.score_codes(query, &self.pooled.codes[..num_centroids * d], &mut similarities[..num_centroids]);
         let scaled = similarities[..num_centroids].iter().zip(&self.pooled.scales);
         out.extend(scaled.enumerate().map(|(c, (s, scale))| Ranked::new(s * scale, (first_id + c) as u32)));
         num_centroids * (d + 4)
@@ -76,18 +72,13 @@ impl CentroidBlock {
     /// Asks for what `compare` will read of all centroids.
     pub fn prefetch_pooled(&self, kernels: &Kernels) {
         let QuantisedRows { codes, scales, .. } = &self.pooled;
-        // SAFETY: the bytes are the block's own.
-        unsafe {
-            (kernels.prefetch)(codes.as_ptr().cast(), codes.len());
-            (kernels.prefetch)(scales.as_ptr().cast(), size_of_val(&scales[..]));
-        }
+        kernels.prefetch(codes);
+        kernels.prefetch(scales);
     }
 
     /// Asks for list l.
     pub fn prefetch_list(&self, kernels: &Kernels, list: usize) {
-        let encoded = self.lists.encoded(list);
-        // SAFETY: the bytes are the block's own.
-        unsafe { (kernels.prefetch)(encoded.as_ptr(), encoded.len()) };
+        kernels.prefetch(self.lists.encoded(list));
     }
 
     /// Without its centroids: what it covers is still told.

@@ -279,7 +279,6 @@ impl CentroidIndex {
         marks.clear();
         marks.resize((self.end() - start).next_multiple_of(64), 0);
         let mut bytes = 0;
-        let mut most = 64;
         for (rank, &(_, c)) in probes.iter().enumerate() {
             let (block, place) = self.locate(c as usize);
             let list = block.list_of(place);
@@ -287,10 +286,9 @@ impl CentroidIndex {
             bytes += block.lists.encoded(list).len();
             if rank == 0 {
                 marks[block.end - start..self.end() - start].fill(MARK);
-                most += self.end() - block.end;
             }
         }
-        list_marked(kernels, marks, start, bytes + most, out);
+        list_marked(kernels, marks, start, out);
         bytes
     }
 
@@ -309,20 +307,15 @@ impl CentroidIndex {
         if count > 0 {
             let (start, marks) = (self.start(), &mut scratch.marks);
             let taken = tail.take_heaviest(kernels, count, weighed, |p| marks[p - start] = MARK);
-            list_marked(kernels, marks, start, out.len() + taken / size_of::<u32>() + 64, out);
+            list_marked(kernels, marks, start, out);
             bytes += taken;
         }
         bytes
     }
 }
 
-/// Writes the positions of all marks, at most `most` - 64, ascending; the first mark is that of `start`.
-pub fn list_marked(kernels: &Kernels, marks: &[u8], start: usize, most: usize, out: &mut Vec<u32>) {
+/// Writes the positions of all marks, ascending; the first mark is that of `start`, and there are whole words of 64.
+pub fn list_marked(kernels: &Kernels, marks: &[u8], start: usize, out: &mut Vec<u32>) {
     out.clear();
-    out.reserve(most);
-    // SAFETY: marks are whole words, and there is room for 64 more positions than are marked.
-    unsafe {
-        let len = (kernels.marked)(marks.as_ptr(), marks.len(), start as u32, out.as_mut_ptr());
-        out.set_len(len);
-    }
+    kernels.marked(marks, start as u32, out);
 }

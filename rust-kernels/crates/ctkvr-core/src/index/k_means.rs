@@ -89,23 +89,20 @@ impl KMeans<'_> {
                 return Err(Error::Cancelled);
             }
             products.chunks_exact_mut(stride).take(assigned.len()).for_each(|row| row.copy_from_slice(&offsets));
-            let product = Gemm {
-                a: rows.as_ptr(),
+            self.kernels.gemm(Gemm {
+                a: rows,
                 lda: d,
-                b: columns.as_ptr(),
+                b: &columns,
                 ldb: stride,
-                c: products.as_mut_ptr(),
+                c: &mut products,
                 ldc: stride,
                 m: assigned.len(),
                 n: stride,
                 k: d,
                 accumulate: true,
-            };
-            // SAFETY: the matrices hold what the product says; the stride is a multiple of 16.
-            unsafe { (self.kernels.gemm)(&product) };
+            });
             for (row, best) in products.chunks_exact(stride).zip(assigned) {
-                // SAFETY: the row holds `count` products.
-                let most = unsafe { (self.kernels.max)(row.as_ptr(), count) };
+                let most = self.kernels.max(&row[..count]);
                 *best = row[..count].iter().position(|x| *x == most).unwrap_or(0) as u32;
             }
         }

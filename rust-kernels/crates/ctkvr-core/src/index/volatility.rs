@@ -119,8 +119,7 @@ impl<'a> VolatilityMeter<'a> {
         let always = self.always_sums(&scaled, region.maxima);
         for (h, always) in always.into_iter().enumerate() {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
-            // SAFETY: both hold num_keys values.
-            let sums = unsafe { (self.kernels.missed_sums)(weights.as_ptr(), self.found.as_ptr(), weights.len()) };
+            let sums = self.kernels.missed_sums(weights, &self.found);
             let shortfall = sums.sum.ln() as f32 + region.maxima[h] - self.tail_lse[h];
             self.shortfalls.push(if shortfall.is_finite() { shortfall } else { 0.0 });
             let total = f64::from(region.sums[h]) + always;
@@ -136,7 +135,7 @@ impl<'a> VolatilityMeter<'a> {
             self.tail_lse.resize(scaled.len(), f32::NEG_INFINITY);
             return;
         };
-        list_marked(self.kernels, &self.found, start, self.found.len() + 64, &mut self.taken);
+        list_marked(self.kernels, &self.found, start, &mut self.taken);
         tail.weigh(self.kernels, scaled, &self.taken, &mut self.tail_scratch);
         tail.take_heaviest(self.kernels, self.cluster_probes, &mut self.tail_scratch, |p| self.found[p - start] = MARK);
         tail.rest_lse(&mut self.tail_scratch, &mut self.tail_lse);
@@ -159,14 +158,10 @@ impl<'a> VolatilityMeter<'a> {
         for rows in self.always.iter().filter(|rows| !rows.is_empty()) {
             let n = rows.len();
             self.scores.resize(group * n, 0.0);
-            // SAFETY: the scores hold group rows of n values.
-            unsafe { (self.kernels.score_rows)(scaled.as_ptr(), group, rows, self.scores.as_mut_ptr(), n) };
+            self.kernels.score_rows(scaled, rows, &mut self.scores, n);
             for ((scores, maximum), sum) in self.scores.chunks_exact_mut(n).zip(maxima).zip(&mut sums) {
-                // SAFETY: the row holds n values, of which none is above their largest.
-                let (own, share) = unsafe {
-                    let own = (self.kernels.max)(scores.as_ptr(), n);
-                    (own, (self.kernels.exp_sub)(scores.as_mut_ptr(), n, own))
-                };
+                let own = self.kernels.max(scores);
+                let share = self.kernels.exp_sub(scores, own);
                 *sum += f64::from(share) * f64::from(own - maximum).exp();
             }
         }

@@ -162,7 +162,10 @@ mod tests {
         let of_head = |i: usize| {
             let (mut key, mut value) = ([0.0; D], [0.0; D]);
             widen_rows(tables(D)[0], &kv.head(i).keys(position, 1), 0, 1, &mut key);
-            widen_rows(tables(D)[0], &kv.head(i).values_at(&[position as u32]), 0, 1, &mut value);
+            let positions = [position as u32];
+            // SAFETY: the position was stored.
+            let values = unsafe { kv.head(i).values_at(&positions) };
+            widen_rows(tables(D)[0], &values, 0, 1, &mut value);
             assert_eq!((key[0], key[D - 2], value[D - 1]), (127.0, -127.0, -key[1]), "position {position}");
             key[1]
         };

@@ -5,7 +5,7 @@ use ctkvr_kernels::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 /// f16 `[n, head_dim]`.
 pub struct F16Rows {
     head_dim: usize,
-    values: Box<[u16]>,
+    values: Vec<u16>,
     /// First row of each `PAGE_SIZE`: they point into `values`.
     pages: Vec<*const u8>,
 }
@@ -17,8 +17,9 @@ unsafe impl Sync for F16Rows {}
 
 impl F16Rows {
     /// From f16 `[n, head_dim]`.
-    pub fn new(values: Vec<u16>, head_dim: usize) -> Self {
-        let values = values.into_boxed_slice();
+    pub fn new(mut values: Vec<u16>, head_dim: usize) -> Self {
+        // No box: to move one is to claim its memory anew, and pointers into it would be void.
+        values.shrink_to_fit();
         let pages = values.chunks(PAGE_SIZE * head_dim).map(|page| page.as_ptr().cast()).collect();
         Self { head_dim, values, pages }
     }
@@ -26,8 +27,7 @@ impl F16Rows {
     /// From f32, rounded to nearest even; head_dim is a multiple of the lanes.
     pub fn narrowed(kernels: &Kernels, values: &[f32], head_dim: usize) -> Self {
         let mut narrow = vec![0; values.len()];
-        // SAFETY: both hold as many values, whole rows.
-        unsafe { (kernels.narrow)(values.as_ptr(), values.len(), narrow.as_mut_ptr()) };
+        kernels.narrow(values, &mut narrow);
         Self::new(narrow, head_dim)
     }
 
@@ -44,13 +44,15 @@ impl F16Rows {
     }
 
     pub fn rows(&self) -> Rows<'_> {
-        Rows::run(&self.pages, self.layout(), KvSide::Keys, 0, self.len())
+        // SAFETY: the pages are these values, which nobody writes; keys alone are read, and a page holds as many as are left.
+        unsafe { Rows::run(&self.pages, self.layout(), KvSide::Keys, 0, self.len()) }
     }
 
-    /// The rows of this list.
+    /// The rows of this list. Panics if one is not there.
     pub fn rows_at<'a>(&'a self, list: &'a [u32]) -> Rows<'a> {
-        debug_assert!(list.iter().all(|&i| (i as usize) < self.len()));
-        Rows::list(&self.pages, self.layout(), KvSide::Keys, list)
+        assert!(list.iter().all(|&i| (i as usize) < self.len()));
+        // SAFETY: as above; every row is there.
+        unsafe { Rows::list(&self.pages, self.layout(), KvSide::Keys, list) }
     }
 
     fn layout(&self) -> PageLayout {

@@ -33,9 +33,11 @@ impl<'a> HeadKv<'a> {
     /// # Safety
     /// `position` was reserved, and nobody reads or writes it meanwhile; both hold `head_dim` values, a multiple of the lanes.
     pub unsafe fn store(&self, kernels: &Kernels, position: usize, key: *const f32, value: *const f32) {
+        let d = self.layout.head_dim;
         // SAFETY: the page was reserved for its sequence alone, and holds this head's part at the offset; the rest is the caller's.
         unsafe {
             let page = self.pages[position / PAGE_SIZE].cast_mut().add(self.offset);
+            let (key, value) = (std::slice::from_raw_parts(key, d), std::slice::from_raw_parts(value, d));
             self.layout.store(kernels, page, position % PAGE_SIZE, key, value);
         }
     }
@@ -48,28 +50,42 @@ impl<'a> HeadKv<'a> {
         self.run(KvSide::Values, start, len)
     }
 
-    pub fn keys_at<'b>(&self, positions: &'b [u32]) -> Rows<'b>
+    /// Keys of the given positions.
+    ///
+    /// # Safety
+    /// Every position was stored.
+    pub unsafe fn keys_at<'b>(&self, positions: &'b [u32]) -> Rows<'b>
     where
         'a: 'b,
     {
-        self.list(KvSide::Keys, positions)
+        // SAFETY: the caller's.
+        unsafe { self.list(KvSide::Keys, positions) }
     }
 
-    pub fn values_at<'b>(&self, positions: &'b [u32]) -> Rows<'b>
+    /// Values of the given positions.
+    ///
+    /// # Safety
+    /// Every position was stored.
+    pub unsafe fn values_at<'b>(&self, positions: &'b [u32]) -> Rows<'b>
     where
         'a: 'b,
     {
-        self.list(KvSide::Values, positions)
+        // SAFETY: the caller's.
+        unsafe { self.list(KvSide::Values, positions) }
     }
 
     fn run(&self, side: KvSide, start: usize, len: usize) -> Rows<'a> {
-        Rows::run(self.pages, self.layout, side, start, len).further(self.offset)
+        // SAFETY: the pages are the block table's, of this layout from the offset on; writers (`store`) keep away from rows that are read.
+        unsafe { Rows::run(self.pages, self.layout, side, start, len).further(self.offset) }
     }
 
-    fn list<'b>(&self, side: KvSide, positions: &'b [u32]) -> Rows<'b>
+    /// # Safety
+    /// Every position was stored.
+    unsafe fn list<'b>(&self, side: KvSide, positions: &'b [u32]) -> Rows<'b>
     where
         'a: 'b,
     {
-        Rows::list(self.pages, self.layout, side, positions).further(self.offset)
+        // SAFETY: as above; the positions are the caller's.
+        unsafe { Rows::list(self.pages, self.layout, side, positions).further(self.offset) }
     }
 }

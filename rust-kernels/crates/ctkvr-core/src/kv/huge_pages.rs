@@ -6,7 +6,8 @@
 /// # Safety
 /// The range is memory of this process's own, allocated and not shared with other processes.
 pub unsafe fn prefer_huge_pages(start: *mut u8, bytes: usize) {
-    #[cfg(target_os = "linux")]
+    // Miri has no advice to take.
+    #[cfg(all(target_os = "linux", not(miri)))]
     {
         // SAFETY: sysconf has no preconditions.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
@@ -16,6 +17,6 @@ pub unsafe fn prefer_huge_pages(start: *mut u8, bytes: usize) {
             unsafe { libc::madvise(start.add(skip).cast(), bytes - skip, libc::MADV_HUGEPAGE) };
         }
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), miri))]
     let _ = (start, bytes);
 }

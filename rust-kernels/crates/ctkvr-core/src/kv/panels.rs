@@ -5,11 +5,9 @@ use ctkvr_kernels::{Kernels, Rows};
 /// Keys in one block: a block of widened values fits in the first-level cache.
 pub const BLOCK: usize = 128;
 
-/// Widens `rows[first..first + count]` to f32 `[count, head_dim]`.
+/// Widens `rows[first..first + count]` to f32 `[count, head_dim]`, the beginning of `out`.
 pub fn widen_rows(kernels: &Kernels, rows: &Rows, first: usize, count: usize, out: &mut [f32]) {
-    assert!(first + count <= rows.len() && out.len() >= count * rows.head_dim());
-    // SAFETY: the rows exist, and there is room for them.
-    unsafe { (kernels.widen_rows)(&rows.part(first, count), out.as_mut_ptr()) };
+    kernels.widen_rows(&rows.part(first, count), &mut out[..count * rows.head_dim()]);
 }
 
 /// Mean of the rows, f32 `[head_dim]`.

@@ -66,10 +66,8 @@ impl TopK {
             return;
         }
         debug_assert!(scores.iter().all(|s| *s >= 0.0 && s.is_finite()));
-        // SAFETY: the scores are n values.
-        let count = |bits: u32| unsafe { (kernels.count_ge)(scores.as_ptr(), n, f32::from_bits(bits)) };
-        // SAFETY: as above.
-        let largest = key(unsafe { (kernels.max)(scores.as_ptr(), n) });
+        let count = |bits: u32| kernels.count_ge(scores, f32::from_bits(bits));
+        let largest = key(kernels.max(scores));
         // At least k scores reach `low`, fewer reach `high`.
         let (mut low, mut high, mut reached) = (0, largest + 1, n);
         while reached > k && high - low > 1 {
@@ -82,13 +80,8 @@ impl TopK {
             }
         }
         let threshold = f32::from_bits(low);
-        out.reserve(reached + 64);
-        // SAFETY: `reached` scores are written, and 64 more fit.
-        unsafe {
-            let len = (kernels.select_ge)(scores.as_ptr(), n, threshold, out.as_mut_ptr());
-            debug_assert_eq!(len, reached);
-            out.set_len(len);
-        }
+        kernels.select_ge(scores, threshold, out);
+        debug_assert_eq!(out.len(), reached);
         if reached > k {
             // Ties at the threshold: the first of them stay.
             let mut surplus = reached - k;

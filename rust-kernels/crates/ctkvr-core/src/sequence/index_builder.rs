@@ -99,8 +99,7 @@ impl IndexBuilder {
         let mut queries = vec![0.0; held.len() * row_len];
         for (row, i) in queries.chunks_exact_mut(row_len).zip(held) {
             let source = &sequence.recent.row(layer, i)[g * row_len..(g + 1) * row_len];
-            // SAFETY: both hold row_len values, a multiple of the lanes.
-            unsafe { (self.kernels.widen)(source.as_ptr(), row.len(), row.as_mut_ptr()) };
+            self.kernels.widen(source, row);
         }
         queries
     }

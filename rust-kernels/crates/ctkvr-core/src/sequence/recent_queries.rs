@@ -145,7 +145,8 @@ impl Ring {
     }
 
     fn slot(&self, slot: usize) -> *mut u16 {
-        self.rows[slot * self.row_len].get()
+        // Of the whole row: a pointer to its first value alone would reach no further.
+        UnsafeCell::raw_get(self.rows[slot * self.row_len..(slot + 1) * self.row_len].as_ptr())
     }
 
     fn row(&self, slot: usize) -> &[u16] {

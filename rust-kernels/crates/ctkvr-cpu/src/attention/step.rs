@@ -203,8 +203,12 @@ impl<'a> AttentionStep<'a> {
         let placement = &rows.append.queries;
         if i >= placement.skip {
             let (group, slot) = (self.shape.group_size() * d, rows.sequence.recent.write_slot(layer, placement, i));
-            // SAFETY: the batch made the rings this sequence's own; each row has its own slot.
-            unsafe { (kernels.narrow)(io.queries.add(row * num_q_heads * d + g * group), group, slot.add(g * group)) };
+            // SAFETY: the batch made the rings this sequence's own; each row has its own slot, and each KV head its part of it.
+            let (queries, slot) = unsafe {
+                let queries = std::slice::from_raw_parts(io.queries.add(row * num_q_heads * d + g * group), group);
+                (queries, std::slice::from_raw_parts_mut(slot.add(g * group), group))
+            };
+            kernels.narrow(queries, slot);
         }
     }
 

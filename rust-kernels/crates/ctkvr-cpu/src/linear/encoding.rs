@@ -1,6 +1,7 @@
 //! How activations are rounded to what weights are multiplied with.
 
 use std::ffi::c_void;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use ctkvr_kernels::{BLOCK, PackedKernels, activation_bytes};
 use llama_cpp_sys_2 as sys;
@@ -41,7 +42,9 @@ impl Encoding {
         // SAFETY: the caller's.
         unsafe {
             match self {
-                Self::Packed(kernels) => (kernels.round)(x, k, 0, k / BLOCK, out),
+                Self::Packed(kernels) => {
+                    kernels.round(from_raw_parts(x, k), 0..k / BLOCK, from_raw_parts_mut(out, activation_bytes(k)));
+                }
                 Self::Ggml { from_float, .. } => from_float(x, out.cast(), k as i64),
             }
         }

@@ -112,7 +112,7 @@ impl Linear {
             let weights = self.weights.add(strip * self.strip_bytes());
             match self.product {
                 Product::Packed(kernels, PackedShape { format, k, .. }) => {
-                    (kernels.product)(&PackedProduct { format, activations, strip: weights, c, ldc, rows: num_rows, columns, k });
+                    kernels.product(&PackedProduct { format, activations, strip: weights, c, ldc, rows: num_rows, columns, k });
                 }
                 Product::Dots { dot, row_bytes: weight_bytes } => {
                     for column in 0..columns {
@@ -167,7 +167,7 @@ impl Linear {
         // SAFETY: the caller's.
         unsafe {
             let product = TileProduct { weights, start, activations, c, ldc: n, rows: num_rows, n, k };
-            (kernels.multiply_strips)(&product, strips, scratch);
+            kernels.multiply_strips(&product, strips, scratch);
             if target.is_residual {
                 (0..num_rows).for_each(|row| self.add_bias(c.add(row * n + columns.start), columns.clone()));
             }

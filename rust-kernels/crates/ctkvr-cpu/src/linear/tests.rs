@@ -82,9 +82,9 @@ fn multiplied(joined: &Joined, x: &[Vec<f32>], num_decodes: usize, at_once: usiz
     let mut tiles = vec![Tile::ZERO; ctkvr_kernels::activation_tiles(num_prompts, K)];
     if let Some(kernels) = joined.tiles {
         for (i, x) in x[num_decodes..].iter().enumerate() {
-            let of_row = &mut tiles[i / ctkvr_kernels::TILE_ROWS * (K / BLOCK)];
+            let of_row = tiles[i / ctkvr_kernels::TILE_ROWS * (K / BLOCK)..].as_mut_ptr();
             // SAFETY: the tiles of the row.
-            unsafe { (kernels.narrow_row)(x.as_ptr(), 0, K / BLOCK, i % ctkvr_kernels::TILE_ROWS, of_row) };
+            unsafe { kernels.narrow_row(x, i % ctkvr_kernels::TILE_ROWS, of_row) };
         }
     }
     let mut outs: Vec<Vec<f32>> = joined.layers.iter().map(|layer| vec![residual.unwrap_or(f32::NAN); x.len() * layer.n]).collect();
@@ -136,14 +136,8 @@ fn products_are_those_of_the_widened_weights() {
     for kernels in Kernels::available() {
         for kind in [sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q8_0, sys::GGML_TYPE_Q6_K, sys::GGML_TYPE_F16] {
             let (mut memory, mut random) = (Memory::default(), Random(9));
-            // Weights as they are read, from the file's bytes: those that are not packed.
-            let plain = Memory::layer(
-                &mut memory,
-                &Kernels { packed: None, tile_linear: None, ..*Kernels::available()[0] },
-                kind,
-                40,
-                &mut Random(5),
-            );
+            // Weights as they are read, from the file's bytes: the scalar table packs none.
+            let plain = Memory::layer(&mut memory, Kernels::available()[0], kind, 40, &mut Random(5));
             let mut wide = vec![0f32; 40 * K];
             for (row, wide) in wide.chunks_exact_mut(K).enumerate() {
                 // SAFETY: rows of the type.

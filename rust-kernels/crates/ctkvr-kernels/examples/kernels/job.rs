@@ -110,9 +110,8 @@ impl Job for ScoreRows {
     }
 
     fn run(&mut self, kernels: &Kernels) {
-        let (queries, scores) = (self.queries.as_ptr(), self.scores.as_mut_ptr());
-        // SAFETY: queries hold GROUP heads, scores GROUP rows of as many values as a part has rows.
-        self.store.for_keys(|rows| unsafe { (kernels.score_rows)(queries, GROUP, rows, scores, KvStore::rows_per_part()) });
+        let Self { store, queries, scores } = self;
+        store.for_keys(|rows| kernels.score_rows(queries, rows, scores, KvStore::rows_per_part()));
     }
 }
 
@@ -137,9 +136,8 @@ impl Job for AddRows {
     }
 
     fn run(&mut self, kernels: &Kernels) {
-        let (weights, sums) = (self.weights.as_ptr(), self.sums.as_mut_ptr());
-        // SAFETY: weights hold GROUP rows of as many values as a part has rows, sums GROUP heads.
-        self.store.for_values(|rows| unsafe { (kernels.add_weighted_rows)(weights, KvStore::rows_per_part(), GROUP, rows, sums) });
+        let Self { store, weights, sums } = self;
+        store.for_values(|rows| kernels.add_weighted_rows(weights, KvStore::rows_per_part(), rows, sums));
     }
 }
 
@@ -171,8 +169,7 @@ impl Job for ScoreCodes {
     fn run(&mut self, kernels: &Kernels) {
         for codes in self.codes.chunks(KvStore::rows_per_part() * HEAD_DIM) {
             let n = codes.len() / HEAD_DIM;
-            // SAFETY: one query for all rows of this part, whose scores there is room for.
-            unsafe { (kernels.score_codes)(self.query.as_ptr(), codes.as_ptr(), n, HEAD_DIM, self.scores.as_mut_ptr()) };
+            kernels.score_codes(&self.query, codes, &mut self.scores[..n]);
         }
     }
 }
@@ -195,8 +192,7 @@ impl Job for ExpSub {
 
     fn run(&mut self, kernels: &Kernels) {
         // In place: e^(x - 1) of what is at most 1 is at most 1, and goes to 1 with the passes.
-        // SAFETY: the scores are live, and none is above 1.
-        std::hint::black_box(unsafe { (kernels.exp_sub)(self.scores.as_mut_ptr(), self.scores.len(), 1.0) });
+        std::hint::black_box(kernels.exp_sub(&mut self.scores, 1.0));
     }
 }
 
@@ -225,20 +221,18 @@ impl Job for Product {
     }
 
     fn run(&mut self, kernels: &Kernels) {
-        let product = Gemm {
-            a: self.a.as_ptr(),
+        kernels.gemm(Gemm {
+            a: &self.a,
             lda: Self::K,
-            b: self.b.as_ptr(),
+            b: &self.b,
             ldb: Self::N,
-            c: self.c.as_mut_ptr(),
+            c: &mut self.c,
             ldc: Self::N,
             m: Self::M,
             n: Self::N,
             k: Self::K,
             accumulate: false,
-        };
-        // SAFETY: the matrices have these sizes.
-        unsafe { (kernels.gemm)(&product) };
+        });
     }
 }
 
@@ -262,19 +256,17 @@ impl NarrowProduct {
     fn multiply(&mut self, bf16: &Bf16Kernels) {
         let (m, n, k) = (Product::M, Product::N, Product::K);
         for (panel, first) in self.panels.chunks_exact(PANEL_COLUMNS * k).zip((0..n).step_by(PANEL_COLUMNS)) {
-            let product = Bf16Product {
-                a: self.a.as_ptr(),
+            bf16.product(Bf16Product {
+                a: &self.a,
                 lda: k,
-                panel: panel.as_ptr(),
-                c: self.c[first..].as_mut_ptr(),
+                panel,
+                c: &mut self.c[first..],
                 ldc: n,
                 m,
                 columns: PANEL_COLUMNS,
                 k,
                 accumulate: false,
-            };
-            // SAFETY: the matrices have these sizes.
-            unsafe { (bf16.product)(&product) };
+            });
         }
     }
 }
@@ -340,26 +332,22 @@ impl Job for PromptAttention {
         let Self { store, queries, keys, values, scores, totals } = self;
         totals.fill(0.0);
         store.for_blocks(BF16_BLOCK, |key_rows, value_rows| {
-            let block = Bf16Block {
-                queries: queries.as_ptr(),
-                keys: keys.as_ptr(),
-                values: values.as_ptr(),
-                scores: scores.as_mut_ptr(),
-                max: max.as_mut_ptr(),
-                sum: sum.as_mut_ptr(),
-                totals: totals.as_mut_ptr(),
+            bf16.pack_keys(key_rows, keys);
+            bf16.pack_values(value_rows, values);
+            bf16.attend_block(Bf16Block {
+                queries,
+                keys,
+                values,
+                scores,
+                max: &mut max,
+                sum: &mut sum,
+                totals,
                 depth: Self::DEPTH,
                 num_rows: Self::ROWS,
                 group: Self::GROUP,
                 num_keys: BF16_BLOCK,
                 position: BF16_BLOCK as isize,
-            };
-            // SAFETY: the buffers hold these rows and a block's panels.
-            unsafe {
-                (bf16.pack_keys)(key_rows, keys.as_mut_ptr());
-                (bf16.pack_values)(value_rows, values.as_mut_ptr());
-                (bf16.attend_block)(&block);
-            }
+            });
         });
     }
 }
@@ -398,8 +386,7 @@ impl PackedLinear {
             self.activations = vec![0; self.rows * activation_bytes(Self::K)];
             let rows = self.activations.chunks_exact_mut(activation_bytes(Self::K));
             for (out, x) in rows.zip(self.values.chunks_exact(Self::K)) {
-                // SAFETY: both hold a row.
-                unsafe { (packed.round)(x.as_ptr(), Self::K, 0, Self::K / BLOCK, out.as_mut_ptr()) };
+                packed.round(x, 0..Self::K / BLOCK, out);
             }
         }
         for strip in self.strips.chunks_exact(Self::STRIP_BYTES) {
@@ -414,7 +401,7 @@ impl PackedLinear {
                 k: Self::K,
             };
             // SAFETY: the matrices have these sizes.
-            unsafe { (packed.product)(&product) };
+            unsafe { packed.product(&product) };
         }
     }
 }

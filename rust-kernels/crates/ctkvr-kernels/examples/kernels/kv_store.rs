@@ -58,7 +58,8 @@ impl KvStore {
     /// Calls `read` with the keys and values of every whole block of `len` rows.
     pub(crate) fn for_blocks(&self, len: usize, mut read: impl FnMut(&Rows, &Rows)) {
         for start in (0..self.num_rows).step_by(len) {
-            let rows = |side| Rows::run(&self.pages, LAYOUT, side, start, len);
+            // SAFETY: the block holds the pages, whole, and nobody writes it.
+            let rows = |side| unsafe { Rows::run(&self.pages, LAYOUT, side, start, len) };
             read(&rows(KvSide::Keys), &rows(KvSide::Values));
         }
     }
@@ -70,10 +71,13 @@ impl KvStore {
 
     fn for_rows(&self, side: KvSide, mut read: impl FnMut(&Rows)) {
         for part in parts(self.num_read()) {
-            let rows = if self.positions.is_empty() {
-                Rows::run(&self.pages, LAYOUT, side, part.start, part.len())
-            } else {
-                Rows::list(&self.pages, LAYOUT, side, &self.positions[part])
+            // SAFETY: as above; positions were drawn from those of the pages.
+            let rows = unsafe {
+                if self.positions.is_empty() {
+                    Rows::run(&self.pages, LAYOUT, side, part.start, part.len())
+                } else {
+                    Rows::list(&self.pages, LAYOUT, side, &self.positions[part])
+                }
             };
             read(&rows);
         }

@@ -112,7 +112,7 @@ impl Linear {
             k: self.k,
         };
         // SAFETY: the matrices have these sizes.
-        unsafe { (tiles.multiply_strips)(&product, 0..self.n / STRIP_ROWS, &mut self.scratch) };
+        unsafe { tiles.multiply_strips(&product, 0..self.n / STRIP_ROWS, &mut self.scratch) };
     }
 }
 
@@ -161,7 +161,7 @@ impl Job for Narrow {
 fn narrow(tiles: &TileLinear, values: &[f32], k: usize, out: &mut [Tile]) {
     for (row, x) in values.chunks_exact(k).enumerate() {
         let out = &mut out[row / TILE_ROWS * (k / BLOCK)..];
-        // SAFETY: k values, and the tiles of as many.
-        unsafe { (tiles.narrow_row)(x.as_ptr(), 0, k / BLOCK, row % TILE_ROWS, out.as_mut_ptr()) };
+        // SAFETY: the tiles of k values.
+        unsafe { tiles.narrow_row(x, row % TILE_ROWS, out.as_mut_ptr()) };
     }
 }

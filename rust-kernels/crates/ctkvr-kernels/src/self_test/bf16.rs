@@ -1,9 +1,10 @@
 //! Products in bf16, on vectors and on tiles.
 
+use super::super::Rows;
 use super::super::bf16::{self, Bf16Kernels, Bf16Product, PANEL_COLUMNS};
 use super::super::bf16_attention::{BF16_BLOCK, BF16_ROWS, BF16_SCORES, Bf16Block};
 use super::super::bf16_pack::bf16_depth;
-use super::super::{Rows, SCALAR};
+use super::super::table::SCALAR;
 use super::{DRAWS, Draw, Finding, Numbers, budget, check_fields, near, rows, same};
 use crate::aligned::Aligned;
 
@@ -76,9 +77,7 @@ fn product(table: &Bf16Kernels) -> Finding {
                 let before = numbers.draw(draw, m * ldc, 15);
                 let by = |table: &Bf16Kernels| {
                     let mut c = before.clone();
-                    let (a, panel, c_at) = (a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
-                    // SAFETY: the matrices hold what the job says.
-                    unsafe { (table.product)(&Bf16Product { a, lda, panel, c: c_at, ldc, m, columns, k, accumulate }) };
+                    table.product(Bf16Product { a: &a, lda, panel: &panel, c: &mut c, ldc, m, columns, k, accumulate });
                     c
                 };
                 // A product of two bf16 is exact in f32.
@@ -141,21 +140,20 @@ fn attend_block(table: &Bf16Kernels) -> Finding {
                 let (mut max, mut sum) = (vec![f32::NEG_INFINITY; num_rows], vec![0f32; num_rows]);
                 let mut totals = aligned(&vec![0f32; rows * depth]);
                 let block = Bf16Block {
-                    queries: queries.as_ptr(),
-                    keys: keys.as_ptr(),
-                    values: values.as_ptr(),
-                    scores: scores.as_mut_ptr(),
-                    max: max.as_mut_ptr(),
-                    sum: sum.as_mut_ptr(),
-                    totals: totals.as_mut_ptr(),
+                    queries: &queries,
+                    keys: &keys,
+                    values: &values,
+                    scores: &mut scores,
+                    max: &mut max,
+                    sum: &mut sum,
+                    totals: &mut totals,
                     depth,
                     num_rows,
                     group,
                     num_keys,
                     position,
                 };
-                // SAFETY: the buffers hold the rows, and the panels of a block.
-                unsafe { (table.attend_block)(&block) };
+                table.attend_block(block);
                 (max, sum, totals[..num_rows * depth].to_vec())
             };
             let (got, expected) = (by(table), by(&bf16::SCALAR));

@@ -3,7 +3,8 @@
 use half::f16;
 
 use super::super::kv_format::Q8_BLOCK;
-use super::super::{Gemm, Kernels, SCALAR};
+use super::super::table::SCALAR;
+use super::super::{Gemm, Kernels};
 use super::{DRAWS, Draw, Finding, Numbers, budget, near, same};
 
 /// Around the widths of vectors, and around the 256 values that are added up in f32.
@@ -147,7 +148,7 @@ pub(super) fn select_ge(table: &Kernels) -> Finding {
         let by = |table: &Kernels| {
             let mut out = vec![0u32; n + 64];
             // SAFETY: x holds n values, and there is room for 64 indexes more.
-            let len = unsafe { (table.select_ge)(x.as_ptr(), n, threshold, out.as_mut_ptr()) };
+            let len = unsafe { (table.select_ge)(x.as_ptr(), n, threshold, 7, out.as_mut_ptr()) };
             out.truncate(len);
             out
         };
@@ -235,10 +236,7 @@ pub(super) fn gemm(table: &Kernels) -> Finding {
                 let before = numbers.draw(draw, m * (n + 2), 31);
                 let by = |table: &Kernels| {
                     let mut c = before.clone();
-                    let (a, b, c_at) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
-                    let job = Gemm { a, lda: k + 1, b, ldb: n, c: c_at, ldc: n + 2, m, n, k, accumulate };
-                    // SAFETY: the matrices hold what the job says.
-                    unsafe { (table.gemm)(&job) };
+                    table.gemm(Gemm { a: &a, lda: k + 1, b: &b, ldb: n, c: &mut c, ldc: n + 2, m, n, k, accumulate });
                     c
                 };
                 let allowed = budget(draw, k + 2, (k + 1) as f64);

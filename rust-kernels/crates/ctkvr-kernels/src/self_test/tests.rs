@@ -1,8 +1,10 @@
 //! That every table passes, and that each kernel done wrong is found and named.
 
-use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, SCALAR, TileLinear, bf16, packed, tile_linear};
+use super::super::table::SCALAR;
+use super::super::{Bf16Kernels, Kernels, MissedSums, PackedKernels, TileLinear, bf16, packed, tile_linear};
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn every_table_of_this_machine_passes() {
     for table in Kernels::detected() {
         assert_eq!(table.self_test(), Ok(()), "{}", table.name);
@@ -10,6 +12,7 @@ fn every_table_of_this_machine_passes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn the_plain_products_pass() {
     let tile_linear = Some(&tile_linear::SCALAR);
     let table = Kernels { bf16: Some(&bf16::SCALAR), packed: Some(&packed::SCALAR), tile_linear, ..SCALAR };
@@ -30,6 +33,7 @@ macro_rules! spoiled {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn each_kernel_done_wrong_is_named() {
     // SAFETY: the contract is the caller's.
     let exp_sub = |x, n, offset| unsafe { (SCALAR.exp_sub)(x, n, offset) * 1.001 };
@@ -48,7 +52,7 @@ fn each_kernel_done_wrong_is_named() {
         ("score_codes", Kernels { score_codes: spoiled!(SCALAR, score_codes, |q, codes, n, d, out| *out += 1.0), ..SCALAR }),
         ("marked", Kernels { marked: |_, _, _, _| 0, ..SCALAR }),
         ("count_ge", Kernels { count_ge: |_, n, _| n, ..SCALAR }),
-        ("select_ge", Kernels { select_ge: |_, _, _, _| 0, ..SCALAR }),
+        ("select_ge", Kernels { select_ge: |_, _, _, _, _| 0, ..SCALAR }),
         ("widen", Kernels { widen: spoiled!(SCALAR, widen, |x, n, out| *out.add(n - 1) = 1.0), ..SCALAR }),
         ("quantise", Kernels { quantise: spoiled!(SCALAR, quantise, |x, n, codes, scales| *codes = 99), ..SCALAR }),
         ("narrow", Kernels { narrow: spoiled!(SCALAR, narrow, |x, n, out| *out.add(n) = 0), ..SCALAR }),
@@ -65,6 +69,7 @@ fn each_kernel_done_wrong_is_named() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes there; smaller tests see the same pointers")]
 fn each_product_done_wrong_is_named() {
     static NARROW: Bf16Kernels = Bf16Kernels { narrow: |_, _, _| {}, ..bf16::SCALAR };
     static COLUMNS: Bf16Kernels = Bf16Kernels { pack_columns: |_, _, _| {}, ..bf16::SCALAR };
