@@ -100,6 +100,8 @@ export interface NativeLoadOptions {
   readonly isa?: string;
   /** Use weights in place, from the file, where no faster order of them is known: processes share them. Default false: copies in huge pages. */
   readonly mapWeights?: boolean;
+  /** The most bytes that keys and values of all sequences may take; a step that needs more rejects with CTKVR_OUT_OF_MEMORY. Default: no limit. */
+  readonly kvBudgetBytes?: number;
 }
 
 export interface NativeModel {
@@ -113,10 +115,22 @@ export interface NativeModel {
   createSequence(options: NativeSequenceOptions): NativeSequence;
   /** Runs one step over several sequences off the JavaScript thread. One at a time: a second call while one runs is CTKVR_BUSY. */
   step(plan: readonly NativeStepEntry[], options: NativeStepOptions): Promise<NativeStepResult>;
+  /** What keys and values of all sequences take now. */
+  kvUsage(): NativeKvUsage;
   /** Stops the running step or index build between two layers or work items; it rejects with CTKVR_ABORTED, sequences as before it. */
   cancel(): void;
   /** Frees weights and all sequences. Idempotent; waits for a running step. */
   close(): Promise<void>;
+}
+
+/** KV pages of all sequences of a model. A page counts once, whoever shares it. */
+export interface NativeKvUsage {
+  readonly pages: number;
+  readonly bytes: number;
+  /** Pages that more than one sequence holds. */
+  readonly sharedPages: number;
+  /** null: no limit. */
+  readonly budgetBytes: number | null;
 }
 
 export interface NativeSequenceOptions {

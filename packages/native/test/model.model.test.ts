@@ -91,6 +91,30 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     for (const sequence of [busy, fork, nested]) sequence.close();
   });
 
+  it('counts pages once and keeps to a budget of bytes', async () => {
+    const { numLayers, numKvHeads, headDim } = model.info;
+    const page = numLayers * numKvHeads * 256 * 2 * headDim * 2;
+    for (const kvBudgetBytes of [-1, 0.5, Number.NaN]) {
+      await expect(binding().loadModel(modelPath, { numThreads: 1, kvBudgetBytes })).rejects.toThrowError(
+        code('CTKVR_INVALID_OPTION'),
+      );
+    }
+    const small = await binding().loadModel(modelPath, { numThreads: 1, kvBudgetBytes: 2 * page });
+    expect(small.kvUsage()).toEqual({ pages: 0, bytes: 0, sharedPages: 0, budgetBytes: 2 * page });
+    const sequence = await sequenceWith(small, ids(3));
+    const fork = sequence.fork();
+    expect(small.kvUsage()).toEqual({ pages: 1, bytes: page, sharedPages: 1, budgetBytes: 2 * page });
+    expect(fork.memory.kvBytes).toBe(page);
+    await expect(small.step([entry(sequence, ids(600))], {})).rejects.toThrowError(code('CTKVR_OUT_OF_MEMORY'));
+    expect([sequence.length, small.kvUsage().sharedPages]).toEqual([3, 1]);
+    expect(await logitsAfter(small, fork, 7)).toEqual(await logitsAfter(small, sequence, 7));
+    for (const open of [sequence, fork]) open.close();
+    expect(small.kvUsage().pages).toBe(0);
+    await small.close();
+    expect(() => small.kvUsage()).toThrowError(code('CTKVR_CLOSED'));
+    expect(model.kvUsage().budgetBytes).toBeNull();
+  });
+
   it('builds an index part by part, with steps of others in between', async () => {
     const other = await sequenceWith(model, ids(3));
     const selector = resolveSelectorOptions({ denseBelow: 0 });

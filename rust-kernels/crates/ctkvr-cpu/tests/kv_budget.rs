@@ -39,6 +39,6 @@ fn steps_keep_to_the_budget_and_forks_count_once() {
     attention.truncate(first, PAGE_SIZE).expect("open");
     assert_eq!(attention.pool_usage(), usage(3, 1));
     step(&attention, 2, &[(other, &b, 5..PAGE_SIZE + 1, Phase::Prefill)], false).expect("the freed page");
-    [first, other, fork].map(|id| attention.close_sequence(id));
+    [first, other, fork].iter().for_each(|id| attention.close_sequence(*id));
     assert_eq!(attention.pool_usage(), usage(0, 0));
 }

@@ -1,5 +1,6 @@
-//! Statistics on their way to JavaScript: `SelectionCounters` of packages/core/src/statistics.ts.
+//! Statistics on their way to JavaScript: `SelectionCounters` and `SequenceMemory` of packages/core/src/statistics.ts, and `NativeKvUsage`.
 
+use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{SelectionCounters, SequenceMemory};
 use napi_derive::napi;
 
@@ -39,6 +40,26 @@ impl From<SelectionCounters> for JsSelectionCounters {
             audited_heads: counters.audited_heads as f64,
             audited_estimated_mass: counters.audited_estimated_mass,
             mass_error: counters.mass_error,
+        }
+    }
+}
+
+/// `NativeKvUsage`.
+#[napi(object, object_from_js = false, use_nullable = true)]
+pub struct JsKvUsage {
+    pub pages: f64,
+    pub bytes: f64,
+    pub shared_pages: f64,
+    pub budget_bytes: Option<f64>,
+}
+
+impl From<PoolUsage> for JsKvUsage {
+    fn from(usage: PoolUsage) -> Self {
+        Self {
+            pages: usage.pages as f64,
+            bytes: usage.bytes as f64,
+            shared_pages: usage.shared_pages as f64,
+            budget_bytes: usage.budget_bytes.map(|bytes| bytes as f64),
         }
     }
 }

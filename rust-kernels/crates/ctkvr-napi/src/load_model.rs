@@ -27,6 +27,7 @@ pub struct JsLoadOptions {
     pub rope_freq_scale: Option<f64>,
     pub isa: Option<String>,
     pub map_weights: Option<bool>,
+    pub kv_budget_bytes: Option<f64>,
 }
 
 /// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
@@ -91,6 +92,7 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
             return Err(invalid_option(option, "a number above 0", value));
         }
     }
+    let kv_budget = options.kv_budget_bytes.map(kv_budget).transpose()?;
     let mut engine = || -> ctkvr_model::Result<Engine> {
         let isa = options.isa.as_deref().unwrap_or("");
         // A name that there is not is refused with the attention's kernels.
@@ -100,6 +102,7 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
             num_threads: options.num_threads as usize,
             map_weights: options.map_weights.unwrap_or(false),
             attention_kernels: Some(Kernels::named(isa, model.spec().head_dim)?),
+            kv_budget_bytes: kv_budget,
             ..named.map_or_else(CpuOptions::default, CpuOptions::with)
         };
         let loading = Loading { progress: &mut *progress, cancel: &AtomicBool::new(false) };
@@ -108,4 +111,13 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         Engine::new(model, Box::new(executor), EngineOptions { prefill_chunk })
     };
     engine().map_err(|error| model_error(&error))
+}
+
+/// A budget as JavaScript gives it.
+fn kv_budget(bytes: f64) -> napi::Result<usize> {
+    const MAX_SAFE_INTEGER: f64 = ((1u64 << 53) - 1) as f64;
+    if !(0.0..=MAX_SAFE_INTEGER).contains(&bytes) || bytes.fract() != 0.0 {
+        return Err(invalid_option("kvBudgetBytes", "a whole number of bytes", bytes));
+    }
+    Ok(bytes as usize)
 }

@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{AsyncTask, Int32Array, Object, Uint8Array};
 use napi::{Env, Task};
 use napi_derive::napi;
 
+use crate::counters::JsKvUsage;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::error::{caught, closed, model_error};
@@ -99,6 +100,12 @@ impl NativeModel {
             };
             self.host.start("step", keys, deferred, work, |result| Ok(JsStepResult::from(result)))
         })
+    }
+
+    /// What keys and values of all sequences take.
+    #[napi(catch_unwind)]
+    pub fn kv_usage(&self) -> napi::Result<JsKvUsage> {
+        Ok(self.host.engine()?.kv_usage().into())
     }
 
     /// Makes the running step or index build reject soon.

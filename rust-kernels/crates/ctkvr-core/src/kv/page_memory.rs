@@ -126,7 +126,9 @@ mod tests {
         }
         for bytes in (1..2000).map(|i| i * 7 * 64) {
             let slab = slab_bytes(bytes);
-            assert!(slab.is_multiple_of(HUGE_PAGE) && slab >= bytes && slab % bytes <= slab / LEAST_FILL && slab <= bytes.max(34 * MIB));
+            assert!(
+                slab.is_multiple_of(HUGE_PAGE) && slab >= bytes && slab % bytes <= slab / LEAST_FILL && slab <= bytes.max(34 * MIB)
+            );
         }
     }
 
