@@ -57,7 +57,7 @@ async function cargoTest(name, args, env) {
 }
 
 /** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu'];
+const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-baselines', 'ctkvr-cpu'];
 
 /** @param {string[]} crates */
 const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);

@@ -1,5 +1,6 @@
 //! What a step is about, whoever runs it: sizes, sequences, rows, and the figures it reports.
 
+use crate::attention::counters::SelectionCounters;
 use crate::attention::stage_clock::StageTimes;
 
 /// Sizes of a model's attention.
@@ -43,25 +44,6 @@ pub struct SequenceRows {
 pub enum Phase {
     Prefill,
     Decode,
-}
-
-/// Sums over (layer, KV head) of one decode step; meanings in packages/core/src/statistics.ts.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SelectionCounters {
-    pub heads: u64,
-    pub keys_total: u64,
-    pub keys_read: u64,
-    pub values_read: u64,
-    pub centroids_probed: u64,
-    pub candidates: u64,
-    pub selected: u64,
-    pub dense_repairs: u64,
-    pub bytes_read: u64,
-    pub estimated_mass: f64,
-    pub measured_mass: f64,
-    pub audited_heads: u64,
-    pub audited_estimated_mass: f64,
-    pub mass_error: f64,
 }
 
 /// What a step did, beside its outputs.

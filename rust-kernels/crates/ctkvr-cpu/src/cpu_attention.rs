@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
+use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, HeadStep, Layout, Part};
 use ctkvr_core::attention::partial::Partial;
 use ctkvr_core::attention::prefill::{PrefillItem, PrefillScratch};
 use ctkvr_core::attention::prefill_parts::PrefillParts;
 use ctkvr_core::attention::stage_clock::{Activity, StageClock, StageTotals};
 use ctkvr_core::kv::panels::widen_rows;
+use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::index_builder::{IndexBuilder, Repair};
 use ctkvr_core::sequence::recent_queries::Placement;
-use ctkvr_core::sequence::store::{HeadState, Sequence};
+use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{
-    AttentionShape, BuildReport, Error, Phase, Result, SelectionCounters, SelectorKind, SelectorOptions, SequenceId,
-    SequenceMemory, SequenceRows, StepReport,
+    AttentionShape, BuildReport, Error, Phase, Result, SelectionCounters, SelectorOptions, SequenceId, SequenceMemory,
+    SequenceRows, StepOptions, StepReport,
 };
 use ctkvr_kernels::{Kernels, KvFormat, Rows};
 use ctkvr_threads::{DecodeSchedule, Stage, Taken, Units};
@@ -271,7 +272,7 @@ impl CpuAttention {
         // Heads of one layer see the same count, whichever thread comes first.
         step.rows.iter_mut().for_each(|rows| *rows.repairs_before.get_mut() = lock(&rows.repairs).len());
         let step = self.step();
-        step.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.selector.scores_all()));
+        step.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.head.scores_all()));
         let num_rows = step.rows.iter().filter(|rows| rows.phase == Phase::Prefill).map(|rows| rows.num_rows).sum();
         Units::of(num_rows, ROWS_AT_ONCE)
     }
@@ -297,7 +298,7 @@ impl CpuAttention {
         let cell = step.decodes[item.head].get();
         let part = Part { index: item.part, count: num_parts };
         let state = self.head_state(item.head, layer);
-        let selector = state.map(|s| s.selector.as_ref());
+        let retriever = state.map(|s| s.head.as_ref());
         // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
         // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
         unsafe {
@@ -308,20 +309,25 @@ impl CpuAttention {
                     let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
                     let layout = Layout { end: state.map_or(rows.layout.end, |s| s.end), ..rows.layout };
                     let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.repair_budget;
-                    (*cell).propose(kernels, query, group, layout, selector, may_repair);
+                    let asked = HeadStep { query, group, layout, may_repair };
+                    (*cell).search(kernels, &asked, |query, scratch, out| {
+                        if let Some(head) = retriever {
+                            rows.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
+                        }
+                    });
                     if let Some(query) = (*cell).repairs() {
                         lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                     }
                 }
                 Stage::Score => (*cell).score(kernels, kv, part),
                 Stage::Weigh => (*cell).weigh(kernels, part),
-                Stage::Select if item.is_long => (*cell).select(kernels, selector),
+                Stage::Select if item.is_long => (*cell).select(kernels, retriever),
                 Stage::Select => {
                     (*cell).weigh(kernels, Part::WHOLE);
-                    (*cell).select(kernels, selector);
-                    (*cell).average_dropped(kernels, selector);
+                    (*cell).select(kernels, retriever);
+                    (*cell).average_unselected(kernels, retriever);
                 }
-                Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
+                Stage::AverageDropped => (*cell).average_unselected(kernels, retriever),
                 Stage::Attend => (*cell).attend(kernels, kv, part, scratch),
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
@@ -340,7 +346,7 @@ impl CpuAttention {
         });
         if item.stage == Stage::Propose {
             // SAFETY: the head is this item's until it is announced as done.
-            let union = unsafe { (*cell).union_time() };
+            let union = unsafe { (*cell).searched().proposal.union_time };
             clock.reassign(union, Activity::Probe, Activity::Union);
         }
         step.schedule.finish(item);
@@ -633,14 +639,12 @@ impl AttentionBackend for CpuAttention {
         for (i, (r, mut sequence)) in rows.iter().zip(taken).enumerate() {
             let len = sequence.len + r.num_rows;
             let region = match &sequence.index {
-                Some(index) if sequence.selector.kind != SelectorKind::Full && len >= sequence.selector.dense_below => {
-                    index.start..index.end()
-                }
+                Some(index) if len >= sequence.selector.step.dense_below => index.start..index.end(),
                 _ => 0..0,
             };
-            let repair_budget = repair_budget(sequence.selector.repair_share * sequence.heads.len() as f64, sequence.len);
+            let repair_budget = repair_budget(sequence.selector.method.repair_share() * sequence.heads.len() as f64, sequence.len);
             let placement = sequence.recent.place(sequence.len, r.num_rows, r.phase == Phase::Decode);
-            let SelectorOptions { max_selected, top_p, mass_sampling, .. } = sequence.selector;
+            let StepOptions { max_selected, top_p, mass_sampling, .. } = sequence.selector.step;
             let layout = Layout { len, start: region.start, end: region.end, max_selected, top_p };
             // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
             let sampled_head = (mass_sampling && !region.is_empty()).then(|| len % sequence.heads.len());

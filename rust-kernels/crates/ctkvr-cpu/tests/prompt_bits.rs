@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Text, options, step};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SequenceId};
+use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_cpu::{AttentionBackend, CpuAttention};
 use ctkvr_kernels::{Kernels, KvFormat};
 use proptest::prelude::*;
@@ -70,7 +70,7 @@ struct Read<'a> {
 impl<'a> Read<'a> {
     fn new(attention: &'a CpuAttention, format: KvFormat, text: &'a Text, other_text: &'a Text) -> Self {
         let last = *STARTS.last().expect("some");
-        let whole = attention.create_sequence(last + TAIL, format, options(SelectorKind::Full)).expect("created");
+        let whole = attention.create_sequence(last + TAIL, format, options("full").into()).expect("created");
         let mut at = 0;
         let starts = STARTS.map(|start| {
             if start > at {

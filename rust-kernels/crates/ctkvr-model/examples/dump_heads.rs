@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{Phase, SelectorOptions};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::Phase;
 use ctkvr_cpu::CpuAttention;
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
@@ -37,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tokens.truncate(len);
     let attention = Arc::new(CpuAttention::new(shape, 1)?);
     let engine = Engine::new(model, attention.clone(), EngineOptions { num_threads: 1, ..EngineOptions::default() })?;
-    let sequence = engine.create_sequence(len, KvFormat::F16, SelectorOptions::full())?;
+    let sequence = engine.create_sequence(len, KvFormat::F16, Settings::full().into())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
     engine.step(&[entry], false, &go)?;
     let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);

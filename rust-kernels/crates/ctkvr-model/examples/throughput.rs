@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ctkvr_core::{Phase, SelectorOptions};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::Phase;
 use ctkvr_cpu::CpuAttention;
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{
@@ -40,7 +41,7 @@ fn main() {
     println!("attention kernels: {}", attention.kernels().name);
     let options = EngineOptions { num_threads: threads, ..EngineOptions::default() };
     let engine = Engine::new(Arc::clone(&model), attention, options).unwrap();
-    let sequence = engine.create_sequence(prompt_len + decode_len, KvFormat::F16, SelectorOptions::full()).unwrap();
+    let sequence = engine.create_sequence(prompt_len + decode_len, KvFormat::F16, Settings::full().into()).unwrap();
     let prompt: Vec<i32> = (0..prompt_len).map(|i| ((i * 7919) % model.spec().vocab_size) as i32).collect();
 
     let mut total = StepTimings::default();

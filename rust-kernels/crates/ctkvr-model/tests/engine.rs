@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::dense_attention::DenseAttention;
 use common::tiny_model::{NUM_LAYERS, TemporaryFile, TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{AttentionShape, Phase, SelectorOptions, SequenceId};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, Error, Model, SamplerOptions, StepEntry, StepOutput};
 
@@ -117,9 +118,8 @@ fn decode_reports_what_it_read() {
     let _alone = alone();
     let (_file, model) = tiny();
     let engine = cpu_engine(&model, 2, 64);
-    let selector =
-        SelectorOptions { kind: SelectorKind::Streaming, num_sink_tokens: 4, recent_window: 16, ..SelectorOptions::full() };
-    let sequence = engine.create_sequence(256, KvFormat::F16, selector).unwrap();
+    let selector = Settings { method: "streaming", num_sink_tokens: 4, recent_window: 16, ..Settings::full() };
+    let sequence = engine.create_sequence(256, KvFormat::F16, selector.into()).unwrap();
     logits(&engine, sequence, &tokens(5, 100));
     engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
     assert_eq!(engine.indexed_range(sequence).unwrap(), (4, 84));
@@ -328,7 +328,7 @@ fn plans_that_cannot_run_are_refused_before_any_work() {
         sample(&engine, sequence, &tokens(1, 10));
         assert_eq!(engine.len(sequence).unwrap(), 100);
     }
-    assert!(cpu_engine(&model, 1, 64).create_sequence(0, KvFormat::F16, SelectorOptions::full()).is_err());
+    assert!(cpu_engine(&model, 1, 64).create_sequence(0, KvFormat::F16, Settings::full().into()).is_err());
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn keys_and_values_in_8_bits_say_nearly_the_same_in_less_memory() {
     let _alone = alone();
     let (_file, model) = tiny();
     let engine = cpu_engine(&model, 2, 64);
-    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| engine.create_sequence(256, f, SelectorOptions::full()).unwrap());
+    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| engine.create_sequence(256, f, Settings::full().into()).unwrap());
     let [expected, actual] = [f16, q8].map(|sequence| logits(&engine, sequence, &tokens(14, 100)));
     // No more is known of a model of random weights than that a step of 1/254 of a block's largest value does little.
     let divergence = kl_divergence(&expected, &actual);

@@ -40,8 +40,16 @@ impl F16Rows {
     }
 
     pub fn rows(&self) -> Rows<'_> {
-        let layout = PageLayout { head_dim: self.head_dim, format: KvFormat::F16 };
-        Rows::run(&self.pages, layout, KvSide::Keys, 0, self.len())
+        Rows::run(&self.pages, self.layout(), KvSide::Keys, 0, self.len())
+    }
+
+    /// Some of the rows.
+    pub fn rows_at<'a>(&'a self, which: &'a [u32]) -> Rows<'a> {
+        Rows::list(&self.pages, self.layout(), KvSide::Keys, which)
+    }
+
+    fn layout(&self) -> PageLayout {
+        PageLayout { head_dim: self.head_dim, format: KvFormat::F16 }
     }
 
     /// f16 `[n, head_dim]`.

@@ -2,21 +2,14 @@
 //! teach. Depends on what is stored, never on when it is asked.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use ctkvr_kernels::Kernels;
 
 use crate::error::{Error, Result};
-use crate::index::block_builder::BlockInput;
-use crate::index::centroid_index::{CentroidIndex, FirstInput};
-use crate::key_clusters::KeyClusters;
-use crate::magicpig::MagicPig;
-use crate::options::SelectorKind;
-use crate::quest::Quest;
-use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
-use crate::sequence::store::{HeadState, PartialBuild, Sequence, SequenceIndex};
-use crate::snapkv::{SnapKv, SnapKvInput};
+use crate::retriever::{BuildInput, HeadState};
+use crate::sequence::store::{PartialBuild, Sequence, SequenceIndex};
 use crate::step::AttentionShape;
 
 /// A query that was answered densely, to become a centroid when the step ends.
@@ -52,14 +45,11 @@ impl IndexBuilder {
             sequence.end_prompt();
             return Ok(0);
         }
-        let index = sequence.index.as_ref().filter(|_| sequence.selector.kind == SelectorKind::Ctkvr);
+        let index = sequence.index.as_ref().filter(|_| sequence.selector.method.grows());
         let left: Vec<usize> = (0..num_heads).filter(|&i| partial.heads[i].is_none()).collect();
         let built = in_parallel(left.len(), num_threads, deadline, |h| match index {
             Some(index) => self.extended_head(sequence, index, left[h], len, cancel),
-            None => {
-                let selector = self.build_head(sequence, left[h], region.clone(), cancel)?.into();
-                Ok(HeadState { selector, end: region.end, made_at: len, grown_at: len })
-            }
+            None => self.build_head(sequence, left[h], region.clone(), cancel),
         })?;
         let num_built = built.len();
         left.iter().zip(built).for_each(|(&i, state)| partial.heads[i] = Some(state));
@@ -69,14 +59,14 @@ impl IndexBuilder {
         }
         let mut heads: Vec<HeadState> = partial.heads.into_iter().flatten().collect();
         match &mut sequence.index {
-            Some(index) if sequence.selector.kind == SelectorKind::Ctkvr => {
+            Some(index) if sequence.selector.method.grows() => {
                 index.heads = heads;
                 if index.built_at.last() != Some(&len) {
                     index.built_at.push(len);
                 }
             }
             _ => {
-                score_all_of_sharpest(&mut heads, sequence.selector.exact_share);
+                sequence.selector.method.settle(&mut heads);
                 let options = sequence.selector.clone();
                 sequence.index = Some(SequenceIndex { start: region.start, heads, options, built_at: vec![len] });
             }
@@ -88,7 +78,7 @@ impl IndexBuilder {
     /// Grows the heads whose turn has come. Each grows as if it had been asked at every single token, so that the index depends on what is
     /// stored and not on when it was asked.
     pub fn grow(&self, sequence: &mut Sequence, num_threads: usize, cancel: &AtomicBool) -> Result<()> {
-        if sequence.selector.kind != SelectorKind::Ctkvr {
+        if !sequence.selector.method.grows() {
             return Ok(());
         }
         loop {
@@ -111,13 +101,14 @@ impl IndexBuilder {
         for Repair { head, query } in repairs {
             let Some(state) = sequence.index.as_ref().map(|index| index.heads[head].clone()) else { return };
             let start = sequence.region(sequence.len).start;
-            let mut input = self.block_input(sequence, head, start..state.end, &query, sequence.len);
-            input.grown_at = state.grown_at;
+            let (go, end, len) = (AtomicBool::new(false), state.end, sequence.len);
+            let input = self.build_input(sequence, head, start..end, (&query, len), &go);
+            let grown = state.head.extended(&BuildInput { grown_at: state.grown_at, ..input });
             // What cannot be learnt (a query that is not finite) was answered all the same.
-            if let Ok(Some(selector)) = state.selector.extended(&input, self.kernels, &AtomicBool::new(false))
+            if let Ok(Some(grown)) = grown
                 && let Some(index) = &mut sequence.index
             {
-                index.heads[head] = HeadState { selector, made_at: sequence.len, ..state };
+                index.heads[head] = HeadState { head: grown, made_at: len, ..state };
             }
         }
     }
@@ -148,17 +139,16 @@ impl IndexBuilder {
         if queries.is_empty() || region.end < state.end {
             return Ok(state.clone());
         }
-        let input = self.block_input(sequence, i, region.clone(), &queries, len);
-        let grown = state.selector.extended(&input, self.kernels, cancel)?;
-        let new = |selector| HeadState { selector, end: region.end, made_at: len, grown_at: len };
+        let grown = state.head.extended(&self.build_input(sequence, i, region.clone(), (&queries, len), cancel))?;
+        let new = |head| HeadState { head, end: region.end, made_at: len, grown_at: len };
         Ok(grown.map_or_else(|| state.clone(), new))
     }
 
-    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a block over `num_keys`
-    /// positions has centroids: f32 `[n, group, head_dim]`, oldest first.
+    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a build over `num_keys`
+    /// positions gets: f32 `[n, group, head_dim]`, oldest first.
     fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>, num_keys: usize) -> Vec<f32> {
         let held = sequence.recent.of_positions(positions);
-        let held = held.start.max(held.end.saturating_sub(sequence.selector.centroid_count(num_keys)))..held.end;
+        let held = held.start.max(held.end.saturating_sub(sequence.selector.build.query_count(num_keys)))..held.end;
         self.widened_queries(sequence, head, held)
     }
 
@@ -175,70 +165,38 @@ impl IndexBuilder {
         queries
     }
 
-    /// What a block of one (layer, KV head) is made from when `made_at` tokens are stored.
-    fn block_input<'a>(
-        &self,
+    /// What one (layer, KV head)'s state is built or grown from when `len` tokens are stored.
+    fn build_input<'a>(
+        &'a self,
         sequence: &'a Sequence,
         head: usize,
         region: std::ops::Range<usize>,
-        queries: &'a [f32],
-        made_at: usize,
-    ) -> BlockInput<'a> {
-        let (kv, options) = (&sequence.heads[head], &sequence.selector);
-        BlockInput {
-            keys: kv.keys(region.start, region.len()),
-            values: kv.values(region.start, region.len()),
-            start: region.start,
-            made_at,
-            grown_at: made_at,
+        (queries, len): (&'a [f32], usize),
+        cancel: &'a AtomicBool,
+    ) -> BuildInput<'a> {
+        let kv = &sequence.heads[head];
+        BuildInput {
+            kernels: self.kernels,
+            layer: head / self.shape.num_kv_heads,
+            keys: kv.keys(0, len),
+            values: kv.values(0, len),
+            region,
             queries,
             group: self.shape.group_size(),
-            list_len: options.posting_list_len(region.len(), self.shape.group_size()),
-            per_list: options.centroids_per_list,
-            tail: options.tail,
-            cluster_size: options.cluster_size,
+            grown_at: len,
+            options: sequence.selector.build,
+            cancel,
         }
     }
 
-    fn build_head(
-        &self,
-        sequence: &Sequence,
-        i: usize,
-        region: std::ops::Range<usize>,
-        cancel: &AtomicBool,
-    ) -> Result<Box<dyn HeadSelector>> {
-        let (options, kv) = (&sequence.selector, &sequence.heads[i]);
-        let layer = i / self.shape.num_kv_heads;
-        let keys = kv.keys(region.start, region.len());
-        let queries = || self.recent_queries(sequence, i, 0..sequence.len, keys.len());
+    fn build_head(&self, sequence: &Sequence, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        if options.is_dense_layer(layer) {
-            return Ok(Box::new(Everything));
-        }
-        match options.kind {
-            SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
-            SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
-            SelectorKind::Quest => Ok(Box::new(Quest::build(self.kernels, &keys, region.start)?)),
-            SelectorKind::MagicPig => Ok(Box::new(MagicPig::build(self.kernels, &keys, region.start, options, cancel)?)),
-            SelectorKind::KeyClusters => {
-                let values = kv.values(region.start, region.len());
-                Ok(Box::new(KeyClusters::build(self.kernels, &keys, &values, region.start, cancel)?))
-            }
-            SelectorKind::SnapKv => {
-                let keys = kv.keys(0, sequence.len);
-                let input = SnapKvInput { keys, region, queries: &queries(), group: self.shape.group_size() };
-                Ok(Box::new(SnapKv::build(self.kernels, &input, options)?))
-            }
-            SelectorKind::Ctkvr => {
-                let queries = queries();
-                let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
-                let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
-                let (index, sharpness) = CentroidIndex::build(self.kernels, &input, FirstInput { always, options }, cancel)?;
-                Ok(Box::new(Ctkvr::new(index, sharpness, options)))
-            }
-        }
+        let (len, end) = (sequence.len, region.end);
+        let queries = self.recent_queries(sequence, i, 0..len, region.len());
+        let head = sequence.selector.method.build(&self.build_input(sequence, i, region, (&queries, len), cancel))?;
+        Ok(HeadState { head, end, made_at: len, grown_at: len })
     }
 }
 
@@ -272,17 +230,4 @@ fn in_parallel<T: Send>(
         std::thread::scope(|scope| (0..num_threads.min(count)).for_each(|_| drop(scope.spawn(run))));
     }
     results.into_iter().map_while(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
-}
-
-/// Makes the `share` of the heads that look far back most sharply score every key (ties: the earlier head).
-fn score_all_of_sharpest(heads: &mut [HeadState], share: f64) {
-    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].selector.sharpness() > 0.0).collect();
-    order.sort_by(|&a, &b| heads[b].selector.sharpness().total_cmp(&heads[a].selector.sharpness()));
-    order.truncate((share * heads.len() as f64).round() as usize);
-    for i in order {
-        // Just built: nobody else has it.
-        if let Some(selector) = Arc::get_mut(&mut heads[i].selector) {
-            selector.score_all();
-        }
-    }
 }

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{
-    AttentionShape, CentroidChoice, Error, Phase, SelectionCounters, SelectorKind, SelectorOptions, SequenceId, SequenceRows,
-};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{AttentionShape, CentroidChoice, Error, Phase, SelectionCounters, SequenceId, SequenceRows};
 use ctkvr_cpu::{ATTENTION_PHASES, AttentionBackend, CpuAttention, Job, LayerAttention, LayerIo, Team, Units};
 use half::{bf16, f16};
 
@@ -50,9 +49,9 @@ impl Text {
 }
 
 /// Settings for texts of some hundred tokens.
-pub fn options(kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions {
-        kind,
+pub fn options(kind: &'static str) -> Settings {
+    Settings {
+        method: kind,
         num_sink_tokens: 4,
         recent_window: 32,
         num_centroids: 24,
@@ -65,7 +64,7 @@ pub fn options(kind: SelectorKind) -> SelectorOptions {
         tail: true,
         dense_below: 0,
         dense_layers: false,
-        ..SelectorOptions::full()
+        ..Settings::full()
     }
 }
 

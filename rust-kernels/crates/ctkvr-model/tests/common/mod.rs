@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{Phase, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{Phase, SequenceId};
 use ctkvr_cpu::{AttentionBackend, CpuAttention};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
@@ -53,7 +54,7 @@ pub fn engine_with(model: &Arc<Model>, backend: Arc<dyn AttentionBackend>, num_t
 }
 
 pub fn full_sequence(engine: &Engine, max_tokens: usize) -> SequenceId {
-    engine.create_sequence(max_tokens, KvFormat::F16, SelectorOptions::full()).unwrap()
+    engine.create_sequence(max_tokens, KvFormat::F16, Settings::full().into()).unwrap()
 }
 
 /// Appends tokens and returns the logits of the last.
