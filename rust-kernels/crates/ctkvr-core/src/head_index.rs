@@ -246,12 +246,12 @@ impl HeadIndex {
 
     /// How much decode queries will miss that the tail cannot stand for, as the build measured it: 0 to 1. See `volatility.rs`.
     pub fn volatility(&self) -> f32 {
-        self.ctkvr.as_ref().map_or(0.0, |ctkvr| ctkvr.index.volatility())
+        self.ctkvr.as_ref().map_or(0.0, |ctkvr| ctkvr.index.figures().volatility)
     }
 
     /// Nearest similarity below which a query is unlike what the build's queries found; -1 when the build could not tell.
     pub fn similarity_floor(&self) -> f32 {
-        self.ctkvr.as_ref().map_or(-1.0, |ctkvr| ctkvr.index.similarity_floor())
+        self.ctkvr.as_ref().map_or(-1.0, |ctkvr| ctkvr.index.figures().similarity_floor)
     }
 
     /// Positions of centroid c's list, ascending.

@@ -12,7 +12,7 @@ use crate::attention::merge::{Merged, Parts};
 use crate::kv::head_kv::HeadKv;
 pub use crate::part::Part;
 use crate::refine::score::Scored;
-use crate::refine::select::Selected;
+use crate::refine::select::{Selected, Weights};
 use crate::refine::unselected::UnselectedMean;
 use crate::refine::weigh::Weighed;
 use crate::retriever::{HeadQuery, HeadRetriever, Proposal, Scratch};
@@ -70,7 +70,8 @@ impl HeadDecode {
 
     /// Chooses among the candidates, and makes room for the results of attention. `head`: the one that proposed them.
     pub fn select(&mut self, kernels: &Kernels, head: Option<&dyn HeadRetriever>) {
-        self.selected.select(kernels, &mut self.searched, (&self.scored, &self.weighed), head);
+        let weights = Weights { scored: &self.scored, weighed: &self.weighed };
+        self.selected.select(kernels, &mut self.searched, weights, head);
         self.attended.make_room(&self.searched, &self.selected);
     }
 
@@ -80,7 +81,7 @@ impl HeadDecode {
     /// Once after `select`; parts of `attend` may run at the same time, and nothing else.
     pub unsafe fn average_unselected(&self, kernels: &Kernels, head: Option<&dyn HeadRetriever>) {
         // SAFETY: the caller's.
-        unsafe { self.unselected.average(kernels, &self.searched, (&self.scored, &self.selected), head) };
+        unsafe { self.unselected.average(kernels, &self.searched, &self.scored, &self.selected, head) };
     }
 
     /// Attention over one part of the splits of what is read.

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::head_index::kept_queries::KeptQueries;
 use crate::head_index::options::HeadIndexOptions;
-use crate::index::centroid_index::CentroidIndex;
+use crate::index::centroid_index::{CentroidIndex, IndexFigures};
 use crate::index::options::{CentroidChoice, CtkvrBuildOptions, CtkvrOptions, CtkvrSearchOptions};
 use crate::index::sections::{
     Header, IndexShape, MAX_CENTROIDS, MAX_SEGMENTS, MAX_TOKENS, Sections, Writer, bad, check_ascending, write_index,
@@ -41,7 +41,8 @@ pub fn encode_image(image: &IndexImage) -> Vec<u8> {
     let mut out = Writer { bytes: Vec::new() };
     let (options, index) = (&image.options, image.index.as_ref());
     let segments = index.map_or(&[][..], |i| i.segments());
-    let (num_base, known_from) = index.map_or((0, 0), CentroidIndex::bounds);
+    let none = IndexFigures { num_base: 0, known_from: 0, volatility: 0.0, similarity_floor: -1.0 };
+    let IndexFigures { num_base, known_from, volatility, similarity_floor } = index.map_or(none, CentroidIndex::figures);
     let tail = index.and_then(CentroidIndex::tail);
     let tail_segments = tail.map_or(&[][..], Tail::segments);
     let (positions, rows) = image.kept.parts();
@@ -49,7 +50,7 @@ pub fn encode_image(image: &IndexImage) -> Vec<u8> {
     // Version, then checksum and total size, which come last.
     out.u32s([VERSION as usize, 0, 0, 0]);
     out.u32s([image.head_dim, image.group, image.num_tokens, segments.len(), num_base, known_from]);
-    out.f32s(&[index.map_or(0.0, CentroidIndex::volatility), index.map_or(-1.0, CentroidIndex::similarity_floor)]);
+    out.f32s(&[volatility, similarity_floor]);
     out.u32s([image.built_at.len(), positions.len()]);
     let HeadIndexOptions { step, build, ctkvr: CtkvrOptions { build: made, search } } = options;
     out.u32s([step.num_sink_tokens, step.recent_window, build.num_queries, made.centroids_per_list]);
@@ -134,8 +135,8 @@ pub fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
     if sections.at != bytes.len() {
         return Err(bad("size", format!("{} bytes", sections.at), bytes.len()));
     }
-    let index = (num_segments > 0)
-        .then(|| CentroidIndex::from_segments(segments, (num_base, known_from), (volatility, similarity_floor), tail));
+    let figures = IndexFigures { num_base, known_from, volatility, similarity_floor };
+    let index = (num_segments > 0).then(|| CentroidIndex::from_segments(segments, figures, tail));
     if index.is_none() != built_at.is_empty() {
         return Err(bad("numBuilt", "0 without blocks, and only then", num_built));
     }

@@ -12,6 +12,20 @@ use crate::tail::Tail;
 pub(super) const ACTIVE_HALVES: usize = 3;
 pub(super) const HELD_HALVES: usize = 4;
 
+/// What an index is told beside its segments.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IndexFigures {
+    /// Centroids that the bounds on segments are counted from.
+    pub num_base: usize,
+    /// Fewer tokens than this, and probes looked at a segment that has been dropped since.
+    pub known_from: usize,
+    /// How much decode queries will miss that the tail cannot stand for; see [`crate::index::volatility::VolatilityMeter::volatility`].
+    pub volatility: f32,
+    /// Nearest similarity below which a query is unlike what the prefill's queries found; see
+    /// [`crate::index::volatility::VolatilityMeter::similarity_floor`].
+    pub similarity_floor: f32,
+}
+
 /// One KV head's index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CentroidIndex {
@@ -19,24 +33,14 @@ pub struct CentroidIndex {
     pub(super) segments: Vec<Arc<CentroidSegment>>,
     /// First segment that probes look at.
     pub(super) active_from: usize,
-    /// Centroids that the bounds on segments are counted from.
-    pub(super) num_base: usize,
-    /// Fewer tokens than this, and probes looked at a segment that has been dropped since.
-    pub(super) known_from: usize,
-    pub(super) volatility: f32,
-    pub(super) similarity_floor: f32,
+    pub(super) figures: IndexFigures,
     pub(super) tail: Option<Tail>,
 }
 
 impl CentroidIndex {
     /// An index of segments that were stored, oldest first, at least one; see the fields.
-    pub fn from_segments(
-        segments: Vec<Arc<CentroidSegment>>,
-        (num_base, known_from): (usize, usize),
-        (volatility, similarity_floor): (f32, f32),
-        tail: Option<Tail>,
-    ) -> Self {
-        let mut index = Self { segments, active_from: 0, num_base, known_from, volatility, similarity_floor, tail };
+    pub fn from_segments(segments: Vec<Arc<CentroidSegment>>, figures: IndexFigures, tail: Option<Tail>) -> Self {
+        let mut index = Self { segments, active_from: 0, figures, tail };
         index.active_from = index.newest_within(index.segments.len(), ACTIVE_HALVES);
         index
     }
@@ -46,9 +50,9 @@ impl CentroidIndex {
         &self.segments
     }
 
-    /// Centroids that the bounds on segments are counted from, and the number of tokens that a cut must leave.
-    pub fn bounds(&self) -> (usize, usize) {
-        (self.num_base, self.known_from)
+    /// See [`IndexFigures`].
+    pub fn figures(&self) -> IndexFigures {
+        self.figures
     }
 
     /// Index of the oldest of the first `num_segments` segments such that it and the later ones have at most `halves` / 2 times as many
@@ -57,7 +61,7 @@ impl CentroidIndex {
         let mut total = 0;
         let fits = |b: &&Arc<CentroidSegment>| {
             total += b.num_centroids();
-            total * 2 <= halves * self.num_base
+            total * 2 <= halves * self.figures.num_base
         };
         let count = self.segments[..num_segments].iter().rev().take_while(fits).count();
         num_segments - count.max(1)
@@ -66,16 +70,6 @@ impl CentroidIndex {
     /// The segments that probes look at, oldest first.
     pub fn active(&self) -> &[Arc<CentroidSegment>] {
         &self.segments[self.active_from..]
-    }
-
-    /// How much decode queries will miss that the tail cannot stand for; see [`VolatilityMeter::volatility`].
-    pub fn volatility(&self) -> f32 {
-        self.volatility
-    }
-
-    /// Nearest similarity below which a query is unlike what the prefill's queries found; see [`VolatilityMeter::similarity_floor`].
-    pub fn similarity_floor(&self) -> f32 {
-        self.similarity_floor
     }
 
     pub(super) fn newest(&self) -> &CentroidSegment {

@@ -124,7 +124,7 @@ impl HeadRetriever for CtkvrHead {
         let num_probes = self.options.search.num_probes;
         out.bytes_read = self.index.probe(query.kernels, query.query, num_probes, &mut scratch.probe, &mut scratch.probes);
         out.num_probed = scratch.probes.len();
-        out.is_outlier = scratch.probes[0].0 < self.index.similarity_floor();
+        out.is_outlier = scratch.probes[0].0 < self.index.figures().similarity_floor;
         self.join(query, scratch, out);
         self.add_tail(query, scratch, out);
     }

@@ -1,7 +1,7 @@
 //! What CTkvr keeps of one head as bytes: a header and the sections of its index. Keys, values and settings are not in it.
 
 use crate::error::Result;
-use crate::index::centroid_index::CentroidIndex;
+use crate::index::centroid_index::{CentroidIndex, IndexFigures};
 use crate::index::options::CtkvrBuildOptions;
 use crate::index::sections::{ALIGNMENT, Header, IndexShape, MAX_CENTROIDS, MAX_SEGMENTS, Sections, Writer, bad, write_index};
 use crate::retriever::BuildInput;
@@ -22,11 +22,11 @@ pub struct HeadEncoding {
 /// Appends a head to `out`.
 pub fn encode_head(index: &CentroidIndex, sharpness: f32, scores_all: bool, out: &mut Vec<u8>) {
     let mut writer = Writer { bytes: Vec::new() };
-    let (num_base, known_from) = index.bounds();
+    let IndexFigures { num_base, known_from, volatility, similarity_floor } = index.figures();
     let num_tail_segments = index.tail().map_or(0, |tail| Tail::segments(tail).len());
     writer.bytes.extend_from_slice(MAGIC);
     writer.u32s([VERSION as usize, index.segments().len(), num_tail_segments, num_base, known_from, usize::from(scores_all)]);
-    writer.f32s(&[index.volatility(), index.similarity_floor(), sharpness]);
+    writer.f32s(&[volatility, similarity_floor, sharpness]);
     writer.align();
     write_index(&mut writer, index);
     out.append(&mut writer.bytes);
@@ -63,7 +63,8 @@ pub fn decode_head(bytes: &[u8], input: &BuildInput, made: &CtkvrBuildOptions) -
     if sections.at != bytes.len() {
         return Err(bad("head size", format!("{} bytes", sections.at), bytes.len()));
     }
-    let index = CentroidIndex::from_segments(segments, (num_base, known_from), (volatility, similarity_floor), tail);
+    let figures = IndexFigures { num_base, known_from, volatility, similarity_floor };
+    let index = CentroidIndex::from_segments(segments, figures, tail);
     if (index.start(), index.end()) != (input.region.start, input.region.end) {
         return Err(bad("head region", format!("{:?}", input.region), format!("{}..{}", index.start(), index.end())));
     }

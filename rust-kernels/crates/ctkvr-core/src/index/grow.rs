@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use ctkvr_kernels::Kernels;
 
 use crate::error::Result;
-use crate::index::centroid_index::{ACTIVE_HALVES, CentroidIndex, HELD_HALVES};
+use crate::index::centroid_index::{ACTIVE_HALVES, CentroidIndex, HELD_HALVES, IndexFigures};
 use crate::index::centroid_segment::CentroidSegment;
 use crate::index::segment_builder::{SegmentInput, build_segment};
 use crate::index::volatility::{FirstInput, VolatilityMeter};
@@ -24,13 +24,18 @@ impl CentroidIndex {
         let counts = (num_first, CentroidSegment::num_lists_of(num_first, input.per_list));
         let mut meter = VolatilityMeter::new(kernels, &first, tail.as_ref(), counts, input.centroids_per_pass());
         let segment = build_segment(kernels, input, Some(&mut meter), cancel)?;
-        let (volatility, similarity_floor, sharpness) = (meter.volatility(), meter.similarity_floor(), meter.sharpness());
+        let figures = IndexFigures {
+            num_base: first.options.base_count(num_first),
+            known_from: 0,
+            volatility: meter.volatility(),
+            similarity_floor: meter.similarity_floor(),
+        };
+        let sharpness = meter.sharpness();
         let corrections = meter.corrections(input.group);
         if let Some(tail) = &mut tail {
             tail.correct(corrections);
         }
-        let (segments, num_base) = (vec![Arc::new(segment)], first.options.base_count(num_first));
-        Ok((Self { segments, active_from: 0, num_base, known_from: 0, volatility, similarity_floor, tail }, sharpness))
+        Ok((Self { segments: vec![Arc::new(segment)], active_from: 0, figures, tail }, sharpness))
     }
 
     /// This index with one more segment, and without the oldest ones where they would be too many.
@@ -46,7 +51,7 @@ impl CentroidIndex {
         grown.segments.push(Arc::new(segment));
         while grown.newest_within(grown.segments.len(), HELD_HALVES) > 0 {
             let last_use = (1..grown.segments.len()).find(|&r| grown.newest_within(r + 1, ACTIVE_HALVES) > 0);
-            grown.known_from = last_use.map_or(input.made_at, |r| grown.segments[r].made_at);
+            grown.figures.known_from = last_use.map_or(input.made_at, |r| grown.segments[r].made_at);
             grown.segments.remove(0);
         }
         grown.active_from = grown.newest_within(grown.segments.len(), ACTIVE_HALVES);
@@ -56,7 +61,7 @@ impl CentroidIndex {
     /// This index as it was when only `len` tokens were stored; `None` when that is not known, or there was none.
     pub fn truncated(&self, len: usize) -> Option<Self> {
         let keep = self.segments.partition_point(|b| b.made_at <= len);
-        if keep == 0 || len < self.known_from {
+        if keep == 0 || len < self.figures.known_from {
             return None;
         }
         let mut cut = Self { segments: self.segments[..keep].to_vec(), ..self.clone() };

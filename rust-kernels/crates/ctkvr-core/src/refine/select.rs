@@ -25,6 +25,13 @@ pub struct Selected {
     top_k: TopK,
 }
 
+/// The stages before, all done.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    pub scored: &'a Scored,
+    pub weighed: &'a Weighed,
+}
+
 /// Log-sum-exp of drawn scores, and of what they stand for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
@@ -34,13 +41,8 @@ pub struct Drawn {
 
 impl Selected {
     /// Chooses among the candidates. `head`: the one that proposed them.
-    pub fn select(
-        &mut self,
-        kernels: &Kernels,
-        searched: &mut Searched,
-        (scored, weighed): (&Scored, &Weighed),
-        head: Option<&dyn HeadRetriever>,
-    ) {
+    pub fn select(&mut self, kernels: &Kernels, searched: &mut Searched, weights: Weights, head: Option<&dyn HeadRetriever>) {
+        let Weights { scored, weighed } = weights;
         let n = searched.num_candidates;
         self.positions.clear();
         self.scores.clear();

@@ -36,7 +36,8 @@ impl UnselectedMean {
         &self,
         kernels: &Kernels,
         searched: &Searched,
-        (scored, selected): (&Scored, &Selected),
+        scored: &Scored,
+        selected: &Selected,
         head: Option<&dyn HeadRetriever>,
     ) {
         let is_wanted = searched.proposal.tail == ProposedTail::Scored && !selected.dropped().is_empty();

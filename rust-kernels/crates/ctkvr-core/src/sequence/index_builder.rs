@@ -102,7 +102,7 @@ impl IndexBuilder {
             let Some(state) = sequence.index.as_ref().map(|index| index.heads[head].clone()) else { return };
             let start = sequence.region(sequence.len).start;
             let (go, end, len) = (AtomicBool::new(false), state.end, sequence.len);
-            let input = self.build_input(sequence, head, start..end, (&query, len), &go);
+            let input = self.build_input(sequence, head, start..end, &query, len, &go);
             let grown = state.head.extended(&BuildInput { grown_at: state.grown_at, ..input });
             // What cannot be learnt (a query that is not finite) was answered all the same.
             if let Ok(Some(grown)) = grown
@@ -139,7 +139,7 @@ impl IndexBuilder {
         if queries.is_empty() || region.end < state.end {
             return Ok(state.clone());
         }
-        let grown = state.head.extended(&self.build_input(sequence, i, region.clone(), (&queries, len), cancel))?;
+        let grown = state.head.extended(&self.build_input(sequence, i, region.clone(), &queries, len, cancel))?;
         let new = |head| HeadState { head, end: region.end, made_at: len, grown_at: len };
         Ok(grown.map_or_else(|| state.clone(), new))
     }
@@ -171,7 +171,8 @@ impl IndexBuilder {
         sequence: &'a Sequence,
         head: usize,
         region: std::ops::Range<usize>,
-        (queries, len): (&'a [f32], usize),
+        queries: &'a [f32],
+        len: usize,
         cancel: &'a AtomicBool,
     ) -> BuildInput<'a> {
         let kv = &sequence.heads[head];
@@ -195,7 +196,7 @@ impl IndexBuilder {
         }
         let (len, end) = (sequence.len, region.end);
         let queries = self.recent_queries(sequence, i, 0..len, region.len());
-        let head = sequence.selector.method.build(&self.build_input(sequence, i, region, (&queries, len), cancel))?;
+        let head = sequence.selector.method.build(&self.build_input(sequence, i, region, &queries, len, cancel))?;
         Ok(HeadState { head, end, made_at: len, grown_at: len })
     }
 }
