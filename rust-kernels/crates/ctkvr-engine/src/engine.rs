@@ -91,13 +91,7 @@ impl Engine {
             });
         }
         let sampler = Sampler::new(SamplerOptions::greedy())?;
-        let new = NewSequence {
-            shape: self.capabilities.shape,
-            pool: Arc::clone(&self.pool),
-            max_tokens,
-            kv_format,
-            selector,
-        };
+        let new = NewSequence { shape: self.capabilities.shape, pool: Arc::clone(&self.pool), max_tokens, kv_format, selector };
         Ok(lock(&self.table).add(Entry { max_tokens, tokens: Vec::new(), sampler, place: Place::New(new) }))
     }
 
