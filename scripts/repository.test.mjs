@@ -92,6 +92,7 @@ test('Rust crates depend on lower crates only', () => {
     'ctkvr-threads',
     'ctkvr-kernels',
     'ctkvr-core',
+    'ctkvr-baselines',
     'ctkvr-model',
     'ctkvr-engine',
     'ctkvr-engine-suite',

@@ -73,7 +73,7 @@ async function miri() {
 const miriCrates = ['ctkvr-kernels', 'ctkvr-core'];
 
 /** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core'];
+const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-baselines'];
 
 /** Crates that link ggml, which is built once, for the release profile: the checks are switched on there, for what the CPU executor runs. */
 const releaseChecks = [...checkedCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((crate) => [

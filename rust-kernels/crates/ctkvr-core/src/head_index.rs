@@ -8,25 +8,33 @@ use std::sync::atomic::AtomicBool;
 
 use half::f16;
 
+mod given_candidates;
 mod growth;
-pub mod kept_queries;
+mod image;
+mod kept_queries;
+mod options;
 
+pub use given_candidates::{GivenCandidates, GivenTail};
 pub use growth::AppendInput;
 use kept_queries::KeptQueries;
+pub use options::HeadIndexOptions;
 
-use crate::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
+use crate::attention::alone::{HeadAttention, attend_alone, select_alone};
+use crate::attention::decode::HeadDecode;
 use crate::error::{Error, Result};
-use crate::index::centroid_index::ProbeScratch;
-use crate::index::image::{IndexImage, decode_image, encode_image};
+use crate::head_index::image::{IndexImage, decode_image, encode_image};
+use crate::index::ctkvr::CtkvrHead;
+use crate::index::options::CentroidChoice;
+use crate::index::probe::ProbeScratch;
 use crate::index::spread_queries::spread_queries;
 use crate::kv::block_table::BlockTable;
 use crate::kv::f16_rows::F16Rows;
 use crate::kv::head_kv::HeadKv;
 use crate::kv::host_pool::HostKvPool;
 use crate::kv::pool::PageShape;
-use crate::options::{CentroidChoice, SelectorOptions};
-use crate::selector::{Ctkvr, HeadSelector};
-use crate::step::SelectionCounters;
+use crate::options::StepOptions;
+use crate::retriever::{HeadQuery, HeadRetriever, Proposal, Scratch};
+use crate::search::{HeadStep, Layout};
 use crate::tail::TailScratch;
 use crate::tail::segment::TailSegment;
 use ctkvr_kernels::{Kernels, KvFormat};
@@ -37,25 +45,14 @@ pub struct HeadInput<'a> {
     pub keys: &'a [f32],
     /// f32 `[num_tokens, head_dim]`; stored as f16.
     pub values: &'a [f32],
-    /// f32 `[any, group, head_dim]`, after rotary embedding, oldest first; at most [`SelectorOptions::centroid_count`] become centroids, see
+    /// f32 `[any, group, head_dim]`, after rotary embedding, oldest first; at most [`crate::BuildOptions::query_count`] become centroids, see
     /// `options.centroids`.
     pub queries: &'a [f32],
     pub head_dim: usize,
     pub group: usize,
-    pub options: &'a SelectorOptions,
+    pub options: &'a HeadIndexOptions,
     /// Name of the kernels; empty = the fastest.
     pub isa: &'a str,
-}
-
-/// What a whole decode attention gives.
-pub struct HeadAttention {
-    /// f32 `[group, head_dim]`.
-    pub output: Vec<f32>,
-    /// log-sum-exp of everything that went into the output `[group]`.
-    pub lse: Vec<f32>,
-    /// Estimated share of the attention that was read `[group]`.
-    pub mass: Vec<f32>,
-    pub counters: SelectionCounters,
 }
 
 /// What [`HeadIndex::load`] needs besides the image: the keys and values that the index is of, as `HeadInput` has them.
@@ -66,9 +63,9 @@ pub struct ImageInput<'a> {
     pub isa: &'a str,
 }
 
-/// A block that probes look at; see `centroid_block.rs`.
+/// A segment that probes look at; see `index/centroid_segment.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockInfo {
+pub struct SegmentInfo {
     /// Where its lists end.
     pub end: usize,
     /// Tokens stored when it was made.
@@ -103,9 +100,9 @@ pub struct HeadIndex {
     num_tokens: usize,
     head_dim: usize,
     group: usize,
-    options: SelectorOptions,
+    options: HeadIndexOptions,
     /// `None` when a cut went back further than is known.
-    ctkvr: Option<Arc<Ctkvr>>,
+    ctkvr: Option<Arc<CtkvrHead>>,
     /// Tokens stored at the first build and at the end of each turn since, ascending; empty without an index.
     built_at: Vec<usize>,
     kept: Arc<KeptQueries>,
@@ -129,22 +126,22 @@ impl HeadIndex {
             num_tokens: 0,
             head_dim: d,
             group,
-            options: options.clone(),
+            options: *options,
             ctkvr: None,
             built_at: Vec::new(),
             kept: Arc::new(KeptQueries::new(group * d)),
         };
         head.store_first(input.keys, input.values)?;
         let queries = head.centroid_queries(input.queries);
-        head.ctkvr = Some(Arc::new(head.first_block(&queries, cancel)?));
+        head.ctkvr = Some(Arc::new(head.first_segment(&queries, cancel)?));
         head.built_at.push(head.num_tokens);
         Ok(head)
     }
 
-    /// The queries that become the first block's centroids.
+    /// The queries that become the first segment's centroids.
     fn centroid_queries<'a>(&self, queries: &'a [f32]) -> Cow<'a, [f32]> {
         let (row_len, count) = (self.row_len(), self.first_count());
-        match self.options.centroids {
+        match self.options.ctkvr.build.centroids {
             CentroidChoice::Last => queries[queries.len().saturating_sub(count.saturating_mul(row_len))..].into(),
             CentroidChoice::Spread => {
                 let chosen = spread_queries(queries, self.group, self.head_dim, count);
@@ -164,7 +161,7 @@ impl HeadIndex {
             num_tokens: 0,
             head_dim: image.head_dim,
             group: image.group,
-            ctkvr: image.index.map(|index| Arc::new(Ctkvr::new(index, 0.0, &image.options))),
+            ctkvr: image.index.map(|index| Arc::new(CtkvrHead::new(index, 0.0, image.options.ctkvr))),
             options: image.options,
             built_at: image.built_at,
             kept: Arc::new(image.kept),
@@ -173,13 +170,13 @@ impl HeadIndex {
         Ok(head)
     }
 
-    /// The index and what it needs to go on as it would, without keys and values: see `index_image.rs`.
+    /// The index and what it needs to go on as it would, without keys and values: see `head_index/image.rs`.
     pub fn save(&self) -> Vec<u8> {
         encode_image(&IndexImage {
             num_tokens: self.num_tokens,
             head_dim: self.head_dim,
             group: self.group,
-            options: self.options.clone(),
+            options: self.options,
             index: self.ctkvr.as_ref().map(|ctkvr| ctkvr.index.clone()),
             built_at: self.built_at.clone(),
             kept: KeptQueries::clone(&self.kept),
@@ -225,7 +222,7 @@ impl HeadIndex {
         self.group
     }
 
-    pub fn options(&self) -> &SelectorOptions {
+    pub fn options(&self) -> &HeadIndexOptions {
         &self.options
     }
 
@@ -240,13 +237,13 @@ impl HeadIndex {
 
     /// Indexed positions; what lies outside is always attended. Empty without an index: then everything is.
     pub fn region(&self) -> Range<usize> {
-        let start = self.options.num_sink_tokens.min(self.num_tokens);
+        let start = self.options.step.num_sink_tokens.min(self.num_tokens);
         self.ctkvr.as_ref().map_or(start..start, |ctkvr| ctkvr.index.start()..ctkvr.index.end())
     }
 
-    /// The blocks that probes look at, oldest first: centroid ids count through them.
-    pub fn blocks(&self) -> Vec<BlockInfo> {
-        let info = |b: &Arc<crate::index::centroid_block::CentroidBlock>| BlockInfo {
+    /// The segments that probes look at, oldest first: centroid ids count through them.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let info = |b: &Arc<crate::index::centroid_segment::CentroidSegment>| SegmentInfo {
             end: b.end,
             made_at: b.made_at,
             num_centroids: b.num_centroids(),
@@ -256,12 +253,12 @@ impl HeadIndex {
 
     /// How much decode queries will miss that the tail cannot stand for, as the build measured it: 0 to 1. See `volatility.rs`.
     pub fn volatility(&self) -> f32 {
-        self.ctkvr.as_ref().map_or(0.0, |ctkvr| ctkvr.index.volatility())
+        self.ctkvr.as_ref().map_or(0.0, |ctkvr| ctkvr.index.figures().volatility)
     }
 
     /// Nearest similarity below which a query is unlike what the build's queries found; -1 when the build could not tell.
     pub fn similarity_floor(&self) -> f32 {
-        self.ctkvr.as_ref().map_or(-1.0, |ctkvr| ctkvr.index.similarity_floor())
+        self.ctkvr.as_ref().map_or(-1.0, |ctkvr| ctkvr.index.figures().similarity_floor)
     }
 
     /// Positions of centroid c's list, ascending.
@@ -309,7 +306,7 @@ impl HeadIndex {
         if let Some(tail) = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.tail()) {
             let mut scratch = TailScratch::default();
             tail.weigh(self.kernels, &self.scaled(query), candidates, &mut scratch);
-            tail.take_heaviest(self.kernels, self.options.cluster_probes, &mut scratch, |p| out.push(p as u32));
+            tail.take_heaviest(self.kernels, self.options.ctkvr.search.cluster_probes, &mut scratch, |p| out.push(p as u32));
             out.sort_unstable();
             out.dedup();
         }
@@ -321,12 +318,12 @@ impl HeadIndex {
         self.check_query(query)?;
         let mut out = Vec::new();
         if let Some(ctkvr) = &self.ctkvr {
-            ctkvr.index.probe(self.kernels, query, self.options.num_probes, &mut ProbeScratch::default(), &mut out);
+            ctkvr.index.probe(self.kernels, query, self.options.ctkvr.search.num_probes, &mut ProbeScratch::default(), &mut out);
         }
         Ok(out)
     }
 
-    /// Ascending union of the lists of `centroids` and of the positions that came after the first one's block.
+    /// Ascending union of the lists of `centroids` and of the positions that came after the first one's segment.
     pub fn candidates(&self, centroids: &[u32]) -> Result<Vec<u32>> {
         centroids.iter().try_for_each(|&c| self.ctkvr_of(c as usize).map(|_| ()))?;
         let probes: Vec<(f32, u32)> = centroids.iter().map(|&c| (0.0, c)).collect();
@@ -355,7 +352,7 @@ impl HeadIndex {
     /// Probe, union and refine: candidates and selected positions, ascending.
     pub fn select(&self, query: &[f32]) -> Result<(Vec<u32>, Vec<u32>)> {
         let head = self.decode(query)?;
-        Ok((head.candidates().to_vec(), head.selected().to_vec()))
+        Ok((head.searched().candidates().to_vec(), head.selected().to_vec()))
     }
 
     /// The whole attention of a query at the end of the sequence.
@@ -364,13 +361,8 @@ impl HeadIndex {
     }
 
     /// The rest of a step after its selection.
-    pub fn finish(&self, mut head: HeadDecode) -> HeadAttention {
-        // SAFETY: the only part, on one thread.
-        unsafe { head.attend(self.kernels, &self.kv(), Part::WHOLE, &mut AttendScratch::new(self.group)) };
-        let (mut output, mut counters) = (vec![0.0; self.group * self.head_dim], SelectionCounters::default());
-        head.finish(self.kernels, &self.kv(), &mut output, &mut counters, None);
-        let lse = (0..self.group).map(|h| head.lse(h)).collect();
-        HeadAttention { output, lse, mass: head.masses().to_vec(), counters }
+    fn finish(&self, decode: HeadDecode) -> HeadAttention {
+        attend_alone(self.kernels, &self.kv(), decode)
     }
 
     /// A decode step up to the selection.
@@ -378,32 +370,27 @@ impl HeadIndex {
         if self.num_tokens == 0 {
             return Err(Error::InvalidOption { option: "keys", expected: "at least one token".into(), actual: "none".into() });
         }
-        let region = self.region();
-        let layout = Layout {
-            len: self.num_tokens,
-            start: region.start,
-            end: region.end,
-            max_selected: self.options.max_selected,
-            top_p: self.options.top_p,
-        };
-        let selector = self.ctkvr.as_deref().filter(|_| !region.is_empty()).map(|ctkvr| ctkvr as &dyn HeadSelector);
-        self.decode_with(query, layout, selector)
+        let (region, StepOptions { max_selected, top_p, .. }) = (self.region(), self.options.step);
+        let layout = Layout { len: self.num_tokens, start: region.start, end: region.end, max_selected, top_p };
+        let head = self.ctkvr.as_deref().filter(|_| !region.is_empty()).map(|head| head as &dyn HeadRetriever);
+        self.decode_with(query, layout, head, |query, scratch, out| {
+            if let Some(head) = head {
+                head.search(&query, scratch, out);
+            }
+        })
     }
 
-    /// A decode step up to the selection, by another selector.
-    pub fn decode_with(&self, query: &[f32], layout: Layout, selector: Option<&dyn HeadSelector>) -> Result<HeadDecode> {
+    /// A decode step up to the selection, by another search.
+    fn decode_with(
+        &self,
+        query: &[f32],
+        layout: Layout,
+        head: Option<&dyn HeadRetriever>,
+        search: impl FnOnce(HeadQuery<'_>, &mut Scratch, &mut Proposal),
+    ) -> Result<HeadDecode> {
         self.check_query(query)?;
-        let mut head = HeadDecode::default();
-        head.propose(self.kernels, query, self.group, layout, selector, false);
-        // SAFETY: the only part, on one thread.
-        unsafe {
-            head.score(self.kernels, &self.kv(), Part::WHOLE);
-            head.weigh(self.kernels, Part::WHOLE);
-        }
-        head.select(self.kernels, selector);
-        // SAFETY: as above.
-        unsafe { head.average_dropped(self.kernels, selector) };
-        Ok(head)
+        let step = HeadStep { query, group: self.group, layout, may_repair: false };
+        Ok(select_alone(self.kernels, &self.kv(), &step, head, search))
     }
 
     fn scaled(&self, query: &[f32]) -> Vec<f32> {
@@ -430,7 +417,7 @@ impl HeadIndex {
     }
 
     /// The index, which has a centroid c.
-    fn ctkvr_of(&self, c: usize) -> Result<&Ctkvr> {
+    fn ctkvr_of(&self, c: usize) -> Result<&CtkvrHead> {
         let expected = format!("below {}", self.num_centroids());
         let refused = Error::InvalidOption { option: "centroid", expected, actual: c.to_string() };
         self.ctkvr.as_deref().filter(|ctkvr| c < ctkvr.index.num_centroids()).ok_or(refused)

@@ -1,11 +1,15 @@
-//! The centroid index of one KV head: building, probing, growing, and its image as bytes.
+//! CTkvr: the centroid index of one KV head, how it is built, probed, grown and written, and the method that uses it.
 
-pub mod block_builder;
-pub mod centroid_block;
 pub mod centroid_index;
-pub mod image;
-pub mod k_means;
+pub mod centroid_segment;
+pub mod ctkvr;
+pub mod encoding;
+pub mod grow;
+pub mod options;
 pub mod posting_lists;
+pub mod probe;
 pub mod quantised;
+pub(crate) mod sections;
+pub mod segment_builder;
 pub mod spread_queries;
 pub mod volatility;

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::attention::partial::sum_of;
 use crate::error::Result;
 use crate::refine::top_k::TopK;
+use crate::sum::{sum_of, sum_of_products};
 use crate::tail::segment::TailSegment;
 use ctkvr_kernels::{Kernels, Rows};
 
@@ -280,16 +280,6 @@ impl Tail {
             kernels.add_weighted_rows(&weights[clusters.start..], m, &segment.values().rows(), value);
         }
     }
-}
-
-/// In eight running sums: one would wait for itself.
-fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0f32; 8];
-    for (a, b) in a.iter().zip(b) {
-        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (x, y))| *sum += x * y);
-    }
-    a_rest.iter().zip(b_rest).map(|(x, y)| x * y).chain(sums).sum()
 }
 
 /// Makes some weights sum to 1, and returns what they summed to; `None`, and zeros, when that is nothing.

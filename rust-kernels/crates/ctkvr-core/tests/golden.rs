@@ -3,7 +3,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{AppendInput, CentroidChoice, HeadIndex, HeadInput, Phase, SelectorKind, SelectorOptions, TailInfo};
+use ctkvr_core::{
+    AppendInput, BuildOptions, CentroidChoice, CtkvrBuildOptions, CtkvrOptions, CtkvrSearchOptions, HeadIndex, HeadIndexOptions,
+    HeadInput, Phase, StepOptions, TailInfo,
+};
 use ctkvr_kernels::Kernels;
 use half::f16;
 use serde_json::Value;
@@ -32,24 +35,29 @@ fn halves(v: &Value) -> Vec<f32> {
     ids(v).into_iter().map(|bits| f16::from_bits(bits as u16).to_f32()).collect()
 }
 
-fn options(v: &Value) -> SelectorOptions {
-    SelectorOptions {
-        kind: SelectorKind::Ctkvr,
+fn options(v: &Value) -> HeadIndexOptions {
+    let step = StepOptions {
         num_sink_tokens: integer(&v["numSinkTokens"]),
         recent_window: integer(&v["recentWindow"]),
-        num_centroids: integer(&v["numCentroids"]),
+        max_selected: integer(&v["maxSelected"]),
+        top_p: v["topP"].as_f64().expect("a number"),
+        ..StepOptions::default()
+    };
+    let build = BuildOptions { num_queries: integer(&v["numCentroids"]), append_size: integer(&v["appendSize"]) };
+    let made = CtkvrBuildOptions {
         centroids: CentroidChoice::Last,
         centroids_per_list: v["centroidsPerList"].as_u64().map_or(1, |n| n as usize),
-        append_size: integer(&v["appendSize"]),
         list_len: integer(&v["listLength"]),
-        num_probes: integer(&v["numProbes"]),
-        max_selected: integer(&v["maxSelected"]),
         tail: v["tail"].as_bool().expect("a flag"),
         cluster_size: integer(&v["clusterSize"]),
+        ..CtkvrOptions::default().build
+    };
+    let search = CtkvrSearchOptions {
+        num_probes: integer(&v["numProbes"]),
         cluster_probes: integer(&v["clusterProbes"]),
-        top_p: v["topP"].as_f64().expect("a number"),
-        ..SelectorOptions::full()
-    }
+        ..CtkvrOptions::default().search
+    };
+    HeadIndexOptions { step, build, ctkvr: CtkvrOptions { build: made, search } }
 }
 
 fn close(what: &str, actual: &[f32], expected: &[f64], budget: f64) {
@@ -71,7 +79,7 @@ struct Head<'a> {
 
 impl Head<'_> {
     /// Builds the case's index and lets its history happen.
-    fn live(&self, case: &Value, options: &SelectorOptions, isa: &str, decodes: &[Vec<f32>]) -> HeadIndex {
+    fn live(&self, case: &Value, options: &HeadIndexOptions, isa: &str, decodes: &[Vec<f32>]) -> HeadIndex {
         let (d, row, go) = (self.d, self.group * self.d, AtomicBool::new(false));
         let history = case.get("history");
         let built_at = history.map_or(self.keys.len() / d, |h| integer(&h["builtAt"]));
@@ -144,10 +152,10 @@ fn check(case: &Value, d: usize, isa: &str) {
         let attention = index.attend(&query).expect("attend");
         // A mean that rounds to its neighbour in f16 moves a score by half a unit of its size at most, and the output by that of a value.
         let half_unit = 2f64.powi(-11);
-        let score_step = if options.tail { longest_query * longest_key * half_unit / (d as f64).sqrt() } else { 0.0 };
+        let score_step = if options.ctkvr.build.tail { longest_query * longest_key * half_unit / (d as f64).sqrt() } else { 0.0 };
         let largest = values.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
         let budget = 1e-4 + score_step + CORRECTION_BUDGET;
-        if options.tail {
+        if options.ctkvr.build.tail {
             let (lse, value) = index.tail_at(&query, &candidates).expect("a tail");
             close(&format!("{name}: tail lse {i}"), &lse, &numbers(&expected["tailLse"]), budget);
             let value_budget = 1e-4 + largest * half_unit + 2.0 * score_step * largest;
@@ -189,7 +197,8 @@ fn check_tail(name: &str, actual: Option<TailInfo>, expected: &Value) {
 
 #[test]
 fn bad_input_is_refused() {
-    let options = SelectorOptions { kind: SelectorKind::Ctkvr, num_sink_tokens: 1, recent_window: 1, ..SelectorOptions::full() };
+    let step = StepOptions { num_sink_tokens: 1, recent_window: 1, ..StepOptions::default() };
+    let options = HeadIndexOptions { step, ..HeadIndexOptions::default() };
     let good = vec![1.0; 16 * 8];
     let build = |keys: &[f32], values: &[f32], queries: &[f32], head_dim| {
         HeadIndex::build(

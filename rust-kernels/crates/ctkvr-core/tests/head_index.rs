@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::{
-    AppendInput, BlockInfo, CentroidChoice, Error, HeadIndex, HeadInput, ImageInput, Phase, SelectorKind, SelectorOptions,
-    TailInfo, spread_queries,
+    AppendInput, BuildOptions, CentroidChoice, CtkvrBuildOptions, CtkvrOptions, CtkvrSearchOptions, Error, HeadIndex,
+    HeadIndexOptions, HeadInput, ImageInput, Phase, SegmentInfo, StepOptions, TailInfo, spread_queries,
 };
 use proptest::prelude::*;
 
@@ -47,24 +47,19 @@ impl Text {
     }
 }
 
-fn options() -> SelectorOptions {
-    SelectorOptions {
-        kind: SelectorKind::Ctkvr,
-        num_sink_tokens: 4,
-        recent_window: 20,
-        num_centroids: 32,
-        centroids_per_list: 2,
-        append_size: 24,
-        list_len: 16,
-        num_probes: 3,
-        max_selected: 24,
-        cluster_size: 8,
-        cluster_probes: 2,
-        ..SelectorOptions::full()
+fn options() -> HeadIndexOptions {
+    let defaults = CtkvrOptions::default();
+    HeadIndexOptions {
+        step: StepOptions { num_sink_tokens: 4, recent_window: 20, max_selected: 24, ..StepOptions::default() },
+        build: BuildOptions { num_queries: 32, append_size: 24 },
+        ctkvr: CtkvrOptions {
+            build: CtkvrBuildOptions { centroids_per_list: 2, list_len: 16, cluster_size: 8, ..defaults.build },
+            search: CtkvrSearchOptions { num_probes: 3, cluster_probes: 2, ..defaults.search },
+        },
     }
 }
 
-fn build(text: &Text, options: &SelectorOptions) -> HeadIndex {
+fn build(text: &Text, options: &HeadIndexOptions) -> HeadIndex {
     let (keys, values) = (&text.keys[..BUILT_AT * D], &text.values[..BUILT_AT * D]);
     let queries = &text.queries[..BUILT_AT * GROUP * D];
     let input = HeadInput { keys, values, queries, head_dim: D, group: GROUP, options, isa: "" };
@@ -141,7 +136,7 @@ fn added(event: &Event) -> usize {
 }
 
 type Attention = (Vec<u32>, Vec<u32>, Vec<u32>);
-type Visible = (usize, Vec<BlockInfo>, Vec<Vec<u32>>, Option<TailInfo>, Vec<Attention>);
+type Visible = (usize, Vec<SegmentInfo>, Vec<Vec<u32>>, Option<TailInfo>, Vec<Attention>);
 
 /// Everything a user can see of an index, floats as bits.
 fn visible(head: &HeadIndex, text: &Text) -> Visible {
@@ -152,7 +147,7 @@ fn visible(head: &HeadIndex, text: &Text) -> Visible {
         let attention = head.attend(text.query(position)).expect("attended");
         (candidates, bits(attention.output), bits(attention.lse))
     };
-    (head.num_tokens(), head.blocks(), lists, head.tail(), [30, 200, 400, 699].map(attend).into())
+    (head.num_tokens(), head.segments(), lists, head.tail(), [30, 200, 400, 699].map(attend).into())
 }
 
 /// All of a text's events, simply.
@@ -181,7 +176,7 @@ proptest! {
         cut.truncate(len).expect("cut");
         if cut.num_centroids() == 0 {
             // More was dropped since than is remembered: no index, rather than another one.
-            prop_assert!(cut.blocks().is_empty());
+            prop_assert!(cut.segments().is_empty());
             return Ok(());
         }
         prop_assert_eq!(visible(&cut, &text), visible(&kept, &text));
@@ -233,25 +228,25 @@ fn it_grows_at_its_boundaries_over_what_lies_before_them() {
     append(&mut head, &text, 23, Phase::Decode);
     assert_eq!(head.region(), 4..BUILT_AT - 20);
     append(&mut head, &text, 48, Phase::Decode);
-    let block = |made_at, num_centroids| BlockInfo { end: made_at - 20, made_at, num_centroids };
+    let block = |made_at, num_centroids| SegmentInfo { end: made_at - 20, made_at, num_centroids };
     // Positions 120, 124 ... are kept: six in 24.
-    assert_eq!(head.blocks(), [block(120, 32), block(144, 6), block(168, 6)]);
+    assert_eq!(head.segments(), [block(120, 32), block(144, 6), block(168, 6)]);
     append(&mut head, &text, 10, Phase::Prefill);
     assert_eq!(head.region(), 4..168 - 20, "a prefill grows nothing by itself");
     head.extend(&GO).expect("extended");
     // 60 centroids would be more than 3/2 of 32: the first block is no longer probed.
-    assert_eq!(head.blocks(), [block(144, 6), block(168, 6), block(201, 6 + 10)]);
+    assert_eq!(head.segments(), [block(144, 6), block(168, 6), block(201, 6 + 10)]);
     append(&mut head, &text, 24, Phase::Decode);
-    assert_eq!(head.blocks().last(), Some(&block(225, 6)));
+    assert_eq!(head.segments().last(), Some(&block(225, 6)));
 }
 
 /// A first block that is small because the text was does not make the bounds small.
 #[test]
-fn without_a_number_of_centroids_the_first_block_stays_as_long_as_the_largest_would() {
+fn without_a_number_of_centroids_the_first_segment_stays_as_long_as_the_largest_would() {
     let text = Text::new(16);
-    let by_region = SelectorOptions { num_centroids: 0, ..options() };
+    let by_region = HeadIndexOptions { build: BuildOptions { num_queries: 0, ..options().build }, ..options() };
     let mut head = build(&text, &by_region);
-    let numbers = |head: &HeadIndex| head.blocks().iter().map(|b| b.num_centroids).collect::<Vec<_>>();
+    let numbers = |head: &HeadIndex| head.segments().iter().map(|b| b.num_centroids).collect::<Vec<_>>();
     assert_eq!(numbers(&head), [BUILT_AT], "a query for every token, fewer than the least number of centroids");
     for turn in 1..=3 {
         append(&mut head, &text, 140, Phase::Prefill);
@@ -297,11 +292,11 @@ fn a_repair_adds_one_centroid_that_finds_itself() {
     append(&mut head, &text, 10, Phase::Decode);
     let query: Vec<f32> = random(77, GROUP * D);
     head.insert(&query, &GO).expect("inserted");
-    assert_eq!(head.blocks().last(), Some(&BlockInfo { end: 110, made_at: 130, num_centroids: 1 }));
+    assert_eq!(head.segments().last(), Some(&SegmentInfo { end: 110, made_at: 130, num_centroids: 1 }));
     let probes = head.probe(&query).expect("probed");
     assert!(probes[0].1 == 32 && probes[0].0 > 0.99, "{probes:?}");
     append(&mut head, &text, 14, Phase::Decode);
-    assert_eq!(head.blocks().last().map(|b| b.num_centroids), Some(6), "kept queries still have their turn");
+    assert_eq!(head.segments().last().map(|b| b.num_centroids), Some(6), "kept queries still have their turn");
 }
 
 #[test]
@@ -351,13 +346,14 @@ fn old_blocks_are_dropped_and_a_cut_beyond_leaves_no_index_until_the_next_turn()
     append(&mut head, &text, 40, Phase::Decode);
     assert_eq!(head.region(), 4..4);
     head.extend(&GO).expect("built anew");
-    assert_eq!(head.blocks(), [BlockInfo { end: 220, made_at: 240, num_centroids: 10 }]);
+    assert_eq!(head.segments(), [SegmentInfo { end: 220, made_at: 240, num_centroids: 10 }]);
 }
 
 #[test]
 fn spread_centroids_are_those_that_spread_queries_names() {
     let text = Text::new(11);
-    let spread = SelectorOptions { centroids: CentroidChoice::Spread, ..options() };
+    let mut spread = options();
+    spread.ctkvr.build.centroids = CentroidChoice::Spread;
     let head = build(&text, &spread);
     let chosen = spread_queries(&text.queries[..BUILT_AT * GROUP * D], GROUP, D, 32);
     for (c, position) in chosen.into_iter().enumerate() {
@@ -391,7 +387,8 @@ fn a_refused_append_changes_nothing() {
 /// A small image with every kind of section.
 fn small_image() -> (Vec<u8>, Text, usize) {
     let text = Text::new(13);
-    let few = SelectorOptions { num_centroids: 5, append_size: 8, list_len: 6, ..options() };
+    let mut few = HeadIndexOptions { build: BuildOptions { num_queries: 5, append_size: 8 }, ..options() };
+    few.ctkvr.build.list_len = 6;
     let mut head = build(&text, &few);
     append(&mut head, &text, 9, Phase::Decode);
     (head.save(), text, head.num_tokens())

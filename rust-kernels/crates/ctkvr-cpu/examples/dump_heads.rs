@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::Phase;
 use ctkvr_core::sequence::stored_head::StoredHead;
-use ctkvr_core::{Phase, SelectorOptions};
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let executor = CpuExecutor::load(Arc::clone(&model), options, Loading { progress: &mut |_| (), cancel: &go })?;
     let kernels = executor.attention_kernels();
     let engine = Engine::new(model, Box::new(executor), EngineOptions::default())?;
-    let sequence = engine.create_sequence(len, KvFormat::F16, SelectorOptions::full())?;
+    let sequence = engine.create_sequence(len, KvFormat::F16, Settings::full().into())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
     engine.step(&[entry], false, &go)?;
     let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ctkvr_core::{Phase, SelectorOptions};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::Phase;
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput, StepTimings};
 use ctkvr_kernels::KvFormat;
@@ -39,7 +40,7 @@ fn main() {
     );
     println!("attention kernels: {}", executor.attention_kernels().name);
     let engine = Engine::new(Arc::clone(&model), Box::new(executor), EngineOptions::default()).unwrap();
-    let sequence = engine.create_sequence(prompt_len + decode_len, KvFormat::F16, SelectorOptions::full()).unwrap();
+    let sequence = engine.create_sequence(prompt_len + decode_len, KvFormat::F16, Settings::full().into()).unwrap();
     let prompt: Vec<i32> = (0..prompt_len).map(|i| ((i * 7919) % model.spec().vocab_size) as i32).collect();
 
     let mut total = StepTimings::default();

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use ctkvr_core::kv::host_pool::HostKvPool;
 use ctkvr_core::kv::pool::KvPool;
+use ctkvr_core::retriever::HeadState;
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
-use ctkvr_core::sequence::store::{HeadState, Sequence};
+use ctkvr_core::sequence::store::Sequence;
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result};
 use ctkvr_kernels::{Kernels, PackedKernels};
 use ctkvr_model::{MAX_THREADS, Model, num_usable_threads};

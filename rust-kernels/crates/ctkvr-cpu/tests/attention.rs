@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use common::{CpuAttention, Text, options, step};
-use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
@@ -62,8 +63,8 @@ fn assert_within(budget: f64, output: &[Vec<f32>], row: usize, text: &Text, posi
     }
 }
 
-fn prefilled(attention: &CpuAttention, threads: usize, text: &Text, chunks: &[usize], selector: SelectorOptions) -> SequenceId {
-    let id = attention.create_sequence(2000, KvFormat::F16, selector).expect("created");
+fn prefilled(attention: &CpuAttention, threads: usize, text: &Text, chunks: &[usize], selector: Settings) -> SequenceId {
+    let id = attention.create_sequence(2000, KvFormat::F16, selector.into()).expect("created");
     let mut at = 0;
     for n in chunks {
         step(attention, threads, &[(id, text, at..at + n, Phase::Prefill)], false).expect("prefill");
@@ -81,7 +82,7 @@ fn prefill_and_dense_decode_match_f64_on_every_instruction_set() {
         }
         for threads in [1, 3] {
             let attention = CpuAttention::with_isa(SHAPE, threads, kernels.name).expect("kernels fit");
-            let id = attention.create_sequence(700, KvFormat::F16, options(SelectorKind::Full)).expect("created");
+            let id = attention.create_sequence(700, KvFormat::F16, options("full").into()).expect("created");
             let mut at = 0;
             for n in [1, 255, 2, 300, 100] {
                 let (out, _) = step(&attention, threads, &[(id, &text, at..at + n, Phase::Prefill)], false).expect("prefill");
@@ -115,14 +116,8 @@ fn exact_settings_equal_dense() {
             continue;
         }
         for max_selected in [0, 10_000] {
-            let exact = SelectorOptions {
-                num_centroids: 8,
-                list_len: 1 << 30,
-                num_probes: 8,
-                max_selected,
-                tail: false,
-                ..options(SelectorKind::Ctkvr)
-            };
+            let exact =
+                Settings { num_centroids: 8, list_len: 1 << 30, num_probes: 8, max_selected, tail: false, ..options("ctkvr") };
             let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
             let id = prefilled(&attention, 2, &text, &[590], exact);
             attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
@@ -144,7 +139,7 @@ fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
     let text = Text::new(SHAPE, 3, 1100);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let mut mass = Vec::new();
-    for kind in [SelectorKind::Streaming, SelectorKind::Ctkvr, SelectorKind::ExactTopK] {
+    for kind in ["streaming", "ctkvr", "exactTopK"] {
         let id = prefilled(&attention, 2, &text, &[512, 512], options(kind));
         let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
         assert_eq!(report.indexed_tokens, 1024 - 32 - 4);
@@ -152,7 +147,7 @@ fn retrieval_covers_more_mass_than_the_window_and_its_estimate_is_close() {
         let c = counters[0].expect("decode counts");
         let per_head = c.heads as f64 * SHAPE.group_size() as f64;
         mass.push(c.measured_mass / per_head);
-        if kind == SelectorKind::Ctkvr {
+        if kind == "ctkvr" {
             let estimate = c.estimated_mass / per_head;
             assert!((estimate - c.measured_mass / per_head).abs() < 0.05, "estimate {estimate} for {}", c.measured_mass / per_head);
             assert_eq!(c.selected, 32 * c.heads);
@@ -173,15 +168,14 @@ fn exact_heads_score_every_key() {
             continue;
         }
         let attention = CpuAttention::with_isa(SHAPE, 3, kernels.name).expect("kernels fit");
-        let decoded_by = |threads: usize, exact_share: f64, max_selected: usize| {
-            let selector =
-                SelectorOptions { exact_share, max_selected, list_len: 40, cluster_probes: 0, ..options(SelectorKind::Ctkvr) };
+        let decoded_by = |threads: usize, retrieval_head_share: f64, max_selected: usize| {
+            let selector = Settings { retrieval_head_share, max_selected, list_len: 40, cluster_probes: 0, ..options("ctkvr") };
             let id = prefilled(&attention, threads, &text, &[1024], selector);
             let report = attention.build_index(id, threads, &AtomicBool::new(false)).expect("built");
             let (out, counters) = step(&attention, threads, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
             (out, counters[0].expect("decode counts"), report.index_bytes)
         };
-        let decoded = |exact_share, max_selected| decoded_by(2, exact_share, max_selected);
+        let decoded = |retrieval_head_share, max_selected| decoded_by(2, retrieval_head_share, max_selected);
         let (out, all, _) = decoded(1.0, 0);
         assert_dense(&out, 0, &text, 1024, kernels.name);
         assert_eq!((all.candidates, all.selected), (num_heads * region, num_heads * region));
@@ -209,7 +203,7 @@ fn a_sampled_audit_covers_every_head_in_turn() {
     let text = Text::new(SHAPE, 11, 1100);
     let num_heads = SHAPE.num_layers * SHAPE.num_kv_heads;
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let selector = SelectorOptions { mass_sampling: true, ..options(SelectorKind::Ctkvr) };
+    let selector = Settings { mass_sampling: true, ..options("ctkvr") };
     let id = prefilled(&attention, 2, &text, &[1024], selector);
     let (_, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], false).expect("a dense decode");
     assert_eq!(counters[0].expect("decode counts").audited_heads, 0, "before an index there is nothing to estimate");
@@ -238,12 +232,12 @@ fn a_sampled_audit_covers_every_head_in_turn() {
 fn top_p_selects_by_weight() {
     let text = Text::new(SHAPE, 12, 1100);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = prefilled(&attention, 2, &text, &[1024], options(SelectorKind::ExactTopK));
+    let id = prefilled(&attention, 2, &text, &[1024], options("exactTopK"));
     attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
     let decoded = |top_p: f64, max_selected: usize| {
         let fork = attention.fork_sequence(id).expect("forked");
-        let selector = SelectorOptions { top_p, max_selected, ..options(SelectorKind::ExactTopK) };
-        attention.set_selector(fork, selector).expect("set");
+        let selector = Settings { top_p, max_selected, ..options("exactTopK") };
+        attention.set_selector(fork, selector.into()).expect("set");
         assert_eq!(attention.indexed_range(fork), Ok((4, 992)), "the index serves every share");
         let (_, counters) = step(&attention, 2, &[(fork, &text, 1024..1025, Phase::Decode)], true).expect("decode");
         counters[0].expect("decode counts")
@@ -258,16 +252,16 @@ fn top_p_selects_by_weight() {
     }
     let capped = decoded(0.9, 32);
     assert!(capped.selected <= 32 * capped.heads && capped.selected > 0);
-    let nothing = SelectorOptions { top_p: 0.0, ..options(SelectorKind::ExactTopK) };
-    assert!(attention.set_selector(id, nothing).is_err());
+    let nothing = Settings { top_p: 0.0, ..options("exactTopK") };
+    assert!(attention.set_selector(id, nothing.into()).is_err());
 }
 
 #[test]
 fn several_sequences_in_one_step_do_not_meet() {
     let (a, b) = (Text::new(SHAPE, 4, 400), Text::new(SHAPE, 5, 400));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let first = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
-    let second = attention.create_sequence(400, KvFormat::F16, options(SelectorKind::Full)).expect("created");
+    let first = prefilled(&attention, 2, &a, &[300], options("full"));
+    let second = attention.create_sequence(400, KvFormat::F16, options("full").into()).expect("created");
     let rows = [(first, &a, 300..301, Phase::Decode), (second, &b, 0..130, Phase::Prefill)];
     let (out, counters) = step(&attention, 2, &rows, false).expect("mixed step");
     assert_dense(&out, 0, &a, 300, "decode beside a prefill");
@@ -283,7 +277,7 @@ fn several_sequences_in_one_step_do_not_meet() {
 fn forks_and_rollbacks_leave_each_other_alone() {
     let (a, b) = (Text::new(SHAPE, 6, 400), Text::new(SHAPE, 7, 400));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = prefilled(&attention, 2, &a, &[300], options(SelectorKind::Full));
+    let id = prefilled(&attention, 2, &a, &[300], options("full"));
     let fork = attention.fork_sequence(id).expect("forked");
     step(&attention, 2, &[(fork, &b, 300..340, Phase::Prefill)], false).expect("the fork goes its own way");
     let (out, _) = step(&attention, 2, &[(id, &a, 300..301, Phase::Decode)], false).expect("decode");
@@ -300,7 +294,7 @@ fn forks_and_rollbacks_leave_each_other_alone() {
 fn an_aborted_step_leaves_everything_as_before() {
     let text = Text::new(SHAPE, 8, 400);
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
-    let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Full));
+    let id = prefilled(&attention, 1, &text, &[300], options("full"));
     let before = attention.memory(id);
     attention.aborted_step(&[(id, &text, 300..390, Phase::Prefill)]).expect("opened");
     assert_eq!(attention.len(id), Ok(300));
@@ -313,15 +307,13 @@ fn an_aborted_step_leaves_everything_as_before() {
 fn what_cannot_be_done_is_refused_with_the_numbers() {
     let text = Text::new(SHAPE, 9, 400);
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
-    let id = attention.create_sequence(100, KvFormat::F16, options(SelectorKind::Ctkvr)).expect("created");
+    let id = attention.create_sequence(100, KvFormat::F16, options("ctkvr").into()).expect("created");
     let refused = step(&attention, 1, &[(id, &text, 0..101, Phase::Prefill)], false).err();
     assert_eq!(refused, Some(Error::ContextExceeded { max_tokens: 100, needed: 101 }));
     let twice = [(id, &text, 0..1, Phase::Prefill), (id, &text, 1..2, Phase::Prefill)];
     assert!(step(&attention, 1, &twice, false).is_err(), "one sequence twice in a step");
-    assert!(
-        attention.create_sequence(10, KvFormat::F16, SelectorOptions { num_probes: 0, ..options(SelectorKind::Ctkvr) }).is_err()
-    );
-    let id = prefilled(&attention, 1, &text, &[300], options(SelectorKind::Ctkvr));
+    assert!(attention.create_sequence(10, KvFormat::F16, Settings { num_probes: 0, ..options("ctkvr") }.into()).is_err());
+    let id = prefilled(&attention, 1, &text, &[300], options("ctkvr"));
     assert_eq!(attention.build_index(id, 1, &AtomicBool::new(true)).err(), Some(Error::Cancelled));
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
 }
@@ -337,7 +329,7 @@ fn generate(attention: &CpuAttention, id: SequenceId, text: &Text, positions: st
 }
 
 /// A prefilled sequence with an index.
-fn indexed(attention: &CpuAttention, text: &Text, chunks: &[usize], selector: SelectorOptions) -> SequenceId {
+fn indexed(attention: &CpuAttention, text: &Text, chunks: &[usize], selector: Settings) -> SequenceId {
     let id = prefilled(attention, 2, text, chunks, selector);
     attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
     id
@@ -347,7 +339,7 @@ fn indexed(attention: &CpuAttention, text: &Text, chunks: &[usize], selector: Se
 fn an_index_grows_over_what_is_generated() {
     let text = Text::new(SHAPE, 11, 1000);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let selector = SelectorOptions { centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
+    let selector = Settings { centroids_per_list: 2, ..options("ctkvr") };
     let id = indexed(&attention, &text, &[600], selector);
     assert_eq!(attention.indexed_range(id), Ok((4, 568)));
     generate(&attention, id, &text, 600..700);
@@ -369,8 +361,7 @@ fn a_grown_index_with_full_lists_equals_dense() {
             continue;
         }
         let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
-        let exact =
-            SelectorOptions { list_len: 1 << 30, num_probes: 2, max_selected: 0, tail: false, ..options(SelectorKind::Ctkvr) };
+        let exact = Settings { list_len: 1 << 30, num_probes: 2, max_selected: 0, tail: false, ..options("ctkvr") };
         let id = indexed(&attention, &text, &[500], exact);
         generate(&attention, id, &text, 500..640);
         for position in 640..644 {
@@ -386,7 +377,7 @@ fn a_grown_index_with_full_lists_equals_dense() {
 fn a_rollback_leaves_what_never_having_appended_would() {
     let (text, other) = (Text::new(SHAPE, 13, 1000), Text::new(SHAPE, 14, 1000));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let selector = SelectorOptions { num_centroids: 64, centroids_per_list: 2, ..options(SelectorKind::Ctkvr) };
+    let selector = Settings { num_centroids: 64, centroids_per_list: 2, ..options("ctkvr") };
     // To the end of the prompt, between two growths, and into a later turn.
     for (len, turn) in [(600, 0), (655, 0), (690, 0), (750, 40)] {
         let make = || {
@@ -413,7 +404,7 @@ fn a_rollback_leaves_what_never_having_appended_would() {
 fn a_far_rollback_grows_again_as_it_did() {
     let (text, other) = (Text::new(SHAPE, 20, 1000), Text::new(SHAPE, 21, 1000));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let selector = SelectorOptions { num_centroids: 48, append_size: 16, ..options(SelectorKind::Ctkvr) };
+    let selector = Settings { num_centroids: 48, append_size: 16, ..options("ctkvr") };
     let make = || {
         let id = indexed(&attention, &text, &[600], selector.clone());
         generate(&attention, id, &text, 600..621);
@@ -431,7 +422,7 @@ fn a_far_rollback_grows_again_as_it_did() {
 fn a_rollback_to_before_the_index_leaves_none() {
     let text = Text::new(SHAPE, 15, 700);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+    let id = indexed(&attention, &text, &[600], options("ctkvr"));
     attention.truncate(id, 599).expect("truncated");
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
     assert!(attention.num_recent_queries(id).expect("a number") < 24, "what was cut off is not held");
@@ -441,7 +432,7 @@ fn a_rollback_to_before_the_index_leaves_none() {
 fn a_fork_grows_alone() {
     let (text, other) = (Text::new(SHAPE, 16, 1000), Text::new(SHAPE, 17, 1000));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+    let id = indexed(&attention, &text, &[600], options("ctkvr"));
     generate(&attention, id, &text, 600..640);
     let (fork, alone) = (attention.fork_sequence(id).expect("forked"), attention.fork_sequence(id).expect("forked"));
     let expected = generate(&attention, alone, &text, 640..740);
@@ -459,7 +450,7 @@ fn a_turn_read_in_any_chunks_gives_the_same_index() {
     let text = Text::new(SHAPE, 18, 1000);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let outputs = [&[100][..], &[1, 7, 64, 28], &[50, 50]].map(|chunks| {
-        let id = indexed(&attention, &text, &[600], options(SelectorKind::Ctkvr));
+        let id = indexed(&attention, &text, &[600], options("ctkvr"));
         generate(&attention, id, &text, 600..630);
         let mut at = 630;
         for n in chunks {
@@ -479,7 +470,7 @@ fn old_blocks_are_dropped() {
     let text = Text::new(SHAPE, 19, 1900);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     // Clusters would be made of every position.
-    let id = indexed(&attention, &text, &[600], SelectorOptions { tail: false, ..options(SelectorKind::Ctkvr) });
+    let id = indexed(&attention, &text, &[600], Settings { tail: false, ..options("ctkvr") });
     generate(&attention, id, &text, 600..900);
     let bytes = attention.memory(id).expect("memory").index_bytes;
     generate(&attention, id, &text, 900..1800);
@@ -494,24 +485,24 @@ fn old_blocks_are_dropped() {
     assert_eq!(attention.indexed_range(id), Ok((0, 0)));
 }
 
-const RIVALS: [SelectorKind; 4] = [SelectorKind::SnapKv, SelectorKind::Quest, SelectorKind::MagicPig, SelectorKind::KeyClusters];
+const BASELINES: [&str; 4] = ["snapkv", "quest", "magicpig", "keyClusters"];
 
 /// Hashes of one bit in many tables: every key that is not opposite to the query is drawn, with a probability of nearly 1.
-fn drawing_all(selector: SelectorOptions) -> SelectorOptions {
-    SelectorOptions { hash_bits: 1, hash_tables: 300, ..selector }
+fn drawing_all(selector: Settings) -> Settings {
+    Settings { hash_bits: 1, hash_tables: 300, ..selector }
 }
 
-/// With no limit, each rival reads the whole region: regions of one key, less and more than a page or cluster, and many of them.
+/// With no limit, each baseline reads the whole region: regions of one key, less and more than a page or cluster, and many of them.
 #[test]
-fn rivals_that_read_everything_equal_dense() {
+fn baselines_that_read_everything_equal_dense() {
     let text = Text::new(SHAPE, 11, 600);
     for kernels in Kernels::available() {
         if !SHAPE.head_dim.is_multiple_of(kernels.lanes) {
             continue;
         }
-        for kind in RIVALS {
+        for kind in BASELINES {
             for len in [4 + 32 + 1, 4 + 32 + 15, 4 + 32 + 17, 590] {
-                let selector = drawing_all(SelectorOptions { max_selected: 0, ..options(kind) });
+                let selector = drawing_all(Settings { max_selected: 0, ..options(kind) });
                 let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
                 let id = prefilled(&attention, 2, &text, &[len], selector);
                 attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
@@ -521,7 +512,7 @@ fn rivals_that_read_everything_equal_dense() {
                     let (out, counters) = step(&attention, 2, &rows, true).expect("decode");
                     let c = counters[0].expect("decode counts");
                     let what = format!("{} {kind:?} of {len}", kernels.name);
-                    if kind == SelectorKind::MagicPig {
+                    if kind == "magicpig" {
                         // Centred, two keys are opposite to each other and one of them may be to the query.
                         assert!(c.selected * 20 >= c.heads * (len as u64 - 36) * 19 || len < 60, "{what}: {}", c.selected);
                         continue;
@@ -542,7 +533,7 @@ fn rivals_that_read_everything_equal_dense() {
 fn a_sample_of_everything_is_nearly_dense() {
     let text = Text::new(SHAPE, 12, 600);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = prefilled(&attention, 2, &text, &[590], drawing_all(options(SelectorKind::MagicPig)));
+    let id = prefilled(&attention, 2, &text, &[590], drawing_all(options("magicpig")));
     attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
     let (out, counters) = step(&attention, 2, &[(id, &text, 590..591, Phase::Decode)], true).expect("decode");
     for (layer, out) in out.iter().enumerate() {
@@ -556,7 +547,7 @@ fn a_sample_of_everything_is_nearly_dense() {
 }
 
 #[test]
-fn rivals_keep_their_budget_and_count_what_they_read() {
+fn baselines_keep_their_budget_and_count_what_they_read() {
     let text = Text::new(SHAPE, 13, 1100);
     let region = 1024 - 32 - 4u64;
     let row = 2 * SHAPE.head_dim as u64;
@@ -565,7 +556,7 @@ fn rivals_keep_their_budget_and_count_what_they_read() {
             continue;
         }
         let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
-        let decoded = |selector: SelectorOptions| {
+        let decoded = |selector: Settings| {
             let id = prefilled(&attention, 2, &text, &[512, 512], selector);
             let empty = attention.memory(id).expect("open").index_bytes;
             let report = attention.build_index(id, 2, &AtomicBool::new(false)).expect("built");
@@ -573,44 +564,44 @@ fn rivals_keep_their_budget_and_count_what_they_read() {
             let (_, counters) = step(&attention, 2, &[(id, &text, 1024..1025, Phase::Decode)], true).expect("decode");
             (counters[0].expect("decode counts"), report.index_bytes - empty)
         };
-        let (streaming, none) = decoded(options(SelectorKind::Streaming));
+        let (streaming, none) = decoded(options("streaming"));
         assert_eq!(none, 0);
-        for kind in RIVALS {
-            let (c, index_bytes) = decoded(SelectorOptions { hash_bits: 6, hash_tables: 40, ..options(kind) });
+        for kind in BASELINES {
+            let (c, index_bytes) = decoded(Settings { hash_bits: 6, hash_tables: 40, ..options(kind) });
             let what = format!("{} {kind:?}: {c:?}", kernels.name);
             assert!(index_bytes > 0, "{what}");
             assert_eq!(c.candidates, c.selected, "{what}");
-            assert!(c.selected > 0 && (kind == SelectorKind::MagicPig || c.selected <= 32 * c.heads), "{what}");
+            assert!(c.selected > 0 && (kind == "magicpig" || c.selected <= 32 * c.heads), "{what}");
             assert_eq!(c.keys_read, streaming.keys_read + c.candidates, "{what}");
             assert_eq!(c.values_read, streaming.values_read + c.selected, "{what}");
             // What is read of the index, at least: positions, summaries of every page, the chosen buckets, every cluster's mean key.
             let least = match kind {
-                SelectorKind::SnapKv => c.selected * 4,
-                SelectorKind::Quest => c.heads * region.div_ceil(16) * 2 * row,
-                SelectorKind::MagicPig => c.candidates * 4 * 2,
+                "snapkv" => c.selected * 4,
+                "quest" => c.heads * region.div_ceil(16) * 2 * row,
+                "magicpig" => c.candidates * 4 * 2,
                 _ => c.heads * 8 * row + c.selected * 4,
             };
             let index_read = c.bytes_read - (c.keys_read + c.values_read) * row;
             assert!(index_read >= least, "{what}: {index_read} of {least}");
-            if kind == SelectorKind::Quest || kind == SelectorKind::SnapKv {
+            if kind == "quest" || kind == "snapkv" {
                 assert_eq!(index_read, least, "{what}");
             }
             assert!(c.measured_mass >= streaming.measured_mass, "{what}");
             let (mass, estimate) = (c.measured_mass / (c.heads as f64 * 3.0), c.estimated_mass / (c.heads as f64 * 3.0));
             match kind {
                 // An estimate of everything: off by its sample's variance.
-                SelectorKind::MagicPig => assert!((estimate - mass).abs() < 0.1, "{what}"),
+                "magicpig" => assert!((estimate - mass).abs() < 0.1, "{what}"),
                 // Of what it knows of: the clusters that are neither read nor estimated are not counted.
-                SelectorKind::KeyClusters => assert!(estimate < 1.0 && estimate > mass - 0.1, "{what}"),
+                "keyClusters" => assert!(estimate < 1.0 && estimate > mass - 0.1, "{what}"),
                 _ => assert!((estimate - 1.0).abs() < 1e-9, "{what}"),
             }
         }
         // Layers that the authors leave dense: both of Quest's, the first of MagicPIG's.
         let per_layer = SHAPE.num_kv_heads as u64 * region;
-        let (quest, none) = decoded(SelectorOptions { dense_layers: true, ..options(SelectorKind::Quest) });
+        let (quest, none) = decoded(Settings { dense_layers: true, ..options("quest") });
         assert_eq!((quest.selected, none), (2 * per_layer, 0));
-        let sparse = SelectorOptions { hash_bits: 6, hash_tables: 40, ..options(SelectorKind::MagicPig) };
-        let (pig, _) = decoded(SelectorOptions { dense_layers: true, ..sparse });
+        let sparse = Settings { hash_bits: 6, hash_tables: 40, ..options("magicpig") };
+        let (pig, _) = decoded(Settings { dense_layers: true, ..sparse });
         assert!(pig.selected > per_layer && pig.selected < 2 * per_layer, "{pig:?}");
     }
 }
@@ -630,7 +621,7 @@ fn an_index_may_be_built_in_parts() {
         attention.truncate(id, position).expect("truncated");
         (out, counters[0].expect("decode counts"))
     };
-    for kind in [SelectorKind::Ctkvr, SelectorKind::Quest] {
+    for kind in ["ctkvr", "quest"] {
         let [whole, parts] = [(); 2].map(|()| prefilled(&attention, 2, &text, &[500], options(kind)));
         // Of both, as its query takes the oldest one's place.
         let step_back = |id: SequenceId| {
@@ -658,13 +649,13 @@ fn an_index_may_be_built_in_parts() {
 
 /// What is built stays with forks, goes with what is truncated, and is made anew for another selector.
 #[test]
-fn rivals_fork_truncate_and_give_way() {
+fn baselines_fork_truncate_and_give_way() {
     let (a, b) = (Text::new(SHAPE, 14, 500), Text::new(SHAPE, 15, 500));
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     let go = AtomicBool::new(false);
-    for kind in RIVALS {
+    for kind in BASELINES {
         // More queries are held than SnapKV looks at: what a rollback overwrites is not missed.
-        let selector = SelectorOptions { hash_bits: 4, hash_tables: 30, num_centroids: 150, append_size: 256, ..options(kind) };
+        let selector = Settings { hash_bits: 4, hash_tables: 30, num_centroids: 150, append_size: 256, ..options(kind) };
         let decode = |id: SequenceId, text: &Text, position: usize| {
             let (out, counters) = step(&attention, 2, &[(id, text, position..position + 1, Phase::Decode)], false).expect("decode");
             attention.truncate(id, position).expect("truncated");
@@ -683,17 +674,17 @@ fn rivals_fork_truncate_and_give_way() {
         attention.truncate(id, 300).expect("truncated");
         assert_eq!(decode(id, &a, 300), before, "{kind:?}: after a rollback");
         // What is chosen at decode may change; what was chosen at the build may not.
-        let wider = SelectorOptions { max_selected: 64, ..selector.clone() };
-        attention.set_selector(id, wider.clone()).expect("set");
+        let wider = Settings { max_selected: 64, ..selector.clone() };
+        attention.set_selector(id, wider.clone().into()).expect("set");
         let built = attention.indexed_range(id).expect("open").1 > 0;
-        assert_eq!(built, kind != SelectorKind::SnapKv, "{kind:?}");
+        assert_eq!(built, kind != "snapkv", "{kind:?}");
         attention.build_index(id, 2, &go).expect("built");
         let fresh = prefilled(&attention, 2, &a, &[300], wider);
         attention.build_index(fresh, 2, &go).expect("built");
         assert_eq!(decode(id, &a, 300), decode(fresh, &a, 300), "{kind:?}: another budget");
-        attention.set_selector(id, SelectorOptions { kind: SelectorKind::Streaming, ..selector.clone() }).expect("set");
+        attention.set_selector(id, Settings { method: "streaming", ..selector.clone() }.into()).expect("set");
         assert_eq!(attention.indexed_range(id), Ok((0, 0)), "{kind:?}");
-        attention.set_selector(id, selector).expect("set");
+        attention.set_selector(id, selector.into()).expect("set");
         attention.build_index(id, 2, &go).expect("built");
         assert_eq!(decode(id, &a, 300), before, "{kind:?}: back again");
         attention.truncate(id, 200).expect("truncated");
@@ -705,8 +696,8 @@ fn rivals_fork_truncate_and_give_way() {
 #[test]
 fn hash_settings_are_refused_with_their_bounds() {
     let attention = CpuAttention::new(SHAPE, 1).expect("kernels fit");
-    let refused = |selector: SelectorOptions| attention.create_sequence(10, KvFormat::F16, selector).err().map(|e| e.to_string());
-    let pig = options(SelectorKind::MagicPig);
-    assert_eq!(refused(SelectorOptions { hash_bits: 16, ..pig.clone() }), Some("hashBits must be from 1 to 15, got 16".to_owned()));
-    assert_eq!(refused(SelectorOptions { hash_tables: 0, ..pig }), Some("hashTables must be from 1 to 1500, got 0".to_owned()));
+    let refused = |selector: Settings| attention.create_sequence(10, KvFormat::F16, selector.into()).err().map(|e| e.to_string());
+    let pig = options("magicpig");
+    assert_eq!(refused(Settings { hash_bits: 16, ..pig.clone() }), Some("hashBits must be from 1 to 15, got 16".to_owned()));
+    assert_eq!(refused(Settings { hash_tables: 0, ..pig }), Some("hashTables must be from 1 to 1500, got 0".to_owned()));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{CpuAttention, Text, options, step};
 use ctkvr_core::kv::pool::PoolUsage;
-use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind};
+use ctkvr_core::{AttentionShape, Error, Phase};
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 64 };
@@ -16,7 +16,7 @@ fn steps_keep_to_the_budget_and_forks_count_once() {
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
     attention.set_kv_budget(Some(4 * page));
     let usage = |pages, shared_pages| PoolUsage { pages, bytes: pages * page, shared_pages, budget_bytes: Some(4 * page) };
-    let create = || attention.create_sequence(900, KvFormat::F16, options(SelectorKind::Full)).expect("created");
+    let create = || attention.create_sequence(900, KvFormat::F16, options("full").into()).expect("created");
     let (first, other) = (create(), create());
     let n = PAGE_SIZE + 10;
     step(&attention, 2, &[(first, &a, 0..n, Phase::Prefill), (other, &b, 0..5, Phase::Prefill)], false).expect("3 pages");

@@ -6,7 +6,8 @@ mod common;
 use std::sync::atomic::AtomicBool;
 
 use common::{CpuAttention, StepOutput, Text, options, step};
-use ctkvr_core::{AttentionShape, Error, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, num_kv_heads: 2, head_dim: 64 };
@@ -14,16 +15,7 @@ const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, nu
 const BLOCK: usize = 32;
 static GO: AtomicBool = AtomicBool::new(false);
 
-const KINDS: [SelectorKind; 8] = [
-    SelectorKind::Full,
-    SelectorKind::ExactTopK,
-    SelectorKind::Streaming,
-    SelectorKind::SnapKv,
-    SelectorKind::Quest,
-    SelectorKind::MagicPig,
-    SelectorKind::KeyClusters,
-    SelectorKind::Ctkvr,
-];
+const KINDS: [&str; 8] = ["full", "exactTopK", "streaming", "snapkv", "quest", "magicpig", "keyClusters", "ctkvr"];
 
 /// Multiples of 1/64 up to 127/64, each block with one of that size: its scale is 1/64, its codes are the multiples.
 fn exact_text(seed: u64, len: usize) -> Text {
@@ -36,13 +28,13 @@ fn exact_text(seed: u64, len: usize) -> Text {
 }
 
 /// MagicPIG with as few hashes as so few keys need.
-fn few_hashes(kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions { hash_bits: 4, hash_tables: 30, ..options(kind) }
+fn few_hashes(kind: &'static str) -> Settings {
+    Settings { hash_bits: 4, hash_tables: 30, ..options(kind) }
 }
 
 /// What one session says: a prompt in chunks, an index, decodes with audit, another one's turn on a fork, a rollback, and a decode again.
-fn session(attention: &CpuAttention, format: KvFormat, selector: SelectorOptions, (a, b): (&Text, &Text)) -> Vec<StepOutput> {
-    let id = attention.create_sequence(700, format, selector).expect("created");
+fn session(attention: &CpuAttention, format: KvFormat, selector: Settings, (a, b): (&Text, &Text)) -> Vec<StepOutput> {
+    let id = attention.create_sequence(700, format, selector.into()).expect("created");
     let mut outputs = Vec::new();
     let mut run = |id: SequenceId, text: &Text, range: std::ops::Range<usize>, phase: Phase| {
         outputs.push(step(attention, 2, &[(id, text, range, phase)], true).expect("a step"));
@@ -96,7 +88,7 @@ fn what_both_formats_hold_exactly_gives_the_same_whatever_is_done() {
 fn stored_keys_are_the_nearest_that_8_bits_hold() {
     let text = Text::new(SHAPE, 3, 300);
     let attention = CpuAttention::new(SHAPE, 2).expect("kernels fit");
-    let id = attention.create_sequence(300, KvFormat::Q8, options(SelectorKind::Full)).expect("created");
+    let id = attention.create_sequence(300, KvFormat::Q8, options("full").into()).expect("created");
     step(&attention, 2, &[(id, &text, 0..300, Phase::Prefill)], false).expect("prefill");
     for (layer, kv_head) in [(0, 1), (0, 0)] {
         let stored = attention.stored_head(id, layer, kv_head).expect("stored");
@@ -116,7 +108,7 @@ fn stored_keys_are_the_nearest_that_8_bits_hold() {
 #[test]
 fn heads_of_another_size_are_refused() {
     let attention = CpuAttention::new(AttentionShape { head_dim: 80, ..SHAPE }, 1).expect("kernels fit");
-    let refused = attention.create_sequence(10, KvFormat::Q8, options(SelectorKind::Full)).err();
+    let refused = attention.create_sequence(10, KvFormat::Q8, options("full").into()).err();
     assert!(matches!(refused, Some(Error::InvalidOption { option: "kvFormat", .. })), "{refused:?}");
-    assert!(attention.create_sequence(10, KvFormat::F16, options(SelectorKind::Full)).is_ok());
+    assert!(attention.create_sequence(10, KvFormat::F16, options("full").into()).is_ok());
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{CpuAttention, Text, options, step};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SequenceId};
+use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -69,7 +69,7 @@ struct Read<'a> {
 impl<'a> Read<'a> {
     fn new(attention: &'a CpuAttention, format: KvFormat, text: &'a Text, other_text: &'a Text) -> Self {
         let last = *STARTS.last().expect("some");
-        let whole = attention.create_sequence(last + TAIL, format, options(SelectorKind::Full)).expect("created");
+        let whole = attention.create_sequence(last + TAIL, format, options("full").into()).expect("created");
         let mut at = 0;
         let starts = STARTS.map(|start| {
             if start > at {

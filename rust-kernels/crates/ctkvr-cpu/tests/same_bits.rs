@@ -12,7 +12,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{CpuAttention, Text, options, step};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
 const NUM_CASES: u64 = 500;
@@ -27,16 +28,7 @@ const SHAPES: [AttentionShape; 4] = [
     AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64 },
 ];
 
-const KINDS: [SelectorKind; 8] = [
-    SelectorKind::Ctkvr,
-    SelectorKind::Full,
-    SelectorKind::Streaming,
-    SelectorKind::ExactTopK,
-    SelectorKind::SnapKv,
-    SelectorKind::Quest,
-    SelectorKind::MagicPig,
-    SelectorKind::KeyClusters,
-];
+const KINDS: [&str; 8] = ["ctkvr", "full", "streaming", "exactTopK", "snapkv", "quest", "magicpig", "keyClusters"];
 
 /// A small generator (SplitMix64).
 struct Random(u64);
@@ -85,15 +77,15 @@ enum Event {
 /// All that a sequence's answers may depend on.
 #[derive(Clone, Debug)]
 struct History {
-    options: SelectorOptions,
+    options: Settings,
     format: KvFormat,
     events: Vec<Event>,
     /// It is a fork, made of another one after so many events, which it has in common with that.
     fork_of: Option<(usize, usize)>,
 }
 
-fn random_options(random: &mut Random, kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions {
+fn random_options(random: &mut Random, kind: &'static str) -> Settings {
+    Settings {
         recent_window: random.one_of(&[8, 32, 64]),
         num_centroids: random.one_of(&[6, 24]),
         centroids_per_list: random.one_of(&[1, 2]),
@@ -105,7 +97,7 @@ fn random_options(random: &mut Random, kind: SelectorKind) -> SelectorOptions {
         tail: !random.once_in(4),
         cluster_size: 8,
         cluster_probes: random.one_of(&[0, 4]),
-        exact_share: random.one_of(&[0.0, 0.5, 1.0]),
+        retrieval_head_share: random.one_of(&[0.0, 0.5, 1.0]),
         repair_share: random.one_of(&[0.0, 0.0, 0.3]),
         dense_below: random.one_of(&[0, 0, 120]),
         mass_sampling: random.once_in(3),
@@ -187,7 +179,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(history: &'a History, attention: &CpuAttention) -> Self {
-        let id = attention.create_sequence(MAX_TOKENS, history.format, history.options.clone()).expect("created");
+        let id = attention.create_sequence(MAX_TOKENS, history.format, history.options.clone().into()).expect("created");
         Self { history, id, num_done: 0, tokens_done: 0, len: 0, num_cuts: 0, outputs: Vec::new() }
     }
 
@@ -228,8 +220,8 @@ impl<'a> Run<'a> {
                 self.next_event();
             }
             Some(Event::Read { max_selected, top_p }) => {
-                let selector = SelectorOptions { max_selected: *max_selected, top_p: *top_p, ..self.history.options.clone() };
-                attention.set_selector(self.id, selector).expect("set");
+                let selector = Settings { max_selected: *max_selected, top_p: *top_p, ..self.history.options.clone() };
+                attention.set_selector(self.id, selector.into()).expect("set");
                 self.next_event();
             }
             _ => return false,

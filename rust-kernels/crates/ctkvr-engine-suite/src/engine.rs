@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ctkvr_baselines::testing::Settings;
 use ctkvr_core::kv::pool::KvPool;
+use ctkvr_core::retriever::HeadState;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
-use ctkvr_core::sequence::store::{HeadState, Sequence};
-use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_core::sequence::store::Sequence;
+use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Engine, EngineOptions, Error, Executor, Result, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, SamplerOptions};
@@ -106,9 +108,8 @@ pub fn decode_reports_what_it_read(suite: &Suite) {
     let _alone = alone();
     let (_file, model) = tiny();
     let engine = suite.engine(&model, 2, 64);
-    let selector =
-        SelectorOptions { kind: SelectorKind::Streaming, num_sink_tokens: 4, recent_window: 16, ..SelectorOptions::full() };
-    let sequence = engine.create_sequence(256, KvFormat::F16, selector).unwrap();
+    let selector = Settings { method: "streaming", num_sink_tokens: 4, recent_window: 16, ..Settings::full() };
+    let sequence = engine.create_sequence(256, KvFormat::F16, selector.into()).unwrap();
     logits(&engine, sequence, &tokens(5, 100));
     engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
     assert_eq!(engine.indexed_range(sequence).unwrap(), (4, 84));
@@ -245,7 +246,7 @@ pub fn plans_that_cannot_run_are_refused_before_any_work(suite: &Suite) {
     assert_eq!(engine.len(sequence).unwrap(), 90);
     sample(&engine, sequence, &tokens(1, 10));
     assert_eq!(engine.len(sequence).unwrap(), 100);
-    assert!(suite.engine(&model, 1, 64).create_sequence(0, KvFormat::F16, SelectorOptions::full()).is_err());
+    assert!(suite.engine(&model, 1, 64).create_sequence(0, KvFormat::F16, Settings::full().into()).is_err());
 }
 
 pub fn truncating_equals_never_having_appended(suite: &Suite) {
@@ -286,7 +287,7 @@ pub fn keys_and_values_in_8_bits_say_nearly_the_same_in_less_memory(suite: &Suit
     let _alone = alone();
     let (_file, model) = tiny();
     let engine = suite.engine(&model, 2, 64);
-    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| engine.create_sequence(256, f, SelectorOptions::full()).unwrap());
+    let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| engine.create_sequence(256, f, Settings::full().into()).unwrap());
     let [expected, actual] = [f16, q8].map(|sequence| logits(&engine, sequence, &tokens(14, 100)));
     // No more is known of a model of random weights than that a step of 1/254 of a block's largest value does little.
     let divergence = kl_divergence(&expected, &actual);

@@ -1,13 +1,14 @@
-//! The contract of an executor, without an engine: what a batch may change, and what happens inside it when it is stopped. Selectors of
+//! The contract of an executor, without an engine: what a batch may change, and what happens inside it when it is stopped. Retrievers of
 //! our own look at how far it comes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ctkvr_baselines::testing::Settings;
 use ctkvr_core::kv::block_table::BlockTable;
-use ctkvr_core::selector::{Candidates, HeadSelector, Proposal, Query};
-use ctkvr_core::sequence::store::{HeadState, Sequence, SequenceIndex};
-use ctkvr_core::{Phase, SelectorKind, SelectorOptions};
+use ctkvr_core::retriever::{Candidates, HeadQuery, HeadRetriever, HeadState, Proposal, Scratch};
+use ctkvr_core::sequence::store::{Sequence, SequenceIndex};
+use ctkvr_core::{Phase, SelectorOptions};
 use ctkvr_engine::{Batch, BatchOutput, Error, Executor, NewRows, Result};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::Model;
@@ -20,7 +21,7 @@ const PROMPT: [i32; 6] = [5, 6, 7, 8, 9, 10];
 
 fn sequence(model: &Model, executor: &dyn Executor) -> Sequence {
     let kv = BlockTable::new(executor.kv_pool(), KvFormat::F16);
-    let selector = SelectorOptions { num_sink_tokens: 1, recent_window: 1, ..SelectorOptions::full() };
+    let selector = Settings { num_sink_tokens: 1, recent_window: 1, ..Settings::full() }.into();
     Sequence::new(model.spec().attention_shape(), kv, 64, selector)
 }
 
@@ -39,30 +40,32 @@ fn forward(executor: &mut dyn Executor, sequence: &mut Sequence, tokens: &[i32],
     Ok(output.logits[..executor.capabilities().vocab_size].to_vec())
 }
 
-/// Reads everything, and calls `on_propose` whenever it is asked.
+/// Reads everything, and calls `on_search` whenever it is asked.
 struct Watched {
     layer: usize,
-    on_propose: Arc<dyn Fn(usize) + Send + Sync>,
+    on_search: Arc<dyn Fn(usize) + Send + Sync>,
 }
 
-impl HeadSelector for Watched {
-    fn propose(&self, _query: &Query, out: &mut Proposal) {
+impl HeadRetriever for Watched {
+    fn search(&self, _query: &HeadQuery, _scratch: &mut Scratch, out: &mut Proposal) {
         out.candidates = Candidates::All;
-        (self.on_propose)(self.layer);
+        (self.on_search)(self.layer);
     }
+    fn encode(&self, _out: &mut Vec<u8>) {}
     fn bytes(&self) -> usize {
         0
     }
 }
 
-/// From now on every head's selector calls `on_propose` with its layer.
-fn watch(sequence: &mut Sequence, on_propose: impl Fn(usize) + Send + Sync + 'static) {
-    let on_propose: Arc<dyn Fn(usize) + Send + Sync> = Arc::new(on_propose);
+/// From now on every head calls `on_search` with its layer.
+fn watch(sequence: &mut Sequence, on_search: impl Fn(usize) + Send + Sync + 'static) {
+    let on_search: Arc<dyn Fn(usize) + Send + Sync> = Arc::new(on_search);
     let per_layer = sequence.num_heads() / NUM_LAYERS;
-    sequence.selector.kind = SelectorKind::ExactTopK;
+    let SelectorOptions { method, .. } = Settings { method: "exactTopK", ..Settings::full() }.into();
+    sequence.selector.method = method;
     let (len, end) = (sequence.len, sequence.len - 1);
     let head = |i: usize| HeadState {
-        selector: Arc::new(Watched { layer: i / per_layer, on_propose: Arc::clone(&on_propose) }),
+        head: Arc::new(Watched { layer: i / per_layer, on_search: Arc::clone(&on_search) }),
         end,
         made_at: len,
         grown_at: len,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{Phase, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{Phase, SequenceId};
 use ctkvr_engine::{Engine, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, RopeOverrides};
@@ -31,7 +32,7 @@ pub fn load(path: &Path) -> Arc<Model> {
 }
 
 pub fn full_sequence(engine: &Engine, max_tokens: usize) -> SequenceId {
-    engine.create_sequence(max_tokens, KvFormat::F16, SelectorOptions::full()).unwrap()
+    engine.create_sequence(max_tokens, KvFormat::F16, Settings::full().into()).unwrap()
 }
 
 /// Appends tokens and returns the logits of the last.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ctkvr_core::{Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_baselines::testing::Settings;
+use ctkvr_core::{Phase, SequenceId};
 use ctkvr_engine::{Engine, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, SamplerOptions};
@@ -14,21 +15,12 @@ use crate::Suite;
 use crate::helpers::{NO_CANCEL, alone, load};
 use crate::tiny_model::{TinyModel, VOCAB_SIZE};
 
-const KINDS: [SelectorKind; 8] = [
-    SelectorKind::Ctkvr,
-    SelectorKind::Full,
-    SelectorKind::Streaming,
-    SelectorKind::ExactTopK,
-    SelectorKind::SnapKv,
-    SelectorKind::Quest,
-    SelectorKind::MagicPig,
-    SelectorKind::KeyClusters,
-];
+const KINDS: [&str; 8] = ["ctkvr", "full", "streaming", "exactTopK", "snapkv", "quest", "magicpig", "keyClusters"];
 const ANSWER_LEN: usize = 24;
 
-fn selector(kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions {
-        kind,
+fn selector(kind: &'static str) -> Settings {
+    Settings {
+        method: kind,
         num_sink_tokens: 4,
         recent_window: 16,
         num_centroids: 16,
@@ -38,19 +30,19 @@ fn selector(kind: SelectorKind) -> SelectorOptions {
         max_selected: 24,
         cluster_size: 8,
         cluster_probes: 2,
-        exact_share: 0.25,
+        retrieval_head_share: 0.25,
         repair_share: 0.1,
         hash_bits: 3,
         hash_tables: 20,
         dense_layers: false,
-        ..SelectorOptions::full()
+        ..Settings::full()
     }
 }
 
 /// One sequence: its prompt, and how it is answered.
 struct Asked {
     prompt: Vec<i32>,
-    kind: SelectorKind,
+    kind: &'static str,
     seed: u32,
 }
 
@@ -61,7 +53,7 @@ impl Asked {
     }
 
     fn open(&self, engine: &Engine) -> SequenceId {
-        let id = engine.create_sequence(512, KvFormat::F16, selector(self.kind)).unwrap();
+        let id = engine.create_sequence(512, KvFormat::F16, selector(self.kind).into()).unwrap();
         engine.set_sampler(id, SamplerOptions { temperature: 0.9, seed: self.seed, ..SamplerOptions::greedy() }).unwrap();
         id
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ctkvr_core::{
-    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadInput, ImageInput, Phase, SelectorOptions, TailInfo,
+    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadIndexOptions, HeadInput, ImageInput, Phase, TailInfo,
     TailSegmentInfo,
 };
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint16Array, Uint32Array};
@@ -73,7 +73,7 @@ impl NativeCentroidIndex {
             queries: input.queries,
             head_dim: input.head_dim as usize,
             group: input.group_size as usize,
-            options: input.options.try_into()?,
+            options: (&input.options).try_into()?,
             isa: input.isa,
         }))
     }
@@ -159,7 +159,7 @@ impl NativeCentroidIndex {
     /// The blocks that probes look at, oldest first.
     #[napi(getter, catch_unwind)]
     pub fn blocks(&self) -> napi::Result<Vec<JsBlockInfo>> {
-        let blocks = self.index()?.blocks().into_iter().map(|b| JsBlockInfo {
+        let blocks = self.index()?.segments().into_iter().map(|b| JsBlockInfo {
             end: b.end as u32,
             made_at: b.made_at as u32,
             num_centroids: b.num_centroids as u32,
@@ -420,7 +420,7 @@ pub enum Make {
         queries: Float32Array,
         head_dim: usize,
         group: usize,
-        options: SelectorOptions,
+        options: HeadIndexOptions,
         isa: String,
     },
     Load {

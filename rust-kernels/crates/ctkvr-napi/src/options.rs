@@ -1,6 +1,13 @@
 //! Settings as they come from JavaScript, resolved and checked there; the Rust side checks again what could hurt it.
 
-use ctkvr_core::{CentroidChoice, SelectorKind, SelectorOptions};
+use std::sync::Arc;
+
+use ctkvr_baselines::BaselineOptions;
+use ctkvr_core::retriever::Retriever;
+use ctkvr_core::{
+    BuildOptions, CentroidChoice, Ctkvr, CtkvrBuildOptions, CtkvrOptions, CtkvrSearchOptions, HeadIndexOptions, SelectorOptions,
+    StepOptions,
+};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::SamplerOptions;
 use napi_derive::napi;
@@ -33,51 +40,61 @@ pub struct JsSelectorOptions {
     pub dense_layers: bool,
 }
 
+impl TryFrom<&JsSelectorOptions> for HeadIndexOptions {
+    type Error = napi::Error;
+
+    /// What all methods share, and CTkvr's.
+    fn try_from(options: &JsSelectorOptions) -> napi::Result<Self> {
+        let step = StepOptions {
+            num_sink_tokens: options.num_sink_tokens as usize,
+            recent_window: options.recent_window as usize,
+            max_selected: options.max_selected as usize,
+            top_p: options.top_p,
+            dense_below: options.dense_below as usize,
+            mass_sampling: options.mass_sampling,
+        };
+        let centroids = match options.centroids.as_str() {
+            "last" => CentroidChoice::Last,
+            "spread" => CentroidChoice::Spread,
+            other => return Err(invalid_option("centroids", "last or spread", other)),
+        };
+        let made = CtkvrBuildOptions {
+            centroids,
+            centroids_per_list: options.centroids_per_list as usize,
+            list_len: options.list_length as usize,
+            tail: options.tail,
+            cluster_size: options.cluster_size as usize,
+            retrieval_head_share: options.exact_share,
+        };
+        let search = CtkvrSearchOptions {
+            num_probes: options.num_probes as usize,
+            cluster_probes: options.cluster_probes as usize,
+            repair_share: options.repair_share,
+        };
+        let build = BuildOptions { num_queries: options.num_centroids as usize, append_size: options.append_size as usize };
+        Ok(Self { step, build, ctkvr: CtkvrOptions { build: made, search } })
+    }
+}
+
 impl TryFrom<JsSelectorOptions> for SelectorOptions {
     type Error = napi::Error;
 
     fn try_from(options: JsSelectorOptions) -> napi::Result<Self> {
-        let kind = match options.selector.as_str() {
-            "full" => SelectorKind::Full,
-            "exactTopK" => SelectorKind::ExactTopK,
-            "streaming" => SelectorKind::Streaming,
-            "snapkv" => SelectorKind::SnapKv,
-            "quest" => SelectorKind::Quest,
-            "magicpig" => SelectorKind::MagicPig,
-            "keyClusters" => SelectorKind::KeyClusters,
-            "ctkvr" => SelectorKind::Ctkvr,
-            other => {
-                let expected = "full, exactTopK, streaming, snapkv, quest, magicpig, keyClusters or ctkvr";
-                return Err(invalid_option("selector", expected, other));
-            }
-        };
-        Ok(Self {
-            kind,
-            num_sink_tokens: options.num_sink_tokens as usize,
-            recent_window: options.recent_window as usize,
-            num_centroids: options.num_centroids as usize,
-            centroids: match options.centroids.as_str() {
-                "last" => CentroidChoice::Last,
-                "spread" => CentroidChoice::Spread,
-                other => return Err(invalid_option("centroids", "last or spread", other)),
-            },
-            centroids_per_list: options.centroids_per_list as usize,
-            append_size: options.append_size as usize,
-            list_len: options.list_length as usize,
-            num_probes: options.num_probes as usize,
-            max_selected: options.max_selected as usize,
-            top_p: options.top_p,
-            tail: options.tail,
-            cluster_size: options.cluster_size as usize,
-            cluster_probes: options.cluster_probes as usize,
-            exact_share: options.exact_share,
-            repair_share: options.repair_share,
-            dense_below: options.dense_below as usize,
-            mass_sampling: options.mass_sampling,
+        let HeadIndexOptions { step, build, ctkvr } = (&options).try_into()?;
+        let baseline = BaselineOptions {
+            max_selected: step.max_selected,
             hash_bits: options.hash_bits as usize,
             hash_tables: options.hash_tables as usize,
             dense_layers: options.dense_layers,
-        })
+        };
+        let method: Arc<dyn Retriever> = match options.selector.as_str() {
+            "ctkvr" => Arc::new(Ctkvr { options: ctkvr }),
+            name => ctkvr_baselines::named(name, &baseline).ok_or_else(|| {
+                let expected = "full, exactTopK, streaming, snapkv, quest, magicpig, keyClusters or ctkvr";
+                invalid_option("selector", expected, name)
+            })?,
+        };
+        Ok(Self { step, build, method })
     }
 }
 

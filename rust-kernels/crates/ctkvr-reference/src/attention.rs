@@ -1,9 +1,9 @@
 //! The attention of one layer: rows are stored, then each attends to what it may, or to what its sequence's selector chooses.
 
-use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
+use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, HeadStep, Layout, Part};
+use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::decode_plan::DecodePlan;
 use ctkvr_core::sequence::lifecycle::Repair;
-use ctkvr_core::sequence::store::HeadState;
 use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
 use ctkvr_engine::{Batch, BatchRows, SequenceOutput};
 use ctkvr_kernels::Kernels;
@@ -108,10 +108,15 @@ impl Attention {
         let len = group * self.shape.head_dim;
         let query = &row[work.head % self.shape.num_kv_heads * len..][..len];
         let kv = &of.sequence.kv_head(work.head);
-        let selector = work.state.map(|state| state.selector.as_ref());
+        let retriever = work.state.map(|state| state.head.as_ref());
         let mut scratch = AttendScratch::new(group);
         let mut decode = HeadDecode::default();
-        decode.propose(kernels, query, group, work.layout, selector, work.may_repair);
+        let step = HeadStep { query, group, layout: work.layout, may_repair: work.may_repair };
+        decode.search(kernels, &step, |query, scratch, out| {
+            if let Some(head) = retriever {
+                of.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
+            }
+        });
         if let Some(query) = decode.repairs() {
             repairs.push(Repair { head: work.head, query: query.to_vec() });
         }
@@ -119,8 +124,8 @@ impl Attention {
         unsafe {
             decode.score(kernels, kv, Part::WHOLE);
             decode.weigh(kernels, Part::WHOLE);
-            decode.select(kernels, selector);
-            decode.average_dropped(kernels, selector);
+            decode.select(kernels, retriever);
+            decode.average_unselected(kernels, retriever);
             decode.attend(kernels, kv, Part::WHOLE, &mut scratch);
         }
         let mut out = vec![0.0; len];

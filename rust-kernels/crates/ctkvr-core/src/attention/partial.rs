@@ -3,6 +3,8 @@
 
 use ctkvr_kernels::{Kernels, Rows};
 
+use crate::sum::sum_of;
+
 /// Softmax over some keys for each head of a group, not yet normalised.
 #[derive(Default, Clone)]
 pub struct Partial {
@@ -102,14 +104,6 @@ impl Partial {
             }
         }
     }
-}
-
-/// In eight running sums: one would wait for itself.
-pub fn sum_of(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut sums = [0f32; 8];
-    chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x));
-    rest.iter().copied().chain(sums).sum()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::attention::partial::Partial;
 use crate::attention::prefill_bf16::{Bf16Scratch, attend_span_bf16};
-use crate::kv::head_kv::HeadKv;
+pub use crate::attention::prefill_item::PrefillItem;
 use crate::kv::panels::{BLOCK, transpose, widen_rows};
 use ctkvr_kernels::{Gemm, Kernels};
 
@@ -54,25 +54,6 @@ pub struct PrefillScratch {
     span: Partial,
 }
 
-/// Some consecutive new tokens of one sequence and KV head, all before [`MIN_BF16_POSITION`] or none; their keys and values are stored
-/// already.
-pub struct PrefillItem<'a> {
-    pub kv: HeadKv<'a>,
-    /// Position of the first token.
-    pub first_position: usize,
-    pub num_tokens: usize,
-    pub group: usize,
-    pub head_dim: usize,
-    /// First token's query, first head of the group; a token's heads are contiguous.
-    pub queries: *const f32,
-    /// Likewise for the output.
-    pub out: *mut f32,
-    /// Values from one token to the next, in both.
-    pub token_stride: usize,
-    /// Positions that are attended to, as far as a token may see them: whole spans of `SPAN`, but for the end.
-    pub keys: Range<usize>,
-}
-
 impl PrefillItem<'_> {
     /// Attends to the keys: `total` becomes the softmax of every row (token * group + head) over them.
     ///
@@ -111,10 +92,6 @@ impl PrefillItem<'_> {
             let source = unsafe { std::slice::from_raw_parts(self.queries.add(t * self.token_stride), group * d) };
             token.iter_mut().zip(source).for_each(|(q, x)| *q = x * scale);
         }
-    }
-
-    pub fn num_rows(&self) -> usize {
-        self.num_tokens * self.group
     }
 
     /// Writes the output of every token and head of the item, from the softmax over all keys that it may see.

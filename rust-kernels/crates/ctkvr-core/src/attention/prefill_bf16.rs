@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::attention::partial::Partial;
-use crate::attention::prefill::PrefillItem;
+use crate::attention::prefill_item::PrefillItem;
 use ctkvr_kernels::Aligned;
 use ctkvr_kernels::{BF16_BLOCK, BF16_ROWS, BF16_SCORES, Bf16Block, Bf16Kernels, bf16_depth};
 

@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::{HeadIndex, check_finite, check_len};
 use crate::error::{Error, Result};
-use crate::index::block_builder::BlockInput;
-use crate::index::centroid_index::{CentroidIndex, FirstInput};
-use crate::selector::{Ctkvr, HeadSelector};
+use crate::index::ctkvr::CtkvrHead;
+use crate::retriever::{BuildInput, HeadRetriever};
 use crate::sequence::recent_queries::DECODE_STRIDE;
 use crate::step::Phase;
 
@@ -71,22 +70,22 @@ impl HeadIndex {
 
     /// The number of tokens at which the index grows next while tokens are generated.
     fn next_growth(&self) -> Option<usize> {
-        let (built_at, size) = (*self.built_at.last()?, self.options.append_size);
+        let (built_at, size) = (*self.built_at.last()?, self.options.build.append_size);
         Some(built_at + ((self.num_tokens - built_at) / size + 1) * size)
     }
 
-    /// One more block of the queries kept since the last one; none when there are none.
+    /// One more segment of the queries kept since the last one; none when there are none.
     fn grow(&mut self, cancel: &AtomicBool) -> Result<()> {
         let Some(ctkvr) = &self.ctkvr else { return Ok(()) };
-        let most = self.options.centroid_count(self.num_indexable(ctkvr.index.start()));
+        let most = self.options.build.query_count(self.num_indexable(ctkvr.index.start()));
         let queries = self.kept.of_positions(ctkvr.index.grown_at()..self.num_tokens, most);
         if !queries.is_empty() {
-            self.ctkvr = Some(Arc::new(self.with_block(ctkvr, queries, self.num_tokens, cancel)?));
+            self.ctkvr = Some(Arc::new(self.with_segment(ctkvr, queries, self.num_tokens, cancel)?));
         }
         Ok(())
     }
 
-    /// Ends a turn: the queries kept since the last block, at most the last `centroid_count`, become centroids over all that is stored. Where
+    /// Ends a turn: the queries kept since the last segment, at most the last `query_count`, become centroids over all that is stored. Where
     /// there is no index any more, they make a new one.
     pub fn extend(&mut self, cancel: &AtomicBool) -> Result<()> {
         if self.ctkvr.is_some() {
@@ -96,7 +95,7 @@ impl HeadIndex {
             if queries.is_empty() {
                 return Ok(());
             }
-            self.ctkvr = Some(Arc::new(self.first_block(queries, cancel)?));
+            self.ctkvr = Some(Arc::new(self.first_segment(queries, cancel)?));
         }
         if self.built_at.last() != Some(&self.num_tokens) {
             self.built_at.push(self.num_tokens);
@@ -113,12 +112,12 @@ impl HeadIndex {
             let expected = "called on a head that has an index (extend makes one)".into();
             return Err(Error::InvalidOption { option: "insert", expected, actual: "none".into() });
         };
-        self.ctkvr = Some(Arc::new(self.with_block(ctkvr, query, ctkvr.index.grown_at(), cancel)?));
+        self.ctkvr = Some(Arc::new(self.with_segment(ctkvr, query, ctkvr.index.grown_at(), cancel)?));
         self.forget_old_queries();
         Ok(())
     }
 
-    /// Drops positions `>= len`, as if they had never been appended. Where a block is gone that counted then, no index is left.
+    /// Drops positions `>= len`, as if they had never been appended. Where a segment is gone that counted then, no index is left.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len > self.num_tokens {
             let expected = format!("at most the {} tokens stored", self.num_tokens);
@@ -131,7 +130,7 @@ impl HeadIndex {
         self.table.truncate(len);
         self.built_at.retain(|&at| at <= len);
         let index = self.ctkvr.as_ref().and_then(|ctkvr| ctkvr.index.truncated(len));
-        self.ctkvr = index.map(|index| Arc::new(Ctkvr::new(index, 0.0, &self.options)));
+        self.ctkvr = index.map(|index| Arc::new(CtkvrHead::new(index, 0.0, self.options.ctkvr)));
         let kept = Arc::make_mut(&mut self.kept);
         kept.truncate(len);
         if self.ctkvr.is_none() {
@@ -141,7 +140,7 @@ impl HeadIndex {
         Ok(())
     }
 
-    /// A second head with what this one holds; pages, blocks and queries are shared until one of them writes.
+    /// A second head with what this one holds; pages, segments and queries are shared until one of them writes.
     pub fn fork(&self) -> Self {
         Self {
             kernels: self.kernels,
@@ -149,7 +148,7 @@ impl HeadIndex {
             num_tokens: self.num_tokens,
             head_dim: self.head_dim,
             group: self.group,
-            options: self.options.clone(),
+            options: self.options,
             ctkvr: self.ctkvr.clone(),
             built_at: self.built_at.clone(),
             kept: Arc::clone(&self.kept),
@@ -157,59 +156,49 @@ impl HeadIndex {
     }
 
     /// The index over what is stored now, from nothing.
-    pub fn first_block(&self, queries: &[f32], cancel: &AtomicBool) -> Result<Ctkvr> {
-        let start = self.first_start();
-        let input = self.block_input(start, queries, self.num_tokens);
-        let end = start + input.keys.len();
-        let always = [self.kv().keys(0, start), self.kv().keys(end, self.num_tokens - end)];
-        let first = FirstInput { always, options: &self.options };
-        // One head alone has no others to be told apart from.
-        let (index, _) = CentroidIndex::build(self.kernels, &input, first, cancel)?;
-        Ok(Ctkvr::new(index, 0.0, &self.options))
+    pub(super) fn first_segment(&self, queries: &[f32], cancel: &AtomicBool) -> Result<CtkvrHead> {
+        CtkvrHead::build(&self.build_input(self.first_start(), queries, self.num_tokens, cancel), self.options.ctkvr)
     }
 
-    fn with_block(&self, ctkvr: &Ctkvr, queries: &[f32], grown_at: usize, cancel: &AtomicBool) -> Result<Ctkvr> {
-        let input = self.block_input(ctkvr.index.start(), queries, grown_at);
-        Ok(Ctkvr::new(ctkvr.index.extended(self.kernels, &input, cancel)?, 0.0, &self.options))
+    fn with_segment(&self, ctkvr: &CtkvrHead, queries: &[f32], grown_at: usize, cancel: &AtomicBool) -> Result<CtkvrHead> {
+        ctkvr.grown(&self.build_input(ctkvr.index.start(), queries, grown_at, cancel))
     }
 
-    /// A block over all that is stored now, from `start` to the recent window.
-    fn block_input<'a>(&'a self, start: usize, queries: &'a [f32], grown_at: usize) -> BlockInput<'a> {
-        let num_keys = self.num_indexable(start);
-        BlockInput {
-            keys: self.kv().keys(start, num_keys),
-            values: self.kv().values(start, num_keys),
-            start,
-            made_at: self.num_tokens,
-            grown_at,
+    /// What a segment over all that is stored now is made from: from `start` to the recent window.
+    fn build_input<'a>(&'a self, start: usize, queries: &'a [f32], grown_at: usize, cancel: &'a AtomicBool) -> BuildInput<'a> {
+        BuildInput {
+            kernels: self.kernels,
+            layer: 0,
+            keys: self.kv().keys(0, self.num_tokens),
+            values: self.kv().values(0, self.num_tokens),
+            region: start..start + self.num_indexable(start),
             queries,
             group: self.group,
-            list_len: self.options.posting_list_len(num_keys, self.group),
-            per_list: self.options.centroids_per_list,
-            tail: self.options.tail,
-            cluster_size: self.options.cluster_size,
+            grown_at,
+            options: self.options.build,
+            cancel,
         }
     }
 
-    /// Most centroids of a first block that is made now.
-    pub fn first_count(&self) -> usize {
-        self.options.centroid_count(self.num_indexable(self.first_start()))
+    /// Most centroids of a first segment that is made now.
+    pub(super) fn first_count(&self) -> usize {
+        self.options.build.query_count(self.num_indexable(self.first_start()))
     }
 
-    /// Where the positions begin that a first block is over.
+    /// Where the positions begin that a first segment is over.
     fn first_start(&self) -> usize {
-        self.options.num_sink_tokens.min(self.num_tokens)
+        self.options.step.num_sink_tokens.min(self.num_tokens)
     }
 
     /// Positions from `start` to the recent window.
     fn num_indexable(&self, start: usize) -> usize {
-        self.num_tokens.saturating_sub(self.options.recent_window).saturating_sub(start)
+        self.num_tokens.saturating_sub(self.options.step.recent_window).saturating_sub(start)
     }
 
     /// Drops the queries that no cut can bring back to their turn.
     fn forget_old_queries(&mut self) {
         let Some(ctkvr) = &self.ctkvr else { return };
-        let oldest = ctkvr.index.blocks()[0].grown_at;
+        let oldest = ctkvr.index.segments()[0].grown_at;
         if self.kept.has_before(oldest) {
             Arc::make_mut(&mut self.kept).drop_before(oldest);
         }

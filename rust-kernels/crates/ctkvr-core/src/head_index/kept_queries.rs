@@ -1,4 +1,4 @@
-//! Queries of appended tokens that may still become centroids: those that no block has had, and those that a cut would bring back.
+//! Queries of appended tokens that may still become centroids: those that no segment has had, and those that a cut would bring back.
 
 use std::ops::Range;
 

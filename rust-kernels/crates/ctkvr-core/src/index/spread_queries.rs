@@ -1,4 +1,4 @@
-//! Chooses which of many queries become centroids so that old ones are represented too (design 2.1, `spread`). Plain f64 in one fixed
+//! Chooses which of many queries become centroids so that old ones are represented too (`CentroidChoice::Spread`). Plain f64 in one fixed
 //! order, as packages/centroid-index/src/spread-queries.ts has it: both choose the same ones, bit for bit.
 
 /// Indexes of `count` of the queries (f32 `[n, group, head_dim]`, oldest first), ascending: the newer half of `count` are the last ones,

@@ -3,9 +3,10 @@
 //! queries want the same keys; in a few, the retrieval heads that copy from far back (Wu et al., arXiv 2404.15574), each token wants
 //! another key, and no neighbour's list has it.
 
-use crate::index::centroid_block::{CentroidBlock, keep_nearest, pool};
-use crate::index::centroid_index::{FirstInput, MARK, list_marked};
-use crate::options::SelectorOptions;
+use crate::index::centroid_segment::{CentroidSegment, keep_nearest, pool};
+use crate::index::options::CtkvrSearchOptions;
+use crate::index::probe::{MARK, list_marked};
+use crate::options::BuildOptions;
 use crate::refine::ranked::Ranked;
 use crate::tail::{MAX_CORRECTION, Tail, TailScratch};
 use ctkvr_kernels::{Kernels, Rows};
@@ -14,6 +15,15 @@ use ctkvr_kernels::{Kernels, Rows};
 const MAX_SAMPLES: usize = 128;
 /// How many centroids older than the query those are that it may find: an answer soon is as far from the prompt's last queries.
 const LAG: usize = 64;
+
+/// What the first segment's build takes besides.
+pub struct FirstInput<'a> {
+    /// Keys that are read whatever the index says: sinks, window.
+    pub always: [Rows<'a>; 2],
+    pub options: BuildOptions,
+    /// The build looks its own queries up as a step would.
+    pub search: CtkvrSearchOptions,
+}
 
 /// Adds up what a head's queries would have missed.
 pub struct VolatilityMeter<'a> {
@@ -68,7 +78,7 @@ impl<'a> VolatilityMeter<'a> {
         (num_centroids, num_lists): (usize, usize),
         per_pass: usize,
     ) -> Self {
-        let FirstInput { always, options: &SelectorOptions { num_probes, cluster_probes, .. } } = *input;
+        let FirstInput { always, search: CtkvrSearchOptions { num_probes, cluster_probes, .. }, .. } = *input;
         let first = num_lists / 2;
         Self {
             kernels,
@@ -100,22 +110,22 @@ impl<'a> VolatilityMeter<'a> {
         c >= self.lag && list >= self.first && (list - self.first).is_multiple_of(self.stride)
     }
 
-    /// Looks centroid c's query (f32 `[group, head_dim]`) up in `block`, which has the lists of all earlier passes.
-    pub fn add(&mut self, block: &CentroidBlock, c: usize, query: &[f32], region: &RegionWeights) {
-        let d = block.head_dim;
-        self.probe(block, c + 1 - self.lag, query);
+    /// Looks centroid c's query (f32 `[group, head_dim]`) up in `segment`, which has the lists of all earlier passes.
+    pub fn add(&mut self, segment: &CentroidSegment, c: usize, query: &[f32], region: &RegionWeights) {
+        let d = segment.head_dim;
+        self.probe(segment, c + 1 - self.lag, query);
         self.found.clear();
         self.found.resize(region.num_keys.next_multiple_of(64), 0);
         let mut probed: Vec<usize> = Vec::new();
         for near in &self.order {
-            let list = block.list_of(near.id() as usize);
+            let list = segment.list_of(near.id() as usize);
             if probed.len() < self.num_probes && !probed.contains(&list) {
                 probed.push(list);
-                block.lists.for_each(list, |p| self.found[p] = MARK);
+                segment.lists.for_each(list, |p| self.found[p] = MARK);
             }
         }
         let scaled: Vec<f32> = query.iter().map(|x| x / (d as f32).sqrt()).collect();
-        self.estimate_missed(block.start, &scaled);
+        self.estimate_missed(segment.start, &scaled);
         let always = self.always_sums(&scaled, region.maxima);
         for (h, always) in always.into_iter().enumerate() {
             let weights = &region.weights[h * region.stride..h * region.stride + region.num_keys];
@@ -142,12 +152,12 @@ impl<'a> VolatilityMeter<'a> {
     }
 
     /// Fills `order` with the nearest of the first `num_centroids` centroids, best first.
-    fn probe(&mut self, block: &CentroidBlock, num_centroids: usize, query: &[f32]) {
-        self.pooled.resize(block.head_dim, 0.0);
+    fn probe(&mut self, segment: &CentroidSegment, num_centroids: usize, query: &[f32]) {
+        self.pooled.resize(segment.head_dim, 0.0);
         pool(query, &mut self.pooled);
         self.order.clear();
-        block.compare(self.kernels, &self.pooled, (num_centroids, 0), &mut self.similarities, &mut self.order);
-        keep_nearest(&mut self.order, self.num_probes, block.per_list);
+        segment.compare(self.kernels, &self.pooled, (num_centroids, 0), &mut self.similarities, &mut self.order);
+        keep_nearest(&mut self.order, self.num_probes, segment.per_list);
         self.floor = self.floor.min(self.order[0].score());
     }
 
@@ -195,95 +205,5 @@ impl<'a> VolatilityMeter<'a> {
     /// was sampled, which no similarity is below.
     pub fn similarity_floor(&self) -> f32 {
         if self.num_rows == 0 { -1.0 } else { self.floor }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use crate::head_index::{HeadIndex, HeadInput};
-    use crate::options::{SelectorKind, SelectorOptions};
-
-    const D: usize = 16;
-    const NUM_KEYS: usize = 400;
-    const NUM_CENTROIDS: usize = 64;
-    const SINKS: usize = 4;
-    const WINDOW: usize = 16;
-
-    /// Values of -1 to 1 (SplitMix64).
-    fn random(seed: u64, n: usize) -> Vec<f32> {
-        (0..n as u64)
-            .map(|i| {
-                let mut z = (seed << 32 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
-
-    fn options(list_len: usize, num_probes: usize) -> SelectorOptions {
-        SelectorOptions {
-            kind: SelectorKind::Ctkvr,
-            num_sink_tokens: SINKS,
-            recent_window: WINDOW,
-            list_len,
-            num_probes,
-            cluster_probes: 0,
-            ..SelectorOptions::full()
-        }
-    }
-
-    fn build(keys: &[f32], queries: &[f32], options: &SelectorOptions) -> HeadIndex {
-        let input = HeadInput { keys, values: keys, queries, head_dim: D, group: 1, options, isa: "scalar" };
-        HeadIndex::build(&input, &AtomicBool::new(false)).expect("built")
-    }
-
-    /// All centroids old enough are probed, so that which is nearest does not matter; lists are the index's own.
-    #[test]
-    fn is_what_plain_arithmetic_says() {
-        let (keys, queries) = (random(1, NUM_KEYS * D), random(2, NUM_CENTROIDS * D));
-        let queries: Vec<f32> = queries.iter().map(|q| 3.0 * q).collect();
-        let index = build(&keys, &queries, &options(6, NUM_CENTROIDS));
-        let (lag, mut squares, mut num_rows) = (28, 0.0, 0);
-        for c in NUM_CENTROIDS / 2..NUM_CENTROIDS {
-            let known: std::collections::BTreeSet<u32> = (0..=c - lag).flat_map(|o| index.list(o).expect("a list")).collect();
-            let score = |p: usize| -> f64 {
-                let products = queries[c * D..(c + 1) * D].iter().zip(&keys[p * D..(p + 1) * D]);
-                products.map(|(a, b)| f64::from(a * b)).sum::<f64>() / (D as f64).sqrt()
-            };
-            let weights: Vec<f64> = (0..NUM_KEYS).map(|p| score(p).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            let missed = (SINKS..NUM_KEYS - WINDOW).filter(|p| !known.contains(&(*p as u32)));
-            squares += missed.map(|p| (weights[p] / total).powi(2)).sum::<f64>();
-            num_rows += 1;
-        }
-        let expected = (squares / f64::from(num_rows)).sqrt();
-        // Keys are stored as f16 (2^-11 each), scores are at most 3 * 16 / 4 = 12: weights are good to 12 * 2^-11 = 0.6 %.
-        let actual = f64::from(index.volatility());
-        assert!((actual / expected - 1.0).abs() < 0.02, "{actual} for {expected}");
-    }
-
-    #[test]
-    fn is_high_where_each_query_wants_another_key_and_low_where_neighbours_want_the_same() {
-        let keys = random(3, NUM_KEYS * D);
-        let key = |p: usize| &keys[p * D..(p + 1) * D];
-        let want = |p: usize| key(p).iter().map(|k| 12.0 * k).collect::<Vec<f32>>();
-        let steady: Vec<f32> = (0..NUM_CENTROIDS).flat_map(|_| want(100)).collect();
-        let jumping: Vec<f32> = (0..NUM_CENTROIDS).flat_map(|c| want(SINKS + 1 + 5 * c)).collect();
-        let of = |queries: &[f32]| build(&keys, queries, &options(8, 2)).volatility();
-        let (steady, jumping) = (of(&steady), of(&jumping));
-        assert!(steady < 0.02, "{steady}");
-        assert!(jumping > 0.5, "{jumping}");
-    }
-
-    #[test]
-    fn is_nothing_when_lists_hold_everything_or_there_is_nobody_to_ask() {
-        let keys = random(4, NUM_KEYS * D);
-        let queries = random(5, NUM_CENTROIDS * D);
-        assert_eq!(build(&keys, &queries, &options(NUM_KEYS, 1)).volatility(), 0.0);
-        assert_eq!(build(&keys, &queries[..D], &options(8, 1)).volatility(), 0.0);
-        assert_eq!(build(&keys[..8 * D], &queries, &options(8, 1)).volatility(), 0.0);
     }
 }

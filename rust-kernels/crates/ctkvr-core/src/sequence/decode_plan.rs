@@ -1,8 +1,9 @@
 //! How the next decoded token of a sequence chooses what it reads, whoever computes it.
 
-use crate::attention::decode::Layout;
-use crate::options::{SelectorKind, SelectorOptions};
-use crate::sequence::store::{HeadState, Sequence};
+use crate::options::StepOptions;
+use crate::retriever::HeadState;
+use crate::search::Layout;
+use crate::sequence::store::Sequence;
 
 /// What all (layer, KV head) of one decoded token have in common.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +20,15 @@ impl Sequence {
     /// For a token decoded behind the last one.
     pub fn decode_plan(&self) -> DecodePlan {
         let len = self.len + 1;
-        let SelectorOptions { kind, dense_below, max_selected, top_p, mass_sampling, repair_share, .. } = self.selector;
+        let StepOptions { dense_below, max_selected, top_p, mass_sampling, .. } = self.selector.step;
+        let method = &self.selector.method;
         let region = match &self.index {
-            Some(index) if kind != SelectorKind::Full && len >= dense_below => index.start..index.end(),
+            Some(index) if !method.is_dense() && len >= dense_below => index.start..index.end(),
             _ => 0..0,
         };
         DecodePlan {
             layout: Layout { len, start: region.start, end: region.end, max_selected, top_p },
-            repair_budget: repair_budget(repair_share * self.num_heads() as f64, self.len),
+            repair_budget: repair_budget(method.repair_share() * self.num_heads() as f64, self.len),
             // In turn by position: no state to keep, roll back or fork. A dense step has nothing to estimate.
             sampled_head: (mass_sampling && !region.is_empty()).then(|| len % self.num_heads()),
         }

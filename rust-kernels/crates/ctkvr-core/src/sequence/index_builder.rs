@@ -7,16 +7,9 @@ use std::time::Instant;
 use ctkvr_kernels::Kernels;
 
 use crate::error::{Error, Result};
-use crate::index::block_builder::BlockInput;
-use crate::index::centroid_index::{CentroidIndex, FirstInput};
-use crate::key_clusters::KeyClusters;
-use crate::magicpig::MagicPig;
-use crate::options::SelectorKind;
-use crate::quest::Quest;
-use crate::selector::{Ctkvr, Everything, ExactTopK, HeadSelector, Streaming};
+use crate::retriever::{BuildInput, HeadState};
 use crate::sequence::lifecycle::{HeadMaker, HeadSource, HeadTask};
-use crate::sequence::store::{HeadState, Sequence, SequenceIndex};
-use crate::snapkv::{SnapKv, SnapKvInput};
+use crate::sequence::store::{Sequence, SequenceIndex};
 use crate::step::AttentionShape;
 
 /// Makes states of heads of sequences of one model, on the calling thread and some more.
@@ -38,10 +31,7 @@ impl HeadMaker for IndexBuilder {
         in_parallel(tasks.len(), self.num_threads, deadline, |i| {
             let HeadTask { head, from } = &tasks[i];
             match (from, &sequence.index) {
-                (HeadSource::Region(region), _) => {
-                    let selector = self.build_head(sequence, *head, region.clone(), cancel)?.into();
-                    Ok(HeadState { selector, end: region.end, made_at: sequence.len, grown_at: sequence.len })
-                }
+                (HeadSource::Region(region), _) => self.build_head(sequence, *head, region.clone(), cancel),
                 (HeadSource::Growth(len), Some(index)) => self.extended_head(sequence, index, *head, *len, cancel),
                 (HeadSource::Query(query), Some(index)) => self.taught_head(sequence, index, *head, query),
                 (_, None) => unreachable!("what goes on from an index has one"),
@@ -51,14 +41,13 @@ impl HeadMaker for IndexBuilder {
 }
 
 impl IndexBuilder {
-    /// Head i with one more centroid, `query` f32 `[group, head_dim]`.
+    /// Head i with one more query, f32 `[group, head_dim]`.
     fn taught_head(&self, sequence: &Sequence, index: &SequenceIndex, i: usize, query: &[f32]) -> Result<HeadState> {
-        let state = &index.heads[i];
-        let start = sequence.region(sequence.len).start;
-        let mut input = self.block_input(sequence, i, start..state.end, query, sequence.len);
-        input.grown_at = state.grown_at;
-        let taught = state.selector.extended(&input, self.kernels, &AtomicBool::new(false))?;
-        let new = |selector| HeadState { selector, made_at: sequence.len, ..state.clone() };
+        let (state, len, go) = (&index.heads[i], sequence.len, AtomicBool::new(false));
+        let start = sequence.region(len).start;
+        let input = self.build_input(sequence, i, start..state.end, query, len, &go);
+        let taught = state.head.extended(&BuildInput { grown_at: state.grown_at, ..input })?;
+        let new = |head| HeadState { head, made_at: len, ..state.clone() };
         Ok(taught.map_or_else(|| state.clone(), new))
     }
 
@@ -78,17 +67,16 @@ impl IndexBuilder {
         if queries.is_empty() || region.end < state.end {
             return Ok(state.clone());
         }
-        let input = self.block_input(sequence, i, region.clone(), &queries, len);
-        let grown = state.selector.extended(&input, self.kernels, cancel)?;
-        let new = |selector| HeadState { selector, end: region.end, made_at: len, grown_at: len };
+        let grown = state.head.extended(&self.build_input(sequence, i, region.clone(), &queries, len, cancel))?;
+        let new = |head| HeadState { head, end: region.end, made_at: len, grown_at: len };
         Ok(grown.map_or_else(|| state.clone(), new))
     }
 
-    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a block over `num_keys`
-    /// positions has centroids: f32 `[n, group, head_dim]`, oldest first.
+    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a build over `num_keys`
+    /// positions gets: f32 `[n, group, head_dim]`, oldest first.
     fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>, num_keys: usize) -> Vec<f32> {
         let held = sequence.recent.of_positions(positions);
-        let held = held.start.max(held.end.saturating_sub(sequence.selector.centroid_count(num_keys)))..held.end;
+        let held = held.start.max(held.end.saturating_sub(sequence.selector.build.query_count(num_keys)))..held.end;
         self.widened_queries(sequence, head, held)
     }
 
@@ -104,70 +92,39 @@ impl IndexBuilder {
         queries
     }
 
-    /// What a block of one (layer, KV head) is made from when `made_at` tokens are stored.
-    fn block_input<'a>(
-        &self,
+    /// What one (layer, KV head)'s state is built or grown from when `len` tokens are stored.
+    fn build_input<'a>(
+        &'a self,
         sequence: &'a Sequence,
         head: usize,
         region: std::ops::Range<usize>,
         queries: &'a [f32],
-        made_at: usize,
-    ) -> BlockInput<'a> {
-        let (kv, options) = (sequence.kv_head(head), &sequence.selector);
-        BlockInput {
-            keys: kv.keys(region.start, region.len()),
-            values: kv.values(region.start, region.len()),
-            start: region.start,
-            made_at,
-            grown_at: made_at,
+        len: usize,
+        cancel: &'a AtomicBool,
+    ) -> BuildInput<'a> {
+        let kv = sequence.kv_head(head);
+        BuildInput {
+            kernels: self.kernels,
+            layer: head / self.shape.num_kv_heads,
+            keys: kv.keys(0, len),
+            values: kv.values(0, len),
+            region,
             queries,
             group: self.shape.group_size(),
-            list_len: options.posting_list_len(region.len(), self.shape.group_size()),
-            per_list: options.centroids_per_list,
-            tail: options.tail,
-            cluster_size: options.cluster_size,
+            grown_at: len,
+            options: sequence.selector.build,
+            cancel,
         }
     }
 
-    fn build_head(
-        &self,
-        sequence: &Sequence,
-        i: usize,
-        region: std::ops::Range<usize>,
-        cancel: &AtomicBool,
-    ) -> Result<Box<dyn HeadSelector>> {
-        let (options, kv) = (&sequence.selector, sequence.kv_head(i));
-        let layer = i / self.shape.num_kv_heads;
-        let keys = kv.keys(region.start, region.len());
-        let queries = || self.recent_queries(sequence, i, 0..sequence.len, keys.len());
+    fn build_head(&self, sequence: &Sequence, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        if options.is_dense_layer(layer) {
-            return Ok(Box::new(Everything));
-        }
-        match options.kind {
-            SelectorKind::Full | SelectorKind::Streaming => Ok(Box::new(Streaming)),
-            SelectorKind::ExactTopK => Ok(Box::new(ExactTopK)),
-            SelectorKind::Quest => Ok(Box::new(Quest::build(self.kernels, &keys, region.start)?)),
-            SelectorKind::MagicPig => Ok(Box::new(MagicPig::build(self.kernels, &keys, region.start, options, cancel)?)),
-            SelectorKind::KeyClusters => {
-                let values = kv.values(region.start, region.len());
-                Ok(Box::new(KeyClusters::build(self.kernels, &keys, &values, region.start, cancel)?))
-            }
-            SelectorKind::SnapKv => {
-                let keys = kv.keys(0, sequence.len);
-                let input = SnapKvInput { keys, region, queries: &queries(), group: self.shape.group_size() };
-                Ok(Box::new(SnapKv::build(self.kernels, &input, options)?))
-            }
-            SelectorKind::Ctkvr => {
-                let queries = queries();
-                let input = self.block_input(sequence, i, region.clone(), &queries, sequence.len);
-                let always = [kv.keys(0, region.start), kv.keys(region.end, sequence.len - region.end)];
-                let (index, sharpness) = CentroidIndex::build(self.kernels, &input, FirstInput { always, options }, cancel)?;
-                Ok(Box::new(Ctkvr::new(index, sharpness, options)))
-            }
-        }
+        let (len, end) = (sequence.len, region.end);
+        let queries = self.recent_queries(sequence, i, 0..len, region.len());
+        let head = sequence.selector.method.build(&self.build_input(sequence, i, region, &queries, len, cancel))?;
+        Ok(HeadState { head, end, made_at: len, grown_at: len })
     }
 }
 

@@ -3,13 +3,12 @@
 //! the keys are in.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::error::Result;
-use crate::options::SelectorKind;
-use crate::sequence::store::{HeadState, PartialBuild, Sequence, SequenceIndex};
+use crate::retriever::HeadState;
+use crate::sequence::store::{PartialBuild, Sequence, SequenceIndex};
 
 /// A query that was answered densely, to become a centroid when the step ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +65,7 @@ pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<In
         sequence.end_prompt();
         return Ok(0);
     }
-    let grows = sequence.index.is_some() && sequence.selector.kind == SelectorKind::Ctkvr;
+    let grows = sequence.index.is_some() && sequence.selector.method.grows();
     let from = if grows { HeadSource::Growth(len) } else { HeadSource::Region(region.clone()) };
     let left: Vec<usize> = (0..num_heads).filter(|&i| partial.heads[i].is_none()).collect();
     let tasks: Vec<HeadTask> = left.iter().map(|&head| HeadTask { head, from: from.clone() }).collect();
@@ -86,7 +85,7 @@ pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<In
             }
         }
         _ => {
-            score_all_of_sharpest(&mut heads, sequence.selector.exact_share);
+            sequence.selector.method.settle(&mut heads);
             let options = sequence.selector.clone();
             sequence.index = Some(SequenceIndex { start: region.start, heads, options, built_at: vec![len] });
         }
@@ -98,7 +97,7 @@ pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<In
 /// Grows the heads whose turn has come. Each grows as if it had been asked at every single token, so that the index depends on what is
 /// stored and not on when it was asked. Costs a few percent of a step, mostly nothing.
 pub fn grow(maker: &dyn HeadMaker, sequence: &mut Sequence, cancel: &AtomicBool) -> Result<()> {
-    if sequence.selector.kind != SelectorKind::Ctkvr {
+    if !sequence.selector.method.grows() {
         return Ok(());
     }
     loop {
@@ -131,19 +130,6 @@ pub fn learn(maker: &dyn HeadMaker, sequence: &mut Sequence, mut repairs: Vec<Re
             && let (Some(state), Some(index)) = (taught.pop(), &mut sequence.index)
         {
             index.heads[head] = state;
-        }
-    }
-}
-
-/// Makes the `share` of the heads that look far back most sharply score every key (ties: the earlier head).
-fn score_all_of_sharpest(heads: &mut [HeadState], share: f64) {
-    let mut order: Vec<usize> = (0..heads.len()).filter(|&i| heads[i].selector.sharpness() > 0.0).collect();
-    order.sort_by(|&a, &b| heads[b].selector.sharpness().total_cmp(&heads[a].selector.sharpness()));
-    order.truncate((share * heads.len() as f64).round() as usize);
-    for i in order {
-        // Just built: nobody else has it.
-        if let Some(selector) = Arc::get_mut(&mut heads[i].selector) {
-            selector.score_all();
         }
     }
 }

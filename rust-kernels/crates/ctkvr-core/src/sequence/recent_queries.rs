@@ -1,5 +1,5 @@
 //! The last queries of a sequence, kept to become centroids: f16 rows, a ring per layer. A prefill keeps every query, a decode every
-//! few: where positions come one at a time, neighbours add little (design 2.5).
+//! few: where positions come one at a time, neighbours add little.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;

@@ -1,26 +1,12 @@
-//! One sequence's state: pages, recent queries, selector and index of every (layer, KV head).
-
-use std::sync::Arc;
+//! One sequence's state: pages, recent queries, settings, and what its method keeps of every (layer, KV head).
 
 use crate::error::{Error, Result};
 use crate::kv::block_table::BlockTable;
 use crate::kv::head_kv::HeadKv;
-use crate::options::{SelectorKind, SelectorOptions};
-use crate::selector::HeadSelector;
+use crate::retriever::HeadState;
+use crate::selector::SelectorOptions;
 use crate::sequence::recent_queries::{DECODE_STRIDE, RecentQueries};
 use crate::step::{AttentionShape, SequenceMemory};
-
-/// One KV head's selector and what it covers.
-#[derive(Clone)]
-pub struct HeadState {
-    pub selector: Arc<dyn HeadSelector>,
-    /// Where the positions that it chooses from end; later ones are read always.
-    pub end: usize,
-    /// Tokens stored when it last changed: a sequence cut shorter than that has an earlier state.
-    pub made_at: usize,
-    /// Tokens whose queries have had their turn to become centroids.
-    pub grown_at: usize,
-}
 
 /// A build that is not finished.
 pub struct PartialBuild {
@@ -37,17 +23,7 @@ impl PartialBuild {
     }
 
     fn bytes(&self) -> usize {
-        self.heads.iter().flatten().map(|h| h.selector.bytes()).sum()
-    }
-}
-
-impl HeadState {
-    /// As it was when only `len` tokens were stored; `None` when it was not there yet.
-    fn truncated(&self, len: usize) -> Option<Self> {
-        if self.made_at > len {
-            return self.selector.truncated(len);
-        }
-        Some(Self { grown_at: self.grown_at.min(len), ..self.clone() })
+        self.heads.iter().flatten().map(|h| h.head.bytes()).sum()
     }
 }
 
@@ -66,7 +42,7 @@ pub struct SequenceIndex {
 
 impl SequenceIndex {
     pub fn bytes(&self) -> usize {
-        self.heads.iter().map(|h| h.selector.bytes()).sum()
+        self.heads.iter().map(|h| h.head.bytes()).sum()
     }
 
     /// Where the indexed positions of every head end.
@@ -77,7 +53,7 @@ impl SequenceIndex {
     /// The number of stored tokens at which head i grows next while tokens are generated. Heads take turns, two at a time, over
     /// `append_size` tokens; the first turn comes half of that after the last build.
     pub fn next_growth(&self, i: usize) -> usize {
-        let (size, grown_at) = (self.options.append_size, self.heads[i].grown_at);
+        let (size, grown_at) = (self.options.build.append_size, self.heads[i].grown_at);
         let first = self.built_at.last().copied().unwrap_or(0) + size.div_ceil(2) + i / 2 * 2 * size / self.heads.len();
         if grown_at < first { first } else { first + ((grown_at - first) / size + 1) * size }
     }
@@ -175,7 +151,7 @@ impl Sequence {
     /// to grow again as it did: `CentroidIndex` holds twice as many centroids as a first block may have, itself among them.
     pub fn make_room_for_decode(&mut self) {
         self.end_prompt();
-        let (least, most) = self.selector.centroid_bounds();
+        let (least, most) = self.selector.build.query_bounds();
         let most = (2 * most - least + self.append_queries()).max(self.recent.capacity());
         if self.recent.len() == self.recent.capacity() && self.index.is_some() {
             self.recent = self.recent.resized(most.min(2 * self.recent.capacity()));
@@ -184,7 +160,7 @@ impl Sequence {
 
     /// Queries of two growths.
     fn append_queries(&self) -> usize {
-        2 * self.selector.append_size.div_ceil(DECODE_STRIDE)
+        2 * self.selector.build.append_size.div_ceil(DECODE_STRIDE)
     }
 
     /// Changes the selector. An index stays when it was built with the same settings (how it is read may differ).
@@ -226,9 +202,9 @@ impl Sequence {
     /// Where a build's region lies when `len` tokens are stored: between sinks and window. Empty when the sequence is too short for
     /// retrieval.
     pub fn region(&self, len: usize) -> std::ops::Range<usize> {
-        let start = self.selector.num_sink_tokens.min(len);
-        let end = len.saturating_sub(self.selector.recent_window).max(start);
-        if self.selector.kind == SelectorKind::Full || len < self.selector.dense_below { start..start } else { start..end }
+        let start = self.selector.step.num_sink_tokens.min(len);
+        let end = len.saturating_sub(self.selector.step.recent_window).max(start);
+        if self.selector.method.is_dense() || len < self.selector.step.dense_below { start..start } else { start..end }
     }
 
     pub fn memory(&self) -> SequenceMemory {
@@ -244,5 +220,5 @@ impl Sequence {
 
 /// Queries to keep for a build.
 fn recent_capacity(selector: &SelectorOptions, max_tokens: usize) -> usize {
-    selector.centroid_bounds().1.min(max_tokens).max(1)
+    selector.build.query_bounds().1.min(max_tokens).max(1)
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
-use crate::index::k_means::{KMeans, Likeness};
+use crate::k_means::{KMeans, Likeness};
 use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
 use ctkvr_kernels::{Kernels, Rows};

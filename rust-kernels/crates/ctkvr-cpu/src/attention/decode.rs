@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use ctkvr_core::AttentionShape;
-use ctkvr_core::attention::decode::{Layout, Part};
+use ctkvr_core::attention::decode::{HeadStep, Layout, Part};
 use ctkvr_core::attention::stage_clock::{Activity, StageClock};
+use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::lifecycle::Repair;
-use ctkvr_core::sequence::store::HeadState;
 use ctkvr_threads::{Stage, Taken};
 
 use crate::attention::layer_io::LayerIo;
@@ -26,7 +26,7 @@ impl AttentionStep<'_> {
         let cell = self.decodes[item.head].get();
         let part = Part { index: item.part, count: num_parts };
         let state = self.head_state(item.head, layer);
-        let selector = state.map(|s| s.selector.as_ref());
+        let retriever = state.map(|s| s.head.as_ref());
         // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
         // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
         unsafe {
@@ -37,20 +37,25 @@ impl AttentionStep<'_> {
                     let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
                     let layout = Layout { end: state.map_or(rows.plan.layout.end, |s| s.end), ..rows.plan.layout };
                     let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.plan.repair_budget;
-                    (*cell).propose(kernels, query, group, layout, selector, may_repair);
+                    let asked = HeadStep { query, group, layout, may_repair };
+                    (*cell).search(kernels, &asked, |query, scratch, out| {
+                        if let Some(head) = retriever {
+                            rows.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
+                        }
+                    });
                     if let Some(query) = (*cell).repairs() {
                         lock(&rows.repairs).push(Repair { head: layer * num_kv_heads + g, query: query.to_vec() });
                     }
                 }
                 Stage::Score => (*cell).score(kernels, &kv, part),
                 Stage::Weigh => (*cell).weigh(kernels, part),
-                Stage::Select if item.is_long => (*cell).select(kernels, selector),
+                Stage::Select if item.is_long => (*cell).select(kernels, retriever),
                 Stage::Select => {
                     (*cell).weigh(kernels, Part::WHOLE);
-                    (*cell).select(kernels, selector);
-                    (*cell).average_dropped(kernels, selector);
+                    (*cell).select(kernels, retriever);
+                    (*cell).average_unselected(kernels, retriever);
                 }
-                Stage::AverageDropped => (*cell).average_dropped(kernels, selector),
+                Stage::AverageDropped => (*cell).average_unselected(kernels, retriever),
                 Stage::Attend => (*cell).attend(kernels, &kv, part, scratch),
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
@@ -69,7 +74,7 @@ impl AttentionStep<'_> {
         });
         if item.stage == Stage::Propose {
             // SAFETY: the head is this item's until it is announced as done.
-            let union = unsafe { (*cell).union_time() };
+            let union = unsafe { (*cell).searched().proposal.union_time };
             clock.reassign(union, Activity::Probe, Activity::Union);
         }
         self.schedule.finish(item);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use ctkvr_baselines::testing::Settings;
 use ctkvr_core::kv::block_table::BlockTable;
 use ctkvr_core::kv::host_pool::HostKvPool;
 use ctkvr_core::kv::pool::{KvPool, PoolUsage};
@@ -16,8 +17,7 @@ use ctkvr_core::sequence::lifecycle;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::sequence::stored_head::StoredHead;
 use ctkvr_core::{
-    AttentionShape, BuildReport, CentroidChoice, Error, Phase, SelectionCounters, SelectorKind, SelectorOptions, SequenceId,
-    SequenceMemory,
+    AttentionShape, BuildReport, CentroidChoice, Error, Phase, SelectionCounters, SelectorOptions, SequenceId, SequenceMemory,
 };
 use ctkvr_cpu::attention::{ATTENTION_PHASES, AttentionMemory, AttentionStep, LayerIo};
 use ctkvr_engine::{Batch, BatchOutput, NewRows};
@@ -66,9 +66,9 @@ impl Text {
 }
 
 /// Settings for texts of some hundred tokens.
-pub fn options(kind: SelectorKind) -> SelectorOptions {
-    SelectorOptions {
-        kind,
+pub fn options(kind: &'static str) -> Settings {
+    Settings {
+        method: kind,
         num_sink_tokens: 4,
         recent_window: 32,
         num_centroids: 24,
@@ -81,7 +81,7 @@ pub fn options(kind: SelectorKind) -> SelectorOptions {
         tail: true,
         dense_below: 0,
         dense_layers: false,
-        ..SelectorOptions::full()
+        ..Settings::full()
     }
 }
 

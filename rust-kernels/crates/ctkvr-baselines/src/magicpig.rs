@@ -1,4 +1,4 @@
-//! MagicPIG (Chen et al. 2024, arXiv 2410.16179) as a selector: keys are hashed by the signs of random projections into `hash_tables`
+//! MagicPIG (Chen et al. 2024, arXiv 2410.16179) as a retrieval method: keys are hashed by the signs of random projections into `hash_tables`
 //! tables of 2^`hash_bits` buckets; a query draws the keys that share a bucket with it in at least two tables, and the score of each is
 //! lowered by the log of the probability that it was drawn, so that the drawn ones estimate attention over all (section 4). As in the
 //! authors' code (10 bits, 150 tables by default): keys are centred by their mean before they are hashed, the probability is that of
@@ -10,18 +10,22 @@ use std::f32::consts::PI;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error::{Error, Result};
-use crate::kv::panels::{mean_row, widen_rows};
-use crate::options::SelectorOptions;
-use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
+use ctkvr_core::kv::panels::{mean_row, widen_rows};
+use ctkvr_core::options::check_between;
+use ctkvr_core::retriever::{
+    BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, Proposal, Retriever, Scratch, UNDRAWN, same_options,
+};
+use ctkvr_core::{Error, Result};
 use ctkvr_kernels::{Gemm, Kernels, Rows};
 
+use crate::full::Full;
+
 /// Every how many layers one reads everything, from the first on.
-pub const MAGICPIG_DENSE_EVERY: usize = 16;
+const MAGICPIG_DENSE_EVERY: usize = 16;
 /// A table's offsets stay far smaller than its positions.
-pub const MAX_HASH_BITS: usize = 15;
+const MAX_HASH_BITS: usize = 15;
 /// Ten times what the authors use.
-pub const MAX_HASH_TABLES: usize = 1500;
+const MAX_HASH_TABLES: usize = 1500;
 /// Tables in which a key must share the query's bucket.
 const MIN_COLLISIONS: u16 = 2;
 /// Added to the probability of being drawn, so that a key that hardly could be does not weigh everything.
@@ -116,8 +120,25 @@ fn draw_probability(cosine: f32, bits: usize, tables: usize) -> f32 {
     1.0 - other.powi(tables as i32 - 1) * (tables as f32 * same + other)
 }
 
-/// One KV head's hash tables.
+/// The method.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MagicPig {
+    pub options: MagicPigOptions,
+}
+
+/// Its settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MagicPigOptions {
+    /// Hash functions joined in one table, 1 to 15.
+    pub hash_bits: usize,
+    /// Tables, 1 to 1500.
+    pub hash_tables: usize,
+    /// Whether every 16th layer reads everything, as in the authors' code.
+    pub dense_layers: bool,
+}
+
+/// One KV head's hash tables.
+struct HashTables {
     projections: Arc<Projections>,
     start: usize,
     len: usize,
@@ -130,13 +151,8 @@ pub struct MagicPig {
     norms: Vec<f32>,
 }
 
-impl MagicPig {
+impl HashTables {
     /// `keys`: the region's, in order, whose first is at position `start`.
-    pub fn build(kernels: &Kernels, keys: &Rows, start: usize, options: &SelectorOptions, cancel: &AtomicBool) -> Result<Self> {
-        let projections = Projections::shared(keys.head_dim(), options.hash_bits, options.hash_tables, SEED);
-        Self::with_projections(kernels, keys, start, projections, cancel)
-    }
-
     fn with_projections(
         kernels: &Kernels,
         keys: &Rows,
@@ -194,7 +210,7 @@ impl MagicPig {
 
 /// Reused memory of a draw.
 #[derive(Default)]
-pub struct SampleScratch {
+struct SampleScratch {
     projected: Vec<f32>,
     buckets: Vec<u16>,
     /// Shared buckets of each key of the region, `[group, len]`.
@@ -203,11 +219,48 @@ pub struct SampleScratch {
     drawn: Vec<bool>,
 }
 
-impl HeadSelector for MagicPig {
-    fn propose(&self, query: &Query, out: &mut Proposal) {
+impl Retriever for MagicPig {
+    fn name(&self) -> &'static str {
+        "magicpig"
+    }
+
+    fn check(&self) -> Result<()> {
+        check_between("hashBits", self.options.hash_bits, 1, MAX_HASH_BITS)?;
+        check_between("hashTables", self.options.hash_tables, 1, MAX_HASH_TABLES)
+    }
+
+    fn build(&self, input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        let MagicPigOptions { hash_bits, hash_tables, dense_layers } = self.options;
+        if dense_layers && input.layer.is_multiple_of(MAGICPIG_DENSE_EVERY) {
+            return Ok(Arc::new(Full));
+        }
+        let projections = Projections::shared(input.head_dim(), hash_bits, hash_tables, SEED);
+        let (keys, start) = (input.region_keys(), input.region.start);
+        Ok(Arc::new(HashTables::with_projections(input.kernels, &keys, start, projections, input.cancel)?))
+    }
+
+    fn same_build(&self, other: &dyn Retriever) -> bool {
+        same_options(self, other)
+    }
+
+    fn bytes_needed(&self, size: &HeadSize) -> usize {
+        let HeadSize { num_keys, head_dim, .. } = *size;
+        let buckets = (1 << self.options.hash_bits) + 1;
+        // A position in every table, where each bucket begins, the mean key, each key's length.
+        size_of::<u32>() * self.options.hash_tables * (num_keys + buckets) + size_of::<f32>() * (head_dim + num_keys)
+    }
+
+    /// Built anew: tables depend on the keys alone, on the same kernels.
+    fn decode(&self, _bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        self.build(input)
+    }
+}
+
+impl HeadRetriever for HashTables {
+    fn search(&self, query: &HeadQuery, scratch: &mut Scratch, out: &mut Proposal) {
         let Projections { head_dim, hash_tables, .. } = *self.projections;
-        let group = query.query.len() / head_dim;
-        let scratch = &mut out.sample;
+        let group = query.group;
+        let scratch: &mut SampleScratch = scratch.get();
         self.projections.hash(query.kernels, query.query, &mut scratch.projected, &mut scratch.buckets);
         scratch.collisions.clear();
         scratch.collisions.resize(group * self.len, 0);
@@ -219,7 +272,6 @@ impl HeadSelector for MagicPig {
                 members.iter().for_each(|&p| collisions[p as usize] += 1);
             }
         }
-        out.positions.clear();
         let drawn = |h: usize, p: usize| scratch.collisions[h * self.len + p] >= MIN_COLLISIONS;
         out.positions.extend((0..self.len).filter(|&p| (0..group).any(|h| drawn(h, p))).map(|p| p as u32));
         scratch.drawn.clear();
@@ -233,12 +285,12 @@ impl HeadSelector for MagicPig {
             size_of::<u32>() * (2 * group * hash_tables + num_members) + size_of::<f32>() * (head_dim + out.positions.len());
     }
 
-    fn reweigh(&self, query: &Query, proposal: &Proposal, scores: &mut [f32]) -> bool {
+    fn reweigh(&self, query: &HeadQuery, proposal: &Proposal, scratch: &mut Scratch, scores: &mut [f32]) -> bool {
+        let SampleScratch { drawn, .. } = scratch.get();
         let Projections { head_dim, hash_bits, hash_tables, .. } = *self.projections;
         let n = proposal.positions.len();
         let root = (head_dim as f32).sqrt();
-        for ((head, scores), drawn) in
-            query.query.chunks_exact(head_dim).zip(scores.chunks_exact_mut(n)).zip(proposal.sample.drawn.chunks_exact(n))
+        for ((head, scores), drawn) in query.query.chunks_exact(head_dim).zip(scores.chunks_exact_mut(n)).zip(drawn.chunks_exact(n))
         {
             let length = dot(head, head).sqrt();
             let centre = dot(head, &self.mean);
@@ -255,6 +307,8 @@ impl HeadSelector for MagicPig {
         true
     }
 
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
     fn bytes(&self) -> usize {
         size_of::<u32>() * (self.offsets.len() + self.members.len()) + size_of::<f32>() * (self.mean.len() + self.norms.len())
     }
@@ -267,7 +321,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_rows::{Random, dot, store, tables};
+    use crate::test_rows::{Random, dot, search, store, tables};
 
     const D: usize = 16;
     const START: usize = 3;
@@ -305,7 +359,7 @@ mod tests {
                 let stored = keys(&mut random, n);
                 let kv = store(&stored, &stored, D);
                 let p = Arc::new(Projections::new(D, bits, num_tables, 11));
-                let pig = MagicPig::with_projections(kernels, &kv.keys(START, n), START, p.clone(), &GO)?;
+                let pig = HashTables::with_projections(kernels, &kv.keys(START, n), START, p.clone(), &GO)?;
                 let group = 3;
                 let query = random.integers(group * D, 4);
                 let scaled: Vec<f32> = query.iter().map(|x| x / 4.0).collect();
@@ -314,9 +368,8 @@ mod tests {
                 let drawn: Vec<Vec<bool>> =
                     query.chunks_exact(D).map(|q| (0..n).map(|i| is_drawn(&p, key(i), q)).collect()).collect();
                 let union: Vec<usize> = (0..n).filter(|i| drawn.iter().any(|d| d[*i])).collect();
-                let mut out = Proposal::default();
-                let asked = Query { query: &query, scaled: &scaled, max_selected: 1, kernels };
-                pig.propose(&asked, &mut out);
+                let asked = HeadQuery { query: &query, scaled: &scaled, group, max_selected: 1, kernels };
+                let (out, mut scratch) = search(&pig, &asked);
                 assert_eq!(out.positions, union.iter().map(|i| (START + i) as u32).collect::<Vec<_>>(), "{what}");
                 assert!(out.reads_all);
                 if union.is_empty() {
@@ -324,7 +377,7 @@ mod tests {
                 }
                 let exact: Vec<f64> = scaled.chunks_exact(D).flat_map(|q| union.iter().map(|&i| dot(q, key(i)))).collect();
                 let mut scores: Vec<f32> = exact.iter().map(|x| *x as f32).collect();
-                assert!(pig.reweigh(&asked, &out, &mut scores));
+                assert!(pig.reweigh(&asked, &out, &mut scratch, &mut scores));
                 for h in 0..group {
                     for (u, &i) in union.iter().enumerate() {
                         let (q, score) = (&query[h * D..][..D], scores[h * union.len() + u]);
@@ -364,14 +417,13 @@ mod tests {
         let (mut times, mut estimates) = (vec![0; n], Vec::new());
         for seed in 0..rounds {
             let p = Arc::new(Projections::new(D, 4, 30, 1 + seed * 7919));
-            let pig = MagicPig::with_projections(kernels, &kv.keys(START, n), START, p, &GO)?;
-            let mut out = Proposal::default();
-            let asked = Query { query: &query, scaled: &scaled, max_selected: 0, kernels };
-            pig.propose(&asked, &mut out);
+            let pig = HashTables::with_projections(kernels, &kv.keys(START, n), START, p, &GO)?;
+            let asked = HeadQuery { query: &query, scaled: &scaled, group: 1, max_selected: 0, kernels };
+            let (out, mut scratch) = search(&pig, &asked);
             out.positions.iter().for_each(|p| times[*p as usize - START] += 1);
             let mut scores: Vec<f32> = out.positions.iter().map(|&p| dot(&scaled, &stored[p as usize * D..][..D]) as f32).collect();
             if !scores.is_empty() {
-                pig.reweigh(&asked, &out, &mut scores);
+                pig.reweigh(&asked, &out, &mut scratch, &mut scores);
             }
             estimates.push(scores.iter().map(|s| f64::from(*s).exp()).sum::<f64>());
         }

@@ -1,39 +1,38 @@
-//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a selector: the positions that the prompt's last queries attend to most are chosen once,
+//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a retrieval method: the positions that the prompt's last queries attend to most are chosen once,
 //! when the prompt has been read, and every later step reads those. As published for LongBench: an observation window of 32 queries,
 //! their softmax weights summed, a maximum over 7 neighbouring positions, then the best. Ours: `max_selected` of them beside sinks and
 //! window, and query heads that share keys have one choice, by the sum of their weights (the authors' code keeps a copy of the keys for
 //! each query head, so that each has its own budget).
 
-use crate::error::{Error, Result};
-use crate::options::SelectorOptions;
-use crate::refine::top_k::TopK;
-use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use ctkvr_kernels::{Kernels, Rows};
+use std::sync::Arc;
+
+use ctkvr_core::refine::top_k::TopK;
+use ctkvr_core::retriever::{
+    BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, Proposal, Retriever, Scratch, same_options,
+};
+use ctkvr_core::{Error, Result};
 
 /// Queries whose attention is looked at.
 const OBSERVED: usize = 32;
 /// Positions over which a weight spreads.
 const POOL: usize = 7;
 
-/// The positions chosen for one KV head.
+/// The method.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SnapKv {
+    /// Positions that are kept of a region; 0 = all.
+    pub max_selected: usize,
+}
+
+/// The positions chosen for one KV head.
+struct Chosen {
     /// Ascending.
     positions: Vec<u32>,
 }
 
-/// What is chosen from.
-pub struct SnapKvInput<'a> {
-    /// All stored keys.
-    pub keys: Rows<'a>,
-    /// Positions to choose from.
-    pub region: std::ops::Range<usize>,
-    /// f32 `[num_queries, group, head_dim]`, the last ones stored, oldest first.
-    pub queries: &'a [f32],
-    pub group: usize,
-}
-
 impl SnapKv {
-    pub fn build(kernels: &Kernels, input: &SnapKvInput, options: &SelectorOptions) -> Result<Self> {
+    fn choose(&self, input: &BuildInput) -> Result<Chosen> {
+        let kernels = input.kernels;
         let (n, region) = (input.keys.len(), &input.region);
         let (d, group) = (input.keys.head_dim(), input.group);
         let num_queries = input.queries.len() / (group * d);
@@ -63,23 +62,60 @@ impl SnapKv {
                 around.iter().copied().fold(0.0, f32::max)
             })
             .collect();
-        let keep = if options.max_selected == 0 { pooled.len() } else { options.max_selected.min(pooled.len()) };
+        let keep = if self.max_selected == 0 { pooled.len() } else { self.max_selected.min(pooled.len()) };
         let mut positions = Vec::new();
         TopK::default().select(kernels, &pooled, keep, &mut positions);
         positions.iter_mut().for_each(|p| *p += region.start as u32);
         positions.shrink_to_fit();
-        Ok(Self { positions })
+        Ok(Chosen { positions })
     }
 }
 
-impl HeadSelector for SnapKv {
-    fn propose(&self, _query: &Query, out: &mut Proposal) {
-        out.positions.clear();
+impl Retriever for SnapKv {
+    fn name(&self) -> &'static str {
+        "snapkv"
+    }
+
+    fn build(&self, input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        Ok(Arc::new(self.choose(input)?))
+    }
+
+    fn same_build(&self, other: &dyn Retriever) -> bool {
+        same_options(self, other)
+    }
+
+    fn bytes_needed(&self, size: &HeadSize) -> usize {
+        let kept = if self.max_selected == 0 { size.num_keys } else { self.max_selected.min(size.num_keys) };
+        kept * size_of::<u32>()
+    }
+
+    fn decode(&self, bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        let (words, rest) = bytes.as_chunks();
+        let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
+        let is_whole = words.next().is_some_and(|count| count as usize == words.len()) && rest.is_empty();
+        let positions: Vec<u32> = words.collect();
+        let inside = positions.iter().all(|&p| input.region.contains(&(p as usize)));
+        if !is_whole || !inside || !positions.is_sorted_by(|a, b| a < b) {
+            let expected = format!("a count and as many, ascending, within {:?}", input.region);
+            return Err(Error::BadIndexImage { field: "positions", expected, actual: "others".into() });
+        }
+        Ok(Arc::new(Chosen { positions }))
+    }
+}
+
+impl HeadRetriever for Chosen {
+    fn search(&self, _query: &HeadQuery, _scratch: &mut Scratch, out: &mut Proposal) {
         out.positions.extend_from_slice(&self.positions);
         out.bytes_read = self.positions.len() * size_of::<u32>();
         out.candidates = Candidates::Listed;
         out.reads_all = true;
     }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend((self.positions.len() as u32).to_le_bytes());
+        out.extend(self.positions.iter().flat_map(|p| p.to_le_bytes()));
+    }
+
     fn bytes(&self) -> usize {
         self.positions.len() * size_of::<u32>()
     }
@@ -88,7 +124,7 @@ impl HeadSelector for SnapKv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_rows::{Random, dot, store, tables};
+    use crate::test_rows::{Random, dot, input, store, tables};
 
     const D: usize = 16;
 
@@ -121,9 +157,8 @@ mod tests {
                 let (keys, queries) = (random.reals(n * D, 2), random.reals(num_queries * 3 * D, 2));
                 let kv = store(&keys, &keys, D);
                 for region in [4..n - 32, 4..5, 4..n] {
-                    let input = SnapKvInput { keys: kv.keys(0, n), region: region.clone(), queries: &queries, group: 3 };
-                    let options = SelectorOptions { max_selected: keep, ..SelectorOptions::full() };
-                    let chosen = SnapKv::build(kernels, &input, &options)?.positions;
+                    let input = input(kernels, (&kv, n), region.clone(), (&queries, 3));
+                    let chosen = SnapKv { max_selected: keep }.choose(&input)?.positions;
                     let votes = plain(&keys, region.clone(), &queries, 3);
                     let expected = if keep == 0 { votes.len() } else { keep.min(votes.len()) };
                     let what = format!("{} n {n} queries {num_queries} keep {keep} region {region:?}", kernels.name);
@@ -150,11 +185,11 @@ mod tests {
     #[test]
     fn ties_go_to_the_smaller_position_and_no_query_is_refused() -> Result<()> {
         let kv = store(&[1.0; 40 * D], &[1.0; 40 * D], D);
-        let options = SelectorOptions { max_selected: 5, ..SelectorOptions::full() };
+        let method = SnapKv { max_selected: 5 };
         for kernels in tables(D) {
-            let input = |queries| SnapKvInput { keys: kv.keys(0, 40), region: 3..30, queries, group: 1 };
-            assert_eq!(SnapKv::build(kernels, &input(&[1.0; D]), &options)?.positions, [3, 4, 5, 6, 7]);
-            let refused = SnapKv::build(kernels, &input(&[]), &options).err();
+            let input = |queries| input(kernels, (&kv, 40), 3..30, (queries, 1));
+            assert_eq!(method.choose(&input(&[1.0; D]))?.positions, [3, 4, 5, 6, 7]);
+            let refused = method.choose(&input(&[])).err();
             assert_eq!(refused, Some(Error::ShapeMismatch { op: "buildIndex", what: "queries", expected: D, actual: 0 }));
         }
         Ok(())

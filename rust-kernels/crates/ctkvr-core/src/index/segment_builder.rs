@@ -1,10 +1,10 @@
-//! Makes a block of centroids (design 2.1): scores of a few centroids' queries against all keys of the region at once, softmax, list;
+//! Makes a segment of centroids: scores of a few centroids' queries against all keys of the region at once, softmax, list;
 //! never centroids times keys. Neighbouring centroids that share a list make it together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::index::centroid_block::{CentroidBlock, pool};
+use crate::index::centroid_segment::{CentroidSegment, pool};
 use crate::index::posting_lists::PostingLists;
 use crate::index::quantised::QuantisedRows;
 use crate::index::volatility::{RegionWeights, VolatilityMeter};
@@ -15,8 +15,8 @@ use ctkvr_kernels::{Kernels, Rows};
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
 const ROWS_PER_PASS: usize = 28;
 
-/// What a block is made from.
-pub struct BlockInput<'a> {
+/// What a segment is made from.
+pub struct SegmentInput<'a> {
     /// Keys and values of the region, in order.
     pub keys: Rows<'a>,
     pub values: Rows<'a>,
@@ -36,7 +36,7 @@ pub struct BlockInput<'a> {
     pub cluster_size: usize,
 }
 
-impl BlockInput<'_> {
+impl SegmentInput<'_> {
     /// Lists of one pass.
     fn lists_per_pass(&self) -> usize {
         (ROWS_PER_PASS / self.group / self.per_list).max(1)
@@ -51,23 +51,23 @@ impl BlockInput<'_> {
         self.queries.len() / (self.group * self.keys.head_dim())
     }
 
-    /// A block without centroids.
-    pub fn bare_block(&self) -> CentroidBlock {
+    /// A segment without centroids.
+    pub fn bare_segment(&self) -> CentroidSegment {
         let (d, end) = (self.keys.head_dim(), self.start + self.keys.len());
         let pooled = QuantisedRows::zeros(0, d);
         let Self { start, made_at, grown_at, group, per_list, .. } = *self;
-        CentroidBlock { start, end, made_at, grown_at, group, head_dim: d, per_list, pooled, lists: PostingLists::default() }
+        CentroidSegment { start, end, made_at, grown_at, group, head_dim: d, per_list, pooled, lists: PostingLists::default() }
     }
 }
 
-/// Builds a block on the calling thread; `meter` sees the middle centroid of every list before that is there. Memory beside the block: the
+/// Builds a segment on the calling thread; `meter` sees the middle centroid of every list before that is there. Memory beside the segment: the
 /// region's keys in f32 or bf16, and a pass of scores.
-pub fn build_block(
+pub fn build_segment(
     kernels: &Kernels,
-    input: &BlockInput,
+    input: &SegmentInput,
     mut meter: Option<&mut VolatilityMeter>,
     cancel: &AtomicBool,
-) -> Result<CentroidBlock> {
+) -> Result<CentroidSegment> {
     let (d, group, n, per_list) = (input.keys.head_dim(), input.group, input.keys.len(), input.per_list);
     let num_centroids = input.num_centroids();
     if input.queries.len() != num_centroids * group * d || num_centroids == 0 {
@@ -75,11 +75,11 @@ pub fn build_block(
         return Err(Error::ShapeMismatch { op: "buildIndex", what: "queries", expected, actual: input.queries.len() });
     }
     check_queries(input.queries)?;
-    let mut block = CentroidBlock { pooled: pool_all(input.queries, group, d), ..input.bare_block() };
-    let num_lists = CentroidBlock::num_lists_of(num_centroids, per_list);
+    let mut segment = CentroidSegment { pooled: pool_all(input.queries, group, d), ..input.bare_segment() };
+    let num_lists = CentroidSegment::num_lists_of(num_centroids, per_list);
     if n == 0 {
-        (0..num_lists).for_each(|_| block.lists.push(&[]));
-        return Ok(block);
+        (0..num_lists).for_each(|_| segment.lists.push(&[]));
+        return Ok(segment);
     }
     let query = |c: usize| &input.queries[c * group * d..(c + 1) * group * d];
     let mut pass = Pass::new(kernels, input)?;
@@ -92,19 +92,19 @@ pub fn build_block(
         pass.score(centroids.clone().map(query));
         if let Some(meter) = meter.as_deref_mut() {
             for list in lists.clone() {
-                let c = block.middle_of(list);
+                let c = segment.middle_of(list);
                 if meter.samples(list, c) {
-                    meter.add(&block, c, query(c), &pass.region_weights(c - centroids.start));
+                    meter.add(&segment, c, query(c), &pass.region_weights(c - centroids.start));
                 }
             }
         }
         for list in lists {
             let members = list * per_list..((list + 1) * per_list).min(num_centroids);
-            block.lists.push(pass.list(members.start - centroids.start..members.end - centroids.start, input.list_len));
+            segment.lists.push(pass.list(members.start - centroids.start..members.end - centroids.start, input.list_len));
         }
     }
-    block.lists.shrink();
-    Ok(block)
+    segment.lists.shrink();
+    Ok(segment)
 }
 
 /// Pooled vectors of all centroids, quantised.
@@ -137,7 +137,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(kernels: &'a Kernels, input: &BlockInput) -> Result<Self> {
+    fn new(kernels: &'a Kernels, input: &SegmentInput) -> Result<Self> {
         Ok(Self {
             kernels,
             scale: 1.0 / (input.keys.head_dim() as f32).sqrt(),

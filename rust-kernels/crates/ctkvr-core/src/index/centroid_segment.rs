@@ -1,14 +1,15 @@
-//! Centroids made at one time over one region of one KV head (design 2.1; paper section 3): queries as centroids, and for each some
-//! neighbouring ones a posting list of their best positions. A block never changes; an index is a row of blocks (centroid_index.rs).
+//! Centroids made at one time over one region of one KV head (paper section 3): queries as centroids, and for each some
+//! neighbouring ones a posting list of their best positions. A segment never changes; an index is a row of segments (centroid_index.rs).
 
 use crate::index::posting_lists::PostingLists;
 use crate::index::quantised::QuantisedRows;
+use crate::k_means::{length, normalise};
 use crate::refine::ranked::{Ranked, keep_best};
 use ctkvr_kernels::Kernels;
 
 /// Immutable; shared by forks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CentroidBlock {
+pub struct CentroidSegment {
     /// Lists are over positions `start..end`.
     pub start: usize,
     pub end: usize,
@@ -25,7 +26,7 @@ pub struct CentroidBlock {
     pub lists: PostingLists,
 }
 
-impl CentroidBlock {
+impl CentroidSegment {
     pub fn num_centroids(&self) -> usize {
         self.pooled.scales.len()
     }
@@ -104,16 +105,4 @@ pub fn pool(query: &[f32], pooled: &mut [f32]) {
         }
     }
     normalise(pooled);
-}
-
-/// To length 1; a zero vector stays.
-pub fn normalise(x: &mut [f32]) {
-    let norm = length(x);
-    if norm > 0.0 {
-        x.iter_mut().for_each(|v| *v /= norm);
-    }
-}
-
-fn length(x: &[f32]) -> f32 {
-    x.iter().map(|v| v * v).sum::<f32>().sqrt()
 }

@@ -1,35 +1,46 @@
-//! Quest (Tang et al. 2024, arXiv 2406.10774) as a selector: of each page of 16 positions the smallest and the largest value in every
+//! Quest (Tang et al. 2024, arXiv 2406.10774) as a retrieval method: of each page of 16 positions the smallest and the largest value in every
 //! dimension of its keys are kept; they bound the score that any key of the page can have, and the pages of highest bound are read whole
 //! (section 3). As in the authors' code: pages of 16, the first two layers dense. Ours: the budget, `max_selected` positions in whole
 //! pages, does not count sinks and window, and query heads that share keys have one choice, by the sum of their bounds (the paper's models
 //! share none).
 
-use crate::error::Result;
-use crate::kv::f16_rows::F16Rows;
-use crate::kv::panels::widen_rows;
-use crate::refine::top_k::TopK;
-use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use std::sync::Arc;
+
+use ctkvr_core::Result;
+use ctkvr_core::kv::f16_rows::F16Rows;
+use ctkvr_core::kv::panels::widen_rows;
+use ctkvr_core::refine::top_k::TopK;
+use ctkvr_core::retriever::{
+    BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, Proposal, Retriever, Scratch, same_options,
+};
 use ctkvr_kernels::{Kernels, Rows};
 
+use crate::full::Full;
+
 /// Positions of one page. Not the pages of the KV store.
-pub const QUEST_PAGE: usize = 16;
+const QUEST_PAGE: usize = 16;
 /// Layers that read everything.
-pub const QUEST_DENSE_LAYERS: usize = 2;
+const QUEST_DENSE_LAYERS: usize = 2;
+
+/// The method.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quest {
+    /// Whether the first layers read everything, as in the authors' code.
+    pub dense_layers: bool,
+}
 
 /// One KV head's page summaries.
-pub struct Quest {
-    /// Row p: largest values of page p; of keys in f16 they are the keys' own values, so nothing is rounded.
+struct Pages {
+    /// Row p: largest and smallest values of page p; of keys in f16 they are the keys' own values, so nothing is rounded.
     largest: F16Rows,
-    /// Row p: smallest values of page p.
     smallest: F16Rows,
-    num_pages: usize,
     start: usize,
     len: usize,
 }
 
-impl Quest {
+impl Pages {
     /// `keys`: the region's, in order, whose first is at position `start`.
-    pub fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Result<Self> {
+    fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Self {
         let (d, len) = (keys.head_dim(), keys.len());
         let num_pages = len.div_ceil(QUEST_PAGE);
         let mut row = vec![0.0; d];
@@ -43,14 +54,13 @@ impl Quest {
                 }
             }
         }
-        let narrowed = |values: &[f32]| F16Rows::narrowed(kernels, values, d);
-        Ok(Self { largest: narrowed(&largest), smallest: narrowed(&smallest), num_pages, start, len })
+        let (largest, smallest) = (F16Rows::narrowed(kernels, &largest, d), F16Rows::narrowed(kernels, &smallest, d));
+        Self { largest, smallest, start, len }
     }
 
     /// Sum over the group of each page's bound, less the smallest one: what the choice needs, without negative numbers.
-    fn bounds(&self, query: &Query, scratch: &mut QuestScratch) {
-        let (n, d) = (self.num_pages, self.largest.head_dim());
-        let group = query.scaled.len() / d;
+    fn bounds(&self, query: &HeadQuery, scratch: &mut QuestScratch) {
+        let (n, group) = (self.largest.len(), query.group);
         scratch.bounds.clear();
         scratch.bounds.resize(n, 0.0);
         scratch.scores.resize(group * n, 0.0);
@@ -58,7 +68,7 @@ impl Quest {
         for (positive, rows) in [(true, self.largest.rows()), (false, self.smallest.rows())] {
             scratch.part.clear();
             scratch.part.extend(query.scaled.iter().map(|x| if positive { x.max(0.0) } else { x.min(0.0) }));
-            query.kernels.score_rows(&scratch.part, &rows, &mut scratch.scores, n);
+            query.kernels.score_rows(&scratch.part, &rows, &mut scratch.scores[..group * n], n);
             for row in scratch.scores[..group * n].chunks_exact(n) {
                 query.kernels.add_scaled(row, 1.0, &mut scratch.bounds);
             }
@@ -70,7 +80,7 @@ impl Quest {
 
 /// Reused memory of a choice.
 #[derive(Default)]
-pub struct QuestScratch {
+struct QuestScratch {
     part: Vec<f32>,
     scores: Vec<f32>,
     bounds: Vec<f32>,
@@ -78,13 +88,39 @@ pub struct QuestScratch {
     top_k: TopK,
 }
 
-impl HeadSelector for Quest {
-    fn propose(&self, query: &Query, out: &mut Proposal) {
+impl Retriever for Quest {
+    fn name(&self) -> &'static str {
+        "quest"
+    }
+
+    fn build(&self, input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        if self.dense_layers && input.layer < QUEST_DENSE_LAYERS {
+            return Ok(Arc::new(Full));
+        }
+        Ok(Arc::new(Pages::build(input.kernels, &input.region_keys(), input.region.start)))
+    }
+
+    fn same_build(&self, other: &dyn Retriever) -> bool {
+        same_options(self, other)
+    }
+
+    fn bytes_needed(&self, size: &HeadSize) -> usize {
+        2 * size_of::<u16>() * size.num_keys.div_ceil(QUEST_PAGE) * size.head_dim
+    }
+
+    /// Built anew: summaries depend on the keys alone.
+    fn decode(&self, _bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        self.build(input)
+    }
+}
+
+impl HeadRetriever for Pages {
+    fn search(&self, query: &HeadQuery, scratch: &mut Scratch, out: &mut Proposal) {
         out.candidates = Candidates::Listed;
-        out.positions.clear();
-        let scratch = &mut out.quest;
+        let scratch: &mut QuestScratch = scratch.get();
         self.bounds(query, scratch);
-        let keep = if query.max_selected == 0 { self.num_pages } else { (query.max_selected / QUEST_PAGE).max(1) };
+        let num_pages = self.largest.len();
+        let keep = if query.max_selected == 0 { num_pages } else { (query.max_selected / QUEST_PAGE).max(1) };
         scratch.top_k.select(query.kernels, &scratch.bounds, keep, &mut scratch.pages);
         for &page in &scratch.pages {
             let first = page as usize * QUEST_PAGE;
@@ -93,8 +129,11 @@ impl HeadSelector for Quest {
         }
         out.reads_all = true;
         out.num_probed = scratch.pages.len();
-        out.bytes_read = 2 * size_of::<u16>() * self.num_pages * self.largest.head_dim();
+        out.bytes_read = self.bytes();
     }
+
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
     fn bytes(&self) -> usize {
         self.largest.bytes() + self.smallest.bytes()
     }
@@ -103,7 +142,7 @@ impl HeadSelector for Quest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_rows::{Random, store, tables};
+    use crate::test_rows::{Random, search, store, tables};
 
     const D: usize = 16;
     const START: usize = 5;
@@ -129,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_pages_that_the_definition_names() -> Result<()> {
+    fn reads_the_pages_that_the_definition_names() {
         for kernels in tables(D) {
             for (seed, n) in [1, 2, 15, 16, 17, 160, 333, 1000].into_iter().enumerate() {
                 // Few different values: many bounds tie.
@@ -137,11 +176,11 @@ mod tests {
                     let mut random = Random(seed as u64);
                     let stored = random.integers((START + n) * D, most);
                     let kv = store(&stored, &stored, D);
-                    let quest = Quest::build(kernels, &kv.keys(START, n), START)?;
+                    let pages = Pages::build(kernels, &kv.keys(START, n), START);
                     for (group, max_selected) in [(1, 32), (3, 64), (3, 7), (5, 0), (2, 10_000)] {
                         let scaled = random.integers(group * D, 3);
-                        let mut out = Proposal::default();
-                        quest.propose(&Query { query: &scaled, scaled: &scaled, max_selected, kernels }, &mut out);
+                        let asked = HeadQuery { query: &scaled, scaled: &scaled, group, max_selected, kernels };
+                        let (out, _) = search(&pages, &asked);
                         let what = format!("{} n {n} seed {seed} most {most} group {group} of {max_selected}", kernels.name);
                         assert_eq!(out.positions, plain(&stored[START * D..], &scaled, max_selected), "{what}");
                         assert_eq!(out.num_probed, out.positions.len().div_ceil(QUEST_PAGE), "{what}");
@@ -150,19 +189,18 @@ mod tests {
                 }
             }
         }
-        Ok(())
     }
 
     #[test]
-    fn a_bound_is_no_less_than_any_score_of_its_page() -> Result<()> {
+    fn a_bound_is_no_less_than_any_score_of_its_page() {
         let mut random = Random(7);
         let stored = random.integers(100 * D, 9);
         let kv = store(&stored, &stored, D);
         for kernels in tables(D) {
-            let quest = Quest::build(kernels, &kv.keys(0, 100), 0)?;
+            let quest = Pages::build(kernels, &kv.keys(0, 100), 0);
             let query = random.integers(D, 4);
             let (mut scratch, mut scores) = (QuestScratch::default(), vec![0.0; 100]);
-            quest.bounds(&Query { query: &query, scaled: &query, max_selected: 0, kernels }, &mut scratch);
+            quest.bounds(&HeadQuery { query: &query, scaled: &query, group: 1, max_selected: 0, kernels }, &mut scratch);
             kernels.score_rows(&query, &kv.keys(0, 100), &mut scores, 100);
             // Bounds are given less the smallest one: the best page's gap to its best score tells by how much.
             let pages: Vec<f32> = scores.chunks(QUEST_PAGE).map(|p| p.iter().copied().fold(f32::MIN, f32::max)).collect();
@@ -178,6 +216,5 @@ mod tests {
                 assert!(full[p] >= *best, "{} page {p}: bound {} below {best}", kernels.name, full[p]);
             }
         }
-        Ok(())
     }
 }

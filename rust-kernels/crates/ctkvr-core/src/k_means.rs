@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::index::centroid_block::normalise;
 use ctkvr_kernels::{Gemm, Kernels};
 
 /// Rows assigned at once.
@@ -128,6 +127,19 @@ impl KMeans<'_> {
             centre.copy_from_slice(sum);
         }
     }
+}
+
+/// To length 1; a zero vector stays.
+pub fn normalise(x: &mut [f32]) {
+    let norm = length(x);
+    if norm > 0.0 {
+        x.iter_mut().for_each(|v| *v /= norm);
+    }
+}
+
+/// Euclidean length.
+pub fn length(x: &[f32]) -> f32 {
+    x.iter().map(|v| v * v).sum::<f32>().sqrt()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Refinement of candidates that came from elsewhere: another index, another runtime, another device. The other half of what
 //! [`HeadIndex`] does with its own.
 
-use crate::attention::decode::Layout;
+use crate::attention::alone::HeadAttention;
 use crate::error::{Error, Result};
-use crate::head_index::{HeadAttention, HeadIndex, check_finite, check_len};
-use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use crate::head_index::{HeadIndex, check_finite, check_len};
+use crate::retriever::{Candidates, Proposal, ProposedTail};
+use crate::search::Layout;
 
 /// What a step refines, and by which rules.
 #[derive(Debug, Clone, Copy)]
@@ -33,33 +34,27 @@ pub struct GivenTail<'a> {
     pub value: &'a [f32],
 }
 
-impl HeadSelector for GivenCandidates<'_> {
-    fn propose(&self, _query: &Query, out: &mut Proposal) {
+impl GivenCandidates<'_> {
+    fn propose(&self, out: &mut Proposal) {
         out.candidates = Candidates::Listed;
-        out.positions.clear();
         out.positions.extend_from_slice(self.candidates);
         if let Some(tail) = self.tail {
-            out.has_rest = true;
-            out.rest_lse.clear();
-            out.rest_lse.extend_from_slice(tail.lse);
-            out.rest_value.clear();
-            out.rest_value.extend_from_slice(tail.value);
+            out.tail = ProposedTail::Given;
+            out.tail_lse.extend_from_slice(tail.lse);
+            out.tail_value.extend_from_slice(tail.value);
         }
-    }
-    fn bytes(&self) -> usize {
-        size_of_val(self.candidates)
     }
 }
 
 impl HeadIndex {
     /// Positions selected among the given candidates, ascending.
     pub fn select_among(&self, query: &[f32], given: &GivenCandidates) -> Result<Vec<u32>> {
-        Ok(self.decode_with(query, self.checked(given)?, Some(given))?.selected().to_vec())
+        Ok(self.decode_with(query, self.checked(given)?, None, |_, _, out| given.propose(out))?.selected().to_vec())
     }
 
     /// Attention over what lies around the region, the selected candidates, and the tail for the rest.
     pub fn attend_among(&self, query: &[f32], given: &GivenCandidates) -> Result<HeadAttention> {
-        Ok(self.finish(self.decode_with(query, self.checked(given)?, Some(given))?))
+        Ok(self.finish(self.decode_with(query, self.checked(given)?, None, |_, _, out| given.propose(out))?))
     }
 
     /// The step's layout, when all of it lies within what is stored.

@@ -1,17 +1,20 @@
-//! Clusters of keys as a selector, as in RetroInfer (Chen et al. 2025, arXiv 2505.02922): keys are clustered by k-means, a query ranks
+//! Clusters of keys as a retrieval method, as in RetroInfer (Chen et al. 2025, arXiv 2505.02922): keys are clustered by k-means, a query ranks
 //! the clusters by their mean keys, those that rank first are read whole, and the next ones are estimated: each as its number of keys at
 //! the score of its mean key, with its mean value. As in the authors' code: 16 keys a cluster, segments of 8,192 keys, keys centred by
-//! their mean, 10 passes, clusters ranked by the softmax over mean keys summed over the group, 23.2 % of the clusters estimated. Ours: as many clusters are read as fit in `max_selected` positions (at least one; the authors read 1.8 % of the clusters), and
-//! centres are normalised before the first pass too.
+//! their mean, 10 passes, clusters ranked by the softmax over mean keys summed over the group, 23.2 % of the clusters estimated. Ours: as many clusters are read as fit in `max_selected` positions
+//! (at least one; the authors read 1.8 % of the clusters), and centres are normalised before the first pass too.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::error::Result;
-use crate::index::k_means::{KMeans, Likeness};
-use crate::kv::f16_rows::F16Rows;
-use crate::kv::panels::{mean_row, widen_rows};
-use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use ctkvr_core::Result;
+use ctkvr_core::k_means::{KMeans, Likeness};
+use ctkvr_core::kv::f16_rows::F16Rows;
+use ctkvr_core::kv::panels::{mean_row, widen_rows};
+use ctkvr_core::retriever::{
+    BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, Proposal, ProposedTail, Retriever, Scratch, same_options,
+};
 use ctkvr_kernels::{Kernels, Rows};
 
 /// Keys of a cluster, on average.
@@ -23,21 +26,24 @@ const NUM_PASSES: usize = 10;
 /// Share of the clusters that are estimated.
 const ESTIMATED_SHARE: f64 = 0.232;
 
+/// The method.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeyClusters;
+
 /// One KV head's clusters.
-pub struct KeyClusters {
-    /// Row c: mean key of cluster c.
-    mean_keys: F16Rows,
-    /// Row c: mean value of cluster c.
-    mean_values: F16Rows,
+struct Clusters {
+    /// Row c: mean key of cluster c, and mean value.
+    keys: F16Rows,
+    values: F16Rows,
     /// Where each cluster's positions begin: u32 `[num_clusters + 1]`; none is empty.
     offsets: Vec<u32>,
     /// Stored positions by cluster, ascending in each: u32 `[region]`.
     members: Vec<u32>,
 }
 
-impl KeyClusters {
+impl Clusters {
     /// `keys` and `values`: the region's, in order, whose first is at position `start`.
-    pub fn build(kernels: &Kernels, keys: &Rows, values: &Rows, start: usize, cancel: &AtomicBool) -> Result<Self> {
+    fn build(kernels: &Kernels, keys: &Rows, values: &Rows, start: usize, cancel: &AtomicBool) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let mean = mean_row(kernels, keys);
         let centred = |stretch: Range<usize>, out: &mut [f32]| {
@@ -56,16 +62,16 @@ impl KeyClusters {
         let mut lists = vec![Vec::new(); num_clusters];
         assigned.iter().enumerate().for_each(|(i, &c)| lists[c as usize].push(i as u32));
         lists.retain(|list| !list.is_empty());
-        let means = |rows: &Rows| {
-            let means: Vec<f32> = lists.iter().flat_map(|list| mean_of(kernels, rows, list)).collect();
-            F16Rows::narrowed(kernels, &means, d)
-        };
         let (mut offsets, mut members) = (vec![0], Vec::with_capacity(len));
         for list in &lists {
             members.extend(list.iter().map(|i| start as u32 + i));
             offsets.push(members.len() as u32);
         }
-        Ok(Self { mean_keys: means(keys), mean_values: means(values), offsets, members })
+        let means = |rows: &Rows| {
+            let means: Vec<f32> = lists.iter().flat_map(|list| mean_of(kernels, rows, list)).collect();
+            F16Rows::narrowed(kernels, &means, d)
+        };
+        Ok(Self { keys: means(keys), values: means(values), offsets, members })
     }
 
     fn num_clusters(&self) -> usize {
@@ -77,13 +83,13 @@ impl KeyClusters {
     }
 
     /// Scores of the mean keys, and the clusters by rank (ties: the smaller id).
-    fn rank(&self, query: &Query, group: usize, scratch: &mut ClusterScratch) {
-        let n = self.num_clusters();
+    fn rank(&self, query: &HeadQuery, scratch: &mut ClusterScratch) {
+        let (n, group) = (self.num_clusters(), query.group);
         scratch.scores.clear();
         scratch.scores.resize(group * n, 0.0);
         scratch.ranks.clear();
         scratch.ranks.resize(n, 0.0);
-        query.kernels.score_rows(query.scaled, &self.mean_keys.rows(), &mut scratch.scores, n);
+        query.kernels.score_rows(query.scaled, &self.keys.rows(), &mut scratch.scores, n);
         scratch.weights.clear();
         scratch.weights.extend_from_slice(&scratch.scores);
         for row in scratch.weights.chunks_exact_mut(n) {
@@ -111,25 +117,21 @@ impl KeyClusters {
     }
 
     /// What stands for `estimated`: of each head one log-sum-exp and one mean value.
-    fn estimate(&self, query: &Query, group: usize, estimated: &[u32], out: &mut Proposal) {
-        let (n, d) = (estimated.len(), query.query.len() / group);
-        let scratch = &mut out.clusters;
+    fn estimate(&self, query: &HeadQuery, estimated: &[u32], scratch: &mut ClusterScratch, out: &mut Proposal) {
+        let (n, d, group) = (estimated.len(), query.head_dim(), query.group);
         scratch.weights.clear();
         for scores in scratch.scores.chunks_exact(self.num_clusters()) {
             scratch.weights.extend(estimated.iter().map(|&c| scores[c as usize] + (self.cluster(c).len() as f32).ln()));
         }
-        out.has_rest = true;
-        out.rest_lse.clear();
-        out.rest_value.clear();
-        out.rest_value.resize(group * d, 0.0);
+        out.tail = ProposedTail::Given;
+        out.tail_value.resize(group * d, 0.0);
         for row in scratch.weights.chunks_exact_mut(n) {
             let max = query.kernels.max(row);
             let sum = query.kernels.exp_sub(row, max);
             query.kernels.scale(row, 1.0 / sum);
-            out.rest_lse.push(max + sum.ln());
+            out.tail_lse.push(max + sum.ln());
         }
-        let values = self.mean_values.rows_at(estimated);
-        query.kernels.add_weighted_rows(&scratch.weights, n, &values, &mut out.rest_value);
+        query.kernels.add_weighted_rows(&scratch.weights, n, &self.values.rows_at(estimated), &mut out.tail_value);
     }
 }
 
@@ -147,28 +149,54 @@ fn mean_of(kernels: &Kernels, rows: &Rows, list: &[u32]) -> Vec<f32> {
 
 /// Reused memory of a choice.
 #[derive(Default)]
-pub struct ClusterScratch {
+struct ClusterScratch {
     scores: Vec<f32>,
     weights: Vec<f32>,
     ranks: Vec<f32>,
     order: Vec<u32>,
 }
 
-impl HeadSelector for KeyClusters {
-    fn propose(&self, query: &Query, out: &mut Proposal) {
-        let (n, d) = (self.num_clusters(), self.mean_keys.head_dim());
-        let group = query.query.len() / d;
-        self.rank(query, group, &mut out.clusters);
-        let order = std::mem::take(&mut out.clusters.order);
+impl Retriever for KeyClusters {
+    fn name(&self) -> &'static str {
+        "keyClusters"
+    }
+
+    fn build(&self, input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        let (keys, values) = (input.region_keys(), input.region_values());
+        Ok(Arc::new(Clusters::build(input.kernels, &keys, &values, input.region.start, input.cancel)?))
+    }
+
+    fn same_build(&self, other: &dyn Retriever) -> bool {
+        same_options(self, other)
+    }
+
+    fn bytes_needed(&self, size: &HeadSize) -> usize {
+        let HeadSize { num_keys, head_dim, .. } = *size;
+        // Several segments may have a cluster more each.
+        let num_clusters = num_keys.div_ceil(CLUSTER_SIZE) + num_keys.div_ceil(SEGMENT);
+        2 * size_of::<u16>() * num_clusters * head_dim + size_of::<u32>() * (num_clusters + 1 + num_keys)
+    }
+
+    /// Built anew: clusters depend on keys and values alone, on the same kernels.
+    fn decode(&self, _bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        self.build(input)
+    }
+}
+
+impl HeadRetriever for Clusters {
+    fn search(&self, query: &HeadQuery, scratch: &mut Scratch, out: &mut Proposal) {
+        let (n, d) = (self.num_clusters(), query.head_dim());
+        let scratch: &mut ClusterScratch = scratch.get();
+        self.rank(query, scratch);
+        let order = std::mem::take(&mut scratch.order);
         let num_read = self.num_read(&order, query.max_selected);
         let num_estimated = ((ESTIMATED_SHARE * n as f64).round() as usize).min(n - num_read);
-        out.positions.clear();
         order[..num_read].iter().for_each(|&c| out.positions.extend_from_slice(self.cluster(c)));
         out.positions.sort_unstable();
         if num_estimated > 0 {
-            self.estimate(query, group, &order[num_read..num_read + num_estimated], out);
+            self.estimate(query, &order[num_read..num_read + num_estimated], scratch, out);
         }
-        out.clusters.order = order;
+        scratch.order = order;
         out.candidates = Candidates::Listed;
         out.reads_all = true;
         out.num_probed = num_read;
@@ -177,15 +205,17 @@ impl HeadSelector for KeyClusters {
         out.bytes_read = rows + size_of::<u32>() * (2 * (num_read + num_estimated) + out.positions.len());
     }
 
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
     fn bytes(&self) -> usize {
-        self.mean_keys.bytes() + self.mean_values.bytes() + size_of::<u32>() * (self.offsets.len() + self.members.len())
+        self.keys.bytes() + self.values.bytes() + size_of::<u32>() * (self.offsets.len() + self.members.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_rows::{Random, dot, store, tables};
+    use crate::test_rows::{Random, dot, search, store, tables};
     use ctkvr_kernels::PAGE_SIZE;
     use half::f16;
 
@@ -199,7 +229,7 @@ mod tests {
         (0..D).map(|c| f16::from_f64(sum(c) / cluster.len() as f64).to_f32()).collect()
     }
 
-    fn clusters(selector: &KeyClusters) -> Vec<Vec<u32>> {
+    fn clusters(selector: &Clusters) -> Vec<Vec<u32>> {
         (0..selector.num_clusters() as u32).map(|c| selector.cluster(c).to_vec()).collect()
     }
 
@@ -210,7 +240,7 @@ mod tests {
                 let mut random = Random(n as u64);
                 let (keys, values) = (random.reals((START + n) * D, 2), random.reals((START + n) * D, 2));
                 let kv = store(&keys, &values, D);
-                let selector = KeyClusters::build(kernels, &kv.keys(START, n), &kv.values(START, n), START, &GO)?;
+                let selector = Clusters::build(kernels, &kv.keys(START, n), &kv.values(START, n), START, &GO)?;
                 let mut all: Vec<u32> = clusters(&selector).concat();
                 all.sort_unstable();
                 assert_eq!(all, (START as u32..(START + n) as u32).collect::<Vec<_>>(), "{} n {n}", kernels.name);
@@ -218,8 +248,8 @@ mod tests {
                 let mut row = vec![0.0; D];
                 for (c, cluster) in clusters(&selector).iter().enumerate() {
                     assert!(!cluster.is_empty() && cluster.is_sorted_by(|a, b| a < b));
-                    for (rows, stored) in [(&keys, &selector.mean_keys), (&values, &selector.mean_values)] {
-                        widen_rows(kernels, &stored.rows(), c, 1, &mut row);
+                    for (rows, stored) in [(&keys, selector.keys.rows().part(c, 1)), (&values, selector.values.rows().part(c, 1))] {
+                        widen_rows(kernels, &stored, 0, 1, &mut row);
                         for (actual, expected) in row.iter().zip(mean(rows, cluster)) {
                             // One unit of f16 at 2: the mean may round to the neighbour.
                             assert!((actual - expected).abs() <= 2f32.powi(-9), "{} n {n} cluster {c}", kernels.name);
@@ -239,12 +269,11 @@ mod tests {
         let (keys, values) = (random.reals((START + n) * D, 2), random.reals((START + n) * D, 2));
         let kv = store(&keys, &values, D);
         for kernels in tables(D) {
-            let selector = KeyClusters::build(kernels, &kv.keys(START, n), &kv.values(START, n), START, &GO)?;
+            let selector = Clusters::build(kernels, &kv.keys(START, n), &kv.values(START, n), START, &GO)?;
             let clusters = clusters(&selector);
             for (group, max_selected) in [(1, 64), (3, 200), (3, 1), (2, 650), (2, 0)] {
                 let scaled = random.reals(group * D, 1);
-                let mut out = Proposal::default();
-                selector.propose(&Query { query: &scaled, scaled: &scaled, max_selected, kernels }, &mut out);
+                let (out, _) = search(&selector, &HeadQuery { query: &scaled, scaled: &scaled, group, max_selected, kernels });
                 let scores: Vec<Vec<f64>> =
                     scaled.chunks_exact(D).map(|q| clusters.iter().map(|c| dot(q, &mean(&keys, c))).collect()).collect();
                 let softmax = |s: &[f64]| {
@@ -270,17 +299,17 @@ mod tests {
                 assert_eq!(out.num_probed, num_read, "{what}");
                 let count = ((clusters.len() as f64 * 0.232).round() as usize).min(clusters.len() - num_read);
                 let estimated = &order[num_read..num_read + count];
-                assert_eq!(out.has_rest, count > 0, "{what}");
+                assert_eq!(out.tail == ProposedTail::Given, count > 0, "{what}");
                 for (h, scores) in scores.iter().enumerate().filter(|_| count > 0) {
                     let weight = |c: usize| clusters[c].len() as f64 * scores[c].exp();
                     let sum: f64 = estimated.iter().map(|&c| weight(c)).sum();
                     // Scores of at most 32 in size from f16 means: 2^-11 * 32 would be the worst case of rounding twice; both sides use
                     // the rounded means, so that f32 sums (18 * 2^-24 * 32) and a mean that rounds to its neighbour remain.
-                    assert!((f64::from(out.rest_lse[h]) - sum.ln()).abs() < 2e-3, "{what}: {} for {}", out.rest_lse[h], sum.ln());
+                    assert!((f64::from(out.tail_lse[h]) - sum.ln()).abs() < 2e-3, "{what}: {} for {}", out.tail_lse[h], sum.ln());
                     for c in 0..D {
                         let value: f64 =
                             estimated.iter().map(|&e| weight(e) / sum * f64::from(mean(&values, &clusters[e])[c])).sum();
-                        assert!((f64::from(out.rest_value[h * D + c]) - value).abs() < 4e-3, "{what} value {c}");
+                        assert!((f64::from(out.tail_value[h * D + c]) - value).abs() < 4e-3, "{what} value {c}");
                     }
                 }
             }

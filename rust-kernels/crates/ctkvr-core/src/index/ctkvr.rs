@@ -1,0 +1,229 @@
+//! CTkvr as a retrieval method: centroid then token indexing (arXiv 2512.15550) with a tail of clusters. A step reads the union of the
+//! nearest centroids' lists, and the tail stands for all that is not in it. Of retrieval heads, those that look back most sharply, every key
+//! is scored, and the index only says what stands for those whose values are not read.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ctkvr_kernels::Kernels;
+
+use crate::error::Result;
+use crate::index::centroid_index::CentroidIndex;
+use crate::index::encoding::{HeadEncoding, decode_head, encode_head};
+use crate::index::options::CtkvrOptions;
+use crate::index::probe::ProbeScratch;
+use crate::index::segment_builder::SegmentInput;
+use crate::index::volatility::FirstInput;
+use crate::retriever::{
+    BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, HeadState, Proposal, ProposedTail, Retriever, Scratch,
+};
+use crate::tail::TailScratch;
+
+/// While tokens are generated, an index holds up to so many times the most centroids it may begin with.
+const MAX_GROWTH: usize = 2;
+
+/// The method.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Ctkvr {
+    pub options: CtkvrOptions,
+}
+
+/// What it keeps of one (layer, KV head).
+#[derive(Clone)]
+pub struct CtkvrHead {
+    pub index: CentroidIndex,
+    options: CtkvrOptions,
+    /// How sharply the head looks far back, so that a missed key would hurt, to compare heads by; 0 where nobody compares.
+    sharpness: f32,
+    /// Every key is scored.
+    scores_all: bool,
+}
+
+/// Reused memory of a search.
+#[derive(Default)]
+struct CtkvrScratch {
+    probe: ProbeScratch,
+    /// Similarity and id.
+    probes: Vec<(f32, u32)>,
+    tail: TailScratch,
+}
+
+impl CtkvrHead {
+    pub fn new(index: CentroidIndex, sharpness: f32, options: CtkvrOptions) -> Self {
+        Self { index, options, sharpness, scores_all: false }
+    }
+
+    /// Builds the first segment.
+    pub fn build(input: &BuildInput, options: CtkvrOptions) -> Result<Self> {
+        let end = input.region.end;
+        let always = [input.keys.part(0, input.region.start), input.keys.part(end, input.num_tokens() - end)];
+        let first = FirstInput { always, options: input.options, search: options.search };
+        let (index, sharpness) = CentroidIndex::build(input.kernels, &segment_input(input, &options), first, input.cancel)?;
+        Ok(Self::new(index, sharpness, options))
+    }
+
+    /// With one more segment.
+    pub fn grown(&self, input: &BuildInput) -> Result<Self> {
+        let index = self.index.extended(input.kernels, &segment_input(input, &self.options), input.cancel)?;
+        Ok(Self { index, ..*self })
+    }
+
+    /// From now on every key gets an exact score.
+    fn scoring_all(&self) -> Self {
+        let mut index = self.index.clone();
+        index.drop_centroids();
+        Self { index, scores_all: true, ..*self }
+    }
+
+    /// The lists of the probed centroids, joined.
+    fn join(&self, query: &HeadQuery, scratch: &mut CtkvrScratch, out: &mut Proposal) {
+        let started = Instant::now();
+        out.bytes_read += self.index.union(query.kernels, &scratch.probes, &mut scratch.probe, &mut out.positions);
+        out.union_time = started.elapsed();
+        out.candidates = Candidates::Listed;
+    }
+
+    /// The heaviest clusters, and what all candidates leave out.
+    fn add_tail(&self, query: &HeadQuery, scratch: &mut CtkvrScratch, out: &mut Proposal) {
+        let Some(tail) = self.index.tail() else { return };
+        out.tail = ProposedTail::Given;
+        let weighed = (&mut scratch.probe, &mut scratch.tail);
+        let count = self.options.search.cluster_probes;
+        out.bytes_read += self.index.add_clusters(query.kernels, query.scaled, count, weighed, &mut out.positions);
+        let row_len = query.scaled.len();
+        out.bytes_read += tail.rest(query.kernels, row_len, &mut scratch.tail, &mut out.tail_lse, &mut out.tail_value);
+    }
+}
+
+/// What a segment is made from.
+fn segment_input<'a>(input: &BuildInput<'a>, options: &CtkvrOptions) -> SegmentInput<'a> {
+    SegmentInput {
+        keys: input.region_keys(),
+        values: input.region_values(),
+        start: input.region.start,
+        made_at: input.num_tokens(),
+        grown_at: input.grown_at,
+        queries: input.queries,
+        group: input.group,
+        list_len: options.build.posting_list_len(input.region.len(), input.group),
+        per_list: options.build.centroids_per_list,
+        tail: options.build.tail,
+        cluster_size: options.build.cluster_size,
+    }
+}
+
+impl HeadRetriever for CtkvrHead {
+    fn search(&self, query: &HeadQuery, scratch: &mut Scratch, out: &mut Proposal) {
+        if self.scores_all {
+            out.candidates = Candidates::Region;
+            out.tail = if self.index.tail().is_some() { ProposedTail::Scored } else { ProposedTail::None };
+            return;
+        }
+        let scratch: &mut CtkvrScratch = scratch.get();
+        let num_probes = self.options.search.num_probes;
+        out.bytes_read = self.index.probe(query.kernels, query.query, num_probes, &mut scratch.probe, &mut scratch.probes);
+        out.num_probed = scratch.probes.len();
+        out.is_outlier = scratch.probes[0].0 < self.index.figures().similarity_floor;
+        self.join(query, scratch, out);
+        self.add_tail(query, scratch, out);
+    }
+
+    fn mean_of_unselected(&self, kernels: &Kernels, weights: &[f32], scratch: &mut Scratch, value: &mut Vec<f32>) -> usize {
+        let row_len = self.index.row_len();
+        self.index.tail().map_or(0, |tail| tail.mean_of_weighted(kernels, weights, row_len, scratch.get(), value))
+    }
+
+    fn scores_all(&self) -> bool {
+        self.scores_all
+    }
+
+    fn extended(&self, input: &BuildInput) -> Result<Option<Arc<dyn HeadRetriever>>> {
+        Ok(Some(Arc::new(self.grown(input)?)))
+    }
+
+    fn truncated(&self, len: usize) -> Option<HeadState> {
+        let index = self.index.truncated(len)?;
+        let (end, made_at, grown_at) = (index.end(), index.made_at(), index.grown_at());
+        Some(HeadState { head: Arc::new(Self { index, ..*self }), end, made_at, grown_at })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_head(&self.index, self.sharpness, self.scores_all, out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.index.bytes()
+    }
+}
+
+impl Retriever for Ctkvr {
+    fn name(&self) -> &'static str {
+        "ctkvr"
+    }
+
+    fn check(&self) -> Result<()> {
+        self.options.check()
+    }
+
+    fn grows(&self) -> bool {
+        true
+    }
+
+    fn repair_share(&self) -> f64 {
+        self.options.search.repair_share
+    }
+
+    fn build(&self, input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        Ok(Arc::new(CtkvrHead::build(input, self.options)?))
+    }
+
+    /// Makes the share of the heads that look far back most sharply score every key (ties: the earlier head).
+    fn settle(&self, heads: &mut [HeadState]) {
+        let sharp = |i: usize| {
+            let head: &dyn Any = &*heads[i].head;
+            head.downcast_ref::<CtkvrHead>().map_or(0.0, |head| head.sharpness)
+        };
+        let mut order: Vec<usize> = (0..heads.len()).filter(|&i| sharp(i) > 0.0).collect();
+        order.sort_by(|&a, &b| sharp(b).total_cmp(&sharp(a)));
+        order.truncate((self.options.build.retrieval_head_share * heads.len() as f64).round() as usize);
+        for i in order {
+            let head: &dyn Any = &*heads[i].head;
+            if let Some(head) = head.downcast_ref::<CtkvrHead>() {
+                heads[i].head = Arc::new(head.scoring_all());
+            }
+        }
+    }
+
+    fn same_build(&self, other: &dyn Retriever) -> bool {
+        let other: &dyn Any = other;
+        other.downcast_ref::<Self>().is_some_and(|other| self.options.same_build(&other.options))
+    }
+
+    fn bytes_needed(&self, size: &HeadSize) -> usize {
+        let HeadSize { num_keys, head_dim, group, options } = *size;
+        let build = &self.options.build;
+        let num_centroids = options.query_bounds().1;
+        // A gap to the position before is one byte, and one more for every 255 that are passed over; and where each list begins.
+        let list_bytes = build.posting_list_len(num_keys, group) + num_keys.div_ceil(255) + size_of::<u32>();
+        // A centroid's pooled vector: 8-bit codes and a scale.
+        let segments_bytes = MAX_GROWTH
+            * (num_centroids.div_ceil(build.centroids_per_list) * list_bytes + num_centroids * (head_dim + size_of::<f32>()));
+        if !build.tail {
+            return segments_bytes;
+        }
+        // Each time the index grows, by tokens or by a repair, a cluster may be smaller than it should, and one more for 4096 positions.
+        let repairs = (num_keys as f64 * self.options.search.repair_share).ceil() as usize;
+        let num_segments = num_keys / options.append_size + repairs + num_keys / 4096 + 2;
+        let num_clusters = num_keys.div_ceil(build.cluster_size) + num_segments;
+        // A mean key and a mean value, f16, how many positions it has and where they begin; each position's cluster, u16, and the positions in
+        // that order, u32.
+        let tail_bytes = num_clusters * (2 * head_dim * 2 + 4 + 4) + num_keys * (2 + 4) + group * size_of::<f32>();
+        segments_bytes + tail_bytes
+    }
+
+    fn decode(&self, bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
+        let HeadEncoding { index, sharpness, scores_all } = decode_head(bytes, input, &self.options.build)?;
+        Ok(Arc::new(CtkvrHead { index, options: self.options, sharpness, scores_all }))
+    }
+}

@@ -1,0 +1,72 @@
+//! What CTkvr keeps of one head as bytes: a header and the sections of its index. Keys, values and settings are not in it.
+
+use crate::error::Result;
+use crate::index::centroid_index::{CentroidIndex, IndexFigures};
+use crate::index::options::CtkvrBuildOptions;
+use crate::index::sections::{ALIGNMENT, Header, IndexShape, MAX_CENTROIDS, MAX_SEGMENTS, Sections, Writer, bad, write_index};
+use crate::retriever::BuildInput;
+use crate::tail::Tail;
+
+const MAGIC: &[u8; 8] = b"CTKVRHED";
+/// Raised whenever a field changes its meaning; heads of other versions are refused.
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = ALIGNMENT;
+
+/// A head as it was encoded.
+pub struct HeadEncoding {
+    pub index: CentroidIndex,
+    pub sharpness: f32,
+    pub scores_all: bool,
+}
+
+/// Appends a head to `out`.
+pub fn encode_head(index: &CentroidIndex, sharpness: f32, scores_all: bool, out: &mut Vec<u8>) {
+    let mut writer = Writer { bytes: Vec::new() };
+    let IndexFigures { num_base, known_from, volatility, similarity_floor } = index.figures();
+    let num_tail_segments = index.tail().map_or(0, |tail| Tail::segments(tail).len());
+    writer.bytes.extend_from_slice(MAGIC);
+    writer.u32s([VERSION as usize, index.segments().len(), num_tail_segments, num_base, known_from, usize::from(scores_all)]);
+    writer.f32s(&[volatility, similarity_floor, sharpness]);
+    writer.align();
+    write_index(&mut writer, index);
+    out.append(&mut writer.bytes);
+}
+
+/// Reads a head of an index over `input.region`, made with these settings.
+pub fn decode_head(bytes: &[u8], input: &BuildInput, made: &CtkvrBuildOptions) -> Result<HeadEncoding> {
+    if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
+        return Err(bad("head", "one of CTkvr", "others"));
+    }
+    let header = Header { bytes: &bytes[..HEADER_BYTES] };
+    header.size("head version", 8, VERSION as usize..VERSION as usize + 1)?;
+    let num_segments = header.size("head numSegments", 12, 1..MAX_SEGMENTS + 1)?;
+    let num_tail_segments = header.size("head numTailSegments", 16, 0..input.num_tokens() + 1)?;
+    let num_base = header.size("head numBase", 20, 1..MAX_CENTROIDS + 1)?;
+    let known_from = header.size("head knownFrom", 24, 0..input.num_tokens() + 1)?;
+    let scores_all = header.size("head scoresAll", 28, 0..2)? == 1;
+    let [volatility, similarity_floor, sharpness] = [32, 36, 40].map(|at| f32::from_bits(header.u32(at)));
+    if !(0.0..=1.0).contains(&volatility) || !similarity_floor.is_finite() || !sharpness.is_finite() {
+        return Err(bad("head volatility", "numbers from 0 to 1", format!("{volatility} and {similarity_floor}")));
+    }
+    let shape = IndexShape {
+        head_dim: input.head_dim(),
+        group: input.group,
+        num_tokens: input.num_tokens(),
+        num_segments,
+        num_tail_segments,
+        least_centroids: usize::from(!scores_all),
+        per_list: made.centroids_per_list,
+        tail_cluster_size: made.tail.then_some(made.cluster_size),
+    };
+    let mut sections = Sections { bytes, at: HEADER_BYTES };
+    let (segments, tail) = sections.index(&shape)?;
+    if sections.at != bytes.len() {
+        return Err(bad("head size", format!("{} bytes", sections.at), bytes.len()));
+    }
+    let figures = IndexFigures { num_base, known_from, volatility, similarity_floor };
+    let index = CentroidIndex::from_segments(segments, figures, tail);
+    if (index.start(), index.end()) != (input.region.start, input.region.end) {
+        return Err(bad("head region", format!("{:?}", input.region), format!("{}..{}", index.start(), index.end())));
+    }
+    Ok(HeadEncoding { index, sharpness, scores_all })
+}
