@@ -141,7 +141,7 @@ fn narrowing_and_packing_are_the_same_everywhere() {
             assert_eq!(out[n], 7, "{} wrote past n", kernels.name);
         }
     }
-    for k in [2, 30, 32, 34, 96] {
+    for k in few(3, [2, 30, 32, 34, 96]) {
         let rows: Vec<u16> = (0..PANEL_COLUMNS * k).map(|i| i as u16).collect();
         let panels: Vec<_> = all.iter().map(|kernels| packed(kernels, &rows, k)).collect();
         assert!(panels.iter().all(|panel| *panel == panels[0]), "k = {k}");
