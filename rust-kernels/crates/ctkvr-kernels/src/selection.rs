@@ -6,7 +6,7 @@ use crate::sizes::check_sizes;
 use crate::softmax::load_first;
 
 /// Values or marks that are looked at before room for more positions is made: a call of a kernel for each, so many that it costs nothing.
-const CHUNK: usize = 4096;
+const CHUNK: usize = if cfg!(miri) { 128 } else { 4096 };
 /// Positions that a kernel may write beyond those it found.
 const SLACK: usize = 64;
 
