@@ -43,6 +43,7 @@ mod tests {
 
     /// What a caller gets wrong ends in a panic that names the kernel, not in memory that is not its own.
     #[test]
+    #[cfg_attr(miri, ignore = "panics take minutes there, and touch no pointer")]
     fn sizes_that_do_not_fit_panic_with_the_kernels_name() {
         fn panics(kernel: &str, call: impl FnOnce() + std::panic::UnwindSafe) {
             let what = std::panic::catch_unwind(call).expect_err(kernel);
