@@ -165,7 +165,7 @@ impl RotaryTable {
     }
 
     /// Pairs of a head.
-    pub fn len(&self) -> usize {
+    pub fn num_pairs(&self) -> usize {
         self.frequencies.len()
     }
 
