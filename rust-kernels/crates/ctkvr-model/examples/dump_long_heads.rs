@@ -1,0 +1,61 @@
+//! Writes keys, values and queries of a few heads of a real model, for packages/testkit/golden (its README names model and text):
+//!
+//!   cargo run --release -p ctkvr-model --example dump_heads -- model.gguf text.txt folder
+//!
+//! `heads.bin` holds, head after head, f16 little endian: keys `[NUM_TOKENS, head_dim]`, values, centroid queries `[NUM_CENTROIDS, group,
+//! head_dim]` of the last stored tokens, and the queries of the `NUM_DECODES` tokens that follow. `heads.json` says which heads and sizes.
+#![allow(clippy::print_stdout, reason = "a command line tool")]
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ctkvr_core::{CpuAttention, KvFormat, Phase, SelectorOptions};
+use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
+use half::f16;
+
+const NUM_TOKENS: usize = 4125;
+const NUM_CENTROIDS: usize = 128;
+const NUM_DECODES: usize = 4;
+/// (layer, KV head): early, middle, late.
+const HEADS: [(usize, usize); 90] = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2), (6, 0), (6, 1), (6, 2), (7, 0), (7, 1), (7, 2), (8, 0), (8, 1), (8, 2), (9, 0), (9, 1), (9, 2), (10, 0), (10, 1), (10, 2), (11, 0), (11, 1), (11, 2), (12, 0), (12, 1), (12, 2), (13, 0), (13, 1), (13, 2), (14, 0), (14, 1), (14, 2), (15, 0), (15, 1), (15, 2), (16, 0), (16, 1), (16, 2), (17, 0), (17, 1), (17, 2), (18, 0), (18, 1), (18, 2), (19, 0), (19, 1), (19, 2), (20, 0), (20, 1), (20, 2), (21, 0), (21, 1), (21, 2), (22, 0), (22, 1), (22, 2), (23, 0), (23, 1), (23, 2), (24, 0), (24, 1), (24, 2), (25, 0), (25, 1), (25, 2), (26, 0), (26, 1), (26, 2), (27, 0), (27, 1), (27, 2), (28, 0), (28, 1), (28, 2), (29, 0), (29, 1), (29, 2)];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [model, text, folder] = paths.as_slice() else { return Err("usage: dump_heads model.gguf text.txt folder".into()) };
+    let go = AtomicBool::new(false);
+    let model = Arc::new(Model::load(model, LoadOptions::default(), &mut |_| (), &go)?);
+    let shape = model.spec().attention_shape();
+    let mut tokens = model.tokenizer().tokenize(&std::fs::read_to_string(text)?, false)?;
+    let len = NUM_TOKENS + NUM_DECODES;
+    if tokens.len() < len {
+        return Err(format!("the text has {} tokens, {len} are needed", tokens.len()).into());
+    }
+    tokens.truncate(len);
+    let attention = Arc::new(CpuAttention::new(shape, 1)?);
+    let engine = Engine::new(model, attention.clone(), EngineOptions { num_threads: 1, ..EngineOptions::default() })?;
+    let sequence = engine.create_sequence(len, KvFormat::F16, SelectorOptions::full())?;
+    let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
+    engine.step(&[entry], false, &go)?;
+    let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);
+    let mut bytes = Vec::new();
+    for (layer, kv_head) in HEADS {
+        let head = attention.stored_head(sequence, layer, kv_head)?;
+        let queries = &head.queries[head.queries.len() - (NUM_CENTROIDS + NUM_DECODES) * row_len..];
+        for values in [&head.keys[..NUM_TOKENS * d], &head.values[..NUM_TOKENS * d], queries] {
+            bytes.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
+        }
+    }
+    std::fs::write(folder.join("heads.bin"), &bytes)?;
+    let heads: Vec<String> =
+        HEADS.iter().map(|(layer, kv_head)| format!("{{ \"layer\": {layer}, \"kvHead\": {kv_head} }}")).collect();
+    let json = format!(
+        "{{\n  \"numTokens\": {NUM_TOKENS},\n  \"numCentroids\": {NUM_CENTROIDS},\n  \"numDecodes\": {NUM_DECODES},\n  \"headDim\": {d},\n  \"groupSize\": {},\n  \"heads\": [{}]\n}}\n",
+        shape.group_size(),
+        heads.join(", "),
+    );
+    std::fs::write(folder.join("heads.json"), json)?;
+    println!("{} bytes of {} heads", bytes.len(), HEADS.len());
+    Ok(())
+}
