@@ -20,7 +20,8 @@ const FACT = ' The special magic number of the lighthouse is 186328.';
 const NUM_ASKED = 7;
 
 const [modelPath, bookPath, folder, heads] = process.argv.slice(2);
-if (heads === undefined) throw new Error('usage: dump-head.mjs model.gguf book.txt folder layer:kvHead[,layer:kvHead...]');
+if (heads === undefined)
+  throw new Error('usage: dump-head.mjs model.gguf book.txt folder layer:kvHead[,layer:kvHead...]');
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
 const model = await loadModel(modelPath);
@@ -50,15 +51,22 @@ function runExample() {
     .replace(/const NUM_TOKENS: usize = \d+/, `const NUM_TOKENS: usize = ${numTokens}`)
     .replace(/const NUM_CENTROIDS: usize = \d+/, `const NUM_CENTROIDS: usize = ${NUM_CENTROIDS}`)
     .replace(/const NUM_DECODES: usize = \d+/, `const NUM_DECODES: usize = ${NUM_DECODES}`)
-    .replace(/const HEADS: [^;]*; \d+\] = \[[^\]]*\]/, `const HEADS: [(usize, usize); ${pairs.length}] = [${pairs.join(', ')}]`);
+    .replace(
+      /const HEADS: [^;]*; \d+\] = \[[^\]]*\]/,
+      `const HEADS: [(usize, usize); ${pairs.length}] = [${pairs.join(', ')}]`,
+    );
   const copy = join(examples, 'dump_long_heads.rs');
   writeFileSync(copy, code);
   try {
     const options = ['run', '--release', '-p', crate, '--example', 'dump_long_heads', '--'];
-    const { status } = spawnSync(join(root, 'scripts/cargo'), [...options, modelPath, join(folder, 'text.txt'), folder], {
-      cwd: root,
-      stdio: 'inherit',
-    });
+    const { status } = spawnSync(
+      join(root, 'scripts/cargo'),
+      [...options, modelPath, join(folder, 'text.txt'), folder],
+      {
+        cwd: root,
+        stdio: 'inherit',
+      },
+    );
     if (status !== 0) throw new Error('dump_heads failed');
   } finally {
     rmSync(copy);
