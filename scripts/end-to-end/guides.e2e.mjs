@@ -95,7 +95,7 @@ function startServer() {
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (chunk) => {
       said += chunk;
-      const found = /http:\/\/[^/\s]+/.exec(said)?.[0];
+      const found = /http:\/\/[\d.]+:\d+/.exec(said)?.[0];
       if (found !== undefined) resolve(found);
     });
     child.once('exit', () => reject(new Error(`the server ended: ${said}`)));
