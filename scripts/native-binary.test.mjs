@@ -49,7 +49,7 @@ test.runIf(arch() === 'x64' && findProgram('objdump'))(
         encoding: 'utf8',
         maxBuffer: 1 << 30,
       });
-      expect(functionsOnTiles(text).filter((name) => !name.startsWith('ctkvr_core::kernels::'))).toEqual([]);
+      expect(functionsOnTiles(text).filter((name) => !name.startsWith('ctkvr_kernels::'))).toEqual([]);
     }
   },
 );

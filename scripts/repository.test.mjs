@@ -87,8 +87,8 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
   });
 });
 
-test('Rust crates depend on lower crates only: core <- model <- napi', () => {
-  const crates = ['ctkvr-core', 'ctkvr-model', 'ctkvr-napi'];
+test('Rust crates depend on lower crates only', () => {
+  const crates = ['ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu', 'ctkvr-model', 'ctkvr-napi'];
   crates.forEach((crate, index) => {
     const manifest = readFileSync(join(root, 'rust-kernels/crates', crate, 'Cargo.toml'), 'utf8');
     for (const higher of crates.slice(index + 1))

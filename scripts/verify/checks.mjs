@@ -56,6 +56,12 @@ async function cargoTest(name, args, env) {
   return { counts: cargoTestCounts(output, code), output };
 }
 
+/** Crates without ggml: quick to build with checks. */
+const checkedCrates = ['ctkvr-kernels', 'ctkvr-core', 'ctkvr-cpu'];
+
+/** @param {string[]} crates */
+const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
+
 const modelTests = ['.model.test.ts', '--no-file-parallelism'];
 
 /** @param {string} name @param {string[]} args @param {NodeJS.ProcessEnv} [env] @returns {Promise<Finding>} */
@@ -139,8 +145,8 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-core',
-      about: 'ctkvr-core with overflow checks and debug assertions',
-      run: () => cargoTest('cargo-core', ['--locked', '-p', 'ctkvr-core']),
+      about: 'kernels, core and the CPU executor with overflow checks and debug assertions',
+      run: () => cargoTest('cargo-core', ['--locked', ...packages(checkedCrates)]),
     },
     {
       name: 'cargo-model',

@@ -1,5 +1,5 @@
 /**
- * Runs rust-kernels/crates/ctkvr-core/examples/kernels with cargo, which builds it first: what has to be measured in native code and is of no
+ * Runs rust-kernels/crates/ctkvr-kernels/examples/kernels with cargo, which builds it first: what has to be measured in native code and is of no
  * use to a program that runs models.
  */
 import { spawn } from 'node:child_process';
@@ -39,7 +39,7 @@ export interface KernelLine {
   readonly numSamples: number;
 }
 
-const example = ['run', '--quiet', '--locked', '--release', '-p', 'ctkvr-core', '--example', 'kernels', '--'];
+const example = ['run', '--quiet', '--locked', '--release', '-p', 'ctkvr-kernels', '--example', 'kernels', '--'];
 
 /**
  * Returns what it printed.

@@ -29,5 +29,12 @@ pub enum Error {
     Cancelled,
 }
 
+impl From<ctkvr_kernels::Error> for Error {
+    fn from(error: ctkvr_kernels::Error) -> Self {
+        let ctkvr_kernels::Error { option, expected, actual } = error;
+        Self::InvalidOption { option, expected, actual }
+    }
+}
+
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,24 +9,24 @@ use std::sync::atomic::AtomicBool;
 use half::f16;
 
 mod growth;
-pub(crate) mod kept_queries;
+pub mod kept_queries;
 
 pub use growth::AppendInput;
 use kept_queries::KeptQueries;
 
-use crate::backend::SelectionCounters;
-use crate::centroid_index::ProbeScratch;
-use crate::decode::{AttendScratch, HeadDecode, Layout, Part};
+use crate::attention::decode::{AttendScratch, HeadDecode, Layout, Part};
 use crate::error::{Error, Result};
-use crate::f16_rows::F16Rows;
-use crate::index_image::{IndexImage, decode_image, encode_image};
-use crate::kernels::{Kernels, KvFormat};
-use crate::kv::HeadKv;
+use crate::index::centroid_index::ProbeScratch;
+use crate::index::image::{IndexImage, decode_image, encode_image};
+use crate::index::spread_queries::spread_queries;
+use crate::kv::f16_rows::F16Rows;
+use crate::kv::head_kv::HeadKv;
 use crate::options::{CentroidChoice, SelectorOptions};
 use crate::selector::{Ctkvr, HeadSelector};
-use crate::spread_queries::spread_queries;
+use crate::step::SelectionCounters;
 use crate::tail::TailScratch;
-use crate::tail_segment::TailSegment;
+use crate::tail::segment::TailSegment;
+use ctkvr_kernels::{Kernels, KvFormat};
 
 /// Plain arrays of one KV head.
 pub struct HeadInput<'a> {
@@ -239,7 +239,7 @@ impl HeadIndex {
 
     /// The blocks that probes look at, oldest first: centroid ids count through them.
     pub fn blocks(&self) -> Vec<BlockInfo> {
-        let info = |b: &Arc<crate::centroid_block::CentroidBlock>| BlockInfo {
+        let info = |b: &Arc<crate::index::centroid_block::CentroidBlock>| BlockInfo {
             end: b.end,
             made_at: b.made_at,
             num_centroids: b.num_centroids(),
@@ -359,7 +359,7 @@ impl HeadIndex {
     }
 
     /// The rest of a step after its selection.
-    pub(crate) fn finish(&self, mut head: HeadDecode) -> HeadAttention {
+    pub fn finish(&self, mut head: HeadDecode) -> HeadAttention {
         // SAFETY: the only part, on one thread.
         unsafe { head.attend(self.kernels, &self.kv, Part::WHOLE, &mut AttendScratch::new(self.group)) };
         let (mut output, mut counters) = (vec![0.0; self.group * self.head_dim], SelectionCounters::default());
@@ -386,7 +386,7 @@ impl HeadIndex {
     }
 
     /// A decode step up to the selection, by another selector.
-    pub(crate) fn decode_with(&self, query: &[f32], layout: Layout, selector: Option<&dyn HeadSelector>) -> Result<HeadDecode> {
+    pub fn decode_with(&self, query: &[f32], layout: Layout, selector: Option<&dyn HeadSelector>) -> Result<HeadDecode> {
         self.check_query(query)?;
         let mut head = HeadDecode::default();
         head.propose(self.kernels, query, self.group, layout, selector, false);
@@ -432,11 +432,11 @@ impl HeadIndex {
     }
 }
 
-pub(crate) fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<()> {
+pub fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<()> {
     if actual == expected { Ok(()) } else { Err(Error::ShapeMismatch { op: "headIndex", what, expected, actual }) }
 }
 
-pub(crate) fn check_finite(what: &'static str, data: &[f32]) -> Result<()> {
+pub fn check_finite(what: &'static str, data: &[f32]) -> Result<()> {
     match data.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(index) => Err(Error::NonFinite { op: "headIndex", what, index }),

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
-use crate::k_means::{KMeans, Likeness};
-use crate::kernels::{Kernels, KvFormat, Rows};
-use crate::kv::HeadKv;
-use crate::panels::{mean_row, widen_rows};
+use crate::index::k_means::{KMeans, Likeness};
+use crate::kv::head_kv::HeadKv;
+use crate::kv::panels::{mean_row, widen_rows};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
+use ctkvr_kernels::{Kernels, KvFormat, Rows};
 
 /// Keys of a cluster, on average.
 const CLUSTER_SIZE: usize = 16;
@@ -24,7 +24,7 @@ const NUM_PASSES: usize = 10;
 const ESTIMATED_SHARE: f64 = 0.232;
 
 /// One KV head's clusters.
-pub(crate) struct KeyClusters {
+pub struct KeyClusters {
     /// Row c: mean key and mean value of cluster c.
     centres: HeadKv,
     /// Where each cluster's positions begin: u32 `[num_clusters + 1]`; none is empty.
@@ -35,7 +35,7 @@ pub(crate) struct KeyClusters {
 
 impl KeyClusters {
     /// `keys` and `values`: the region's, in order, whose first is at position `start`.
-    pub(crate) fn build(kernels: &Kernels, keys: &Rows, values: &Rows, start: usize, cancel: &AtomicBool) -> Result<Self> {
+    pub fn build(kernels: &Kernels, keys: &Rows, values: &Rows, start: usize, cancel: &AtomicBool) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let mean = mean_row(kernels, keys);
         let centred = |stretch: Range<usize>, out: &mut [f32]| {
@@ -153,7 +153,7 @@ fn mean_of(kernels: &Kernels, rows: &Rows, list: &[u32]) -> Vec<f32> {
 
 /// Reused memory of a choice.
 #[derive(Default)]
-pub(crate) struct ClusterScratch {
+pub struct ClusterScratch {
     scores: Vec<f32>,
     weights: Vec<f32>,
     ranks: Vec<f32>,
@@ -191,8 +191,8 @@ impl HeadSelector for KeyClusters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::PAGE_SIZE;
     use crate::test_rows::{Random, dot, store, tables};
+    use ctkvr_kernels::PAGE_SIZE;
     use half::f16;
 
     const D: usize = 16;

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
-use crate::kernels::{Gemm, Kernels, Rows};
+use crate::kv::panels::{mean_row, widen_rows};
 use crate::options::SelectorOptions;
-use crate::panels::{mean_row, widen_rows};
 use crate::selector::{Candidates, HeadSelector, Proposal, Query, UNDRAWN};
+use ctkvr_kernels::{Gemm, Kernels, Rows};
 
 /// Every how many layers one reads everything, from the first on.
-pub(crate) const MAGICPIG_DENSE_EVERY: usize = 16;
+pub const MAGICPIG_DENSE_EVERY: usize = 16;
 /// A table's offsets stay far smaller than its positions.
-pub(crate) const MAX_HASH_BITS: usize = 15;
+pub const MAX_HASH_BITS: usize = 15;
 /// Ten times what the authors use.
-pub(crate) const MAX_HASH_TABLES: usize = 1500;
+pub const MAX_HASH_TABLES: usize = 1500;
 /// Tables in which a key must share the query's bucket.
 const MIN_COLLISIONS: u16 = 2;
 /// Added to the probability of being drawn, so that a key that hardly could be does not weigh everything.
@@ -119,7 +119,7 @@ fn draw_probability(cosine: f32, bits: usize, tables: usize) -> f32 {
 }
 
 /// One KV head's hash tables.
-pub(crate) struct MagicPig {
+pub struct MagicPig {
     projections: Arc<Projections>,
     start: usize,
     len: usize,
@@ -134,13 +134,7 @@ pub(crate) struct MagicPig {
 
 impl MagicPig {
     /// `keys`: the region's, in order, whose first is at position `start`.
-    pub(crate) fn build(
-        kernels: &Kernels,
-        keys: &Rows,
-        start: usize,
-        options: &SelectorOptions,
-        cancel: &AtomicBool,
-    ) -> Result<Self> {
+    pub fn build(kernels: &Kernels, keys: &Rows, start: usize, options: &SelectorOptions, cancel: &AtomicBool) -> Result<Self> {
         let projections = Projections::shared(keys.head_dim(), options.hash_bits, options.hash_tables, SEED);
         Self::with_projections(kernels, keys, start, projections, cancel)
     }
@@ -202,7 +196,7 @@ impl MagicPig {
 
 /// Reused memory of a draw.
 #[derive(Default)]
-pub(crate) struct SampleScratch {
+pub struct SampleScratch {
     projected: Vec<f32>,
     buckets: Vec<u16>,
     /// Shared buckets of each key of the region, `[group, len]`.

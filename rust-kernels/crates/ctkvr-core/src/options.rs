@@ -144,7 +144,7 @@ impl SelectorOptions {
     }
 
     /// Whether every key of this layer is read, because the selector's authors found that it must be.
-    pub(crate) fn is_dense_layer(&self, layer: usize) -> bool {
+    pub fn is_dense_layer(&self, layer: usize) -> bool {
         self.dense_layers
             && match self.kind {
                 SelectorKind::Quest => layer < QUEST_DENSE_LAYERS,

@@ -5,19 +5,19 @@
 //! share none).
 
 use crate::error::Result;
-use crate::kernels::{Kernels, KvFormat, Rows};
-use crate::kv::HeadKv;
-use crate::panels::widen_rows;
+use crate::kv::head_kv::HeadKv;
+use crate::kv::panels::widen_rows;
+use crate::refine::top_k::TopK;
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use crate::top_k::TopK;
+use ctkvr_kernels::{Kernels, KvFormat, Rows};
 
 /// Positions of one page. Not the pages of the KV store.
-pub(crate) const QUEST_PAGE: usize = 16;
+pub const QUEST_PAGE: usize = 16;
 /// Layers that read everything.
-pub(crate) const QUEST_DENSE_LAYERS: usize = 2;
+pub const QUEST_DENSE_LAYERS: usize = 2;
 
 /// One KV head's page summaries.
-pub(crate) struct Quest {
+pub struct Quest {
     /// Row p: largest values of page p as key, smallest as value; of keys in f16 they are the keys' own values, so nothing is rounded.
     summaries: HeadKv,
     num_pages: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Quest {
 
 impl Quest {
     /// `keys`: the region's, in order, whose first is at position `start`.
-    pub(crate) fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Result<Self> {
+    pub fn build(kernels: &Kernels, keys: &Rows, start: usize) -> Result<Self> {
         let (d, len) = (keys.head_dim(), keys.len());
         let num_pages = len.div_ceil(QUEST_PAGE);
         let mut summaries = HeadKv::new(d, KvFormat::F16);
@@ -75,7 +75,7 @@ impl Quest {
 
 /// Reused memory of a choice.
 #[derive(Default)]
-pub(crate) struct QuestScratch {
+pub struct QuestScratch {
     part: Vec<f32>,
     scores: Vec<f32>,
     bounds: Vec<f32>,

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::block_builder::BlockInput;
-use crate::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::index::block_builder::BlockInput;
+use crate::index::centroid_index::{CentroidIndex, ProbeScratch};
 use crate::key_clusters::ClusterScratch;
 use crate::magicpig::SampleScratch;
 use crate::options::SelectorOptions;
 use crate::quest::QuestScratch;
-use crate::sequence::HeadState;
+use crate::sequence::store::HeadState;
 use crate::tail::TailScratch;
+use ctkvr_kernels::Kernels;
 
 /// Which positions of the indexed region get exact scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Candidates {
+pub enum Candidates {
     #[default]
     None,
     /// All of the region.
@@ -31,49 +31,49 @@ pub(crate) enum Candidates {
 
 /// A selector's answer for one query group; reused from token to token.
 #[derive(Default)]
-pub(crate) struct Proposal {
-    pub(crate) candidates: Candidates,
+pub struct Proposal {
+    pub candidates: Candidates,
     /// Ascending, for [`Candidates::Listed`].
-    pub(crate) positions: Vec<u32>,
+    pub positions: Vec<u32>,
     /// Whether every candidate is read: the selector has kept to its own budget.
-    pub(crate) reads_all: bool,
-    pub(crate) num_probed: usize,
+    pub reads_all: bool,
+    pub num_probed: usize,
     /// Bytes of index read.
-    pub(crate) bytes_read: usize,
+    pub bytes_read: usize,
     /// Whether `rest_lse` `[group]` and `rest_value` `[group, head_dim]` stand for what is not read.
-    pub(crate) has_rest: bool,
-    pub(crate) rest_lse: Vec<f32>,
-    pub(crate) rest_value: Vec<f32>,
+    pub has_rest: bool,
+    pub rest_lse: Vec<f32>,
+    pub rest_value: Vec<f32>,
     /// Whether every key is scored: then neither of them says anything, and [`HeadSelector::mean_of_dropped`] does.
-    pub(crate) rest_is_scored: bool,
+    pub rest_is_scored: bool,
     /// Whether the query is unlike everything that was indexed: a dense step would answer it better, and could be learnt from.
-    pub(crate) is_strange: bool,
+    pub is_strange: bool,
     /// Time spent joining lists.
-    pub(crate) union_time: Duration,
+    pub union_time: Duration,
     probes: Vec<(f32, u32)>,
     scratch: ProbeScratch,
-    pub(crate) quest: QuestScratch,
-    pub(crate) sample: SampleScratch,
-    pub(crate) clusters: ClusterScratch,
-    pub(crate) tail: TailScratch,
+    pub quest: QuestScratch,
+    pub sample: SampleScratch,
+    pub clusters: ClusterScratch,
+    pub tail: TailScratch,
 }
 
 /// One KV head's query group at one decode step.
-pub(crate) struct Query<'a> {
+pub struct Query<'a> {
     /// f32 `[group, head_dim]`, after rotary embedding.
-    pub(crate) query: &'a [f32],
+    pub query: &'a [f32],
     /// The same times 1/sqrt(head_dim).
-    pub(crate) scaled: &'a [f32],
+    pub scaled: &'a [f32],
     /// Positions to be read beside sinks and window; 0 = all.
-    pub(crate) max_selected: usize,
-    pub(crate) kernels: &'static Kernels,
+    pub max_selected: usize,
+    pub kernels: &'static Kernels,
 }
 
 /// Score of a position that counts for another head of the group only: its weight is 0, and it stays a number where nothing was drawn.
-pub(crate) const UNDRAWN: f32 = -1e30;
+pub const UNDRAWN: f32 = -1e30;
 
 /// A selector of one (layer, KV head).
-pub(crate) trait HeadSelector: Send + Sync {
+pub trait HeadSelector: Send + Sync {
     /// Chooses what to score. `out` keeps its memory between calls.
     fn propose(&self, query: &Query, out: &mut Proposal);
     /// Where [`Proposal::rest_is_scored`]: writes the mean value f32 `[group, head_dim]` of what was scored and not selected, and returns the
@@ -109,7 +109,7 @@ pub(crate) trait HeadSelector: Send + Sync {
 }
 
 /// Sinks and window only.
-pub(crate) struct Streaming;
+pub struct Streaming;
 
 impl HeadSelector for Streaming {
     fn propose(&self, _query: &Query, out: &mut Proposal) {
@@ -121,7 +121,7 @@ impl HeadSelector for Streaming {
 }
 
 /// Scores everything: the oracle.
-pub(crate) struct ExactTopK;
+pub struct ExactTopK;
 
 impl HeadSelector for ExactTopK {
     fn propose(&self, _query: &Query, out: &mut Proposal) {
@@ -133,7 +133,7 @@ impl HeadSelector for ExactTopK {
 }
 
 /// Reads everything.
-pub(crate) struct Everything;
+pub struct Everything;
 
 impl HeadSelector for Everything {
     fn propose(&self, _query: &Query, out: &mut Proposal) {
@@ -145,8 +145,8 @@ impl HeadSelector for Everything {
 }
 
 /// Centroid then token indexing: the union of the nearest centroids' lists, and the tail of all that is not in it.
-pub(crate) struct Ctkvr {
-    pub(crate) index: CentroidIndex,
+pub struct Ctkvr {
+    pub index: CentroidIndex,
     sharpness: f32,
     num_probes: usize,
     cluster_probes: usize,
@@ -155,7 +155,7 @@ pub(crate) struct Ctkvr {
 }
 
 impl Ctkvr {
-    pub(crate) fn new(index: CentroidIndex, sharpness: f32, options: &SelectorOptions) -> Self {
+    pub fn new(index: CentroidIndex, sharpness: f32, options: &SelectorOptions) -> Self {
         let SelectorOptions { num_probes, cluster_probes, .. } = *options;
         Self { index, sharpness, num_probes, cluster_probes, scores_all: false }
     }

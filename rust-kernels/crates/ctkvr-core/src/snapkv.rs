@@ -5,10 +5,10 @@
 //! each query head, so that each has its own budget).
 
 use crate::error::{Error, Result};
-use crate::kernels::{Kernels, Rows};
 use crate::options::SelectorOptions;
+use crate::refine::top_k::TopK;
 use crate::selector::{Candidates, HeadSelector, Proposal, Query};
-use crate::top_k::TopK;
+use ctkvr_kernels::{Kernels, Rows};
 
 /// Queries whose attention is looked at.
 const OBSERVED: usize = 32;
@@ -16,24 +16,24 @@ const OBSERVED: usize = 32;
 const POOL: usize = 7;
 
 /// The positions chosen for one KV head.
-pub(crate) struct SnapKv {
+pub struct SnapKv {
     /// Ascending.
     positions: Vec<u32>,
 }
 
 /// What is chosen from.
-pub(crate) struct SnapKvInput<'a> {
+pub struct SnapKvInput<'a> {
     /// All stored keys.
-    pub(crate) keys: Rows<'a>,
+    pub keys: Rows<'a>,
     /// Positions to choose from.
-    pub(crate) region: std::ops::Range<usize>,
+    pub region: std::ops::Range<usize>,
     /// f32 `[num_queries, group, head_dim]`, the last ones stored, oldest first.
-    pub(crate) queries: &'a [f32],
-    pub(crate) group: usize,
+    pub queries: &'a [f32],
+    pub group: usize,
 }
 
 impl SnapKv {
-    pub(crate) fn build(kernels: &Kernels, input: &SnapKvInput, options: &SelectorOptions) -> Result<Self> {
+    pub fn build(kernels: &Kernels, input: &SnapKvInput, options: &SelectorOptions) -> Result<Self> {
         let (n, region) = (input.keys.len(), &input.region);
         let (d, group) = (input.keys.head_dim(), input.group);
         let num_queries = input.queries.len() / (group * d);

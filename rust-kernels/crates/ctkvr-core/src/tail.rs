@@ -2,22 +2,24 @@
 //! index grew, which together cover the region. A step takes the positions it knows better out of their clusters' counts; what is left
 //! of a cluster counts with the score of its mean key and with its mean value.
 
+pub mod segment;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::attention::partial::sum_of;
 use crate::error::Result;
-use crate::kernels::{Kernels, Rows};
-use crate::partial::sum_of;
-use crate::tail_segment::TailSegment;
-use crate::top_k::TopK;
+use crate::refine::top_k::TopK;
+use crate::tail::segment::TailSegment;
+use ctkvr_kernels::{Kernels, Rows};
 
 /// The most that [`Tail::corrections`] add: a head's clusters never stand for more than twice what their means say.
-pub(crate) const MAX_CORRECTION: f32 = std::f32::consts::LN_2;
+pub const MAX_CORRECTION: f32 = std::f32::consts::LN_2;
 
 /// One KV head's.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tail {
+pub struct Tail {
     /// Ascending, without gaps.
     segments: Vec<Arc<TailSegment>>,
     /// Positions of each cluster of all segments.
@@ -31,7 +33,7 @@ pub(crate) struct Tail {
 
 /// What is left of the clusters for one query; reused memory.
 #[derive(Default)]
-pub(crate) struct TailScratch {
+pub struct TailScratch {
     /// Positions left in each cluster, f32 `[num_clusters]`.
     left: Vec<f32>,
     /// Weights of what is left over e^maximum, f32 `[group, num_clusters]`; the maxima, and the weights of all positions, `[group]`.
@@ -47,7 +49,7 @@ pub(crate) struct TailScratch {
 
 impl Tail {
     /// Of a region's keys and values; its first position is `start`.
-    pub(crate) fn build(
+    pub fn build(
         kernels: &Kernels,
         rows: (&Rows, &Rows),
         (start, made_at): (usize, usize),
@@ -59,7 +61,7 @@ impl Tail {
     }
 
     /// With one more segment, of the positions from `start` on, where it ended.
-    pub(crate) fn extended(
+    pub fn extended(
         &self,
         kernels: &Kernels,
         rows: (&Rows, &Rows),
@@ -68,7 +70,7 @@ impl Tail {
     ) -> Result<Self> {
         debug_assert!(self.segments.last().is_none_or(|s| s.end() == start));
         let mut grown = self.clone();
-        if rows.0.len() > 0 {
+        if !rows.0.is_empty() {
             let segment = TailSegment::build(kernels, rows, (start, made_at), self.cluster_size, cancel)?;
             grown.counts.extend(segment.counts());
             grown.segments.push(Arc::new(segment));
@@ -77,32 +79,32 @@ impl Tail {
     }
 
     /// One whose parts were stored.
-    pub(crate) fn from_parts(segments: Vec<Arc<TailSegment>>, corrections: Vec<f32>, cluster_size: usize) -> Self {
+    pub fn from_parts(segments: Vec<Arc<TailSegment>>, corrections: Vec<f32>, cluster_size: usize) -> Self {
         let counts = segments.iter().flat_map(|s| s.counts()).collect();
         Self { segments, counts, corrections, cluster_size }
     }
 
     /// As it was when only `len` tokens were stored.
-    pub(crate) fn truncated(&self, len: usize) -> Self {
+    pub fn truncated(&self, len: usize) -> Self {
         let keep = self.segments.partition_point(|s| s.made_at <= len);
         Self::from_parts(self.segments[..keep].to_vec(), self.corrections.clone(), self.cluster_size)
     }
 
-    pub(crate) fn segments(&self) -> &[Arc<TailSegment>] {
+    pub fn segments(&self) -> &[Arc<TailSegment>] {
         &self.segments
     }
 
     /// `[group]`; see the field.
-    pub(crate) fn corrections(&self) -> &[f32] {
+    pub fn corrections(&self) -> &[f32] {
         &self.corrections
     }
 
-    pub(crate) fn correct(&mut self, corrections: Vec<f32>) {
+    pub fn correct(&mut self, corrections: Vec<f32>) {
         self.corrections = corrections;
     }
 
     /// Bytes held (shared segments are counted in full).
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let numbers = self.counts.len() + self.corrections.len();
         self.segments.iter().map(|s| s.bytes()).sum::<usize>() + numbers * size_of::<f32>()
     }
@@ -122,7 +124,7 @@ impl Tail {
     }
 
     /// Asks for what [`Tail::weigh`] will read.
-    pub(crate) fn prefetch_keys(&self, kernels: &Kernels) {
+    pub fn prefetch_keys(&self, kernels: &Kernels) {
         for segment in &self.segments {
             let (keys, clusters) = (segment.keys().values(), &segment.cluster_of);
             // SAFETY: the bytes are the segment's own.
@@ -145,7 +147,7 @@ impl Tail {
 
     /// Weighs all positions but `taken` (ascending, of the region) for a query: f32 `[group, head_dim]`, times 1/sqrt(head_dim). Returns
     /// the bytes read.
-    pub(crate) fn weigh(&self, kernels: &Kernels, scaled: &[f32], taken: &[u32], scratch: &mut TailScratch) -> usize {
+    pub fn weigh(&self, kernels: &Kernels, scaled: &[f32], taken: &[u32], scratch: &mut TailScratch) -> usize {
         let (m, group) = (self.num_clusters(), self.corrections.len());
         self.count_left(taken, &mut scratch.left);
         self.score(kernels, scaled, m, &mut scratch.weights);
@@ -167,13 +169,7 @@ impl Tail {
 
     /// Takes the `count` clusters out of which most is left, by the sum over the group of the shares of all weight (ties: the smaller
     /// id), and names their positions to `each`, also those taken before. Returns the bytes read.
-    pub(crate) fn take_heaviest(
-        &self,
-        kernels: &Kernels,
-        count: usize,
-        scratch: &mut TailScratch,
-        mut each: impl FnMut(usize),
-    ) -> usize {
+    pub fn take_heaviest(&self, kernels: &Kernels, count: usize, scratch: &mut TailScratch, mut each: impl FnMut(usize)) -> usize {
         let m = self.num_clusters();
         scratch.shares.clear();
         scratch.shares.resize(m, 0.0);
@@ -202,7 +198,7 @@ impl Tail {
 
     /// What is left, after [`Tail::weigh`]: writes log-sum-exp `[group]`, -infinity where that is nothing. Makes the weights of each head
     /// sum to 1.
-    pub(crate) fn rest_lse(&self, scratch: &mut TailScratch, lse: &mut Vec<f32>) {
+    pub fn rest_lse(&self, scratch: &mut TailScratch, lse: &mut Vec<f32>) {
         lse.clear();
         for (h, weights) in scratch.weights.chunks_exact_mut(self.num_clusters().max(1)).enumerate() {
             let sum = normalise_sum(weights);
@@ -212,7 +208,7 @@ impl Tail {
     }
 
     /// As [`Tail::rest_lse`], and writes the mean value `[group, head_dim]`. Returns the bytes read.
-    pub(crate) fn rest(
+    pub fn rest(
         &self,
         kernels: &Kernels,
         row_len: usize,
@@ -227,7 +223,7 @@ impl Tail {
 
     /// Mean value `[group, head_dim]` of positions whose weights are known: f32 `[group, n]`, of all n positions in order, 0 for those
     /// that do not count. Returns the bytes read.
-    pub(crate) fn mean_of_weighted(
+    pub fn mean_of_weighted(
         &self,
         kernels: &Kernels,
         weights: &[f32],
@@ -328,8 +324,8 @@ fn normalise_sum(weights: &mut [f32]) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::HeadKv;
-    use crate::panels::widen_rows;
+    use crate::kv::head_kv::HeadKv;
+    use crate::kv::panels::widen_rows;
     use crate::test_rows::{Random, dot, store, tables};
 
     const D: usize = 16;

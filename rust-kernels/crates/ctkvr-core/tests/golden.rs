@@ -3,7 +3,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{AppendInput, CentroidChoice, HeadIndex, HeadInput, Kernels, Phase, SelectorKind, SelectorOptions, TailInfo};
+use ctkvr_core::{AppendInput, CentroidChoice, HeadIndex, HeadInput, Phase, SelectorKind, SelectorOptions, TailInfo};
+use ctkvr_kernels::Kernels;
 use half::f16;
 use serde_json::Value;
 

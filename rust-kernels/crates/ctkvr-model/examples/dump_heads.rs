@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{CpuAttention, KvFormat, Phase, SelectorOptions};
+use ctkvr_core::{Phase, SelectorOptions};
+use ctkvr_cpu::CpuAttention;
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
 use half::f16;
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ctkvr_core::{CpuAttention, KvFormat, Phase, SelectorOptions};
+use ctkvr_core::{Phase, SelectorOptions};
+use ctkvr_cpu::CpuAttention;
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{
     Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput, StepTimings, ggml_features, num_usable_threads,
     process_memory,

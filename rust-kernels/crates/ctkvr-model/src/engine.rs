@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use ctkvr_core::{AttentionBackend, BuildReport, KvFormat, Phase, SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_cpu::AttentionBackend;
+use ctkvr_kernels::KvFormat;
 
 use crate::error::{Error, Result};
 use crate::executor::Executor;

@@ -119,6 +119,12 @@ fn number(value: usize) -> FieldValue {
     FieldValue::Number(value as f64)
 }
 
+impl From<ctkvr_kernels::Error> for Error {
+    fn from(error: ctkvr_kernels::Error) -> Self {
+        ctkvr_core::Error::from(error).into()
+    }
+}
+
 impl From<ctkvr_core::Error> for Error {
     fn from(error: ctkvr_core::Error) -> Self {
         use ctkvr_core::Error as Core;

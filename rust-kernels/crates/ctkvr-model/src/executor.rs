@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{AttentionBackend, Stopped, Team};
+use ctkvr_cpu::{AttentionBackend, Stopped, Team};
 
 use crate::error::{Error, Result};
 use crate::machine::MAX_THREADS;

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::ops::Range;
 
-use ctkvr_core::{
+use ctkvr_kernels::{
     BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
     activation_bytes,
 };
@@ -464,12 +464,12 @@ mod tests {
             }
             rounded.push(rows);
         }
-        let mut tiles = vec![Tile::ZERO; ctkvr_core::activation_tiles(num_prompts, K)];
+        let mut tiles = vec![Tile::ZERO; ctkvr_kernels::activation_tiles(num_prompts, K)];
         if let Some(kernels) = joined.tiles {
             for (i, x) in x[num_decodes..].iter().enumerate() {
-                let of_row = &mut tiles[i / ctkvr_core::TILE_ROWS * (K / BLOCK)];
+                let of_row = &mut tiles[i / ctkvr_kernels::TILE_ROWS * (K / BLOCK)];
                 // SAFETY: the tiles of the row.
-                unsafe { (kernels.narrow_row)(x.as_ptr(), 0, K / BLOCK, i % ctkvr_core::TILE_ROWS, of_row) };
+                unsafe { (kernels.narrow_row)(x.as_ptr(), 0, K / BLOCK, i % ctkvr_kernels::TILE_ROWS, of_row) };
             }
         }
         let mut outs: Vec<Vec<f32>> =

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_core::{Kernels, PackedKernels};
+use ctkvr_kernels::{Kernels, PackedKernels};
 
 use crate::error::Result;
 use crate::gguf::Gguf;

@@ -1,6 +1,6 @@
 //! From ggml's blocks of weights to the strips that ctkvr-core's packed products read: same levels, scales and mins, another order.
 
-use ctkvr_core::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS};
+use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS};
 use llama_cpp_sys_2 as sys;
 
 use crate::gguf::TensorInfo;

@@ -1,7 +1,7 @@
 //! What a step computes, for the three families: norm, Q/K/V with optional bias, optional norm on Q and K, rotary embedding, attention,
 //! output, gated feed-forward. Biases and norms are there when the weights are.
 
-use ctkvr_core::Kernels;
+use ctkvr_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub logits: Joined,
     pub embedding: Embedding,
     pub turns: RopeTurns,
-    /// Turns a head in place, [`ctkvr_core::Kernels::rotate_halves`] or its other form.
+    /// Turns a head in place, [`ctkvr_kernels::Kernels::rotate_halves`] or its other form.
     pub rotate: unsafe fn(*mut f32, *const f32, *const f32, usize),
     pub kernels: &'static Kernels,
     /// Asks for weights before they are multiplied.

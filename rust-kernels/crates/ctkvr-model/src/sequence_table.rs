@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use ctkvr_core::{KvFormat, SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_kernels::KvFormat;
 
 use crate::error::{Error, Result};
 use crate::sampler::Sampler;

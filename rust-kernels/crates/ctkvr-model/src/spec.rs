@@ -1,7 +1,8 @@
 //! The shape of a model, read from a GGUF and checked against its tensors. Whatever is not exactly one of the families below is refused
 //! with the reason, before any weight is loaded and before llama.cpp's loader (which aborts on some inputs) sees the file.
 
-use ctkvr_core::{AttentionShape, MAX_HEAD_DIM};
+use ctkvr_core::AttentionShape;
+use ctkvr_kernels::MAX_HEAD_DIM;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! The memory that a step computes in, kept from step to step.
 
-use ctkvr_core::{STRIP_ROWS, Tile, activation_tiles};
+use ctkvr_kernels::{STRIP_ROWS, Tile, activation_tiles};
 
 use crate::error::{Error, Result};
 use crate::linear::{Joined, LinearScratch};

@@ -3,7 +3,8 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
-use ctkvr_core::{ATTENTION_PHASES, Ahead, AttentionBackend, BLOCK, Job, LayerIo, TILE_ROWS, Tile, Units};
+use ctkvr_cpu::{ATTENTION_PHASES, Ahead, AttentionBackend, Job, LayerIo, Units};
+use ctkvr_kernels::{BLOCK, TILE_ROWS, Tile};
 
 use crate::linear::{Joined, Rows, Target};
 use crate::plan::{Layer, Plan};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ctkvr_core::PackedKernels;
+use ctkvr_kernels::PackedKernels;
 use llama_cpp_sys_2 as sys;
 
 use crate::backends::{CpuDevice, cpu_device};

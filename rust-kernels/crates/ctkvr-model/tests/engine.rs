@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::dense_attention::DenseAttention;
 use common::tiny_model::{NUM_LAYERS, TemporaryFile, TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits};
-use ctkvr_core::{AttentionShape, KvFormat, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_core::{AttentionShape, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, Error, Model, SamplerOptions, StepEntry, StepOutput};
 
 fn tiny() -> (TemporaryFile, Arc<Model>) {
@@ -184,8 +185,8 @@ fn cancelling_stops_between_layers() {
         cancel: Arc<AtomicBool>,
         layers_run: std::sync::atomic::AtomicUsize,
     }
-    impl ctkvr_core::LayerAttention for CancelsAt {
-        unsafe fn open(&self, layer: usize, phase: usize, io: &ctkvr_core::LayerIo) -> ctkvr_core::Units {
+    impl ctkvr_cpu::LayerAttention for CancelsAt {
+        unsafe fn open(&self, layer: usize, phase: usize, io: &ctkvr_cpu::LayerIo) -> ctkvr_cpu::Units {
             if phase == 0 {
                 self.layers_run.fetch_add(1, Ordering::SeqCst);
                 self.cancel.store(true, Ordering::SeqCst);
@@ -197,7 +198,7 @@ fn cancelling_stops_between_layers() {
             &self,
             layer: usize,
             phase: usize,
-            io: &ctkvr_core::LayerIo,
+            io: &ctkvr_cpu::LayerIo,
             units: std::ops::Range<usize>,
             thread: usize,
         ) -> usize {
@@ -205,7 +206,7 @@ fn cancelling_stops_between_layers() {
             unsafe { self.inner.work(layer, phase, io, units, thread) }
         }
     }
-    impl ctkvr_core::AttentionBackend for CancelsAt {
+    impl ctkvr_cpu::AttentionBackend for CancelsAt {
         fn shape(&self) -> AttentionShape {
             self.inner.shape()
         }

@@ -11,7 +11,7 @@ use common::llama_reference::LlamaReference;
 use common::tiny_model::{TinyModel, VOCAB_SIZE};
 use common::widened_model::widen;
 use common::{alone, cpu_engine, engine_with, full_sequence, kl_divergence, load, logits, most_probable, some_text, test_model};
-use ctkvr_core::Kernels;
+use ctkvr_kernels::Kernels;
 use ctkvr_model::{Engine, Error, LoadOptions, Model};
 use llama_cpp_sys_2 as sys;
 

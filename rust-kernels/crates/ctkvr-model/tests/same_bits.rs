@@ -9,7 +9,8 @@ use std::sync::Arc;
 use common::dense_attention::DenseAttention;
 use common::tiny_model::{Random, TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, engine_with, full_sequence, load_with};
-use ctkvr_core::{Kernels, Phase, SequenceId};
+use ctkvr_core::{Phase, SequenceId};
+use ctkvr_kernels::Kernels;
 use ctkvr_model::{Engine, LoadOptions, StepEntry, StepOutput};
 use llama_cpp_sys_2 as sys;
 

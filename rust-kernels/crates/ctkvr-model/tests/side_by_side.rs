@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use common::tiny_model::{TinyModel, VOCAB_SIZE};
 use common::{NO_CANCEL, alone, cpu_engine, load};
-use ctkvr_core::{KvFormat, Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_core::{Phase, SelectorKind, SelectorOptions, SequenceId};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, Model, SamplerOptions, StepEntry, StepOutput};
 use llama_cpp_sys_2 as sys;
 

@@ -1,6 +1,6 @@
 //! What this build and this machine can do.
 
-use ctkvr_core::Kernels;
+use ctkvr_kernels::Kernels;
 use ctkvr_model::{available_memory_bytes, ggml_features, num_usable_threads, process_memory};
 use napi_derive::napi;
 

@@ -1,6 +1,6 @@
 //! The kernel tables: what this machine has, whether they compute what they should, and which this process may use.
 
-use ctkvr_core::Kernels;
+use ctkvr_kernels::Kernels;
 use napi_derive::napi;
 
 use crate::error::{core_error, invalid_option};
@@ -47,5 +47,5 @@ pub fn allowed_kernels() -> Option<Vec<String>> {
 /// The table that is used where none is named; an error when CTKVR_ISA names none that may be used.
 #[napi(catch_unwind)]
 pub fn fastest_kernels() -> napi::Result<String> {
-    Kernels::fastest().map(|table| table.name.to_string()).map_err(core_error)
+    Kernels::fastest().map(|table| table.name.to_string()).map_err(|error| core_error(error.into()))
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
-use ctkvr_core::{CpuAttention, Kernels};
+use ctkvr_cpu::CpuAttention;
+use ctkvr_kernels::Kernels;
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, RopeOverrides, num_usable_threads};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};

@@ -1,6 +1,7 @@
 //! Settings as they come from JavaScript, resolved and checked there; the Rust side checks again what could hurt it.
 
-use ctkvr_core::{CentroidChoice, KvFormat, SelectorKind, SelectorOptions};
+use ctkvr_core::{CentroidChoice, SelectorKind, SelectorOptions};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::SamplerOptions;
 use napi_derive::napi;
 

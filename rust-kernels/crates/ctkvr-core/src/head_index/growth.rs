@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{HeadIndex, check_finite, check_len};
-use crate::backend::Phase;
-use crate::block_builder::BlockInput;
-use crate::centroid_index::{CentroidIndex, FirstInput};
 use crate::error::{Error, Result};
-use crate::recent_queries::DECODE_STRIDE;
+use crate::index::block_builder::BlockInput;
+use crate::index::centroid_index::{CentroidIndex, FirstInput};
 use crate::selector::{Ctkvr, HeadSelector};
+use crate::sequence::recent_queries::DECODE_STRIDE;
+use crate::step::Phase;
 
 /// Tokens that follow those stored.
 pub struct AppendInput<'a> {
@@ -157,7 +157,7 @@ impl HeadIndex {
     }
 
     /// The index over what is stored now, from nothing.
-    pub(super) fn first_block(&self, queries: &[f32], cancel: &AtomicBool) -> Result<Ctkvr> {
+    pub fn first_block(&self, queries: &[f32], cancel: &AtomicBool) -> Result<Ctkvr> {
         let start = self.first_start();
         let input = self.block_input(start, queries, self.num_tokens);
         let end = start + input.keys.len();
@@ -192,7 +192,7 @@ impl HeadIndex {
     }
 
     /// Most centroids of a first block that is made now.
-    pub(super) fn first_count(&self) -> usize {
+    pub fn first_count(&self) -> usize {
         self.options.centroid_count(self.num_indexable(self.first_start()))
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Ascending positions with a query each.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct KeptQueries {
+pub struct KeptQueries {
     /// group * head_dim.
     row_len: usize,
     positions: Vec<u32>,
@@ -13,54 +13,54 @@ pub(crate) struct KeptQueries {
 }
 
 impl KeptQueries {
-    pub(crate) fn new(row_len: usize) -> Self {
+    pub fn new(row_len: usize) -> Self {
         Self { row_len, positions: Vec::new(), rows: Vec::new() }
     }
 
     /// Positions and rows as [`KeptQueries::parts`] gave them.
-    pub(crate) fn from_parts(row_len: usize, positions: Vec<u32>, rows: Vec<f32>) -> Self {
+    pub fn from_parts(row_len: usize, positions: Vec<u32>, rows: Vec<f32>) -> Self {
         debug_assert_eq!(positions.len() * row_len, rows.len());
         Self { row_len, positions, rows }
     }
 
-    pub(crate) fn parts(&self) -> (&[u32], &[f32]) {
+    pub fn parts(&self) -> (&[u32], &[f32]) {
         (&self.positions, &self.rows)
     }
 
     /// Adds the query of a position behind all others.
-    pub(crate) fn push(&mut self, position: usize, row: &[f32]) {
+    pub fn push(&mut self, position: usize, row: &[f32]) {
         debug_assert_eq!(row.len(), self.row_len);
         self.positions.push(position as u32);
         self.rows.extend_from_slice(row);
     }
 
     /// The last queries of positions in `range`, at most `most`: f32 `[n, row_len]`, oldest first.
-    pub(crate) fn of_positions(&self, range: Range<usize>, most: usize) -> &[f32] {
+    pub fn of_positions(&self, range: Range<usize>, most: usize) -> &[f32] {
         let (first, end) = (self.place(range.start), self.place(range.end));
         let first = first.max(end.saturating_sub(most)).min(end);
         &self.rows[first * self.row_len..end * self.row_len]
     }
 
     /// Drops positions `>= len`.
-    pub(crate) fn truncate(&mut self, len: usize) {
+    pub fn truncate(&mut self, len: usize) {
         let keep = self.place(len);
         self.positions.truncate(keep);
         self.rows.truncate(keep * self.row_len);
     }
 
     /// Whether there are positions below `position`.
-    pub(crate) fn has_before(&self, position: usize) -> bool {
+    pub fn has_before(&self, position: usize) -> bool {
         self.place(position) > 0
     }
 
     /// Drops positions below `position`.
-    pub(crate) fn drop_before(&mut self, position: usize) {
+    pub fn drop_before(&mut self, position: usize) {
         let count = self.place(position);
         self.positions.drain(..count);
         self.rows.drain(..count * self.row_len);
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.positions.len() * (size_of::<u32>() + self.row_len * size_of::<f32>())
     }
 

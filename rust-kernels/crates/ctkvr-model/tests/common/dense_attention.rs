@@ -7,9 +7,10 @@ use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use ctkvr_core::{
-    AttentionBackend, AttentionShape, BuildReport, Error, KvFormat, LayerAttention, LayerIo, Result, SelectorOptions, SequenceId,
-    SequenceMemory, SequenceRows, StepReport, Units,
+    AttentionShape, BuildReport, Error, Result, SelectorOptions, SequenceId, SequenceMemory, SequenceRows, StepReport,
 };
+use ctkvr_cpu::{AttentionBackend, LayerAttention, LayerIo, Units};
+use ctkvr_kernels::KvFormat;
 
 struct Sequence {
     max_tokens: usize,

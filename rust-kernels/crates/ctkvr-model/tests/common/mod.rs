@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{AttentionBackend, CpuAttention, KvFormat, Phase, SelectorOptions, SequenceId};
+use ctkvr_core::{Phase, SelectorOptions, SequenceId};
+use ctkvr_cpu::{AttentionBackend, CpuAttention};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Engine, EngineOptions, LoadOptions, Model, StepEntry, StepOutput};
 
 pub static NO_CANCEL: AtomicBool = AtomicBool::new(false);
