@@ -5,7 +5,7 @@
 // The last argument lists layer:KV head pairs, separated by commas. The work is that of the Rust example dump_heads, with a longer prompt.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadModel } from '../../packages/model-runner/dist/index.js';
 
@@ -19,9 +19,11 @@ const FACT = ' The special magic number of the lighthouse is 186328.';
 /** Tokens of the number and its full stop: they follow what is stored, and their queries ask. */
 const NUM_ASKED = 7;
 
-const [modelPath, bookPath, folder, heads] = process.argv.slice(2);
+const [modelFile, bookPath, folderName, heads] = process.argv.slice(2);
 if (heads === undefined)
   throw new Error('usage: dump-head.mjs model.gguf book.txt folder layer:kvHead[,layer:kvHead...]');
+/** cargo runs in another folder. */
+const [modelPath, folder] = [resolve(modelFile), resolve(folderName)];
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
 const model = await loadModel(modelPath);
