@@ -1,6 +1,6 @@
 // What must hold for the repository as a whole: who may depend on whom, that package entries exist, that pins and pages agree.
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { filesBelow } from './lib/digest.mjs';
 import { root } from './lib/paths.mjs';
@@ -126,21 +126,4 @@ test('docs/guide/environment.md lists every CTKVR_ variable of the code, and non
     code.flatMap((path) => names(readFileSync(path, 'utf8'))).filter((name) => !errorCodes.has(name)),
   );
   expect([...page].sort()).toEqual([...variables].sort());
-});
-
-test('links between pages of this repository lead somewhere', () => {
-  const pages = [
-    ...texts.filter((path) => path.endsWith('.md')),
-    ...['README', 'ARCHITECTURE', 'CONTRIBUTING', 'SECURITY', 'AGENTS'].map((name) => join(root, `${name}.md`)),
-  ];
-  /** @type {string[]} */
-  const broken = [];
-  for (const page of pages) {
-    for (const [, target = ''] of readFileSync(page, 'utf8').matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^(https?:|mailto:|#)/.test(target)) continue;
-      if (!existsSync(resolve(dirname(page), target.replace(/#.*$/, ''))))
-        broken.push(`${relative(root, page)}: ${target}`);
-    }
-  }
-  expect(broken).toEqual([]);
 });
