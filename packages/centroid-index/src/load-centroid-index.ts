@@ -24,7 +24,7 @@ const inputChecks: OptionChecks<LoadCentroidIndexInput> = {
 
 /**
  * Returns the saved index, which answers and goes on as the one that was saved: bit for bit on the same backend and kernels. Its options
- * are the saved ones; those that do not matter to an index (`selector`, `exactShare`, `denseBelow`) are the defaults.
+ * are the saved ones; those that do not matter to an index (`selector`, `retrievalHeadShare`, `denseBelow`) are the defaults.
  * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE for what is damaged, of another kind or newer (fields: field, expected, actual),
  * CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE.
  */

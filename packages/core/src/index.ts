@@ -13,7 +13,7 @@ export type { NestedNames, OptionChecks } from './option-checks.js';
 export { checkKnownKeys, checkOption, checkOptions } from './option-checks.js';
 export type { OptionCheck } from './option-kinds.js';
 export * as takes from './option-kinds.js';
-export type { CentroidChoice, PresetName, SelectorName, SelectorOptions } from './selector-options.js';
+export type { CentroidChoice, PresetName, SelectorMethod, SelectorOptions } from './selector-options.js';
 export {
   centroidBounds,
   centroidChoices,
@@ -22,7 +22,7 @@ export {
   postingListLength,
   presetNames,
   resolveSelectorOptions,
-  selectorNames,
+  selectorMethods,
   selectorOptionNames,
   UNBOUNDED,
 } from './selector-options.js';

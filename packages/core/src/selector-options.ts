@@ -10,7 +10,7 @@ import { checkKnownKeys } from './option-checks.js';
  * (docs/design/selectors.md): snapkv = positions that the prompt's last queries attend to; quest = pages whose keys' ranges promise most;
  * magicpig = a sample by locality-sensitive hashing; keyClusters = clusters of keys, the best read and the next estimated, as in RetroInfer.
  */
-export const selectorNames = [
+export const selectorMethods = [
   'full',
   'exactTopK',
   'streaming',
@@ -20,7 +20,7 @@ export const selectorNames = [
   'keyClusters',
   'ctkvr',
 ] as const;
-export type SelectorName = (typeof selectorNames)[number];
+export type SelectorMethod = (typeof selectorMethods)[number];
 
 /** balanced = the default; paper = last-C centroids, one probe, no tail; exact = everything is read (must equal `full`). */
 export const presetNames = ['balanced', 'paper', 'exact'] as const;
@@ -32,7 +32,7 @@ export type CentroidChoice = (typeof centroidChoices)[number];
 
 /** Settings of a selector. Fields that a selector does not use are ignored by it. */
 export interface SelectorOptions {
-  readonly selector: SelectorName;
+  readonly method: SelectorMethod;
   /** First positions of the sequence, always attended. Default 16. */
   readonly numSinkTokens: number;
   /** Last positions of the sequence, always attended. Default 256. */
@@ -73,7 +73,7 @@ export interface SelectorOptions {
    * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
    * so would be hurt most by a missed key. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
    */
-  readonly exactShare: number;
+  readonly retrievalHeadShare: number;
   /**
    * Share of the heads' decode steps that may be dense because no centroid is as similar to the query as the prompt's own queries were to
    * each other; such a query becomes a centroid. 0 to 1, default 0.015. Used by the runner.
@@ -98,7 +98,7 @@ export interface SelectorOptions {
 }
 
 const balanced: SelectorOptions = {
-  selector: 'ctkvr',
+  method: 'ctkvr',
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 0,
@@ -112,7 +112,7 @@ const balanced: SelectorOptions = {
   tail: true,
   clusterSize: 32,
   clusterProbes: 16,
-  exactShare: 0.08,
+  retrievalHeadShare: 0.08,
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,
@@ -137,7 +137,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     numProbes: 1,
     maxSelected: 1024,
     tail: false,
-    exactShare: 0,
+    retrievalHeadShare: 0,
     repairShare: 0,
   },
   exact: {
@@ -148,7 +148,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     numProbes: 8,
     maxSelected: 0,
     tail: false,
-    exactShare: 0,
+    retrievalHeadShare: 0,
     repairShare: 0,
     denseBelow: 0,
   },
@@ -212,14 +212,14 @@ export function resolveSelectorOptions(
   const base = { ...presets[preset], ...ofGroup };
   if (!Object.hasOwn(presets, preset)) throw invalid('preset', `one of ${presetNames.join(', ')}`, preset);
   const resolved = { ...base, ...withoutUndefined(given) };
-  if (!selectorNames.includes(resolved.selector)) {
-    throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
+  if (!selectorMethods.includes(resolved.method)) {
+    throw invalid('method', `one of ${selectorMethods.join(', ')}`, resolved.method);
   }
   if (!centroidChoices.includes(resolved.centroids)) {
     throw invalid('centroids', `one of ${centroidChoices.join(', ')}`, resolved.centroids);
   }
   for (const [field, min, max = UNBOUNDED] of integerFields) checkInteger(field, resolved[field], { min, max });
-  for (const field of ['exactShare', 'repairShare'] as const) {
+  for (const field of ['retrievalHeadShare', 'repairShare'] as const) {
     const share = resolved[field];
     if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }

@@ -5,14 +5,14 @@
 import {
   centroidBounds,
   resolveSelectorOptions,
-  type SelectorName,
+  type SelectorMethod,
   type SelectorOptions,
-  selectorNames,
+  selectorMethods,
 } from '@ctkvr/core';
 import type { SelectorChoice } from '@ctkvr/model-runner';
 
 /** The selectors, and CTkvr with the settings of its paper. */
-export const contenderNames = [...selectorNames, 'ctkvr-paper'] as const;
+export const contenderNames = [...selectorMethods, 'ctkvr-paper'] as const;
 export type ContenderName = (typeof contenderNames)[number];
 
 export interface Contender {
@@ -44,12 +44,12 @@ export function parseContender(text: string): Contender {
 }
 
 /** They read by place, or as much as their hashes draw. */
-const withoutBudget: readonly SelectorName[] = ['full', 'streaming', 'magicpig'];
+const withoutBudget: readonly SelectorMethod[] = ['full', 'streaming', 'magicpig'];
 
 /** `maxSelected` replaces the values read per head of a contender that has such a budget and does not set its own. */
 export function withMaxSelected(contender: Contender, maxSelected: number | undefined): Contender {
-  const { selector } = resolveSelectorOptions(contender.choice);
-  if (maxSelected === undefined || withoutBudget.includes(selector)) return contender;
+  const { method } = resolveSelectorOptions(contender.choice);
+  if (maxSelected === undefined || withoutBudget.includes(method)) return contender;
   if (contender.label.includes('maxSelected=')) return contender;
   return { ...contender, choice: { ...contender.choice, maxSelected } };
 }
@@ -61,7 +61,7 @@ export function numCentroidsOf(contenders: readonly Contender[]): number {
 
 function choiceOf(name: string): SelectorChoice {
   if (name === 'ctkvr-paper') return { preset: 'paper', denseBelow };
-  if (selectorNames.includes(name as SelectorName)) return { selector: name as SelectorName, denseBelow };
+  if (selectorMethods.includes(name as SelectorMethod)) return { method: name as SelectorMethod, denseBelow };
   throw new RangeError(`"${name}" is none of ${contenderNames.join(', ')}`);
 }
 

@@ -60,7 +60,7 @@ export async function denseReference(input: DenseReferenceInput): Promise<DenseR
 
 function denseFork(base: Session): Session {
   const session = base.fork();
-  session.setSelector({ selector: 'full', denseBelow: 0 });
+  session.setSelector({ method: 'full', denseBelow: 0 });
   return session;
 }
 

@@ -45,7 +45,7 @@ export async function measureFidelity(input: FidelityInput): Promise<FidelityMea
     model.createSession({
       contextLength: prompt.tokens.length + numSteps,
       kvFormat: format,
-      selector: { selector: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
+      selector: { method: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
     });
   const read = (session: Session) =>
     session.prefill(prompt.tokens.subarray(0, split), { signal, onProgress: input.onPrefill, buildIndex: false });

@@ -1,5 +1,5 @@
 /** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
-import { checkOptions, type SelectorName } from '@ctkvr/core';
+import { checkOptions, type SelectorMethod } from '@ctkvr/core';
 import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
 import { measureChecks } from './input-checks.js';
@@ -38,7 +38,7 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
 }
 
 /** What they build only fixes the region. */
-const withoutIndex: readonly SelectorName[] = ['full', 'exactTopK', 'streaming'];
+const withoutIndex: readonly SelectorMethod[] = ['full', 'exactTopK', 'streaming'];
 
 /** Builds a session's index; tells what it took and how large it is. */
 async function buildMeasured(
@@ -47,5 +47,5 @@ async function buildMeasured(
 ): Promise<Pick<SelectorMeasure, 'indexBuildMs' | 'indexBytes'>> {
   const { buildMs } = await session.buildIndex({ signal });
   const { indexBytes } = session.memory;
-  return { indexBuildMs: withoutIndex.includes(session.selector.selector) ? 0 : significant(buildMs), indexBytes };
+  return { indexBuildMs: withoutIndex.includes(session.selector.method) ? 0 : significant(buildMs), indexBytes };
 }

@@ -73,7 +73,7 @@ export async function measureTurns(input: TurnsInput): Promise<TurnsMeasure> {
   const { model, prompt, contenders, signal } = input;
   await using base = model.createSession({
     contextLength: prompt.tokens.length + (await turnsLength(input)),
-    selector: { selector: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
+    selector: { method: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
   });
   const document = prompt.tokens.subarray(0, prompt.numDocumentTokens);
   const { prefillMs } = await base.prefill(document, { signal, onProgress: input.onPrefill, buildIndex: false });

@@ -27,7 +27,7 @@ export interface IndexState {
 /** Whether a selector uses an index at this length. */
 export function needsIndex({ sequence, selector }: IndexState): boolean {
   const { start, end } = indexedRegion(sequence.length, selector);
-  return selector.selector !== 'full' && sequence.length >= selector.denseBelow && end > start;
+  return selector.method !== 'full' && sequence.length >= selector.denseBelow && end > start;
 }
 
 /** Whether to build after a prefill that stored `numTokens` tokens. */
@@ -37,7 +37,7 @@ export function shouldBuildAfterPrefill(state: IndexState, numTokens: number): b
 
 /** Whether to build before the next decode step: there is no index yet, or one that does not grow by itself has fallen behind. */
 export function shouldBuildBeforeDecode(state: IndexState): boolean {
-  const growsByItself = state.selector.selector === 'ctkvr';
+  const growsByItself = state.selector.method === 'ctkvr';
   const maxUnindexed = scansKeys(state) ? MAX_UNINDEXED_TOKENS : MAX_UNINDEXED_TOKENS_OF_REGION;
   return needsIndex(state) && (hasNone(state) || (!growsByItself && unindexed(state) > maxUnindexed));
 }
@@ -46,8 +46,8 @@ export function shouldBuildBeforeDecode(state: IndexState): boolean {
 export function queriesWanted({ selector, sequence }: IndexState): number {
   const { start, end } = indexedRegion(sequence.length, selector);
   const held = Math.min(centroidCount(selector, end - start), sequence.length);
-  if (selector.selector === 'ctkvr') return held;
-  return selector.selector === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
+  if (selector.method === 'ctkvr') return held;
+  return selector.method === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
 }
 
 /**
@@ -59,8 +59,8 @@ export function missesQueries(state: IndexState): boolean {
 }
 
 /** Whether a build looks at every key; that of `streaming` and `exactTopK` only fixes the region. */
-function scansKeys({ selector: { selector } }: IndexState): boolean {
-  return selector !== 'streaming' && selector !== 'exactTopK';
+function scansKeys({ selector: { method } }: IndexState): boolean {
+  return method !== 'streaming' && method !== 'exactTopK';
 }
 
 function hasNone({ sequence }: IndexState): boolean {

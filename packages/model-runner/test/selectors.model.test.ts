@@ -6,14 +6,14 @@ const small = { numSinkTokens: 4, recentWindow: 64, denseBelow: 0, denseLayers: 
 
 /** The rivals of docs/design/selectors.md, with a small budget, and so that they read all they index. */
 const rivals: readonly { readonly choice: SelectorChoice; readonly all: SelectorChoice }[] = [
-  ...(['snapkv', 'quest', 'keyClusters'] as const).map((selector) => ({
-    choice: { ...small, selector },
-    all: { ...small, selector, maxSelected: 0 },
+  ...(['snapkv', 'quest', 'keyClusters'] as const).map((method) => ({
+    choice: { ...small, method },
+    all: { ...small, method, maxSelected: 0 },
   })),
   {
-    choice: { ...small, selector: 'magicpig', hashBits: 8, hashTables: 75 },
+    choice: { ...small, method: 'magicpig', hashBits: 8, hashTables: 75 },
     // one bit: nearly every key shares two of so many tables
-    all: { ...small, selector: 'magicpig', hashBits: 1, hashTables: 200 },
+    all: { ...small, method: 'magicpig', hashBits: 1, hashTables: 200 },
   },
 ];
 
@@ -33,18 +33,18 @@ describeWithModel('rival selectors', (model) => {
   let expected: readonly number[];
   let recentBytes: number;
   beforeAll(async () => {
-    base = model().createSession({ contextLength: 1000, selector: { selector: 'full' } });
+    base = model().createSession({ contextLength: 1000, selector: { method: 'full' } });
     await base.prefill([{ role: 'user', content: `${prose(400)} What did the keeper do on day 3?` }]);
     await using dense = base.fork();
     expected = (await greedy(dense, 6)).tokens;
     await using streaming = base.fork();
-    streaming.setSelector({ ...small, selector: 'streaming' });
+    streaming.setSelector({ ...small, method: 'streaming' });
     await greedy(streaming, 6);
     recentBytes = streaming.memory.indexBytes;
   }, 60_000);
   afterAll(() => base.close());
 
-  it.each(rivals)('$choice.selector reads within its budget, and like dense attention without one', async (rival) => {
+  it.each(rivals)('$choice.method reads within its budget, and like dense attention without one', async (rival) => {
     await using whole = base.fork();
     whole.setSelector(rival.all);
     expect((await greedy(whole, 6)).tokens).toEqual(expected);
@@ -55,7 +55,7 @@ describeWithModel('rival selectors', (model) => {
     const [first, last] = [counters.at(0)!, counters.at(-1)!];
     expect(first.selected).toBeGreaterThan(0);
     expect(first.candidates).toBe(first.selected);
-    if (sparse.selector.selector !== 'magicpig') expect(first.selected).toBeLessThanOrEqual(64 * first.heads);
+    if (sparse.selector.method !== 'magicpig') expect(first.selected).toBeLessThanOrEqual(64 * first.heads);
     expect(first.keysRead).toBe(first.selected + first.heads * (4 + 64 + 1));
     // what has been generated since the build is read as window
     expect(last.keysRead - last.selected).toBe(first.keysRead - first.selected + first.heads * (counters.length - 1));

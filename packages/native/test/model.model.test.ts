@@ -77,7 +77,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     other.truncate(10);
     nested.truncate(30);
     fork.setSampler({ ...greedy, seed: 3 });
-    fork.setSelector(resolveSelectorOptions({ selector: 'streaming' }));
+    fork.setSelector(resolveSelectorOptions({ method: 'streaming' }));
     fork.setSelector(full);
     expect([other.length, fork.length, nested.length]).toEqual([10, 40, 30]);
     expect(fork.memory.kvBytes).toBeGreaterThan(0);

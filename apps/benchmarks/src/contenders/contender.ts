@@ -56,9 +56,9 @@ export interface ContenderSettings {
   readonly sequences?: number;
   /** Tokens that the peer puts into one step at most. Default: its own. */
   readonly batchSize?: number;
-  /** Our selector. */
-  readonly selector?: 'full' | 'ctkvr';
-  /** Our selector's own option: shorter sequences decode densely. Default: the preset's. */
+  /** Our retrieval method. */
+  readonly method?: 'full' | 'ctkvr';
+  /** Option of our method: shorter sequences decode densely. Default: the preset's. */
   readonly denseBelow?: number | undefined;
   /** How our next prefill stores keys and values, and with it what decodes from it. Default 'f16'. */
   readonly kvFormat?: KvFormat;

@@ -87,7 +87,7 @@ export class CtkvrContender implements ReferenceContender {
   }
 
   async quality(tokens: Int32Array, sequence = 0): Promise<QualitySample> {
-    await using dense = this.#fork({ selector: 'full' }, sequence);
+    await using dense = this.#fork({ method: 'full' }, sequence);
     await using sparse = this.#fork(this.#settings, sequence);
     const reference = sparse.force(tokens);
     let [sumKl, numEqual, numSteps] = [0, 0, 0];
@@ -143,6 +143,6 @@ function medianBytes(bytes: readonly number[]): number | null {
   return bytes.length === 0 ? null : Math.round(sampleStatistics(bytes).median);
 }
 
-function selectorOf({ selector = 'ctkvr', denseBelow }: ContenderSettings) {
-  return { selector, ...(denseBelow === undefined ? {} : { denseBelow }) };
+function selectorOf({ method = 'ctkvr', denseBelow }: ContenderSettings) {
+  return { method, ...(denseBelow === undefined ? {} : { denseBelow }) };
 }

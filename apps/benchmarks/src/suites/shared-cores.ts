@@ -66,7 +66,7 @@ export function toSharedCoresRows(
 async function prefilled({ modelPath, context }: SharedCoresOptions): Promise<ContenderClient> {
   const client = await ContenderClient.start('ctkvr');
   await client.open({ modelPath, contextLength: context + NUM_TOKENS + 2 });
-  await client.configure({ selector: 'ctkvr' });
+  await client.configure({ method: 'ctkvr' });
   await client.prefill(await promptTokens(client, context));
   return client;
 }

@@ -9,7 +9,7 @@ use crate::error::invalid_option;
 /// `SelectorOptions` of packages/core/src/selector-options.ts.
 #[napi(object, object_to_js = false)]
 pub struct JsSelectorOptions {
-    pub selector: String,
+    pub method: String,
     pub num_sink_tokens: u32,
     pub recent_window: u32,
     pub num_centroids: u32,
@@ -23,7 +23,7 @@ pub struct JsSelectorOptions {
     pub tail: bool,
     pub cluster_size: u32,
     pub cluster_probes: u32,
-    pub exact_share: f64,
+    pub retrieval_head_share: f64,
     pub repair_share: f64,
     pub dense_below: u32,
     pub mass_sampling: bool,
@@ -36,7 +36,7 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
     type Error = napi::Error;
 
     fn try_from(options: JsSelectorOptions) -> napi::Result<Self> {
-        let kind = match options.selector.as_str() {
+        let kind = match options.method.as_str() {
             "full" => SelectorKind::Full,
             "exactTopK" => SelectorKind::ExactTopK,
             "streaming" => SelectorKind::Streaming,
@@ -47,7 +47,7 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             "ctkvr" => SelectorKind::Ctkvr,
             other => {
                 let expected = "full, exactTopK, streaming, snapkv, quest, magicpig, keyClusters or ctkvr";
-                return Err(invalid_option("selector", expected, other));
+                return Err(invalid_option("method", expected, other));
             }
         };
         Ok(Self {
@@ -69,7 +69,7 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             tail: options.tail,
             cluster_size: options.cluster_size as usize,
             cluster_probes: options.cluster_probes as usize,
-            exact_share: options.exact_share,
+            exact_share: options.retrieval_head_share,
             repair_share: options.repair_share,
             dense_below: options.dense_below as usize,
             mass_sampling: options.mass_sampling,
