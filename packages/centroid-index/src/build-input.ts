@@ -4,6 +4,7 @@ import {
   checkFinite,
   checkInteger,
   checkOptions,
+  type NativeIndexBinding,
   type OptionChecks,
   type PresetName,
   resolveSelectorOptions,
@@ -11,7 +12,6 @@ import {
   selectorOptionNames,
   takes,
 } from '@ctkvr/core';
-import type { NativeIndexBinding } from './native-seam.js';
 import { checkRows } from './row-checks.js';
 
 /** Who does the work. */

@@ -2,9 +2,8 @@
  * What an index over one layer's one KV head offers, whichever backend holds it: which keys past queries attended to, found again by
  * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550), grown in blocks, with clusters of keys for what lists leave out.
  */
-import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
+import type { BlockInfo, IndexedRegion, NativeCentroidIndex, SelectorOptions, TailInfo } from '@ctkvr/core';
 import type { Phase } from './growth.js';
-import type { NativeIndex } from './native-seam.js';
 
 export interface CentroidIndex {
   readonly backend: 'reference' | 'native';
@@ -35,7 +34,7 @@ export interface CentroidIndex {
   /** Nearest similarity below which a query is unlike what the build's own queries found: a reason to `insert` it. -1: no reason ever. */
   readonly similarityFloor: number;
   /** The native object behind, which also has scores, select and attend; null for the reference. */
-  readonly native: NativeIndex | null;
+  readonly native: NativeCentroidIndex | null;
 
   /** Returns the posting list of a centroid: positions, ascending. A copy. @throws {CtkvrError} CTKVR_INVALID_OPTION for an unknown id. */
   list(centroid: number): Uint32Array;
@@ -136,35 +135,4 @@ export interface AppendInput {
   readonly phase: Phase;
   /** Stops a reference append. */
   readonly signal?: AbortSignal;
-}
-
-/** Centroids made at one time. */
-export interface BlockInfo {
-  /** Where its lists end. */
-  readonly end: number;
-  /** Tokens stored when it was made. */
-  readonly madeAt: number;
-  readonly numCentroids: number;
-}
-
-/** What stands for indexed positions that are not read. */
-export interface TailInfo {
-  /** f32 [groupSize]: by how much each query head's lse is raised, 0 to log 2, as the build measured it (see volatility.ts). */
-  readonly corrections: Float32Array;
-  /** In order, without gaps, together the region: one for each time it grew. */
-  readonly segments: readonly TailSegmentInfo[];
-}
-
-/** Clusters of the keys and values of one stretch of positions. */
-export interface TailSegmentInfo {
-  /** Position of the first. */
-  readonly start: number;
-  /** Tokens stored when it was made. */
-  readonly madeAt: number;
-  /** u16 [positions]: the cluster of each. */
-  readonly clusterOf: Uint16Array;
-  /** f32 [numClusters, headDim], numbers of f16: the clusters' mean keys. */
-  readonly keys: Float32Array;
-  /** f32 [numClusters, headDim], numbers of f16: their mean values. */
-  readonly values: Float32Array;
 }

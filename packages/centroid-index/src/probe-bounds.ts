@@ -1,6 +1,5 @@
 /** How much a probe can return, to size buffers by. */
-import { type IndexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
-import type { BlockInfo } from './centroid-index.js';
+import { type BlockInfo, type IndexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 
 export interface ProbeBounds {
   /** Most centroids a probe returns. */

@@ -1,5 +1,6 @@
 /** The index in plain TypeScript: the definition that every other backend is tested against. */
 import {
+  type BlockInfo,
   CtkvrError,
   centroidCount,
   checkCapacity,
@@ -12,12 +13,13 @@ import {
   indexedRegion,
   postingListLength,
   type SelectorOptions,
+  type TailInfo,
   takes,
 } from '@ctkvr/core';
 import { BlockRow, baseCentroids } from './block-row.js';
 import { type BlockInput, buildBlock } from './build-block.js';
 import type { ResolvedBuildInput } from './build-input.js';
-import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
+import type { AppendInput, CentroidIndex } from './centroid-index.js';
 import { checkCandidates } from './check-candidates.js';
 import { encodeIndexImage } from './encode-index-image.js';
 import { checkPhase, keepsQuery, nextGrowth, type Phase } from './growth.js';

@@ -1,8 +1,7 @@
 /** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
-import { checkOptions, type SelectorMethod } from '@ctkvr/core';
+import { checkOptions, type OptionChecks, type SelectorMethod, takes } from '@ctkvr/core';
 import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
-import { measureChecks } from './input-checks.js';
 import { measureSteps, type StepsMeasure } from './measure-steps.js';
 import { significant } from './significant.js';
 
@@ -25,9 +24,19 @@ export interface MeasureInput {
   readonly onStep?: (step: number, numSteps: number) => void;
 }
 
+const inputChecks: OptionChecks<MeasureInput> = {
+  model: takes.object,
+  base: takes.object,
+  question: takes.int32,
+  selector: takes.object,
+  reference: takes.object,
+  signal: takes.abortSignal,
+  onStep: takes.optional(takes.func),
+};
+
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_INVALID_OPTION. */
 export async function measureSelector(input: MeasureInput): Promise<SelectorMeasure> {
-  checkOptions('measureSelector', input, measureChecks);
+  checkOptions('measureSelector', input, inputChecks);
   const { model, base, question, selector, reference, signal, onStep } = input;
   await using session = base.fork();
   session.setSelector(selector);

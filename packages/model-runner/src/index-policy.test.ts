@@ -4,7 +4,7 @@ import { missesQueries, shouldBuildAfterPrefill, shouldBuildBeforeDecode } from 
 
 const selector = resolveSelectorOptions({ denseBelow: 1000 }); // sinks 16, window 256
 const state = (length: number, end = 0, numRecentQueries = 0) => ({
-  sequence: { length, indexedRange: [end === 0 ? 0 : 16, end] as const, numRecentQueries },
+  sequence: { length, indexedRange: { start: end === 0 ? 0 : 16, end }, numRecentQueries },
   selector,
 });
 

@@ -64,11 +64,11 @@ function scansKeys({ selector: { method } }: IndexState): boolean {
 }
 
 function hasNone({ sequence }: IndexState): boolean {
-  return sequence.indexedRange[1] === 0;
+  return sequence.indexedRange.end === 0;
 }
 
 /** Tokens that are neither indexed nor sinks nor in the recent window. */
 function unindexed({ sequence, selector }: IndexState): number {
-  const end = Math.max(sequence.indexedRange[1], selector.numSinkTokens);
+  const end = Math.max(sequence.indexedRange.end, selector.numSinkTokens);
   return sequence.length - selector.recentWindow - end;
 }

@@ -9,12 +9,14 @@ import {
   checkOptions,
   indexedRegion,
   type KvFormat,
+  kvFormats,
+  type OptionChecks,
   postingListLength,
   type SelectorOptions,
+  takes,
 } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import { groupSizeOf } from './group-size.js';
-import { memoryEstimateChecks } from './option-tables.js';
 
 /** What it takes of a model; `model.info` has it. */
 export type AttentionSizes = Pick<
@@ -41,6 +43,13 @@ export interface MemoryEstimateInput {
   readonly kvFormat?: KvFormat;
   readonly selector: SelectorOptions;
 }
+
+const memoryEstimateChecks: OptionChecks<MemoryEstimateInput> = {
+  info: takes.object,
+  contextLength: takes.integer(0, 0x7fff_ffff),
+  kvFormat: takes.optional(takes.oneOf(kvFormats)),
+  selector: takes.object,
+};
 
 /** Returns bytes of keys, values and index of one session whose context is full. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
 export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {

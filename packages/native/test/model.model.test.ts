@@ -99,7 +99,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     await whole!.buildIndex();
     let left = Number.POSITIVE_INFINITY;
     while (left > 0) {
-      expect(parts!.indexedRange).toEqual([0, 0]);
+      expect(parts!.indexedRange).toEqual({ start: 0, end: 0 });
       const { headsLeft } = await parts!.buildIndex(0);
       expect(headsLeft).toBeLessThan(left);
       left = headsLeft;

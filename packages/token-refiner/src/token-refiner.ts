@@ -15,6 +15,8 @@ import {
   type IndexedRegion,
   indexedRegion,
   type OptionChecks,
+  type RefineRules,
+  type TailEstimate,
   takes,
   UNBOUNDED,
 } from '@ctkvr/core';
@@ -22,11 +24,11 @@ import { attendPositions } from './attend-positions.js';
 import { groupWeights } from './group-weights.js';
 import { logAddExp } from './log-sum-exp.js';
 import { measuredMass } from './measured-mass.js';
-import { chooseBackend, type NativeRefiner, type RefineRules } from './native-refiner.js';
+import { chooseBackend, type NativeRefiner } from './native-refiner.js';
 import { checkPartial, createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
 import { scoreCandidates } from './score-candidates.js';
 import { checkTopP, selectCandidates } from './select-candidates.js';
-import { checkTail, type TailEstimate, tailPartial } from './tail-partial.js';
+import { checkTail, tailPartial } from './tail-partial.js';
 
 export interface TokenRefinerInput {
   /** f32 [numTokens, headDim], rotated. Kept, not copied. */
