@@ -1,4 +1,4 @@
-/** Reads an index image, which may be damaged or made up. */
+/** Reads an index image, which may be damaged or forged. */
 import { resolveSelectorOptions } from '@ctkvr/core';
 import { BlockRow } from './block-row.js';
 import { CentroidBlock } from './centroid-block.js';
@@ -68,7 +68,7 @@ function openImage(bytes: Uint8Array): ImageReader {
 }
 
 /**
- * Returns what an image holds; all of it is checked, and nothing is allocated for what is not there.
+ * Returns what an image holds. Everything is checked, and sizes are compared with the image's length before memory is allocated.
  * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE with fields field, expected, actual.
  */
 export function decodeIndexImage(bytes: Uint8Array): IndexImage {

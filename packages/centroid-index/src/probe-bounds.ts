@@ -4,7 +4,7 @@ import { type BlockInfo, type IndexedRegion, postingListLength, type SelectorOpt
 export interface ProbeBounds {
   /** Most centroids a probe returns. */
   readonly numProbed: number;
-  /** Most candidates that so many centroids' lists, what came after the first one's block, and the tail's heaviest clusters unite to. */
+  /** Most candidates: the centroids' lists, the positions after the first one's block, and the tail's heaviest clusters together. */
   readonly maxCandidates: number;
 }
 

@@ -37,7 +37,7 @@ import { Tail } from './tail.js';
 import { buildTailSegment } from './tail-segment.js';
 import { measureVolatility } from './volatility.js';
 
-/** What can change: an operation makes another one, and the index takes it when all went well. */
+/** What can change. An operation makes a new state, which the index adopts when the operation succeeds. */
 type State = Pick<IndexImage, 'numTokens' | 'row' | 'builtAt' | 'kept'>;
 
 export class ReferenceCentroidIndex implements CentroidIndex {
@@ -65,7 +65,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.#state = state;
   }
 
-  /** Builds tail, then list after list, then measures the volatility; between two yields lies the work of a list or less. */
+  /** Builds the tail, then list after list, then measures the volatility. Yields at least once a list. */
   static *build(input: ResolvedBuildInput): Generator<void, ReferenceCentroidIndex> {
     const { headDim, groupSize, options } = input;
     const rows = storedRows(input, headDim);
@@ -86,7 +86,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return index;
   }
 
-  /** The index of an image, over these keys and values. */
+  /** Restores the index of an image over its keys and values. */
   static load(
     image: IndexImage,
     { keys, values }: { readonly keys: Float32Array; readonly values: Float32Array },
@@ -324,7 +324,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return nextGrowth({ builtAt: last, numTokens, appendSize: this.options.appendSize });
   }
 
-  /** One more block of the queries kept since the last one; none when there are none. */
+  /** Adds a block of the queries kept since the last one, if there are any. */
   *#grow(state: State): Generator<void, State> {
     const { row, numTokens, kept } = state;
     if (row === null) return state;
@@ -374,7 +374,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return this.#withoutOldQueries({ ...state, row: row.extended(block, tail) });
   }
 
-  /** What a later block is over that is made when `numTokens` are stored. */
+  /** The region of a later block that is made when `numTokens` are stored. */
   #regionFrom(start: number, numTokens: number): IndexedRegion {
     return { start, end: Math.max(start, numTokens - this.options.recentWindow) };
   }
@@ -384,7 +384,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return centroidCount(this.options, end - start);
   }
 
-  /** The tail with one more segment, where there are positions to make it of. */
+  /** The tail with one more segment, where the region grew. */
   *#extendedTail(
     tail: Tail | null,
     of: { readonly start: number; readonly end: number; readonly madeAt: number },
@@ -408,7 +408,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     return { keys: this.#keys, ...shape, region, queries, madeAt: numTokens, grownAt };
   }
 
-  /** Drops the queries that no cut can bring back to their turn. */
+  /** Drops the queries that can become centroids no more, whatever is cut. */
   #withoutOldQueries(state: State): State {
     const oldest = state.row?.blocks[0]?.grownAt ?? 0;
     const kept = state.kept.of({ start: oldest, end: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY });

@@ -21,7 +21,7 @@ export interface Contender {
   readonly choice: SelectorChoice;
 }
 
-/** Every one is measured at any length: a dense fallback for short texts would only measure itself. */
+/** 0, so that short texts are not decoded densely: that would compare dense attention with itself. */
 const denseBelow = 0;
 
 /**
@@ -43,7 +43,7 @@ export function parseContender(text: string): Contender {
   return { label: text, choice };
 }
 
-/** They read by place, or as much as their hashes draw. */
+/** These read by position, or as many keys as their hashes select. */
 const withoutBudget: readonly SelectorMethod[] = ['full', 'streaming', 'magicpig'];
 
 /** `maxSelected` replaces the values read per head of a contender that has such a budget and does not set its own. */
@@ -54,7 +54,7 @@ export function withMaxSelected(contender: Contender, maxSelected: number | unde
   return { ...contender, choice: { ...contender.choice, maxSelected } };
 }
 
-/** Centroids for which the state that all contenders start from must hold queries: those of the contender that wants most. */
+/** Queries that the shared starting state must hold: as many as the contender with the most centroids needs. */
 export function numCentroidsOf(contenders: readonly Contender[]): number {
   return Math.max(1, ...contenders.map(({ choice }) => centroidBounds(resolveSelectorOptions(choice)).most));
 }

@@ -1,8 +1,8 @@
-/** What dense attention says, step by step: the yardstick of every selector. */
+/** The distributions of dense attention, step by step: what every selector is compared with. */
 import { checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
 
-/** Longer references do not keep their distributions but compute them again for each comparison, in lock step with it. */
+/** A reference with more bytes than this does not keep its distributions: it decodes again, step by step, for each comparison. */
 const MAX_KEPT_BYTES = 256 * 2 ** 20;
 
 export interface DenseReference {

@@ -1,4 +1,4 @@
-/** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
+/** One selector against the dense reference, from a prefilled state, with an index built for this measurement. */
 import { checkOptions, type OptionChecks, type SelectorMethod, takes } from '@ctkvr/core';
 import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
@@ -46,7 +46,7 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
   return { ...(await measureSteps({ session, reference, groupSize, signal, onStep })), ...index };
 }
 
-/** What they build only fixes the region. */
+/** Their build only sets the region. */
 const withoutIndex: readonly SelectorMethod[] = ['full', 'exactTopK', 'streaming'];
 
 /** Builds a session's index; tells what it took and how large it is. */

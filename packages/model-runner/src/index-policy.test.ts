@@ -42,11 +42,11 @@ describe('when an index is built', () => {
   });
 
   it.each(['snapkv', 'quest', 'magicpig', 'keyClusters'] as const)('is rare for %s, which does not grow', (method) => {
-    const rival = resolveSelectorOptions({ method, denseBelow: 1000 });
-    expect(shouldBuildAfterPrefill({ ...state(5002, 4744), selector: rival }, 2)).toBe(false);
-    expect(shouldBuildAfterPrefill({ ...state(5040, 4744), selector: rival }, 40)).toBe(true);
-    expect(shouldBuildBeforeDecode({ ...state(6024, 4744), selector: rival })).toBe(false);
-    expect(shouldBuildBeforeDecode({ ...state(6025, 4744), selector: rival })).toBe(true);
+    const baseline = resolveSelectorOptions({ method, denseBelow: 1000 });
+    expect(shouldBuildAfterPrefill({ ...state(5002, 4744), selector: baseline }, 2)).toBe(false);
+    expect(shouldBuildAfterPrefill({ ...state(5040, 4744), selector: baseline }, 40)).toBe(true);
+    expect(shouldBuildBeforeDecode({ ...state(6024, 4744), selector: baseline })).toBe(false);
+    expect(shouldBuildBeforeDecode({ ...state(6025, 4744), selector: baseline })).toBe(true);
   });
 
   it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {

@@ -1,6 +1,6 @@
 /**
- * When a session's index is built or brought up to date. Every selector but `full` has one, if only to fix what lies between sinks and
- * window. What was appended since is read exactly (it counts as recent window), so that a late build costs time, not quality; but a
+ * When a session's index is built or brought up to date. Every method but `full` has one, if only to set the region between sinks and
+ * window. What was appended since the build is read exactly, as part of the recent window, so a late build costs time, not quality. But a
  * question asked after the build is answered better when its own queries are centroids. While tokens are generated, ctkvr's index grows by
  * itself inside the engine's steps.
  */
@@ -10,7 +10,7 @@ import type { NativeSequence } from '@ctkvr/native';
 /** A prefill of fewer tokens than this does not add to an index of keys at once: ctkvr's next growth takes their queries. */
 export const MIN_PREFILL_FOR_BUILD = 8;
 
-/** Generated tokens beyond the recent window after which a rival's index of keys is built again: reading them exactly begins to cost. */
+/** Generated tokens beyond the recent window after which a baseline's index of keys is built again: reading them exactly begins to cost. */
 export const MAX_UNINDEXED_TOKENS = 1024;
 
 /** The same for selectors whose index is only the region: a build costs next to nothing. */

@@ -39,10 +39,10 @@ describe('estimateMemory', () => {
     expect(withTail! - without!).toBeLessThan(2 * least);
   });
 
-  it('counts what each of the rivals keeps', () => {
+  it('counts what each of the baselines keeps', () => {
     const bytes = (method: SelectorMethod) => {
-      const rival = resolveSelectorOptions({ method });
-      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
+      const baseline = resolveSelectorOptions({ method });
+      return estimateMemory({ info, contextLength: 16_272, selector: baseline }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
     };
     expect(bytes('streaming')).toBe(0);
     expect(bytes('exactTopK')).toBe(0);

@@ -77,7 +77,7 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   if (contextLength < selector.denseBelow) return recentBytes;
   const region = indexedRegion(contextLength, selector);
   const numKeys = region.end - region.start;
-  if (selector.method !== 'ctkvr') return recentBytes + numHeads * rivalHeadBytes(info, numKeys, selector);
+  if (selector.method !== 'ctkvr') return recentBytes + numHeads * baselineHeadBytes(info, numKeys, selector);
   // As tokens are generated, those are kept that a cut needs to grow again, and those of two growths (sequence.rs).
   const growthBytes = queryBytes(MAX_GROWTH * most - least + 2 * Math.ceil(selector.appendSize / DECODE_STRIDE));
   const numCentroids = Math.min(most, contextLength);
@@ -103,7 +103,7 @@ function tailBytes({ headDim }: AttentionSizes, numKeys: number, selector: Selec
 }
 
 /** One KV head's index of a selector other than ctkvr; dense layers, which have none, are counted too. */
-function rivalHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
+function baselineHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
   // Keys and values f16 in pages of 256 rows, as the KV store has them: summaries of 16 keys each.
   const summaryBytes = Math.ceil(numKeys / 16 / 256) * 256 * 2 * headDim * 2;
   switch (selector.method) {

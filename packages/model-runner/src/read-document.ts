@@ -86,7 +86,7 @@ export class ReadDocument {
       });
     }
     const { onProgress, signal, ...session } = options;
-    // What two different questions have in common is what comes before any question.
+    // The common beginning of two different questions' prompts is what precedes every question.
     const [one, other] = await Promise.all(
       ['A', '7'].map((question) => render(host, { document: text, question }, signal)),
     );
@@ -127,7 +127,7 @@ export class ReadDocument {
     const session = this.#base.fork();
     this.#asking.add(session);
     try {
-      // Where document and question meet, a tokenizer may join what belongs to both.
+      // At the border of document and question, a token may span both.
       const kept = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
       session.truncate(kept);
       await session.prefill(tokens.subarray(kept), { signal });

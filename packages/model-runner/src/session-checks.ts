@@ -31,7 +31,7 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   audit: flag,
 };
 
-/** For who writes `temperature` beside `sampling`. */
+/** For callers that write `temperature` beside `sampling`. */
 export const nestedInGenerate = { sampling: samplingNames };
 
 export const forcedChecks: OptionChecks<ForcedOptions> = { signal, numTokens: tokens, audit: flag };

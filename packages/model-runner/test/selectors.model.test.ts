@@ -4,8 +4,8 @@ import { describeWithModel, prose } from './test-model.js';
 
 const small = { numSinkTokens: 4, recentWindow: 64, denseBelow: 0, denseLayers: false, maxSelected: 64 } as const;
 
-/** The rivals of docs/design/selectors.md, with a small budget, and so that they read all they index. */
-const rivals: readonly { readonly choice: SelectorChoice; readonly all: SelectorChoice }[] = [
+/** The baselines of docs/design/selectors.md, with a small budget, and so that they read all they index. */
+const baselines: readonly { readonly choice: SelectorChoice; readonly all: SelectorChoice }[] = [
   ...(['snapkv', 'quest', 'keyClusters'] as const).map((method) => ({
     choice: { ...small, method },
     all: { ...small, method, maxSelected: 0 },
@@ -28,7 +28,7 @@ async function greedy(session: Session, maxTokens: number) {
   return { tokens, counters };
 }
 
-describeWithModel('rival selectors', (model) => {
+describeWithModel('baseline selectors', (model) => {
   let base: Session;
   let expected: readonly number[];
   let recentBytes: number;
@@ -44,27 +44,30 @@ describeWithModel('rival selectors', (model) => {
   }, 60_000);
   afterAll(() => base.close());
 
-  it.each(rivals)('$choice.method reads within its budget, and like dense attention without one', async (rival) => {
-    await using whole = base.fork();
-    whole.setSelector(rival.all);
-    expect((await greedy(whole, 6)).tokens).toEqual(expected);
+  it.each(baselines)(
+    '$choice.method reads within its budget, and like dense attention without one',
+    async (baseline) => {
+      await using whole = base.fork();
+      whole.setSelector(baseline.all);
+      expect((await greedy(whole, 6)).tokens).toEqual(expected);
 
-    await using sparse = base.fork();
-    sparse.setSelector(rival.choice);
-    const { counters } = await greedy(sparse, 6);
-    const [first, last] = [counters.at(0)!, counters.at(-1)!];
-    expect(first.selected).toBeGreaterThan(0);
-    expect(first.candidates).toBe(first.selected);
-    if (sparse.selector.method !== 'magicpig') expect(first.selected).toBeLessThanOrEqual(64 * first.heads);
-    expect(first.keysRead).toBe(first.selected + first.heads * (4 + 64 + 1));
-    // what has been generated since the build is read as window
-    expect(last.keysRead - last.selected).toBe(first.keysRead - first.selected + first.heads * (counters.length - 1));
-    const { indexBytes } = sparse.memory;
-    // a selector without an index holds recent queries only
-    expect(indexBytes).toBeGreaterThan(recentBytes);
-    const { info } = model();
-    expect(indexBytes).toBeLessThanOrEqual(
-      estimateMemory({ info, contextLength: 1000, selector: sparse.selector }).indexBytes,
-    );
-  });
+      await using sparse = base.fork();
+      sparse.setSelector(baseline.choice);
+      const { counters } = await greedy(sparse, 6);
+      const [first, last] = [counters.at(0)!, counters.at(-1)!];
+      expect(first.selected).toBeGreaterThan(0);
+      expect(first.candidates).toBe(first.selected);
+      if (sparse.selector.method !== 'magicpig') expect(first.selected).toBeLessThanOrEqual(64 * first.heads);
+      expect(first.keysRead).toBe(first.selected + first.heads * (4 + 64 + 1));
+      // what has been generated since the build is read as window
+      expect(last.keysRead - last.selected).toBe(first.keysRead - first.selected + first.heads * (counters.length - 1));
+      const { indexBytes } = sparse.memory;
+      // a selector without an index holds recent queries only
+      expect(indexBytes).toBeGreaterThan(recentBytes);
+      const { info } = model();
+      expect(indexBytes).toBeLessThanOrEqual(
+        estimateMemory({ info, contextLength: 1000, selector: sparse.selector }).indexBytes,
+      );
+    },
+  );
 });

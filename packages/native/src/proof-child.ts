@@ -1,4 +1,4 @@
-/** The child process in which kernels are tested: what kills it, or never ends, costs the table that ran and not the program. */
+/** The child process in which kernels are tested: a kernel that crashes or hangs it is not used, and the program goes on. */
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 

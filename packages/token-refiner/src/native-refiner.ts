@@ -1,6 +1,5 @@
 /**
- * What a native index offers a refiner, by structure, so that this package needs no native one: `CentroidIndex.native` of
- * @ctkvr/centroid-index satisfies it. Keys and values are the index's own, stored as f16.
+ * The native backend of a refiner: `CentroidIndex.native` of @ctkvr/centroid-index. Keys and values are the index's own, stored as f16.
  */
 import { CtkvrError, type NativeCentroidIndex, type NativeHeadAttention, type SelectionCounters } from '@ctkvr/core';
 
@@ -11,7 +10,7 @@ export interface NativeRefiner extends Pick<NativeCentroidIndex, 'scores' | 'sel
   ): Omit<NativeHeadAttention, 'counters'> & { readonly counters: Pick<SelectionCounters, 'selected'> };
 }
 
-/** Returns what `backend` asks for: `native`, or undefined for the reference. @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
+/** Returns the backend to use: `native`, or undefined for the reference. @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
 export function chooseBackend(backend: unknown, native: NativeRefiner | null | undefined): NativeRefiner | undefined {
   if (backend !== 'auto' && backend !== 'native' && backend !== 'reference') {
     throw new CtkvrError('CTKVR_INVALID_OPTION', `backend must be 'auto', 'native' or 'reference', got '${backend}'`, {

@@ -1,6 +1,6 @@
 /**
- * Ours behind the contender interface. One session a sequence is prefilled and kept, its index built; each turn decodes on forks of them, so
- * that no turn sees what another one decoded.
+ * Our engine behind the contender interface. Each sequence has one session, prefilled and indexed; each turn decodes on forks of them, so no
+ * turn sees what another decoded.
  */
 import { argmax, klDivergence } from '@ctkvr/evaluation';
 import { type GenerateEvent, loadModel, type Model, type Session } from '@ctkvr/model-runner';

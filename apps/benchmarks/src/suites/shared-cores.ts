@@ -1,4 +1,4 @@
-/** How long a token takes where the cores are shared: alone, beside a second process of the same, and beside busy loops. Taken in turns. */
+/** How long a token takes where the cores are shared: alone, beside a second process of the same, and beside busy loops. The three alternate. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { significant } from '@ctkvr/evaluation';

@@ -1,4 +1,4 @@
-/** Where this machine would download from, and whether it answers. For those who ask what is wrong: a download finds out by itself. */
+/** Where this machine would download from, and whether it answers. For diagnosis only: a download reports this by itself. */
 import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { httpRequest, withoutCredentials } from './http-request.js';
 import { hubEndpoint } from './hugging-face.js';

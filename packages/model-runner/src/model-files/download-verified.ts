@@ -17,7 +17,7 @@ import { withFileLock } from './with-file-lock.js';
 const MAX_FRUITLESS_ATTEMPTS = 4;
 /** Wait before the second attempt; doubles with each further fruitless one. */
 const RETRY_DELAY_MS = 500;
-/** Statuses that a later attempt may not meet again: timeouts, too many requests, server trouble. */
+/** Statuses that may be gone at the next attempt: timeouts, too many requests, server errors. */
 const TRANSIENT_STATUSES = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export interface DownloadRequest extends DownloadCallbacks {
@@ -115,7 +115,7 @@ async function fillPart(request: DownloadRequest, part: string, bytesFound: numb
   }
 }
 
-/** A failure that another attempt may not meet; `error` is what the caller sees if it does. */
+/** A failure that may be gone at the next attempt; `error` is what the caller sees otherwise. */
 class BrokenTransfer extends Error {
   constructor(readonly error: CtkvrError) {
     super(error.message);

@@ -9,7 +9,7 @@ import { checkOptions, takes } from '@ctkvr/core';
 import lockfile from 'proper-lockfile';
 import { abortedError, cacheFileError, throwIfAborted } from './file-errors.js';
 
-/** A holder refreshes its lock every third of this; one that has not for so long is dead. */
+/** A holder refreshes its lock every third of this; a lock that was not refreshed for this long belongs to a dead process. */
 const STALE_MS = 10_000;
 const RETRY_MS = 250;
 
