@@ -38,7 +38,7 @@ export class ImageReader {
   }
 
   /** Returns the u32 at `at`. @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE when it is not from `least` to `most`. */
-  size(field: string, at: number, least: number, most: number): number {
+  size(field: string, at: number, { least, most }: { readonly least: number; readonly most: number }): number {
     const value = this.u32(at);
     if (value >= least && value <= most) return value;
     throw badImage(field, `from ${least} to ${most}`, value);

@@ -40,7 +40,7 @@ export async function indexSuite(options: IndexOptions): Promise<IndexFindings> 
   const tokens = await promptTokens(model, context + Math.min(TURN_TOKENS, room));
   const prompt = tokens.slice(0, context);
   await using base = model.createSession({ contextLength, selector });
-  const build = await measureBuild(model, base, prompt, options);
+  const build = await measureBuild({ model, base, prompt }, options);
   const growth = await measureGrowth(base, Math.min(options.growthTokens, room));
   const turn = await measureTurn(base, tokens.slice(context));
   const splits = await measureSplits(model, base, options);
@@ -49,9 +49,7 @@ export async function indexSuite(options: IndexOptions): Promise<IndexFindings> 
 
 /** Prefills every round; `base` holds the last one's prompt afterwards. */
 async function measureBuild(
-  model: Model,
-  base: Session,
-  prompt: Int32Array,
+  { model, base, prompt }: { readonly model: Model; readonly base: Session; readonly prompt: Int32Array },
   { rounds, onProgress }: IndexOptions,
 ): Promise<IndexBuild> {
   const prefills: number[] = [];
