@@ -1,6 +1,6 @@
 /**
- * What the routes ask of the side that runs the model. `SessionChatEngine` is the one that ships; the routes know nothing of
- * sessions, so that the model can later run in a process of its own.
+ * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
+ * can later run in its own process.
  */
 import type { ChatRequest } from './chat-request.js';
 

@@ -12,7 +12,7 @@ import {
 describe('resolveSelectorOptions', () => {
   it('gives the documented defaults', () => {
     expect(resolveSelectorOptions()).toEqual({
-      selector: 'ctkvr',
+      method: 'ctkvr',
       numSinkTokens: 16,
       recentWindow: 256,
       numCentroids: 0,
@@ -26,7 +26,7 @@ describe('resolveSelectorOptions', () => {
       tail: true,
       clusterSize: 32,
       clusterProbes: 16,
-      exactShare: 0.08,
+      retrievalHeadShare: 0.08,
       repairShare: 0.015,
       denseBelow: 4096,
       massSampling: false,
@@ -41,7 +41,7 @@ describe('resolveSelectorOptions', () => {
       numProbes: 3,
       maxSelected: undefined as unknown as number,
     });
-    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
+    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, retrievalHeadShare: 0 });
   });
   it.each([
     [1, 512, 2, 8],
@@ -53,7 +53,7 @@ describe('resolveSelectorOptions', () => {
     const [maxSelected, numProbes, clusterProbes] = counts;
     const ofGroup = { maxSelected, numProbes, clusterProbes };
     expect(resolveSelectorOptions({}, { groupSize })).toEqual({ ...resolveSelectorOptions(), ...ofGroup });
-    expect(resolveSelectorOptions({ selector: 'quest' }, { groupSize })).toMatchObject(ofGroup);
+    expect(resolveSelectorOptions({ method: 'quest' }, { groupSize })).toMatchObject(ofGroup);
     const given = { maxSelected: 700, numProbes: 1, clusterProbes: 0 };
     expect(resolveSelectorOptions(given, { groupSize })).toMatchObject(given);
     for (const preset of ['paper', 'exact'] as const) {
@@ -111,15 +111,17 @@ describe('resolveSelectorOptions', () => {
     ['hashBits', 16],
     ['hashTables', 0],
     ['denseLayers', 2],
-    ['exactShare', 1.5],
-    ['exactShare', Number.NaN],
-    ['selector', 'best'],
+    ['retrievalHeadShare', 1.5],
+    ['retrievalHeadShare', Number.NaN],
+    ['method', 'best'],
     ['centroids', 'first'],
     ['centroidsPerList', 0],
     ['appendSize', 0],
     ['preset', 'fast'],
     ['preset', 'toString'],
     ['numProbe', 4],
+    ['selector', 'full'],
+    ['exactShare', 0.1],
   ])('refuses %s = %s and names it', (option, value) => {
     try {
       resolveSelectorOptions({ [option]: value });

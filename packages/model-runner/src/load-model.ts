@@ -1,11 +1,10 @@
 /** From a name or a path to a model that is ready to run. */
 import { stat } from 'node:fs/promises';
-import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
+import { CtkvrError, checkOption, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { type NativeBinding, type NativeModel, openBinding } from '@ctkvr/native';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
 import { abortedError } from './operation-errors.js';
-import { loadModelChecks } from './option-tables.js';
 
 export interface LoadModelOptions {
   /** Tokens a session can hold when it does not ask for less. Default: what the model was trained for. */
@@ -33,6 +32,20 @@ export interface LoadModelOptions {
   /** Ends a download at once, a load when it is done. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const loadModelChecks: OptionChecks<LoadModelOptions> = {
+  contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
+  numThreads: takes.optional(takes.integer(0, 1024)),
+  prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
+  ropeFreqBase: takes.optional(takes.numberAbove(0)),
+  ropeFreqScale: takes.optional(takes.numberAbove(0)),
+  chatTemplate: takes.optional(takes.text),
+  mapWeights: takes.optional(takes.boolean),
+  isa: takes.optional(takes.text),
+  onProgress: takes.optional(takes.func),
+  onDownloadProgress: takes.optional(takes.func),
+  signal: takes.optional(takes.abortSignal),
+};
 
 const DEFAULT_PREFILL_CHUNK = 512;
 

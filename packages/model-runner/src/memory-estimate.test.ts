@@ -1,4 +1,4 @@
-import { resolveSelectorOptions, type SelectorName } from '@ctkvr/core';
+import { resolveSelectorOptions, type SelectorMethod } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
 import { checkMemory, estimateMemory } from './memory-estimate.js';
 
@@ -10,7 +10,7 @@ describe('estimateMemory', () => {
     const full = estimateMemory({
       info,
       contextLength: 16_000,
-      selector: resolveSelectorOptions({ selector: 'full' }),
+      selector: resolveSelectorOptions({ method: 'full' }),
     });
     // the recent queries, f16 [384, 7, 64] per layer and KV head, are kept for any selector
     expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 384 * 7 * 64 * 2 });
@@ -39,10 +39,10 @@ describe('estimateMemory', () => {
     expect(withTail! - without!).toBeLessThan(2 * least);
   });
 
-  it('counts what each of the rivals keeps', () => {
-    const bytes = (name: SelectorName) => {
-      const rival = resolveSelectorOptions({ selector: name });
-      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
+  it('counts what each of the baselines keeps', () => {
+    const bytes = (method: SelectorMethod) => {
+      const baseline = resolveSelectorOptions({ method });
+      return estimateMemory({ info, contextLength: 16_272, selector: baseline }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
     };
     expect(bytes('streaming')).toBe(0);
     expect(bytes('exactTopK')).toBe(0);
@@ -68,7 +68,7 @@ describe('estimateMemory', () => {
 });
 
 describe('checkMemory', () => {
-  const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ selector: 'full' }) };
+  const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ method: 'full' }) };
   const needed = 16_000 * 12_288 + 24 * 2 * 384 * 7 * 64 * 2;
 
   it('passes when it fits to the byte, refuses one byte below', () => {

@@ -9,12 +9,14 @@ import {
   checkOptions,
   indexedRegion,
   type KvFormat,
+  kvFormats,
+  type OptionChecks,
   postingListLength,
   type SelectorOptions,
+  takes,
 } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import { groupSizeOf } from './group-size.js';
-import { memoryEstimateChecks } from './option-tables.js';
 
 /** What it takes of a model; `model.info` has it. */
 export type AttentionSizes = Pick<
@@ -42,6 +44,13 @@ export interface MemoryEstimateInput {
   readonly selector: SelectorOptions;
 }
 
+const memoryEstimateChecks: OptionChecks<MemoryEstimateInput> = {
+  info: takes.object,
+  contextLength: takes.integer(0, 0x7fff_ffff),
+  kvFormat: takes.optional(takes.oneOf(kvFormats)),
+  selector: takes.object,
+};
+
 /** Returns bytes of keys, values and index of one session whose context is full. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
 export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
   checkOptions('estimateMemory', input, memoryEstimateChecks);
@@ -68,7 +77,7 @@ function indexBytes(info: AttentionSizes, contextLength: number, selector: Selec
   if (contextLength < selector.denseBelow) return recentBytes;
   const region = indexedRegion(contextLength, selector);
   const numKeys = region.end - region.start;
-  if (selector.selector !== 'ctkvr') return recentBytes + numHeads * rivalHeadBytes(info, numKeys, selector);
+  if (selector.method !== 'ctkvr') return recentBytes + numHeads * baselineHeadBytes(info, numKeys, selector);
   // As tokens are generated, those are kept that a cut needs to grow again, and those of two growths (sequence.rs).
   const growthBytes = queryBytes(MAX_GROWTH * most - least + 2 * Math.ceil(selector.appendSize / DECODE_STRIDE));
   const numCentroids = Math.min(most, contextLength);
@@ -94,10 +103,10 @@ function tailBytes({ headDim }: AttentionSizes, numKeys: number, selector: Selec
 }
 
 /** One KV head's index of a selector other than ctkvr; dense layers, which have none, are counted too. */
-function rivalHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
+function baselineHeadBytes({ headDim }: AttentionSizes, numKeys: number, selector: SelectorOptions): number {
   // Keys and values f16 in pages of 256 rows, as the KV store has them: summaries of 16 keys each.
   const summaryBytes = Math.ceil(numKeys / 16 / 256) * 256 * 2 * headDim * 2;
-  switch (selector.selector) {
+  switch (selector.method) {
     case 'snapkv':
       return 4 * (selector.maxSelected === 0 ? numKeys : Math.min(selector.maxSelected, numKeys));
     case 'quest':

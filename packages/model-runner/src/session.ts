@@ -10,10 +10,10 @@ import { shouldBuildAfterPrefill } from './index-policy.js';
 import { estimateMemory } from './memory-estimate.js';
 import { Operation } from './operation.js';
 import { busyError, closedError, contextExceededError } from './operation-errors.js';
-import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './option-tables.js';
 import { type PromptInput, planPrompt } from './prompt-plan.js';
 import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
+import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './session-checks.js';
 import type { SessionHost } from './session-host.js';
 import type {
   ForcedOptions,

@@ -77,7 +77,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     other.truncate(10);
     nested.truncate(30);
     fork.setSampler({ ...greedy, seed: 3 });
-    fork.setSelector(resolveSelectorOptions({ selector: 'streaming' }));
+    fork.setSelector(resolveSelectorOptions({ method: 'streaming' }));
     fork.setSelector(full);
     expect([other.length, fork.length, nested.length]).toEqual([10, 40, 30]);
     expect(fork.memory.kvBytes).toBeGreaterThan(0);
@@ -123,7 +123,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     await whole!.buildIndex();
     let left = Number.POSITIVE_INFINITY;
     while (left > 0) {
-      expect(parts!.indexedRange).toEqual([0, 0]);
+      expect(parts!.indexedRange).toEqual({ start: 0, end: 0 });
       const { headsLeft } = await parts!.buildIndex(0);
       expect(headsLeft).toBeLessThan(left);
       left = headsLeft;

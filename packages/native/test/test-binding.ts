@@ -21,7 +21,7 @@ export function binding(): NativeBinding {
   return loaded.binding;
 }
 
-export const full = resolveSelectorOptions({ selector: 'full' });
+export const full = resolveSelectorOptions({ method: 'full' });
 
 /** One thread: see describeWithModel in packages/model-runner. */
 export async function loadTestModel(): Promise<NativeModel> {

@@ -25,7 +25,7 @@ export interface StepEntry<Sequence extends EngineSequence> {
 /** What a step gave one sequence. */
 export interface SequenceStepResult {
   readonly tokenId: number | null;
-  /** f32 [vocabSize], or null when not asked for. */
+  /** f32 [vocabSize]; null when the entry's output has no logits. */
   readonly logits: Float32Array | null;
   /** null for a prefill. */
   readonly counters: SelectionCounters | null;

@@ -10,7 +10,7 @@
 //! | `centroid_index` | one KV head on plain arrays |
 //! | `rope`, `query_statistics` | rotary embedding and the similarity of rotated queries, on plain arrays |
 //! | `error`, `deferred` | errors and promises |
-//! | `options`, `counters`, `model_info` | plain data |
+//! | `options`, `counters`, `model_info`, `position_range` | plain data |
 
 #![cfg_attr(test, allow(dead_code, reason = "napi leaves the exports out of test builds, and lints check those too"))]
 
@@ -25,6 +25,7 @@ mod load_model;
 mod model;
 mod model_info;
 mod options;
+mod position_range;
 mod query_statistics;
 mod rope;
 mod sequence;

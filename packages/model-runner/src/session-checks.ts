@@ -1,30 +1,12 @@
-/** What the options of this package take. */
+/** What the options of a session and of its calls take. */
 import { kvFormats, type OptionChecks, takes } from '@ctkvr/core';
-import type { LoadModelOptions } from './load-model.js';
-import type { MemoryEstimateInput } from './memory-estimate.js';
 import { samplingNames } from './sampling-options.js';
 import type { ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
-
-const MAX_TOKENS = 0x7fff_ffff;
 
 const signal = takes.optional(takes.abortSignal);
 const flag = takes.optional(takes.boolean);
 const callback = takes.optional(takes.func);
-const tokens = takes.optional(takes.integer(1, MAX_TOKENS));
-
-export const loadModelChecks: OptionChecks<LoadModelOptions> = {
-  contextLength: tokens,
-  numThreads: takes.optional(takes.integer(0, 1024)),
-  prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
-  ropeFreqBase: takes.optional(takes.numberAbove(0)),
-  ropeFreqScale: takes.optional(takes.numberAbove(0)),
-  chatTemplate: takes.optional(takes.text),
-  mapWeights: flag,
-  isa: takes.optional(takes.text),
-  onProgress: callback,
-  onDownloadProgress: callback,
-  signal,
-};
+const tokens = takes.optional(takes.integer(1, 0x7fff_ffff));
 
 export const sessionChecks: OptionChecks<SessionOptions> = {
   contextLength: takes.anything, // bounded by the model
@@ -49,16 +31,9 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   audit: flag,
 };
 
-/** For who writes `temperature` beside `sampling`. */
+/** For callers that write `temperature` beside `sampling`. */
 export const nestedInGenerate = { sampling: samplingNames };
 
 export const forcedChecks: OptionChecks<ForcedOptions> = { signal, numTokens: tokens, audit: flag };
 
 export const signalChecks = { signal };
-
-export const memoryEstimateChecks: OptionChecks<MemoryEstimateInput> = {
-  info: takes.object,
-  contextLength: takes.integer(0, MAX_TOKENS),
-  kvFormat: takes.optional(takes.oneOf(kvFormats)),
-  selector: takes.object,
-};
