@@ -15,7 +15,7 @@ const tokens = takes.optional(takes.integer(1, MAX_TOKENS));
 export const loadModelChecks: OptionChecks<LoadModelOptions> = {
   contextLength: tokens,
   numThreads: takes.optional(takes.integer(0, 1024)),
-  prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
+  prefillChunk: takes.optional(takes.integer(1, 1 << 16)),
   ropeFreqBase: takes.optional(takes.numberAbove(0)),
   ropeFreqScale: takes.optional(takes.numberAbove(0)),
   chatTemplate: takes.optional(takes.text),

@@ -4,7 +4,7 @@
  */
 import type { SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
-import type { RequestResult, StepComposer, StepOutput } from '@ctkvr/scheduler';
+import type { RequestResult, StepComposer, StepOutput, StepRequestOptions } from '@ctkvr/scheduler';
 import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
 import type { Operation } from './operation.js';
 import type { IndexReport, TokenStatistics } from './session-types.js';
@@ -87,7 +87,8 @@ export class StoredSequence {
   async store(operation: Operation, onProgress: (tokensDone: number) => void): Promise<number> {
     const tokens = this.#ids.slice(this.native.length, -1);
     if (tokens.length === 0) return 0;
-    await this.#append(operation, tokens, { output: 'none', onProgress: ({ tokensDone }) => onProgress(tokensDone) });
+    const report = ({ tokensDone }: { readonly tokensDone: number }) => onProgress(tokensDone);
+    await this.#append(operation, tokens, { phase: 'prefill', output: 'none', onProgress: report });
     return tokens.length;
   }
 
@@ -97,7 +98,11 @@ export class StoredSequence {
     this.#truncateNative(this.length - 1);
     if (shouldBuildBeforeDecode({ sequence: this.native, selector: this.#selector })) await this.buildIndex(operation);
     const startedAt = performance.now();
-    const result = await this.#append(operation, this.#ids.slice(this.native.length), { output, audit });
+    const result = await this.#append(operation, this.#ids.slice(this.native.length), {
+      phase: 'decode',
+      output,
+      audit,
+    });
     const { counters, timings, numSequences } = result;
     return { result, statistics: { msPerToken: performance.now() - startedAt, counters, timings, numSequences } };
   }
@@ -108,7 +113,7 @@ export class StoredSequence {
     const state = { sequence: this.native, selector: this.#selector };
     if (missesQueries(state)) {
       this.#truncateNative(length - queriesWanted(state));
-      await this.#append(operation, this.#ids.slice(this.native.length, length), { output: 'none' });
+      await this.#append(operation, this.#ids.slice(this.native.length, length), { phase: 'prefill', output: 'none' });
     }
     const build = () => this.native.buildIndex(buildSliceMs);
     for (let buildMs = 0; ; ) {
@@ -128,7 +133,7 @@ export class StoredSequence {
   async #append(
     operation: Operation,
     tokens: readonly number[],
-    options: { output: StepOutput; audit?: boolean; onProgress?: (progress: { tokensDone: number }) => void },
+    options: Omit<StepRequestOptions, 'signal'>,
   ): Promise<RequestResult> {
     return await operation.track(this.#composer.append(this.native, tokens, { ...options, signal: operation.signal }));
   }

@@ -185,8 +185,10 @@ export interface NativeSamplerOptions {
 
 export interface NativeStepEntry {
   readonly sequence: NativeSequence;
-  /** Token ids to append: one to decode, more to prefill. At least one. */
+  /** Token ids to append: one to decode, one or more to prefill. */
   readonly tokens: Int32Array;
+  /** Whether they are an answer's token or a prompt's: their rows are computed and indexed differently. */
+  readonly phase: 'prefill' | 'decode';
   /** What to return for the last token: nothing, a token drawn by the sequence's sampler, or all logits (f32 [vocabSize]). */
   readonly output: 'none' | 'sample' | 'logits' | 'sampleAndLogits';
 }

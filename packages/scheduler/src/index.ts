@@ -7,5 +7,6 @@ export type {
   StepEngine,
   StepEntry,
   StepOutput,
+  StepPhase,
 } from './step-engine.js';
 export type { RequestResult, StepRequestOptions } from './step-request.js';

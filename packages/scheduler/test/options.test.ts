@@ -10,7 +10,7 @@ describeOptions(
   scheduler,
   {
     StepComposer: (more) => new scheduler.StepComposer(engine, more),
-    'StepComposer.append': (more) => composer().append(sequence, [1], more),
+    'StepComposer.append': (more) => composer().append(sequence, [1], { phase: 'decode', ...more }),
     'StepComposer.runExclusive': (more) => composer().runExclusive(async () => {}, more),
   },
   [],
