@@ -1,3 +1,5 @@
+export type { AdmissionDecision, AdmissionOptions, AdmissionRequest } from './admission/admission-request.js';
+export { PageAdmission } from './admission/page-admission.js';
 export type { ComposeLimits } from './compose-step.js';
 export { StepComposer, type StepComposerOptions } from './step-composer.js';
 export type {
