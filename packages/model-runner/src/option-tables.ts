@@ -3,7 +3,7 @@ import { kvFormats, type OptionChecks, takes } from '@ctkvr/core';
 import type { LoadModelOptions } from './load-model.js';
 import type { MemoryEstimateInput } from './memory-estimate.js';
 import { samplingNames } from './sampling-options.js';
-import type { ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
+import type { AdmitOptions, ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
 
 const MAX_TOKENS = 0x7fff_ffff;
 
@@ -20,6 +20,7 @@ export const loadModelChecks: OptionChecks<LoadModelOptions> = {
   ropeFreqScale: takes.optional(takes.numberAbove(0)),
   chatTemplate: takes.optional(takes.text),
   mapWeights: flag,
+  sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
   isa: takes.optional(takes.text),
   onProgress: callback,
   onDownloadProgress: callback,
@@ -30,6 +31,13 @@ export const sessionChecks: OptionChecks<SessionOptions> = {
   contextLength: takes.anything, // bounded by the model
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+};
+
+export const admitChecks: OptionChecks<AdmitOptions> = {
+  ...sessionChecks,
+  promptLength: takes.integer(0, MAX_TOKENS),
+  signal,
+  onWait: callback,
 };
 
 export const prefillChecks: OptionChecks<PrefillOptions> = {
@@ -59,6 +67,7 @@ export const signalChecks = { signal };
 export const memoryEstimateChecks: OptionChecks<MemoryEstimateInput> = {
   info: takes.object,
   contextLength: takes.integer(0, MAX_TOKENS),
+  numTokens: takes.optional(takes.integer(0, MAX_TOKENS)),
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.object,
 };

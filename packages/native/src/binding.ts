@@ -11,6 +11,11 @@ export interface NativeBinding {
   inspectModel(path: string): Promise<NativeModelInfo>;
   /** Loads weights off the JavaScript thread. `onProgress` receives 0..1. */
   loadModel(path: string, options: NativeLoadOptions, onProgress?: (fraction: number) => void): Promise<NativeModel>;
+  /**
+   * The most bytes that a sequence holds between operations, of any model's sizes: nothing need be loaded. Keys and values are whole pages. While an
+   * index is built anew the old one still stands.
+   */
+  memoryNeed(question: NativeMemoryQuestion): NativeMemoryNeed;
   /** Every kernel table of this architecture, the plainest first. */
   kernelTables(): readonly NativeKernelTable[];
   /**
@@ -34,6 +39,27 @@ export interface NativeBinding {
   overlapBySimilarity(input: NativeOverlapInput): Promise<NativeOverlapBySimilarity>;
 }
 
+/** The sizes are those of a `NativeModelInfo`. */
+export interface NativeMemoryQuestion {
+  readonly numLayers: number;
+  readonly numQueryHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** The most tokens that the sequence may store. */
+  readonly contextLength: number;
+  /** Tokens stored. Default: the whole context. The need rises with them. */
+  readonly numTokens?: number;
+  /** Default 'f16'. */
+  readonly kvFormat?: KvFormat;
+  readonly selector: SelectorOptions;
+}
+
+export interface NativeMemoryNeed {
+  readonly kvBytes: number;
+  /** The index, and the queries kept for it. */
+  readonly indexBytes: number;
+}
+
 export interface NativeKernelTable {
   /** 'scalar' | 'avx2' | 'avx512' | 'avx512vnni' | 'avx512bf16' | 'amx' | 'neon'. */
   readonly name: string;
@@ -53,6 +79,8 @@ export interface NativeBuildInfo {
   readonly numUsableThreads: number;
   /** Bytes this process may still allocate: free memory and cgroup limit counted. */
   readonly availableMemoryBytes: number;
+  /** Tokens of a page of keys and values. */
+  readonly pageSize: number;
 }
 
 export interface NativeModelInfo {

@@ -45,6 +45,11 @@ export class AdmissionEntry {
     this.wanted = Math.max(this.wanted, this.#wholePages(numTokens));
   }
 
+  /** While it holds nothing it wants what it wanted. */
+  withdraw(): void {
+    if (this.#granted > 0) this.wanted = this.#granted;
+  }
+
   grant(): void {
     this.#bytes += this.missingBytes();
     this.#granted = this.wanted;

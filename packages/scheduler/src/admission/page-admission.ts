@@ -52,6 +52,11 @@ export class PageAdmission {
     return this.#running.length;
   }
 
+  /** Bytes that one request has room for; 0 while it waits. */
+  bytesOf(id: number): number {
+    return this.#find(id)?.bytes ?? 0;
+  }
+
   /** Bytes that running requests have room for. */
   get grantedBytes(): number {
     return this.#running.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -75,6 +80,11 @@ export class PageAdmission {
     const entry = this.#runningEntry(id);
     entry.want(numTokens);
     return !entry.isDeferred && !entry.isPreempted;
+  }
+
+  /** Asks no more room than there is: whoever asked has stopped waiting. */
+  withdraw(id: number): void {
+    this.#find(id)?.withdraw();
   }
 
   /** From now on a request's memory cannot be computed again (it is shared, or not a plain prompt and answer): it is never preempted. */
