@@ -27,7 +27,15 @@ export interface StartServerOptions extends ListenOptions {
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
   checkOptions('startServer', options, startServerChecks, {
     selector: selectorOptionNames,
-    load: ['numThreads', 'prefillChunk', 'mapWeights', 'chatTemplate', 'ropeFreqBase', 'ropeFreqScale'],
+    load: [
+      'numThreads',
+      'prefillChunk',
+      'mapWeights',
+      'sessionMemoryBytes',
+      'chatTemplate',
+      'ropeFreqBase',
+      'ropeFreqScale',
+    ],
   });
   const { contextLength, kvFormat, selector } = options;
   const owned =
