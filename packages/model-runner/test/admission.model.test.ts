@@ -27,11 +27,15 @@ interface Asked {
   readonly numAnswer: number;
 }
 
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
 async function prompt(model: Model, { numPrompt }: Asked): Promise<Int32Array> {
   return (await model.tokenize(prose(2 * numPrompt))).subarray(0, numPrompt);
 }
 
-async function answer(session: Session, tokens: Int32Array, { numAnswer }: Asked, onToken = () => {}) {
+async function answer(session: Session, tokens: Int32Array, { numAnswer }: Asked, onToken = async () => {}) {
   await session.prefill(tokens);
   const [drawn, distributions]: [number[], Float32Array[]] = [[], []];
   const sampling = { temperature: 0.9, seed: 5, repeatPenalty: 1.1 };
@@ -43,7 +47,7 @@ async function answer(session: Session, tokens: Int32Array, { numAnswer }: Asked
   })) {
     drawn.push(event.tokenId);
     distributions.push(event.logits!);
-    onToken();
+    await onToken();
   }
   return { drawn, distributions };
 }
@@ -66,7 +70,11 @@ describeWithModel('sessions that wait for memory', (model) => {
       small.admitSession({ contextLength, selector: asked.selector, promptLength: asked.numPrompt });
     const sessions = [await admit(first), await admit(second)] as const;
     const lengths: number[] = [];
-    const watch = () => lengths.push(sessions[1].native.length);
+    const watch = async () => {
+      // The first goes on when the second has its second page.
+      if (lengths.length === 0) await until(() => sessions[1].native.length > 256);
+      lengths.push(sessions[1].native.length);
+    };
     const together = await Promise.all([
       answer(sessions[0], await prompt(small, first), first, watch).finally(() => sessions[0].close()),
       answer(sessions[1], await prompt(small, second), second).finally(() => sessions[1].close()),

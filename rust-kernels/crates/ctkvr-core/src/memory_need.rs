@@ -215,9 +215,50 @@ mod tests {
         assert_eq!(begun.need().index_bytes, QUERIES);
     }
 
+    /// One table for both languages: packages/core/test/index-sizes.json.
+    #[test]
+    fn numbers_that_go_by_the_region_are_those_of_typescript() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../packages/core/test/index-sizes.json");
+        let text = std::fs::read_to_string(path).expect("the table is in the repository");
+        let table: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+        let rows = |name: &str| table[name].as_array().expect("rows").clone();
+        let number = |row: &serde_json::Value, name: &str| row[name].as_u64().expect("a number") as usize;
+        for row in rows("postingListLength") {
+            let selector = SelectorOptions { list_len: number(&row, "listLength"), ..SelectorOptions::full() };
+            assert_eq!(
+                selector.posting_list_len(number(&row, "numKeys"), number(&row, "groupSize")),
+                number(&row, "kept"),
+                "{row}"
+            );
+        }
+        for row in rows("centroidCount") {
+            let selector = SelectorOptions { num_centroids: number(&row, "numCentroids"), ..SelectorOptions::full() };
+            assert_eq!(selector.centroid_count(number(&row, "numKeys")), number(&row, "count"), "{row}");
+            assert_eq!(selector.centroid_bounds(), (number(&row, "least"), number(&row, "most")), "{row}");
+        }
+        for row in rows("indexedRegion") {
+            let (sinks, window) = (number(&row, "numSinkTokens"), number(&row, "recentWindow"));
+            let options = balanced(SelectorKind::Ctkvr);
+            let selector = SelectorOptions { num_sink_tokens: sinks, recent_window: window, dense_below: 0, ..options };
+            let num_tokens = number(&row, "numTokens");
+            let question =
+                MemoryQuestion { shape: QWEN, format: KvFormat::F16, selector: &selector, max_tokens: num_tokens, num_tokens };
+            assert_eq!(question.num_keys(), number(&row, "end") - number(&row, "start"), "{row}");
+            let sequence = crate::sequence::store::Sequence::new(QWEN, num_tokens, KvFormat::F16, selector.clone());
+            assert_eq!(sequence.region(num_tokens), number(&row, "start")..number(&row, "end"), "{row}");
+        }
+    }
+
     #[test]
     fn rises_with_the_tokens() {
-        for kind in [SelectorKind::Full, SelectorKind::Ctkvr, SelectorKind::SnapKv, SelectorKind::Quest, SelectorKind::MagicPig, SelectorKind::KeyClusters] {
+        for kind in [
+            SelectorKind::Full,
+            SelectorKind::Ctkvr,
+            SelectorKind::SnapKv,
+            SelectorKind::Quest,
+            SelectorKind::MagicPig,
+            SelectorKind::KeyClusters,
+        ] {
             let selector = balanced(kind);
             let mut before = SequenceMemory::default();
             for num_tokens in (0..20_000).step_by(37) {
