@@ -83,6 +83,7 @@ interface Answer {
 /** What a CTkvr error means to a client. Codes that are not here are bugs or broken installations: 500 without details. */
 const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_OUT_OF_MEMORY: { status: 503, code: 'insufficient_memory', retryAfterSeconds: 5 },
+  CTKVR_OVERLOADED: { status: 429, code: 'queue_full', retryAfterSeconds: 2 },
   CTKVR_BUSY: { status: 503, code: 'overloaded', retryAfterSeconds: 1 },
   CTKVR_CLOSED: { status: 503, code: 'shutting_down', retryAfterSeconds: 5 },
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },

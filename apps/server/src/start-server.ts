@@ -45,7 +45,15 @@ const optionChecks: OptionChecks<StartServerOptions> = {
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
   checkOptions('startServer', options, optionChecks, {
     selector: selectorOptionNames,
-    load: ['numThreads', 'prefillChunk', 'mapWeights', 'chatTemplate', 'ropeFreqBase', 'ropeFreqScale'],
+    load: [
+      'numThreads',
+      'prefillChunk',
+      'mapWeights',
+      'sessionMemoryBytes',
+      'chatTemplate',
+      'ropeFreqBase',
+      'ropeFreqScale',
+    ],
   });
   const { contextLength, kvFormat, selector } = options;
   const owned =

@@ -24,6 +24,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_DISK_FULL'
   | 'CTKVR_CLOSED' // used after close()
   | 'CTKVR_BUSY' // the object already runs an operation that excludes this one
+  | 'CTKVR_OVERLOADED' // others are ahead, and as many wait as may
   | 'CTKVR_ABORTED' // cancelled through an AbortSignal
   | 'CTKVR_NATIVE_UNAVAILABLE' // the native binary could not be loaded
   | 'CTKVR_INTERNAL'; // a bug of ours: a native panic, a broken invariant

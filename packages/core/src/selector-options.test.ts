@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import sizes from '../test/index-sizes.json' with { type: 'json' };
 import { CtkvrError } from './errors.js';
 import {
   centroidBounds,
@@ -60,32 +61,20 @@ describe('resolveSelectorOptions', () => {
       expect(resolveSelectorOptions({ preset }, { groupSize })).toEqual(resolveSelectorOptions({ preset }));
     }
   });
-  it.each([
-    [0, 100, 3, 100],
-    [0, 7000, 1, 512],
-    [0, 7000, 3, 660],
-    [0, 2000, 7, 512],
-    [0, 4000, 7, 800],
-    [0, 16_000, 7, 1536],
-    [2000, 16_000, 3, 2000],
-    [2000, 1500, 3, 1500],
-    [UNBOUNDED, 9000, 3, 9000],
-  ])('a list length of %i over %i keys for %i heads keeps %i', (listLength, numKeys, groupSize, kept) => {
-    expect(postingListLength({ listLength }, { numKeys, groupSize })).toBe(kept);
-  });
-  it.each([
-    [0, 100, 128],
-    [0, 5159, 128],
-    [0, 5160, 129],
-    [0, 8000, 200],
-    [0, 99_000, 384],
-    [500, 8000, 500],
-    [8, 8000, 8],
-  ])('numCentroids %i over %i keys makes %i centroids', (numCentroids, numKeys, count) => {
-    expect(centroidCount({ numCentroids }, numKeys)).toBe(count);
-    const { least, most } = centroidBounds({ numCentroids });
-    expect(least <= count && count <= most).toBe(true);
-  });
+  it.each(sizes.postingListLength)(
+    'a list length of $listLength over $numKeys keys for $groupSize heads keeps $kept',
+    ({ listLength, numKeys, groupSize, kept }) => {
+      expect(postingListLength({ listLength }, { numKeys, groupSize })).toBe(kept);
+    },
+  );
+  it.each(sizes.centroidCount)(
+    'numCentroids $numCentroids over $numKeys keys makes $count centroids',
+    ({ numCentroids, numKeys, count, least, most }) => {
+      expect(centroidCount({ numCentroids }, numKeys)).toBe(count);
+      expect(centroidBounds({ numCentroids })).toEqual({ least, most });
+      expect(least <= count && count <= most).toBe(true);
+    },
+  );
   it('exact probes every centroid and keeps every key', () => {
     const exact = resolveSelectorOptions({ preset: 'exact' });
     expect(exact.numProbes).toBeGreaterThanOrEqual(exact.numCentroids);

@@ -24,6 +24,11 @@ export interface LoadModelOptions {
    * pages, from which a token is some 10 to 15 % faster. Weights that ggml keeps in another order are copied either way. Default false.
    */
   readonly mapWeights?: boolean | undefined;
+  /**
+   * Bytes that the keys, values and indexes of all sessions may take together. Default: nine tenths of what this process may still allocate
+   * once the model is loaded.
+   */
+  readonly sessionMemoryBytes?: number | undefined;
   /** Forces a kernel set of the engine, for tests. */
   readonly isa?: string | undefined;
   /** Receives the share of the weights that is loaded, 0 to 1. */
@@ -41,6 +46,7 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   ropeFreqScale: takes.optional(takes.numberAbove(0)),
   chatTemplate: takes.optional(takes.text),
   mapWeights: takes.optional(takes.boolean),
+  sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
   isa: takes.optional(takes.text),
   onProgress: takes.optional(takes.func),
   onDownloadProgress: takes.optional(takes.func),
@@ -48,6 +54,8 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
 };
 
 const DEFAULT_PREFILL_CHUNK = 512;
+/** The rest is for what steps compute with, and for other programs. */
+const SESSION_MEMORY_SHARE = 0.9;
 
 /**
  * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
@@ -66,8 +74,11 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   const native = await binding.loadModel(path, checked, options.onProgress);
   try {
     if (signal?.aborted) throw abortedError('loadModel', signal.reason);
+    const { availableMemoryBytes, pageSize } = binding.buildInfo();
     return new Model({
       native,
+      pageSize,
+      sessionMemoryBytes: options.sessionMemoryBytes ?? SESSION_MEMORY_SHARE * availableMemoryBytes,
       contextLength: contextLengthFor(native, options),
       chatTemplate: options.chatTemplate ?? null,
       prefillChunk: checked.prefillChunk,

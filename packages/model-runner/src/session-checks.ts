@@ -1,17 +1,26 @@
 /** What the options of a session and of its calls take. */
 import { kvFormats, type OptionChecks, takes } from '@ctkvr/core';
 import { samplingNames } from './sampling-options.js';
-import type { ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
+import type { AdmitOptions, ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
+
+const MAX_TOKENS = 0x7fff_ffff;
 
 const signal = takes.optional(takes.abortSignal);
 const flag = takes.optional(takes.boolean);
 const callback = takes.optional(takes.func);
-const tokens = takes.optional(takes.integer(1, 0x7fff_ffff));
+const tokens = takes.optional(takes.integer(1, MAX_TOKENS));
 
 export const sessionChecks: OptionChecks<SessionOptions> = {
   contextLength: takes.anything, // bounded by the model
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+};
+
+export const admitChecks: OptionChecks<AdmitOptions> = {
+  ...sessionChecks,
+  promptLength: takes.integer(0, MAX_TOKENS),
+  signal,
+  onWait: callback,
 };
 
 export const prefillChecks: OptionChecks<PrefillOptions> = {

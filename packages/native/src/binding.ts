@@ -20,6 +20,11 @@ export interface NativeBinding extends NativeIndexBinding, NativeRopeBinding {
   inspectModel(path: string): Promise<NativeModelInfo>;
   /** Loads weights off the JavaScript thread. `onProgress` receives 0..1. */
   loadModel(path: string, options: NativeLoadOptions, onProgress?: (fraction: number) => void): Promise<NativeModel>;
+  /**
+   * The most bytes that a sequence holds between operations, of any model's sizes: nothing need be loaded. Keys and values are whole pages. While an
+   * index is built anew the old one still stands.
+   */
+  memoryNeed(question: NativeMemoryQuestion): NativeMemoryNeed;
   /** Every kernel table of this architecture, the plainest first. */
   kernelTables(): readonly NativeKernelTable[];
   /**
@@ -35,6 +40,27 @@ export interface NativeBinding extends NativeIndexBinding, NativeRopeBinding {
   fastestKernels(): string;
   /** Resident set size of this process now and at its peak, bytes. */
   processMemory(): { rssBytes: number; peakRssBytes: number };
+}
+
+/** The sizes are those of a `NativeModelInfo`. */
+export interface NativeMemoryQuestion {
+  readonly numLayers: number;
+  readonly numQueryHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** The most tokens that the sequence may store. */
+  readonly contextLength: number;
+  /** Tokens stored. Default: the whole context. The need rises with them. */
+  readonly numTokens?: number;
+  /** Default 'f16'. */
+  readonly kvFormat?: KvFormat;
+  readonly selector: SelectorOptions;
+}
+
+export interface NativeMemoryNeed {
+  readonly kvBytes: number;
+  /** The index, and the queries kept for it. */
+  readonly indexBytes: number;
 }
 
 export interface NativeKernelTable {
@@ -56,6 +82,8 @@ export interface NativeBuildInfo {
   readonly numUsableThreads: number;
   /** Bytes this process may still allocate: free memory and cgroup limit counted. */
   readonly availableMemoryBytes: number;
+  /** Tokens of a page of keys and values. */
+  readonly pageSize: number;
 }
 
 export interface NativeModelInfo {
@@ -202,8 +230,10 @@ export interface NativeSamplerOptions {
 
 export interface NativeStepEntry {
   readonly sequence: NativeSequence;
-  /** Token ids to append: one to decode, more to prefill. At least one. */
+  /** Token ids to append: one to decode, one or more to prefill. */
   readonly tokens: Int32Array;
+  /** Whether they are an answer's token or a prompt's: their rows are computed and indexed differently. */
+  readonly phase: 'prefill' | 'decode';
   /** What to return for the last token: nothing, a token drawn by the sequence's sampler, or all logits (f32 [vocabSize]). */
   readonly output: 'none' | 'sample' | 'logits' | 'sampleAndLogits';
 }

@@ -14,7 +14,7 @@ import { type KernelTrust, trustKernels, trustKernelsSync } from './trust-kernel
 
 /** What every binary of this version exports; a file without one of them is of another version, or not ours. */
 const requiredExports = [
-  ...['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'CentroidIndex'],
+  ...['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'memoryNeed', 'CentroidIndex'],
   ...['kernelTables', 'testKernels', 'allowKernels', 'allowedKernels', 'fastestKernels'],
 ] as const;
 

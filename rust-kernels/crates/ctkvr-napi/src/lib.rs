@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `build_info`, `kernels` | what this build and this machine can do, and what of it this process may use |
 //! | `load_model`, `model`, `sequence`, `step` | a model, its sequences, steps over them |
+//! | `memory_need` | what a context needs |
 //! | `engine_host` | the thread the engine runs on, and what may happen while it is busy |
 //! | `slot` | a sequence as JavaScript sees it |
 //! | `centroid_index` | one KV head on plain arrays |
@@ -22,6 +23,7 @@ mod engine_host;
 mod error;
 mod kernels;
 mod load_model;
+mod memory_need;
 mod model;
 mod model_info;
 mod options;
