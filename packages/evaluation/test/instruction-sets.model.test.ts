@@ -18,7 +18,7 @@ const script = fileURLToPath(new URL('./print-logits.ts', import.meta.url));
 /** Ten times that, and ten times the most that a step here was seen to have (0.0020): what computes wrongly is far beyond. */
 const MAX_KL = 0.02;
 
-const full = { selector: 'full' };
+const full = { method: 'full' };
 
 const known = path === '' ? [] : findBinding().binding.kernelTables();
 const present = known.filter(({ missing }) => missing.length === 0).map(({ name }) => name);
@@ -55,7 +55,7 @@ describe.skipIf(path === '')(`instruction sets${noModel}`, { timeout: 180_000 },
   const missing = known.filter(({ name }) => !present.includes(name));
   for (const { name, missing: what } of missing) it.skip(`${name} (this machine lacks ${what.join(', ')})`, () => {});
 
-  const retrieval = { selector: 'ctkvr', denseBelow: 0, recentWindow: 32, numCentroids: 48, maxSelected: 64 };
+  const retrieval = { method: 'ctkvr', denseBelow: 0, recentWindow: 32, numCentroids: 48, maxSelected: 64 };
   describe.each([full, retrieval])('a short prompt, selector $selector', (selector) => {
     let plainest: Promise<Float32Array[]> | undefined;
     it.each(present)('%s', async (isa) => {

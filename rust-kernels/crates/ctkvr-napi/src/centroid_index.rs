@@ -15,6 +15,7 @@ use napi_derive::napi;
 use crate::counters::JsSelectionCounters;
 use crate::error::{busy_index, caught, closed, core_error, invalid_option};
 use crate::options::JsSelectorOptions;
+use crate::position_range::JsPositionRange;
 
 /// An index and whether a change of it has been asked for that has not ended.
 struct Shared {
@@ -151,9 +152,8 @@ impl NativeCentroidIndex {
 
     /// Indexed positions, [start, end).
     #[napi(getter, catch_unwind)]
-    pub fn region(&self) -> napi::Result<Vec<u32>> {
-        let region = self.index()?.region();
-        Ok(vec![region.start as u32, region.end as u32])
+    pub fn region(&self) -> napi::Result<JsPositionRange> {
+        Ok(self.index()?.region().into())
     }
 
     /// The blocks that probes look at, oldest first.
