@@ -94,19 +94,21 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
   });
 });
 
+/** From the lowest to the highest. */
+const crates = [
+  'ctkvr-threads',
+  'ctkvr-kernels',
+  'ctkvr-core',
+  'ctkvr-baselines',
+  'ctkvr-model',
+  'ctkvr-engine',
+  'ctkvr-engine-suite',
+  'ctkvr-reference',
+  'ctkvr-cpu',
+  'ctkvr-napi',
+];
+
 test('Rust crates depend on lower crates only', () => {
-  const crates = [
-    'ctkvr-threads',
-    'ctkvr-kernels',
-    'ctkvr-core',
-    'ctkvr-baselines',
-    'ctkvr-model',
-    'ctkvr-engine',
-    'ctkvr-engine-suite',
-    'ctkvr-reference',
-    'ctkvr-cpu',
-    'ctkvr-napi',
-  ];
   crates.forEach((crate, index) => {
     const manifest = readFileSync(join(root, 'rust-kernels/crates', crate, 'Cargo.toml'), 'utf8');
     for (const higher of crates.slice(index + 1))
@@ -114,8 +116,8 @@ test('Rust crates depend on lower crates only', () => {
   });
 });
 
-/** The crates that the rule below holds for so far: one joins when its circles are gone. */
-const cratesWithoutCircles = ['ctkvr-napi'];
+/** All but the kernels: a file of theirs adds methods to the one table, and the table has that file's functions. */
+const cratesWithoutCircles = crates.filter((crate) => crate !== 'ctkvr-kernels');
 
 test.each(cratesWithoutCircles)('the modules of %s do not use each other in a circle', (crate) => {
   const graphs = rustModuleGraphs(join(root, 'rust-kernels/crates', crate, 'src'));

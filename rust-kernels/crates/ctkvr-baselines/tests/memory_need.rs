@@ -6,9 +6,7 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::kv::block_table::BlockTable;
 use ctkvr_core::kv::host_pool::HostKvPool;
 use ctkvr_core::sequence::store::Sequence;
-use ctkvr_core::{
-    AttentionShape, BuildOptions, CtkvrBuildOptions, CtkvrOptions, MemoryQuestion, SelectorOptions, SequenceMemory,
-};
+use ctkvr_core::{AttentionShape, BuildOptions, CtkvrBuildOptions, CtkvrOptions, MemoryQuestion, SelectorOptions, SequenceMemory};
 use ctkvr_kernels::KvFormat;
 
 const QWEN: AttentionShape = AttentionShape { num_layers: 24, num_q_heads: 14, num_kv_heads: 2, head_dim: 64 };
@@ -98,11 +96,7 @@ fn numbers_that_go_by_the_region_are_those_of_typescript() {
     let number = |row: &serde_json::Value, name: &str| row[name].as_u64().expect("a number") as usize;
     for row in rows("postingListLength") {
         let build = CtkvrBuildOptions { list_len: number(&row, "listLength"), ..CtkvrOptions::default().build };
-        assert_eq!(
-            build.posting_list_len(number(&row, "numKeys"), number(&row, "groupSize")),
-            number(&row, "kept"),
-            "{row}"
-        );
+        assert_eq!(build.posting_list_len(number(&row, "numKeys"), number(&row, "groupSize")), number(&row, "kept"), "{row}");
     }
     for row in rows("centroidCount") {
         let build = BuildOptions { num_queries: number(&row, "numCentroids"), ..BuildOptions::default() };
@@ -121,14 +115,7 @@ fn numbers_that_go_by_the_region_are_those_of_typescript() {
 
 #[test]
 fn rises_with_the_tokens() {
-    for kind in [
-        "full",
-        "ctkvr",
-        "snapkv",
-        "quest",
-        "magicpig",
-        "keyClusters",
-    ] {
+    for kind in ["full", "ctkvr", "snapkv", "quest", "magicpig", "keyClusters"] {
         let selector = balanced(kind).into();
         let mut before = SequenceMemory::default();
         for num_tokens in (0..20_000).step_by(37) {

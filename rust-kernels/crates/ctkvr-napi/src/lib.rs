@@ -17,6 +17,7 @@
 
 mod build_info;
 mod centroid_index;
+mod centroid_index_objects;
 mod counters;
 mod deferred;
 mod engine_host;

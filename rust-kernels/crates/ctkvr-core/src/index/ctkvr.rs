@@ -219,8 +219,11 @@ impl Retriever for Ctkvr {
         }
         let repairs = (num_keys as f64 * self.options.search.repair_share).ceil() as usize;
         // Whenever the index grows, a cluster may be smaller than it should be.
-        let num_segments =
-            num_keys.div_ceil(options.append_size) + repairs + num_keys.div_ceil(SHORTEST_TURN) + num_keys.div_ceil(TAIL_STRETCH) + 2;
+        let num_segments = num_keys.div_ceil(options.append_size)
+            + repairs
+            + num_keys.div_ceil(SHORTEST_TURN)
+            + num_keys.div_ceil(TAIL_STRETCH)
+            + 2;
         let num_clusters = (num_keys.div_ceil(build.cluster_size) + num_segments).min(num_keys);
         // A mean key and a mean value, f16, where its positions begin, how many they are.
         let of_cluster = 2 * head_dim * size_of::<u16>() + size_of::<u32>() + size_of::<f32>();
