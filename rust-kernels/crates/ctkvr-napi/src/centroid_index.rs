@@ -1,6 +1,7 @@
 //! One KV head's index on plain arrays, for users without a model. One thing at a time: what changes the index runs on a worker thread,
 //! and a call meanwhile is refused.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,37 +17,65 @@ use crate::centroid_index_objects::{
 use crate::error::{busy_index, caught, closed, core_error, invalid_option};
 use crate::position_range::JsPositionRange;
 
-/// An index and whether a change of it has been asked for that has not ended.
+/// An index and what is going on with it. All but the change itself happens on the JavaScript thread.
 struct Shared {
-    index: Mutex<HeadIndex>,
+    /// `None` once it is freed.
+    index: Mutex<Option<HeadIndex>>,
+    /// A change has been asked for that has not ended.
     changing: AtomicBool,
+    /// JavaScript may close an index that changes: it is freed when the change has ended.
+    closed: AtomicBool,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HeadIndex> {
+    fn lock(&self) -> IndexGuard<'_> {
         // A change that panicked has said so; the index is whole, for a change replaces what it has when it is done.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        IndexGuard(self.index.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Frees the index where it is closed and does not change.
+    fn free_if_over(&self) {
+        if self.closed.load(Ordering::Acquire) && !self.changing.load(Ordering::Acquire) {
+            *self.lock().0 = None;
+        }
+    }
+}
+
+/// The index, until dropped. Only of one that is not freed.
+struct IndexGuard<'a>(MutexGuard<'a, Option<HeadIndex>>);
+
+impl Deref for IndexGuard<'_> {
+    type Target = HeadIndex;
+
+    fn deref(&self) -> &HeadIndex {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("who closed it is refused, and a change keeps it"))
+    }
+}
+
+impl DerefMut for IndexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut HeadIndex {
+        self.0.as_mut().unwrap_or_else(|| unreachable!("who closed it is refused, and a change keeps it"))
     }
 }
 
 /// `NativeCentroidIndex` of packages/native/src/binding.ts.
 #[napi(js_name = "CentroidIndex")]
 pub struct NativeCentroidIndex {
-    /// `None` after close.
-    shared: Option<Arc<Shared>>,
+    shared: Arc<Shared>,
 }
 
 impl NativeCentroidIndex {
     fn of(index: HeadIndex) -> Self {
-        Self { shared: Some(Arc::new(Shared { index: Mutex::new(index), changing: AtomicBool::new(false) })) }
+        let (changing, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { index: Mutex::new(Some(index)), changing, closed }) }
     }
 
-    fn shared(&self) -> napi::Result<&Arc<Shared>> {
-        self.shared.as_ref().ok_or_else(|| closed("index"))
+    fn open(&self) -> napi::Result<&Arc<Shared>> {
+        if self.shared.closed.load(Ordering::Acquire) { Err(closed("index")) } else { Ok(&self.shared) }
     }
 
-    fn index(&self) -> napi::Result<MutexGuard<'_, HeadIndex>> {
-        let shared = self.shared()?;
+    fn index(&self) -> napi::Result<IndexGuard<'_>> {
+        let shared = self.open()?;
         if shared.changing.load(Ordering::Acquire) {
             return Err(busy_index());
         }
@@ -54,7 +83,7 @@ impl NativeCentroidIndex {
     }
 
     fn change(&self, change: Change) -> napi::Result<AsyncTask<ChangeTask>> {
-        let shared = self.shared()?;
+        let shared = self.open()?;
         if shared.changing.swap(true, Ordering::AcqRel) {
             return Err(busy_index());
         }
@@ -265,8 +294,9 @@ impl NativeCentroidIndex {
 
     /// Frees the index. Idempotent.
     #[napi(catch_unwind)]
-    pub fn close(&mut self) {
-        self.shared = None;
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.free_if_over();
     }
 }
 
@@ -349,6 +379,7 @@ impl Task for ChangeTask {
     /// On the JavaScript thread, before whoever waits for the promise goes on.
     fn finally(self, _env: Env) -> napi::Result<()> {
         self.shared.changing.store(false, Ordering::Release);
+        self.shared.free_if_over();
         Ok(())
     }
 }
