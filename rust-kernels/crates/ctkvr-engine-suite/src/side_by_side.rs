@@ -1,5 +1,5 @@
 //! A sequence's distributions are the same bits alone on one thread, and beside others, with its prompt in pieces, on several threads: on
-//! small models of our own, with every selector. ctkvr-cpu/tests/same_bits.rs has random histories of the attention alone.
+//! small models of our own, with every selector. ctkvr-cpu/tests/attention/same_bits.rs has random histories of the attention alone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,12 +2,10 @@
 //!
 //! A failure names its seed; `CTKVR_TEST_SEED=<seed>` begins with that case.
 
-mod common;
-
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, MemoryQuestion, Phase, SelectorOptions};
 use ctkvr_kernels::KvFormat;
