@@ -83,6 +83,9 @@ const releaseChecks = [...checkedCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((c
   `profile.release.package.${crate}.overflow-checks=true`,
 ]);
 
+/** Tests of the CPU executor that run models. */
+const modelTestsOfCpu = ['--test=engine', '--test=bad_files', '--test=llama_equivalence'];
+
 /** Crates that need ggml and no particular executor. */
 const modelCrates = ['ctkvr-model', 'ctkvr-engine', 'ctkvr-reference'];
 
@@ -195,10 +198,25 @@ export const checks = Object.fromEntries(
       run: () => cargoTest('cargo-model', ['--locked', '--release', ...packages(modelCrates)], oneAtATime),
     },
     {
+      name: 'cargo-attention',
+      about: 'attention of the CPU executor, without a model, with overflow checks and debug assertions',
+      run: () =>
+        cargoTest('cargo-attention', [
+          '--locked',
+          '--release',
+          ...releaseChecks,
+          '-p',
+          'ctkvr-cpu',
+          '--lib',
+          '--test=attention',
+        ]),
+    },
+    {
       name: 'cargo-cpu',
-      about: 'the CPU executor with overflow checks and debug assertions, and against llama.cpp on the small model',
+      about:
+        'whole models on the CPU executor, with overflow checks and debug assertions, and against llama.cpp on the small model',
       run: async () =>
-        cargoTest('cargo-cpu', ['--locked', '--release', ...releaseChecks, '-p', 'ctkvr-cpu'], {
+        cargoTest('cargo-cpu', ['--locked', '--release', ...releaseChecks, '-p', 'ctkvr-cpu', ...modelTestsOfCpu], {
           CTKVR_TEST_MODEL: await testModel(),
           ...oneAtATime,
         }),

@@ -16,7 +16,18 @@ const staticChecks = [
 /** @type {Record<string, string[]>} */
 const verbs = {
   check: staticChecks,
-  test: [...staticChecks, 'cargo-core', 'cargo-model', 'cargo-cpu', 'packed', 'vitest', 'vitest-model', 'end-to-end'],
+  test: [
+    ...staticChecks,
+    'cargo-core',
+    'loom',
+    'cargo-model',
+    'cargo-attention',
+    'cargo-cpu',
+    'packed',
+    'vitest',
+    'vitest-model',
+    'end-to-end',
+  ],
   'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
 };
