@@ -67,7 +67,7 @@ impl SequenceIndex {
 }
 
 /// What the prompt that is being stored does to the queries of before it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct PromptQueries {
     /// Where it began; `None` before its first piece. What follows another prompt with nothing in between is taken for more of it.
     start: Option<usize>,
@@ -111,7 +111,8 @@ impl Sequence {
             len: self.len,
             kv: self.kv.fork(),
             recent: self.recent.clone(),
-            prompt: PromptQueries::default(),
+            // A fork may be cut back to before the prompt, as this may.
+            prompt: self.prompt.clone(),
             selector: self.selector.clone(),
             index: self.index.clone(),
             partial: None,

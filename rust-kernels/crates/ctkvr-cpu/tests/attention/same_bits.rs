@@ -14,6 +14,8 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
+/// Seeds that failed once: a fork inside a prompt forgot the queries of before it.
+const FOUND: [u64; 1] = [1_754_048_028_464_632];
 const NUM_CASES: u64 = 500;
 const MAX_TOKENS: usize = 1100;
 const MAX_THREADS: usize = 4;
@@ -367,7 +369,7 @@ fn histories_side_by_side_give_the_bits_that_each_gives_alone() {
     let first_seed: u64 = given.unwrap_or_else(now);
     let texts: Vec<Vec<Text>> =
         SHAPES.iter().map(|shape| (0..3).map(|seed| Text::new(*shape, seed, MAX_TOKENS)).collect()).collect();
-    for seed in first_seed..first_seed + NUM_CASES {
+    for seed in FOUND.into_iter().chain(first_seed..first_seed + NUM_CASES) {
         let mut random = Random(seed);
         let which = random.below(SHAPES.len());
         let (shape, texts) = (SHAPES[which], &texts[which]);
