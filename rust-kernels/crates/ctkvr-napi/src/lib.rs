@@ -29,4 +29,5 @@ mod query_statistics;
 mod rope;
 mod sequence;
 mod slot;
+mod snapshot;
 mod step;

@@ -11,6 +11,7 @@ use ctkvr_core::sequence::snapshot::sections::{FieldReader, FieldWriter, Snapsho
 use ctkvr_core::sequence::snapshot::{SequenceSnapshot, write_sequence};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{SelectorOptions, SequenceId};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{MappedFile, Model, Sampler, SamplerOptions};
 
 use super::{Engine, MAX_SEQUENCE_TOKENS};
@@ -26,6 +27,8 @@ const MAX_DRAWS: usize = 1 << 28;
 pub struct RestoredSequence {
     pub sequence: SequenceId,
     pub selector: SelectorOptions,
+    pub max_tokens: usize,
+    pub kv_format: KvFormat,
     /// Whether it was saved by an engine of the same [`crate::Executor::arithmetic`]: then what follows has the same bits as if it had never
     /// been saved.
     pub same_arithmetic: bool,
@@ -146,6 +149,8 @@ impl Engine {
         Ok(RestoredSequence {
             sequence: lock(&self.table).add(entry),
             selector,
+            max_tokens,
+            kv_format: snapshot.kv_format,
             same_arithmetic: own.arithmetic == self.arithmetic,
             saved_arithmetic: own.arithmetic.into(),
         })
