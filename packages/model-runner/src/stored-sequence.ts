@@ -60,6 +60,13 @@ export class StoredSequence {
     return fork;
   }
 
+  /** Writes the engine's sequence to a file, with notes about the session. Returns the file's bytes. */
+  async save(operation: Operation, path: string, notes: string): Promise<number> {
+    const save = () => this.native.save(path, notes);
+    const { bytes } = await operation.track(this.#composer.runExclusive(save, { signal: operation.signal }));
+    return bytes;
+  }
+
   setSelector(selector: SelectorOptions): void {
     this.native.setSelector(selector);
     this.#selector = selector;
