@@ -19,7 +19,7 @@ function exitCode(error: unknown): number {
   return 1;
 }
 
-/** The message of what a user can mend, without advice to programs; the stack of what only we can. */
+/** The message of an error that a user can fix, without advice for programmers; the stack of any other. */
 function messageOf(error: unknown): string | undefined {
   if (!CtkvrError.isInstance(error)) return error instanceof RangeError ? error.message : (error as Error).stack;
   const problem = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);

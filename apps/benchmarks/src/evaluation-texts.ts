@@ -1,5 +1,5 @@
 /**
- * The texts that selectors are compared on: prose, a technical manual and code, which want different keys of a long context. Each is longer than
+ * The texts that selectors are compared on: prose, a technical manual and code, which attend to different parts of a long context. Each is longer than
  * 32,000 tokens of any of our models, has an open licence, and is taken from an npm package of an exact version.
  */
 import { mobyDickFile, type NpmText, type NpmTextOptions, npmTextFile } from '@ctkvr/model-runner';

@@ -1,4 +1,4 @@
-/** Median and tenth and ninetieth percentile: what a row of results shows. Means would let one interruption by another program decide. */
+/** Median and tenth and ninetieth percentile: what a row of results shows. Not means, since one interruption by another program would change them. */
 export interface SampleStatistics {
   readonly median: number;
   readonly p10: number;

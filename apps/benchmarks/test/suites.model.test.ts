@@ -139,7 +139,7 @@ describe.skipIf(missing !== null)(`the suites${missing === null ? '' : ` (skippe
       const settings = ['--tokens', '500', '--steps', '3', '--texts', 'code,dialogue'];
       // Lists as long as the text, or all of its clusters, would be exact.
       const contenders = [
-        'ctkvr:recentWindow=64:listLength=32:clusterProbes=2:exactShare=0',
+        'ctkvr:recentWindow=64:listLength=32:clusterProbes=2:retrievalHeadShare=0',
         'streaming:recentWindow=64',
       ];
       const args = ['study', ...settings, '--contenders', contenders.join(','), '--out', out, '--model', modelPath!];

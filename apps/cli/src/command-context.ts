@@ -10,7 +10,7 @@ export interface CommandContext {
 /** Runs `action` of the command that was chosen. */
 export type RunAction = (action: (context: CommandContext) => Promise<void>) => Promise<void>;
 
-/** Ends the command with an exit status; why has been said already, by a child process or by the command itself. */
+/** Ends the command with an exit status; the reason has been printed, by a child process or by the command. */
 export class SilentExit extends Error {
   constructor(readonly exitCode: number) {
     super(`exit status ${exitCode}`);

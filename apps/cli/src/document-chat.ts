@@ -32,7 +32,7 @@ export class DocumentChat {
   /** Reads the document, up to where the first question will begin. */
   async readDocument(options: TurnOptions): Promise<void> {
     if (this.#document === null) return;
-    // What two different questions have in common is what comes before any question.
+    // The common beginning of two different questions' prompts is what precedes every question.
     const [one, other] = await Promise.all(
       ['A', '7'].map((question) => this.#render([this.#userTurn(question)], options.signal)),
     );

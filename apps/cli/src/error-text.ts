@@ -1,10 +1,10 @@
 /**
- * What a command prints about an error. Errors of the packages name options and functions of programs in their remedy; here their place is taken
- * by what the command line has.
+ * What a command prints about an error. The packages' errors name options and functions in their remedy; here they are replaced by the flags
+ * of the command line.
  */
 import { CtkvrError } from '@ctkvr/core';
 
-/** Returns the message of what a user can mend; for what only we can, with how to report it. */
+/** Returns the message of an error that a user can fix; of any other, with how to report it. */
 export function errorText(error: unknown, env: NodeJS.ProcessEnv): string {
   if (CtkvrError.isInstance(error) && error.code !== 'CTKVR_INTERNAL') return forCommandLine(error);
   if (env.CTKVR_DEBUG && error instanceof Error) return error.stack ?? error.message;

@@ -4,9 +4,9 @@ import {
   kvFormats,
   type PresetName,
   presetNames,
-  type SelectorName,
+  type SelectorMethod,
   type SelectorOptions,
-  selectorNames,
+  selectorMethods,
 } from '@ctkvr/core';
 import { DEFAULT_MODEL } from '@ctkvr/model-runner';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -86,7 +86,7 @@ export function kvFormatOption(): Option {
 }
 
 export interface SelectorFlags {
-  readonly selector?: SelectorName;
+  readonly selector?: SelectorMethod;
   readonly preset: PresetName;
   readonly maxSelected?: number;
   readonly kvFormat: KvFormat;
@@ -95,7 +95,7 @@ export interface SelectorFlags {
 export function addSelectorOptions(command: Command): Command {
   return command
     .addOption(kvFormatOption())
-    .addOption(new Option('--selector <name>', 'which keys a step reads (default: ctkvr)').choices(selectorNames))
+    .addOption(new Option('--selector <name>', 'which keys a step reads (default: ctkvr)').choices(selectorMethods))
     .addOption(new Option('--preset <name>', 'settings of the selector').choices(presetNames).default('balanced'))
     .option('--max-selected <count>', 'values read per KV head and token; 0 = those of all candidates', integer(0));
 }
@@ -103,7 +103,7 @@ export function addSelectorOptions(command: Command): Command {
 export function selectorSettings(flags: SelectorFlags): Partial<SelectorOptions> & { preset: PresetName } {
   return {
     preset: flags.preset,
-    ...(flags.selector === undefined ? {} : { selector: flags.selector }),
+    ...(flags.selector === undefined ? {} : { method: flags.selector }),
     ...(flags.maxSelected === undefined ? {} : { maxSelected: flags.maxSelected }),
   };
 }

@@ -142,8 +142,8 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
     const { code, stdout } = await ctkvr(['inspect', model!, '--context', '1000', '--json']);
     const info = JSON.parse(stdout);
     expect(info).toMatchObject({ supported: true, unsupportedReason: null, memory: { context: 1000 } });
-    expect(info.memory.kvBytes).toBe(1000 * info.kvBytesPerToken);
-    expect(info.memory.kvBytesQ8).toBe((1000 * info.kvBytesPerToken * 9) / 16);
+    expect(info.memory.kvBytes).toBe(1024 * info.kvBytesPerToken); // whole pages of 256 tokens
+    expect(info.memory.kvBytesQ8).toBe((1024 * info.kvBytesPerToken * 9) / 16);
     expect(code).toBe(0);
   });
 

@@ -27,11 +27,21 @@ export function localOnly({ allowedOrigins = [], allowedHosts = [] }: CallerOpti
   return async (context, next) => {
     const { hostname } = new URL(context.req.url);
     if (!loopbackNames.has(hostname) && !allowedHosts.includes(hostname)) {
-      throw forbidden('forbidden_host', `under the name '${hostname}'`, `--allow-host ${hostname}`, 'allowedHosts');
+      throw forbidden({
+        code: 'forbidden_host',
+        what: `under the name '${hostname}'`,
+        flag: `--allow-host ${hostname}`,
+        option: 'allowedHosts',
+      });
     }
     const origin = context.req.header('origin');
     if (origin !== undefined && !isAllowedOrigin(origin, allowedOrigins)) {
-      throw forbidden('forbidden_origin', `from pages of '${origin}'`, `--allow-origin ${origin}`, 'allowedOrigins');
+      throw forbidden({
+        code: 'forbidden_origin',
+        what: `from pages of '${origin}'`,
+        flag: `--allow-origin ${origin}`,
+        option: 'allowedOrigins',
+      });
     }
     await next();
   };
@@ -52,7 +62,8 @@ function isAllowedOrigin(origin: string, allowed: readonly string[]): boolean {
   return URL.canParse(origin) && loopbackNames.has(new URL(origin).hostname);
 }
 
-function forbidden(code: string, what: string, flag: string, option: string): ApiError {
+function forbidden(refused: { code: string; what: string; flag: string; option: string }): ApiError {
+  const { code, what, flag, option } = refused;
   const message = `This server does not answer ${what}. If that is yours, start it with ${flag} (option ${option}).`;
   return new ApiError(403, message, { code });
 }

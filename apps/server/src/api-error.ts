@@ -1,7 +1,7 @@
 /**
  * Errors as OpenAI clients expect them: an HTTP status and a body `{ error: { message, type, param, code } }`. Everything a route
  * throws becomes one of these in `toApiError`, so that no stack trace and no internal name leaves the server. The type says whose
- * fault it is: only what the client can mend is an `invalid_request_error`.
+ * fault it is: only what the client can fix is an `invalid_request_error`.
  */
 import { CtkvrError, type CtkvrErrorCode } from '@ctkvr/core';
 
@@ -65,7 +65,7 @@ export function shuttingDown(): ApiError {
   return new ApiError(503, 'The server is shutting down.', { code: 'shutting_down', retryAfterSeconds: 5 });
 }
 
-/** Why a request ends when nobody waits for its answer any more. */
+/** Why a request ends when its client has left. */
 export function clientLeft(cause?: unknown): ApiError {
   return new ApiError(499, 'The client closed the connection before it had its answer.', {
     code: 'client_left',
@@ -83,12 +83,13 @@ interface Answer {
 /** What a CTkvr error means to a client. Codes that are not here are bugs or broken installations: 500 without details. */
 const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_OUT_OF_MEMORY: { status: 503, code: 'insufficient_memory', retryAfterSeconds: 5 },
+  CTKVR_OVERLOADED: { status: 429, code: 'queue_full', retryAfterSeconds: 2 },
   CTKVR_BUSY: { status: 503, code: 'overloaded', retryAfterSeconds: 1 },
   CTKVR_CLOSED: { status: 503, code: 'shutting_down', retryAfterSeconds: 5 },
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
 };
 
-/** Errors that are the client's only where its messages are rendered and counted; anywhere else we have passed something wrong. */
+/** Errors that are the client's fault only while its messages are rendered and counted; elsewhere they are bugs of ours. */
 const messageFaults: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_CONTEXT_EXCEEDED: { status: 400, code: 'context_length_exceeded', param: 'messages' },
   CTKVR_INVALID_OPTION: { status: 400, code: 'invalid_value', param: 'messages' },
@@ -115,7 +116,7 @@ function translate(error: unknown, table: Partial<Record<CtkvrErrorCode, Answer>
   if (!CtkvrError.isInstance(error)) return null;
   const answer = table[error.code];
   if (answer === undefined) return null;
-  // A remedy names what a program has, and who calls over HTTP has not.
+  // A remedy names options of the TypeScript interface, which an HTTP client does not have.
   const message = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);
   return new ApiError(answer.status, message, { ...answer, cause: error });
 }

@@ -98,7 +98,7 @@ async function answerWhole(exchange: Exchange, chat: PreparedChat): Promise<void
 }
 
 /**
- * The response begins when the request has begun to wait or to run; what fails until then is an error with its own status. Later
+ * The response begins when the request has begun to wait (for a place or for memory) or to run; what fails until then is an error with its own status. Later
  * failures are a last frame with the error, and no `[DONE]`.
  */
 async function answerInChunks(exchange: Exchange, request: ChatRequest, chat: PreparedChat): Promise<void> {
@@ -112,6 +112,7 @@ async function answerInChunks(exchange: Exchange, request: ChatRequest, chat: Pr
   };
   const send = (event: ChatEvent) => {
     begin();
+    if (event.type === 'waiting') return;
     if (event.type === 'opened') {
       stream.send(toChunk(head, { delta: { role: 'assistant', content: '' }, includeUsage }));
     } else if (event.type === 'text') {

@@ -1,6 +1,6 @@
 /**
- * What the routes ask of the side that runs the model. `SessionChatEngine` is the one that ships; the routes know nothing of
- * sessions, so that the model can later run in a process of its own.
+ * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
+ * can later run in its own process.
  */
 import type { ChatRequest } from './chat-request.js';
 
@@ -21,13 +21,15 @@ export interface ChatEngine {
 export interface PreparedChat {
   readonly numPromptTokens: number;
   /**
-   * Runs the request. The first event is `opened`, before any work on the prompt: what cannot start fails there. Memory is held
-   * from the first `next()` until the generator ends, throws or is returned.
+   * Runs the request. The first event is `opened`, before any work on the prompt: what cannot start fails there. Before it comes `waiting`,
+   * when memory is not free yet. Memory is held from `opened` until the generator ends, throws or is returned.
+   * @throws {CtkvrError} CTKVR_OVERLOADED when too many wait for memory; CTKVR_OUT_OF_MEMORY when it can never be enough.
    */
   run(signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined>;
 }
 
 export type ChatEvent =
+  | { readonly type: 'waiting' }
   | { readonly type: 'opened' }
   | { readonly type: 'text'; readonly text: string }
   | { readonly type: 'finish'; readonly finish: ChatFinish };

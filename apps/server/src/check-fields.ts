@@ -1,4 +1,4 @@
-/** Holds the fields of an object against their table (request-fields.ts). */
+/** Checks the fields of an object against their table (request-fields.ts). */
 import { isDeepStrictEqual } from 'node:util';
 import { nearestName } from '@ctkvr/core';
 import { ApiError } from './api-error.js';

@@ -1,6 +1,6 @@
 /**
  * Knows which connections of a server carry a request. node:http's own `closeIdleConnections()` leaves out those that were opened and
- * never used, as browsers and connection pools do, and stopping would wait for their timeout.
+ * never used, as browsers and connection pools do; stopping would wait for their timeout.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';

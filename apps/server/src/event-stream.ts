@@ -1,6 +1,6 @@
 /**
- * Server-sent events that are pushed: what is sent waits for the reader, never the sender. So the work behind a stream ends when it is
- * done, whether or how fast the client reads. At most one answer lies here unread, a few hundred bytes a token.
+ * Server-sent events without backpressure: events are buffered for the reader, and the sender never waits. So the work behind a stream takes
+ * as long whether or not the client reads. At most one answer is buffered, a few hundred bytes a token.
  */
 import { ReadableStream, type ReadableStreamDefaultController } from 'node:stream/web';
 

@@ -28,7 +28,7 @@ export interface IgnoredField extends Described {
 
 export interface RefusedField extends Described {
   readonly treatment: 'refused';
-  /** Values that ask for nothing, as JSON has them. */
+  /** JSON values that mean the same as leaving the field out. */
   readonly off: readonly unknown[];
 }
 

@@ -1,14 +1,13 @@
 /** A listening server over any engine, and its end: requests drain, those that take too long are cancelled. */
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { CtkvrError, checkOptions } from '@ctkvr/core';
+import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
 import { type CallerOptions, isLoopback } from './allowed-callers.js';
 import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
-import { listenChecks } from './option-tables.js';
 import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
 export interface ListenOptions extends CallerOptions {
@@ -29,6 +28,21 @@ export interface ListenOptions extends CallerOptions {
   /** Default: one line of JSON an event on stderr; never holds prompts or answers. */
   readonly logger?: Logger;
 }
+
+const count = (min: number) => takes.optional(takes.integer(min, 0x7fff_ffff));
+
+export const listenChecks: OptionChecks<ListenOptions> = {
+  host: takes.optional(takes.text),
+  port: takes.optional(takes.integer(0, 65_535)),
+  maxRunning: count(1),
+  maxQueued: count(0),
+  maxWaitMs: count(1),
+  allowedOrigins: takes.optional(takes.list),
+  allowedHosts: takes.optional(takes.list),
+  shutdownGraceMs: count(0),
+  handleSignals: takes.optional(takes.boolean),
+  logger: takes.optional(takes.object),
+};
 
 export type StopSignal = 'SIGINT' | 'SIGTERM';
 

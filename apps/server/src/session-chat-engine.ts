@@ -1,6 +1,6 @@
 /**
- * Chat requests on a loaded model: one session a request, opened when the request runs and closed whatever happens. Sessions that
- * run at the same time share engine steps through the model's step composer.
+ * Chat requests on a loaded model: one session a request, opened when memory has room for its prompt and closed whatever happens. Sessions
+ * that run at the same time share engine steps through the model's step composer.
  */
 import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
@@ -22,6 +22,8 @@ export class SessionChatEngine implements ChatEngine {
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
   readonly #model: Model;
+  /** Of one session that has all the memory. */
+  readonly #longestContext: number;
   readonly #session: Pick<SessionChatEngineOptions, 'kvFormat' | 'selector'>;
 
   constructor(options: SessionChatEngineOptions) {
@@ -29,6 +31,7 @@ export class SessionChatEngine implements ChatEngine {
     this.contextLength = options.contextLength;
     this.#model = options.model;
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
+    this.#longestContext = options.model.longestContext(this.#session);
   }
 
   async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {
@@ -49,10 +52,32 @@ export class SessionChatEngine implements ChatEngine {
     tokens: Int32Array,
     { request, maxTokens, signal }: { request: ChatRequest; maxTokens: number; signal: AbortSignal },
   ): AsyncGenerator<ChatEvent, void, undefined> {
-    await using session = this.#model.createSession({
+    let isWaiting = false;
+    const opening = this.#model.admitSession({
       contextLength: tokens.length + maxTokens,
+      promptLength: tokens.length,
+      signal,
+      onWait: () => {
+        isWaiting = true;
+      },
       ...this.#session,
     });
+    try {
+      if (isWaiting) yield { type: 'waiting' };
+      yield* this.#answer(await opening, tokens, { request, maxTokens, signal });
+    } finally {
+      await opening.then(
+        (session) => session.close(),
+        () => {}, // told above, or nobody listens any more
+      );
+    }
+  }
+
+  async *#answer(
+    session: Session,
+    tokens: Int32Array,
+    { request, maxTokens, signal }: { request: ChatRequest; maxTokens: number; signal: AbortSignal },
+  ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
     const clock = new TokenClock();
     await session.prefill(tokens, { signal });
@@ -72,10 +97,11 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'finish', finish: toFinish(session, clock) };
   }
 
-  /** Tokens the answer may have: those asked for, or as many of them as fit. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
+  /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
   #maxTokens(numPromptTokens: number, asked: number | null): number {
     const room = this.contextLength - numPromptTokens;
-    if (room >= 1) return Math.min(asked ?? room, room);
+    const inMemory = Math.max(1, this.#longestContext - numPromptTokens); // a prompt that is too long is refused when it asks for memory
+    if (room >= 1) return Math.min(asked ?? room, room, inMemory);
     throw new CtkvrError(
       'CTKVR_CONTEXT_EXCEEDED',
       `This server's context holds ${this.contextLength} tokens, and the messages have ${numPromptTokens}: no room for an answer. Shorten the messages.`,

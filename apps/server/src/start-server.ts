@@ -1,9 +1,17 @@
 /** Loads a model and listens: what `ctkvr serve` runs. */
 import path from 'node:path';
-import { checkOptions, type KvFormat, type PresetName, type SelectorOptions, selectorOptionNames } from '@ctkvr/core';
+import {
+  checkOptions,
+  type KvFormat,
+  kvFormats,
+  type OptionChecks,
+  type PresetName,
+  type SelectorOptions,
+  selectorOptionNames,
+  takes,
+} from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
-import { listenChecks, startServerChecks } from './option-tables.js';
-import { type ListenOptions, listen, type RunningServer } from './running-server.js';
+import { type ListenOptions, listen, listenChecks, type RunningServer } from './running-server.js';
 import { SessionChatEngine } from './session-chat-engine.js';
 
 export interface StartServerOptions extends ListenOptions {
@@ -20,14 +28,32 @@ export interface StartServerOptions extends ListenOptions {
   readonly load?: Omit<LoadModelOptions, 'contextLength'>;
 }
 
+const optionChecks: OptionChecks<StartServerOptions> = {
+  ...listenChecks,
+  model: takes.anything, // a name or a loaded model
+  modelName: takes.optional(takes.text),
+  contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
+  kvFormat: takes.optional(takes.oneOf(kvFormats)),
+  selector: takes.optional(takes.object),
+  load: takes.optional(takes.object),
+};
+
 /**
  * Resolves when the server listens.
  * @throws {CtkvrError} what loadModel throws; CTKVR_INVALID_OPTION when the address cannot be bound.
  */
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
-  checkOptions('startServer', options, startServerChecks, {
+  checkOptions('startServer', options, optionChecks, {
     selector: selectorOptionNames,
-    load: ['numThreads', 'prefillChunk', 'mapWeights', 'chatTemplate', 'ropeFreqBase', 'ropeFreqScale'],
+    load: [
+      'numThreads',
+      'prefillChunk',
+      'mapWeights',
+      'sessionMemoryBytes',
+      'chatTemplate',
+      'ropeFreqBase',
+      'ropeFreqScale',
+    ],
   });
   const { contextLength, kvFormat, selector } = options;
   const owned =

@@ -1,21 +1,21 @@
 /**
- * The blocks of an index, oldest first, and its tail. It grows by one block at a time, and where the region grew by one segment of the tail,
- * and is cut by dropping them, so that a cut leaves exactly what was there before. Immutable: forks share it.
+ * The blocks of an index, oldest first, and its tail. Growth adds one block, and one tail segment where the region grew. A cut drops them
+ * again, so it leaves exactly what was there before. Immutable: forks share it.
  */
 import { centroidBounds, type IndexedRegion, type SelectorOptions } from '@ctkvr/core';
 import type { CentroidBlock } from './centroid-block.js';
 import type { Tail } from './tail.js';
 
 /**
- * Probes look at the newest blocks that together have at most 3/2 as many centroids as the base; up to twice as many are held, so that a cut
- * finds again what probes looked at then.
+ * Probes look at the newest blocks, with at most 3/2 times the base's centroids together. Up to twice the base's are held: after a cut,
+ * probes need the blocks that they looked at before.
  */
 const activeShare = 3 / 2;
 const heldShare = 2;
 
 /**
- * Returns the base when the first block has `numFirst` centroids: so many, or where their number goes by the region the most there can be, so
- * that a first block that is small because the text was is not pushed out earlier.
+ * Returns the number of centroids that the bounds on blocks are counted from, when the first block has `numFirst`. Where the number depends
+ * on the region, it is the largest possible one: a first block that is small because its text was short is not dropped sooner.
  */
 export function baseCentroids(options: SelectorOptions, numFirst: number): number {
   return options.numCentroids === 0 ? centroidBounds(options).most : numFirst;
@@ -28,7 +28,7 @@ export class BlockRow {
   readonly active: readonly CentroidBlock[];
   /** Centroids that the bounds on blocks are counted from. */
   readonly numBase: number;
-  /** With fewer tokens than this, probes looked at a block that has been dropped since. */
+  /** A cut below this many tokens is impossible: probes then looked at a block that has been dropped since. */
   readonly knownFrom: number;
   /** As the first block's build measured them, see volatility.ts. */
   readonly volatility: number;
@@ -64,7 +64,7 @@ export class BlockRow {
     return this.blocks.reduce((sum, block) => sum + block.sizeBytes, this.tail?.sizeBytes ?? 0);
   }
 
-  /** The block of a centroid, and its place in there. Ids count from the first centroid that probes look at. */
+  /** The block of a centroid, and the centroid's index in it. Ids count from the first centroid that probes look at. */
   locate(centroid: number): { readonly block: CentroidBlock; readonly place: number } {
     let place = centroid;
     const block = this.active.find((candidate) => {
@@ -81,7 +81,7 @@ export class BlockRow {
     let blocks = [...this.blocks, block];
     let { knownFrom } = this;
     while (this.#newestWithin(blocks, heldShare) > 0) {
-      // The oldest one was looked at until the first block that pushed it out came.
+      // Probes looked at the oldest block until the first block that replaced it was made.
       const pushedOutBy = blocks.findIndex((_, i) => this.#newestWithin(blocks.slice(0, i + 1), activeShare) > 0);
       knownFrom = blocks[pushedOutBy]!.madeAt;
       blocks = blocks.slice(1);
@@ -89,7 +89,7 @@ export class BlockRow {
     return new BlockRow({ ...this.#measures(), blocks, knownFrom, tail });
   }
 
-  /** As it was when only `length` tokens were stored; null when that is not known, or there was none. */
+  /** The blocks as they were with `length` tokens stored; null when there were none, or they have been dropped. */
   truncated(length: number): BlockRow | null {
     const blocks = this.blocks.filter(({ madeAt }) => madeAt <= length);
     if (blocks.length === 0 || length < this.knownFrom) return null;

@@ -1,4 +1,4 @@
-/** Builds an index on the backend asked for. */
+/** Builds an index on the chosen backend. */
 import { chooseBackend } from '@ctkvr/core';
 import { type BuildCentroidIndexInput, resolveBuildInput } from './build-input.js';
 import type { CentroidIndex } from './centroid-index.js';

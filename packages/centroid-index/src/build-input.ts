@@ -4,6 +4,7 @@ import {
   checkFinite,
   checkInteger,
   checkOptions,
+  type NativeIndexBinding,
   type OptionChecks,
   type PresetName,
   resolveSelectorOptions,
@@ -11,10 +12,9 @@ import {
   selectorOptionNames,
   takes,
 } from '@ctkvr/core';
-import type { NativeIndexBinding } from './native-seam.js';
 import { checkRows } from './row-checks.js';
 
-/** Who does the work. */
+/** Which backend does the work. */
 export interface IndexBackend extends BackendChoice<NativeIndexBinding> {
   /** Native kernels to use, such as 'scalar'; '' (default) = the best this machine has. */
   readonly isa?: string;
@@ -39,7 +39,7 @@ export interface BuildCentroidIndexInput extends IndexBackend {
   readonly signal?: AbortSignal;
 }
 
-/** The checks of who does the work, for tables of whoever asks. */
+/** The checks of the backend's options, for the tables of functions that take them. */
 export const backendChecks: OptionChecks<IndexBackend> = {
   backend: takes.anything,
   native: takes.anything,

@@ -1,6 +1,6 @@
 /**
- * The list of some neighbouring centroids, which make it together (docs: design of CTkvr, section 2.1). Memory is one row of scores, reused from list to list, never
- * centroids x keys.
+ * The posting list that some neighbouring centroids share (docs/design/retrieval.md). Needs memory for one row of scores, reused from list
+ * to list, never centroids x keys.
  */
 import type { IndexedRegion } from '@ctkvr/core';
 import { highestScores } from './highest-scores.js';
@@ -44,7 +44,7 @@ export function listBuilder(input: ListInput): (list: number) => Uint32Array {
   };
 }
 
-/** The middle one of as many centroids as should share a list, or the last. */
+/** The middle one of the centroids that share a list, or the last where there are fewer. */
 export function middleCentroid(
   list: number,
   { numCentroids, centroidsPerList }: { readonly numCentroids: number; readonly centroidsPerList: number },

@@ -8,16 +8,16 @@ export class CentroidBlock {
   /** Lists are over positions [start, end). */
   readonly start: number;
   readonly end: number;
-  /** Tokens stored when it was made: a shorter sequence has it no more. */
+  /** Tokens stored when it was made: cutting the sequence shorter drops it. */
   readonly madeAt: number;
-  /** Tokens whose queries have had their turn to become centroids. */
+  /** Queries of tokens before this one no longer become centroids. */
   readonly grownAt: number;
   readonly groupSize: number;
   readonly headDim: number;
   readonly centroidsPerList: number;
   /** [numCentroids, headDim]: normalised sum of the group's normalised queries. */
   readonly pooled: Int8Rows;
-  /** Positions of the sequence, ascending; the last list may be of fewer centroids than the others. */
+  /** Positions of the sequence, ascending; the last list may belong to fewer centroids than the others. */
   readonly lists: readonly Uint32Array[];
 
   constructor(parts: {

@@ -1,10 +1,9 @@
 /**
- * What an index over one layer's one KV head offers, whichever backend holds it: which keys past queries attended to, found again by
- * the similarity of a new query to them. The paper's qcIVF (arXiv 2512.15550), grown in blocks, with clusters of keys for what lists leave out.
+ * The interface of an index over one KV head of one layer, the same for every backend. It finds which keys past queries attended to, by the
+ * similarity of a new query to them: the paper's qcIVF (arXiv 2512.15550), grown in blocks, with clusters of keys for what lists miss.
  */
-import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
+import type { BlockInfo, IndexedRegion, NativeCentroidIndex, SelectorOptions, TailInfo } from '@ctkvr/core';
 import type { Phase } from './growth.js';
-import type { NativeIndex } from './native-seam.js';
 
 export interface CentroidIndex {
   readonly backend: 'reference' | 'native';
@@ -13,7 +12,7 @@ export interface CentroidIndex {
   readonly headDim: number;
   /** Query heads that share this KV head. */
   readonly groupSize: number;
-  /** Centroids that probes look at; ids are 0 (oldest) to numCentroids - 1 (newest), and change when old blocks fall out. */
+  /** Centroids that probes look at; ids are 0 (oldest) to numCentroids - 1 (newest), and change when old blocks are dropped. */
   readonly numCentroids: number;
   /** The settings it was built with, complete. */
   readonly options: SelectorOptions;
@@ -23,19 +22,19 @@ export interface CentroidIndex {
   readonly blocks: readonly BlockInfo[];
   /** Most centroids a probe returns: options.numProbes, or all lists where there are fewer. */
   readonly numProbed: number;
-  /** Most candidates that one probe can give, and `widen` can make of them: size output buffers with it. */
+  /** Most candidates that one probe, and `widen` after it, can give: the length of output buffers. */
   readonly maxCandidates: number;
   /** Bytes of lists, centroid vectors, tail and the queries kept for growth; keys and values apart. */
   readonly sizeBytes: number;
   /**
-   * How much of what queries like the last ones attend to lists and `widen` would miss, as the build measured it (see volatility.ts): 0 to 1.
-   * Where it is high, score every key instead, or ask for more.
+   * How much attention the lists and `widen` would miss for queries like the last ones, as the build measured it (volatility.ts): 0 to 1.
+   * Where it is high, score every key instead, or raise `numProbes` and `listLength`.
    */
   readonly volatility: number;
-  /** Nearest similarity below which a query is unlike what the build's own queries found: a reason to `insert` it. -1: no reason ever. */
+  /** A query whose nearest centroid is less similar than this should be inserted: the index serves it badly. -1: never. */
   readonly similarityFloor: number;
-  /** The native object behind, which also has scores, select and attend; null for the reference. */
-  readonly native: NativeIndex | null;
+  /** The native index behind, which also has scores, select and attend; null for the reference. */
+  readonly native: NativeCentroidIndex | null;
 
   /** Returns the posting list of a centroid: positions, ascending. A copy. @throws {CtkvrError} CTKVR_INVALID_OPTION for an unknown id. */
   list(centroid: number): Uint32Array;
@@ -64,8 +63,8 @@ export interface CentroidIndex {
   candidates(input: { readonly centroids: Uint32Array; readonly out: Uint32Array }): number;
 
   /**
-   * Adds what no past query looked at: writes the candidates and all positions of the `options.clusterProbes` clusters that weigh most for the
-   * query without them, ascending, no repeats, and returns how many. Without a tail, the candidates.
+   * Adds keys that no past query attended to: writes the candidates and all positions of the `options.clusterProbes` heaviest clusters
+   * (weighed without the candidates), ascending, no repeats, and returns how many. Without a tail, the candidates.
    * @param input.query f32 [groupSize, headDim]. @param input.candidates u32, ascending, no repeats, inside `region`.
    * @param input.out u32, room for it (maxCandidates is enough); may be the buffer that the candidates are in.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION (candidates).
@@ -73,8 +72,8 @@ export interface CentroidIndex {
   widen(input: { readonly query: Float32Array; readonly candidates: Uint32Array; readonly out: Uint32Array }): number;
 
   /**
-   * Writes what all indexed positions but the candidates amount to for a query, as the clusters' means tell it: lse of scale q.k over them,
-   * corrected, and their softmax-weighted mean value; -Infinity and zeros where nothing is left, and without a tail.
+   * Writes an estimate of the attention over all indexed positions but the candidates, from the clusters' means: the corrected log-sum-exp of
+   * their scores, and their softmax-weighted mean value; -Infinity and zeros where nothing is left, and without a tail.
    * @param input.query f32 [groupSize, headDim]. @param input.candidates u32, ascending, no repeats, inside `region`.
    * @param input.lse f32 [groupSize], written. @param input.value f32 [groupSize, headDim], written.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION (candidates).
@@ -87,8 +86,8 @@ export interface CentroidIndex {
   }): void;
 
   /**
-   * Stores the tokens that follow; how they are cut into calls makes no difference. Of generated tokens (phase decode) every fourth query
-   * is kept, and the index grows by a block every `options.appendSize` of them; of a prompt's (prefill) all are kept until `extend`.
+   * Stores the tokens that follow; how they are split into calls makes no difference. Generated tokens (phase decode): every fourth query is
+   * kept, and every `options.appendSize` tokens the index grows by a block. Prompt tokens (prefill): all queries are kept until `extend`.
    * Until it resolves, every other call is CTKVR_BUSY. When it rejects, nothing has changed.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_ABORTED.
    */
@@ -108,8 +107,8 @@ export interface CentroidIndex {
   insert(query: Float32Array): Promise<void>;
 
   /**
-   * Drops positions >= length, as if they had never been appended. Old blocks are forgotten in time (docs/design/retrieval.md): a cut that
-   * would need one leaves no index, `blocks` is empty then. @throws {CtkvrError} CTKVR_INVALID_OPTION.
+   * Drops positions >= length, as if they had never been appended. Old blocks are dropped in time (docs/design/retrieval.md): a cut that
+   * would need one leaves no index, and `blocks` is empty. @throws {CtkvrError} CTKVR_INVALID_OPTION.
    */
   truncate(length: number): void;
 
@@ -136,35 +135,4 @@ export interface AppendInput {
   readonly phase: Phase;
   /** Stops a reference append. */
   readonly signal?: AbortSignal;
-}
-
-/** Centroids made at one time. */
-export interface BlockInfo {
-  /** Where its lists end. */
-  readonly end: number;
-  /** Tokens stored when it was made. */
-  readonly madeAt: number;
-  readonly numCentroids: number;
-}
-
-/** What stands for indexed positions that are not read. */
-export interface TailInfo {
-  /** f32 [groupSize]: by how much each query head's lse is raised, 0 to log 2, as the build measured it (see volatility.ts). */
-  readonly corrections: Float32Array;
-  /** In order, without gaps, together the region: one for each time it grew. */
-  readonly segments: readonly TailSegmentInfo[];
-}
-
-/** Clusters of the keys and values of one stretch of positions. */
-export interface TailSegmentInfo {
-  /** Position of the first. */
-  readonly start: number;
-  /** Tokens stored when it was made. */
-  readonly madeAt: number;
-  /** u16 [positions]: the cluster of each. */
-  readonly clusterOf: Uint16Array;
-  /** f32 [numClusters, headDim], numbers of f16: the clusters' mean keys. */
-  readonly keys: Float32Array;
-  /** f32 [numClusters, headDim], numbers of f16: their mean values. */
-  readonly values: Float32Array;
 }

@@ -1,4 +1,4 @@
-/** Reads an index image, which may be damaged or made up. */
+/** Reads an index image, which may be damaged or forged. */
 import { resolveSelectorOptions } from '@ctkvr/core';
 import { BlockRow } from './block-row.js';
 import { CentroidBlock } from './centroid-block.js';
@@ -38,19 +38,19 @@ const maxClusters = 2 ** 16;
  */
 export function imageShape(bytes: Uint8Array): ImageShape {
   const header = openImage(bytes);
-  const headDim = header.size('headDim', 24, 1, maxHeadDim);
-  const groupSize = header.size('groupSize', 28, 1, maxGroup);
-  const numTokens = header.size('numTokens', 32, 0, maxTokens);
+  const headDim = header.size('headDim', 24, { least: 1, most: maxHeadDim });
+  const groupSize = header.size('groupSize', 28, { least: 1, most: maxGroup });
+  const numTokens = header.size('numTokens', 32, { least: 0, most: maxTokens });
   const numbers = imageOptionFields.map(([field, least], i) => [
     field,
-    header.size(field, 64 + 4 * i, least, maxTokens),
+    header.size(field, 64 + 4 * i, { least, most: maxTokens }),
   ]);
   const options = resolveSelectorOptions({
     ...Object.fromEntries(numbers),
-    tail: header.size('tail', 96, 0, 1) === 1,
-    centroids: header.size('centroids', 100, 0, 1) === 1 ? 'spread' : 'last',
-    clusterSize: header.size('clusterSize', 104, 1, maxTokens),
-    clusterProbes: header.size('clusterProbes', 108, 0, maxTokens),
+    tail: header.size('tail', 96, { least: 0, most: 1 }) === 1,
+    centroids: header.size('centroids', 100, { least: 0, most: 1 }) === 1 ? 'spread' : 'last',
+    clusterSize: header.size('clusterSize', 104, { least: 1, most: maxTokens }),
+    clusterProbes: header.size('clusterProbes', 108, { least: 0, most: maxTokens }),
   });
   return { numTokens, headDim, groupSize, options };
 }
@@ -68,7 +68,7 @@ function openImage(bytes: Uint8Array): ImageReader {
 }
 
 /**
- * Returns what an image holds; all of it is checked, and nothing is allocated for what is not there.
+ * Returns what an image holds. Everything is checked, and sizes are compared with the image's length before memory is allocated.
  * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE with fields field, expected, actual.
  */
 export function decodeIndexImage(bytes: Uint8Array): IndexImage {
@@ -77,17 +77,17 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   if (checksum !== reader.u32(12)) throw badImage('checksum', hex(reader.u32(12)), hex(checksum));
   const shape = imageShape(bytes);
   const { numTokens, headDim, groupSize } = shape;
-  const numBlocks = reader.size('numBlocks', 36, 0, maxBlocks);
-  const numBase = reader.size('numBase', 40, Math.min(1, numBlocks), maxCentroids);
-  const knownFrom = reader.size('knownFrom', 44, 0, numTokens);
+  const numBlocks = reader.size('numBlocks', 36, { least: 0, most: maxBlocks });
+  const numBase = reader.size('numBase', 40, { least: Math.min(1, numBlocks), most: maxCentroids });
+  const knownFrom = reader.size('knownFrom', 44, { least: 0, most: numTokens });
   const volatility = reader.f32(48);
   const similarityFloor = reader.f32(52);
   if (!(volatility >= 0 && volatility <= 1 && Number.isFinite(similarityFloor))) {
     throw badImage('volatility', 'numbers from 0 to 1', `${volatility} and ${similarityFloor}`);
   }
-  const numBuilt = reader.size('numBuilt', 56, 0, numTokens + 1);
-  const numKept = reader.size('numKept', 60, 0, numTokens);
-  const numSegments = reader.size('numTailSegments', 112, 0, numTokens);
+  const numBuilt = reader.size('numBuilt', 56, { least: 0, most: numTokens + 1 });
+  const numKept = reader.size('numKept', 60, { least: 0, most: numTokens });
+  const numSegments = reader.size('numTailSegments', 112, { least: 0, most: numTokens });
   reader.expectZeros('header', 116, imageHeaderBytes);
 
   const builtAt = reader.u32s('builtAt', [numBuilt]);
@@ -137,12 +137,12 @@ function readBlock(of: {
   const { record, reader, shape, before } = of;
   const { groupSize, headDim, numTokens } = shape;
   const { centroidsPerList } = shape.options;
-  const start = record.size('block start', 0, before?.start ?? 0, before?.start ?? numTokens);
-  const madeAt = record.size('block madeAt', 8, before?.madeAt ?? 0, numTokens);
-  const end = record.size('block end', 4, before?.end ?? start, madeAt);
-  const grownAt = record.size('block grownAt', 12, before?.grownAt ?? 0, madeAt);
-  const numCentroids = record.size('block numCentroids', 16, 1, maxCentroids);
-  const listBytes = record.size('block listBytes', 20, 0, 0xffff_ffff);
+  const start = record.size('block start', 0, { least: before?.start ?? 0, most: before?.start ?? numTokens });
+  const madeAt = record.size('block madeAt', 8, { least: before?.madeAt ?? 0, most: numTokens });
+  const end = record.size('block end', 4, { least: before?.end ?? start, most: madeAt });
+  const grownAt = record.size('block grownAt', 12, { least: before?.grownAt ?? 0, most: madeAt });
+  const numCentroids = record.size('block numCentroids', 16, { least: 1, most: maxCentroids });
+  const listBytes = record.size('block listBytes', 20, { least: 0, most: 0xffff_ffff });
   record.expectZeros('block', 24, imageRecordBytes);
   const pooled = reader.rows('pooled vectors', numCentroids, headDim);
   const numLists = Math.ceil(numCentroids / centroidsPerList);
@@ -170,10 +170,10 @@ function readTailSegment(of: {
 }): TailSegment {
   const { record, reader, shape } = of;
   const { headDim, numTokens } = shape;
-  const start = record.size('tail segment start', 0, of.start, of.start);
-  const end = record.size('tail segment end', 4, start + 1, of.end);
-  const madeAt = record.size('tail segment madeAt', 8, of.madeAt, numTokens);
-  const numClusters = record.size('tail segment numClusters', 12, 1, maxClusters);
+  const start = record.size('tail segment start', 0, { least: of.start, most: of.start });
+  const end = record.size('tail segment end', 4, { least: start + 1, most: of.end });
+  const madeAt = record.size('tail segment madeAt', 8, { least: of.madeAt, most: numTokens });
+  const numClusters = record.size('tail segment numClusters', 12, { least: 1, most: maxClusters });
   record.expectZeros('tail segment', 16, imageRecordBytes);
   const clusterOf = reader.u16s('tail clusters', [end - start]);
   const means = (field: string) => {

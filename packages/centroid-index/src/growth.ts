@@ -1,6 +1,6 @@
 /**
- * When an index grows, and from which queries (docs/design/retrieval.md). Depends on positions and phase alone, so that the same tokens give
- * the same index however they were handed over.
+ * When an index grows, and from which queries (docs/design/retrieval.md). Depends on positions and phase alone: the same tokens give
+ * the same index however they were split into calls.
  */
 
 import { CtkvrError } from '@ctkvr/core';

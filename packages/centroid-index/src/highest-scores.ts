@@ -1,4 +1,4 @@
-/** Picks the positions of highest score. Small, and where the tie rule of the whole project is pinned: the smaller position wins. */
+/** Picks the positions of highest score. The tie rule of the whole project is defined here: the smaller position wins. */
 
 /**
  * Returns the indices of the `count` highest scores, ascending; among equal scores the smaller indices are taken.

@@ -1,4 +1,4 @@
-/** Reads an index image that may be damaged or made up: every size is checked against what is there before anything is allocated. */
+/** Reads an index image that may be damaged or forged: every size is checked against the bytes that are left before memory is allocated. */
 import { CtkvrError } from '@ctkvr/core';
 import { imageAlignment } from './image-writer.js';
 import { Int8Rows } from './int8-rows.js';
@@ -38,7 +38,7 @@ export class ImageReader {
   }
 
   /** Returns the u32 at `at`. @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE when it is not from `least` to `most`. */
-  size(field: string, at: number, least: number, most: number): number {
+  size(field: string, at: number, { least, most }: { readonly least: number; readonly most: number }): number {
     const value = this.u32(at);
     if (value >= least && value <= most) return value;
     throw badImage(field, `from ${least} to ${most}`, value);
@@ -51,7 +51,7 @@ export class ImageReader {
   /** Returns the next section, of the product of `sizes` bytes: a view. */
   take(field: string, sizes: readonly number[]): Uint8Array {
     const left = this.#bytes.length - this.#at;
-    // Exact below 2^53, and anything near that is more than is left.
+    // Exact below 2^53; a larger product is rejected below as more than is left.
     const size = sizes.reduce((product, factor) => product * factor, 1);
     const padded = Math.ceil(size / imageAlignment) * imageAlignment;
     if (!(padded <= left)) throw badImage(field, `${size} bytes`, left);

@@ -1,4 +1,4 @@
-/** Long work on the JavaScript thread, cut where it yields so that others have their turn. */
+/** Long work on the JavaScript thread, paused where it yields so that the event loop runs. */
 import { CtkvrError } from '@ctkvr/core';
 
 /** Longest that a slice holds the event loop, ms. */

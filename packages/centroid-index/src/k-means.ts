@@ -1,18 +1,18 @@
 /**
- * K-means over rows that lie near each other in the text, in stretches: keys that are neighbours are alike after rotary embedding, so that a
- * stretch's first centres need to know only its own rows (as RetroInfer clusters keys, arXiv 2505.02922).
+ * K-means over consecutive rows, one stretch after another. Neighbouring keys are alike after rotary embedding, so a stretch is clustered on
+ * its own (as RetroInfer clusters keys, arXiv 2505.02922).
  */
 
-/** Rows clustered together, or nearly so many. */
+/** Rows of a stretch, about. */
 const stretchLength = 1024;
-/** Times that rows are assigned. */
+/** Passes over the rows. */
 const numPasses = 2;
 /** Rows assigned between two yields. */
 const rowsPerYield = 64;
 
 /**
  * Returns the cluster of each row, u16 [n]: ids count up from 0, and each has rows. About `clusterSize` rows share a cluster, more where
- * there would be too many clusters to count. Distances are in f64, centres f32; ties go to the smaller id. Costs some n rowLength
+ * ids would not fit in u16. Distances are in f64, centres f32; ties go to the smaller id. Costs some n rowLength
  * stretchLength / clusterSize multiplications a pass.
  * @param input.rows f32 [n, rowLength], n at least 1.
  */
@@ -93,7 +93,7 @@ function movedCentres(rows: Float32Array, centres: readonly Float32Array[], near
   );
 }
 
-/** The same clusters in the same order, counted without those that have no rows. */
+/** Renumbers the clusters without those that have no rows; their order stays. */
 function withoutEmpty(nearest: Uint32Array): Uint16Array {
   const used = Array.from(new Set(nearest)).sort((a, b) => a - b);
   const ids = new Map(used.map((c, id) => [c, id]));

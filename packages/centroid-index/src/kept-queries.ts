@@ -1,4 +1,4 @@
-/** Queries of appended tokens that may still become centroids: those that no block has had, and those that a cut would bring back. */
+/** Queries of appended tokens that may still become centroids: those that are in no block, or will be in none after a cut. */
 
 /** Immutable: forks share it. Positions ascend. */
 export class KeptQueries {

@@ -1,4 +1,4 @@
-/** Takes up a saved index on the backend asked for. */
+/** Restores a saved index on the chosen backend. */
 import { checkFinite, checkLength, checkOptions, chooseBackend, type OptionChecks, takes } from '@ctkvr/core';
 import { backendChecks, type IndexBackend } from './build-input.js';
 import type { CentroidIndex } from './centroid-index.js';
@@ -9,7 +9,7 @@ import { ReferenceCentroidIndex } from './reference-centroid-index.js';
 export interface LoadCentroidIndexInput extends IndexBackend {
   /** What `save` of any backend gave; a view of a mapped file will do. Copied. */
   readonly image: Uint8Array;
-  /** The keys that the index is of: f32 [numTokens, headDim]. Copied. Nothing tells whether they are the same ones. */
+  /** The keys that the index is of: f32 [numTokens, headDim]. Copied. They are not checked: other keys give wrong answers. */
   readonly keys: Float32Array;
   /** f32 [numTokens, headDim]. Copied. */
   readonly values: Float32Array;
@@ -23,8 +23,8 @@ const inputChecks: OptionChecks<LoadCentroidIndexInput> = {
 };
 
 /**
- * Returns the saved index, which answers and goes on as the one that was saved: bit for bit on the same backend and kernels. Its options
- * are the saved ones; those that do not matter to an index (`selector`, `exactShare`, `denseBelow`) are the defaults.
+ * Returns the saved index. It answers and grows as the one that was saved, bit for bit on the same backend and kernels. Its options are the
+ * saved ones; those that do not matter to an index (`method`, `retrievalHeadShare`, `denseBelow`) are the defaults.
  * @throws {CtkvrError} CTKVR_BAD_INDEX_IMAGE for what is damaged, of another kind or newer (fields: field, expected, actual),
  * CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE.
  */

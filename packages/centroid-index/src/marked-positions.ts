@@ -1,4 +1,4 @@
-/** Positions of a region as a byte each: a union needs no order. */
+/** A set of positions as one byte each: cheap to unite. */
 
 /** Returns the positions of all marks that are not 0, ascending. @param start the position of the first mark. */
 export function markedPositions(marks: Uint8Array, start: number): Uint32Array {

@@ -1,4 +1,4 @@
-/** What the methods of an index take, whichever backend holds it. */
+/** What the methods of an index take, the same for every backend. */
 import { type OptionChecks, takes } from '@ctkvr/core';
 import type { AppendInput } from './centroid-index.js';
 

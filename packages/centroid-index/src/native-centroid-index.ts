@@ -1,5 +1,6 @@
 /** The same index held by the native binary: checks arguments, translates calls. */
 import {
+  type BlockInfo,
   CtkvrError,
   checkCapacity,
   checkFinite,
@@ -8,27 +9,28 @@ import {
   checkOption,
   checkOptions,
   type IndexedRegion,
+  type NativeCentroidIndex as NativeCentroidIndexHandle,
   type SelectorOptions,
+  type TailInfo,
   takes,
 } from '@ctkvr/core';
-import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
+import type { AppendInput, CentroidIndex } from './centroid-index.js';
 import { checkCandidates } from './check-candidates.js';
 import { checkPhase } from './growth.js';
 import { throwIfAborted } from './in-slices.js';
 import { appendChecks, methodChecks } from './method-checks.js';
-import type { NativeIndex } from './native-seam.js';
 import { probeBounds } from './probe-bounds.js';
 import { checkAppended } from './row-checks.js';
 
 export class NativeCentroidIndex implements CentroidIndex {
   readonly backend = 'native';
-  readonly native: NativeIndex;
+  readonly native: NativeCentroidIndexHandle;
   readonly options: SelectorOptions;
   readonly headDim: number;
   readonly groupSize: number;
   #closed = false;
 
-  constructor(native: NativeIndex, options: SelectorOptions) {
+  constructor(native: NativeCentroidIndexHandle, options: SelectorOptions) {
     this.native = native;
     this.options = options;
     this.headDim = native.headDim;
@@ -44,8 +46,7 @@ export class NativeCentroidIndex implements CentroidIndex {
   }
 
   get region(): IndexedRegion {
-    const [start, end] = this.#open().region;
-    return { start: start!, end: end! };
+    return this.#open().region;
   }
 
   get blocks(): readonly BlockInfo[] {
@@ -191,7 +192,7 @@ export class NativeCentroidIndex implements CentroidIndex {
     checkFinite(query, { op, name: 'query' });
   }
 
-  #open(): NativeIndex {
+  #open(): NativeCentroidIndexHandle {
     if (this.#closed) throw new CtkvrError('CTKVR_CLOSED', 'this CentroidIndex was closed; build another one');
     return this.native;
   }

@@ -1,6 +1,5 @@
 /**
- * Rows of equal length in pages, so that two continuations of one prefix share what is common: a fork shares all pages, and a page is copied
- * when one side writes to it.
+ * Rows of equal length in pages with copy on write: a fork shares all pages, and a page is copied when one side writes to it.
  */
 
 /** Rows of one page. */
@@ -10,7 +9,7 @@ export class PagedRows {
   readonly rowLength: number;
   #length = 0;
   #pages: Float32Array[] = [];
-  /** How many pages from the first on somebody else may hold too. */
+  /** Number of pages, from the first on, that a fork may share. */
   #numShared = 0;
 
   constructor(rowLength: number) {

@@ -1,11 +1,10 @@
 /** How much a probe can return, to size buffers by. */
-import { type IndexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
-import type { BlockInfo } from './centroid-index.js';
+import { type BlockInfo, type IndexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 
 export interface ProbeBounds {
   /** Most centroids a probe returns. */
   readonly numProbed: number;
-  /** Most candidates that so many centroids' lists, what came after the first one's block, and the tail's heaviest clusters unite to. */
+  /** Most candidates: the centroids' lists, the positions after the first one's block, and the tail's heaviest clusters together. */
   readonly maxCandidates: number;
 }
 

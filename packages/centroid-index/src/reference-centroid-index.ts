@@ -1,7 +1,7 @@
 /** The index in plain TypeScript: the definition that every other backend is tested against. */
 import {
+  type BlockInfo,
   CtkvrError,
-  centroidCount,
   checkCapacity,
   checkFinite,
   checkInteger,
@@ -10,18 +10,17 @@ import {
   checkOptions,
   type IndexedRegion,
   indexedRegion,
-  postingListLength,
   type SelectorOptions,
+  type TailInfo,
   takes,
 } from '@ctkvr/core';
-import { BlockRow, baseCentroids } from './block-row.js';
-import { type BlockInput, buildBlock } from './build-block.js';
 import type { ResolvedBuildInput } from './build-input.js';
-import type { AppendInput, BlockInfo, CentroidIndex, TailInfo } from './centroid-index.js';
+import type { AppendInput, CentroidIndex } from './centroid-index.js';
 import { checkCandidates } from './check-candidates.js';
 import { encodeIndexImage } from './encode-index-image.js';
-import { checkPhase, keepsQuery, nextGrowth, type Phase } from './growth.js';
+import { checkPhase } from './growth.js';
 import { inSlices } from './in-slices.js';
+import { IndexGrower, type IndexState } from './index-grower.js';
 import type { IndexImage } from './index-image.js';
 import { KeptQueries } from './kept-queries.js';
 import { markedPositions } from './marked-positions.js';
@@ -31,12 +30,6 @@ import { PagedRows } from './paged-rows.js';
 import { probeBounds } from './probe-bounds.js';
 import { checkAppended } from './row-checks.js';
 import { pickSpreadQueries } from './spread-queries.js';
-import { Tail } from './tail.js';
-import { buildTailSegment } from './tail-segment.js';
-import { measureVolatility } from './volatility.js';
-
-/** What can change: an operation makes another one, and the index takes it when all went well. */
-type State = Pick<IndexImage, 'numTokens' | 'row' | 'builtAt' | 'kept'>;
 
 export class ReferenceCentroidIndex implements CentroidIndex {
   readonly backend = 'reference';
@@ -46,33 +39,40 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   readonly options: SelectorOptions;
   readonly #keys: PagedRows;
   readonly #values: PagedRows;
-  #state: State;
+  readonly #grower: IndexGrower;
+  #state: IndexState;
   #busy = false;
   #closed = false;
 
   private constructor(
     shape: { readonly headDim: number; readonly groupSize: number; readonly options: SelectorOptions },
     rows: { readonly keys: PagedRows; readonly values: PagedRows },
-    state: State,
+    state: IndexState,
   ) {
     this.headDim = shape.headDim;
     this.groupSize = shape.groupSize;
     this.options = shape.options;
     this.#keys = rows.keys;
     this.#values = rows.values;
+    this.#grower = new IndexGrower({
+      ...rows,
+      headDim: shape.headDim,
+      groupSize: shape.groupSize,
+      options: shape.options,
+    });
     this.#state = state;
   }
 
-  /** Builds tail, then list after list, then measures the volatility; between two yields lies the work of a list or less. */
+  /** Builds the tail, then list after list, then measures the volatility. Yields at least once a list. */
   static *build(input: ResolvedBuildInput): Generator<void, ReferenceCentroidIndex> {
     const { headDim, groupSize, options } = input;
     const rows = storedRows(input, headDim);
     const numTokens = rows.keys.length;
-    const state: State = { numTokens, row: null, builtAt: [], kept: KeptQueries.none(groupSize * headDim) };
+    const state: IndexState = { numTokens, row: null, builtAt: [], kept: KeptQueries.none(groupSize * headDim) };
     const index = new ReferenceCentroidIndex(input, rows, state);
     const rowLength = groupSize * headDim;
     const numQueries = input.queries.length / rowLength;
-    const count = index.#mostCentroids(indexedRegion(numTokens, options));
+    const count = index.#grower.mostCentroids(indexedRegion(numTokens, options));
     const queries = input.queries.slice(Math.max(0, numQueries - count) * rowLength);
     if (options.centroids === 'spread') {
       const chosen = yield* pickSpreadQueries({ ...input, count });
@@ -80,11 +80,11 @@ export class ReferenceCentroidIndex implements CentroidIndex {
         queries.set(input.queries.subarray(from * rowLength, (from + 1) * rowLength), c * rowLength);
       });
     }
-    index.#state = { ...state, row: yield* index.#firstRow(state, queries), builtAt: [numTokens] };
+    index.#state = { ...state, row: yield* index.#grower.firstRow(state, queries), builtAt: [numTokens] };
     return index;
   }
 
-  /** The index of an image, over these keys and values. */
+  /** Restores the index of an image over its keys and values. */
   static load(
     image: IndexImage,
     { keys, values }: { readonly keys: Float32Array; readonly values: Float32Array },
@@ -227,13 +227,13 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     this.#open();
     const numNew = checkAppended({ ...input, op, headDim, groupSize });
     checkPhase(input.phase, op);
-    await this.#change(this.#append(input, numNew), op, input.signal);
+    await this.#change(this.#grower.append(this.#open(), input, numNew), op, input.signal);
   }
 
   async extend(input: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const op = 'CentroidIndex.extend';
     checkOptions(op, input, methodChecks.extend);
-    await this.#change(this.#extend(this.#open()), op, input.signal);
+    await this.#change(this.#grower.extend(this.#open()), op, input.signal);
   }
 
   async insert(query: Float32Array): Promise<void> {
@@ -246,8 +246,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
         fields: { option: 'insert', expected, actual: 'none' },
       });
     }
-    const grownAt = state.row.newest.grownAt;
-    await this.#change(this.#withBlock(state, state.row, { queries: query.slice(), grownAt }), op, undefined);
+    await this.#change(this.#grower.insert(state, state.row, query.slice()), op, undefined);
   }
 
   truncate(length: number): void {
@@ -287,7 +286,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
   }
 
   /** Runs work that makes another state, refusing other calls meanwhile. When it fails, keys and state are as before. */
-  async #change(work: Generator<void, State>, op: string, signal: AbortSignal | undefined): Promise<void> {
+  async #change(work: Generator<void, IndexState>, op: string, signal: AbortSignal | undefined): Promise<void> {
     this.#open();
     this.#busy = true;
     try {
@@ -300,117 +299,6 @@ export class ReferenceCentroidIndex implements CentroidIndex {
       this.#busy = false;
       if (this.#closed) this.#free();
     }
-  }
-
-  *#append({ keys, values, queries, phase }: AppendInput, numNew: number): Generator<void, State> {
-    const before = this.#state;
-    this.#keys.append(keys);
-    this.#values.append(values);
-    const first = before.numTokens;
-    const positions = Array.from({ length: numNew }, (_, i) => first + i).filter((p) => keepsQuery(p, phase));
-    let state: State = { ...before, kept: before.kept.with({ positions, queries, first }) };
-    for (let boundary = this.#nextGrowth(state, phase); boundary <= first + numNew; ) {
-      state = yield* this.#grow({ ...state, numTokens: boundary });
-      boundary = this.#nextGrowth(state, phase);
-    }
-    return { ...state, numTokens: first + numNew };
-  }
-
-  #nextGrowth({ builtAt, numTokens }: State, phase: Phase): number {
-    const last = builtAt.at(-1);
-    if (phase === 'prefill' || last === undefined) return Number.POSITIVE_INFINITY;
-    return nextGrowth({ builtAt: last, numTokens, appendSize: this.options.appendSize });
-  }
-
-  /** One more block of the queries kept since the last one; none when there are none. */
-  *#grow(state: State): Generator<void, State> {
-    const { row, numTokens, kept } = state;
-    if (row === null) return state;
-    const most = this.#mostCentroids(this.#regionFrom(row.region.start, numTokens));
-    const { rows: queries } = kept.of({ start: row.newest.grownAt, end: numTokens, most });
-    return queries.length === 0 ? state : yield* this.#withBlock(state, row, { queries, grownAt: numTokens });
-  }
-
-  *#extend(state: State): Generator<void, State> {
-    let extended = state;
-    if (state.row !== null) {
-      extended = yield* this.#grow(state);
-    } else {
-      const most = this.#mostCentroids(indexedRegion(state.numTokens, this.options));
-      const { rows: queries } = state.kept.of({ start: 0, end: state.numTokens, most });
-      if (queries.length === 0) return state;
-      extended = this.#withoutOldQueries({ ...state, row: yield* this.#firstRow(state, queries) });
-    }
-    const builtAt = [...state.builtAt.filter((at) => at < state.numTokens), state.numTokens];
-    return { ...extended, builtAt };
-  }
-
-  /** The index over what is stored now, from nothing. */
-  *#firstRow(state: State, queries: Float32Array): Generator<void, BlockRow> {
-    const region = indexedRegion(state.numTokens, this.options);
-    const input = this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt: state.numTokens });
-    const none = this.options.tail ? new Tail([], new Float32Array(this.groupSize)) : null;
-    const uncorrected = yield* this.#extendedTail(none, { ...region, madeAt: state.numTokens });
-    const block = yield* buildBlock(input);
-    const { numProbes, clusterProbes } = this.options;
-    const meter = measureVolatility({ input, block, tail: uncorrected, numProbes, clusterProbes });
-    const { corrections, ...measured } = yield* meter;
-    const tail = uncorrected?.corrected(corrections) ?? null;
-    const numBase = baseCentroids(this.options, block.numCentroids);
-    return new BlockRow({ ...measured, tail, blocks: [block], numBase, knownFrom: 0 });
-  }
-
-  *#withBlock(
-    state: State,
-    row: BlockRow,
-    { queries, grownAt }: { readonly queries: Float32Array; readonly grownAt: number },
-  ): Generator<void, State> {
-    const { start, end: before } = row.region;
-    const region = this.#regionFrom(start, state.numTokens);
-    const block = yield* buildBlock(this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt }));
-    const tail = yield* this.#extendedTail(row.tail, { start: before, end: region.end, madeAt: state.numTokens });
-    return this.#withoutOldQueries({ ...state, row: row.extended(block, tail) });
-  }
-
-  /** What a later block is over that is made when `numTokens` are stored. */
-  #regionFrom(start: number, numTokens: number): IndexedRegion {
-    return { start, end: Math.max(start, numTokens - this.options.recentWindow) };
-  }
-
-  /** Most centroids of a block over a region. */
-  #mostCentroids({ start, end }: IndexedRegion): number {
-    return centroidCount(this.options, end - start);
-  }
-
-  /** The tail with one more segment, where there are positions to make it of. */
-  *#extendedTail(
-    tail: Tail | null,
-    of: { readonly start: number; readonly end: number; readonly madeAt: number },
-  ): Generator<void, Tail | null> {
-    if (tail === null || of.end === of.start) return tail;
-    const { clusterSize } = this.options;
-    return tail.with(yield* buildTailSegment({ keys: this.#keys, values: this.#values, ...of, clusterSize }));
-  }
-
-  #blockInput(of: {
-    readonly numTokens: number;
-    readonly region: IndexedRegion;
-    readonly queries: Float32Array;
-    readonly grownAt: number;
-  }): BlockInput {
-    const { numTokens, region, queries, grownAt } = of;
-    const { headDim, groupSize, options } = this;
-    const listLength = postingListLength(options, { numKeys: region.end - region.start, groupSize });
-    const { centroidsPerList } = options;
-    const shape = { headDim, groupSize, listLength, centroidsPerList, scale: 1 / Math.sqrt(headDim) };
-    return { keys: this.#keys, ...shape, region, queries, madeAt: numTokens, grownAt };
-  }
-
-  /** Drops the queries that no cut can bring back to their turn. */
-  #withoutOldQueries(state: State): State {
-    const oldest = state.row?.blocks[0]?.grownAt ?? 0;
-    const kept = state.kept.of({ start: oldest, end: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY });
-    return { ...state, kept };
   }
 
   #locate(centroid: number, method: string) {
@@ -430,7 +318,7 @@ export class ReferenceCentroidIndex implements CentroidIndex {
     checkFinite(query, { op, name: 'query' });
   }
 
-  #open(): State {
+  #open(): IndexState {
     if (this.#closed) throw new CtkvrError('CTKVR_CLOSED', 'this CentroidIndex was closed; build another one');
     if (this.#busy) {
       throw new CtkvrError('CTKVR_BUSY', 'the index is being changed; wait for that to end, or use a fork made before');

@@ -1,5 +1,5 @@
 /**
- * Chooses which of many queries become centroids so that old ones are represented too (design of CTkvr, section 2.1, `spread`). Plain f64 in
+ * Chooses which of many queries become centroids so that old ones are represented too (`spread` in docs/design/retrieval.md). Plain f64 in
  * one fixed order, as ctkvr-core's spread_queries.rs has it: both choose the same ones, bit for bit.
  */
 import { checkInteger, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
@@ -39,7 +39,7 @@ export function spreadQueries(input: SpreadQueriesInput): Uint32Array {
   }
 }
 
-/** The same, which yields between picks. */
+/** The same as a generator that yields between picks. */
 export function* pickSpreadQueries({
   queries,
   groupSize,

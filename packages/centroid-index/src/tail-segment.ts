@@ -1,6 +1,6 @@
 /**
- * Clusters of the keys and values of one stretch of positions, which stand for those of them that a step does not read. A cluster's keys
- * score nearly alike for any query, so that its mean key and mean value say what all of it adds. Immutable: forks share it.
+ * Clusters of the keys and values of one stretch of positions. They estimate what a step does not read: the keys of a cluster score nearly
+ * alike for any query, so its mean key and mean value stand for all of it. Immutable: forks share it.
  */
 import { roundToFloat16 } from './float16.js';
 import { clusterRows } from './k-means.js';
@@ -9,7 +9,7 @@ import type { PagedRows } from './paged-rows.js';
 export class TailSegment {
   /** Position of the first. */
   readonly start: number;
-  /** Tokens stored when it was made: a shorter sequence has it no more. */
+  /** Tokens stored when it was made: cutting the sequence shorter drops it. */
   readonly madeAt: number;
   /** u16 [positions]: the cluster of each. */
   readonly clusterOf: Uint16Array;

@@ -1,6 +1,6 @@
 /**
- * What stands for the positions of the indexed region that a step does not read: segments of clusters, one for each time the region grew,
- * which together cover it. Immutable: forks share it.
+ * The estimate of the indexed positions that a step does not read: segments of clusters, one for each time the region grew, which together
+ * cover the region. Immutable: forks share it.
  */
 import type { TailSegment } from './tail-segment.js';
 import { WeighedTail } from './weighed-tail.js';
@@ -9,8 +9,8 @@ export class Tail {
   /** Ascending, without gaps. */
   readonly segments: readonly TailSegment[];
   /**
-   * f32 [groupSize]: by how much the logarithm of the weight falls short when every key scores as its cluster's mean, which is too little
-   * (Jensen), as the build's own queries show it (volatility.ts).
+   * f32 [groupSize], added to the log-sum-exp. The estimate is too low when every key scores as its cluster's mean (Jensen's inequality); the
+   * build measures by how much on its own queries (volatility.ts).
    */
   readonly corrections: Float32Array;
 

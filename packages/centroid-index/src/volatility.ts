@@ -1,7 +1,7 @@
 /**
- * How much of what neighbouring queries attend to an index would miss: its own last queries are looked up as a decode query would be, among
- * centroids a while older than they are. High in heads where each token wants another key, such as those that copy from far back. The same
- * queries show by how much the tail falls short of what it stands for.
+ * Measures how much attention an index would miss. The index's own last queries are looked up like decode queries, among centroids that are
+ * somewhat older. The result is high in heads where each token attends to another key, such as those that copy from far back. The same
+ * queries show by how much the tail's estimate is too low.
  */
 
 import type { BlockInput } from './build-block.js';
@@ -11,13 +11,13 @@ import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
 import type { Tail } from './tail.js';
 
-/** Queries that are looked up at most. */
+/** Most queries that are looked up. */
 const maxSamples = 128;
-/** How much older the centroids are that a query may find: so far from the prompt's end is an answer soon. */
+/** How much older than a query the centroids are that it may find: an answer soon is that far from the prompt's end. */
 const maxLag = 64;
 /** Query heads that the native build scores together, in whole lists; a query is not looked up among these. */
 const rowsPerPass = 28;
-/** The most that a correction adds: clusters never stand for more than twice what their means say. */
+/** The largest correction: an estimate is at most doubled. */
 export const maxCorrection = Math.fround(Math.LN2);
 
 export interface Volatility {

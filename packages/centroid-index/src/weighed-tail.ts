@@ -1,4 +1,4 @@
-/** What is left of a tail's clusters for one query when some positions are known better: their weights, the heaviest ones, and the rest. */
+/** A tail's clusters weighed for one query, without the positions that are read exactly: weights, heaviest clusters, and the estimate. */
 import { highestScores } from './highest-scores.js';
 import type { TailSegment } from './tail-segment.js';
 
@@ -71,7 +71,7 @@ export class WeighedTail {
     });
   }
 
-  /** q.k / sqrt(headDim) of all mean keys. */
+  /** Scores q.k / sqrt(headDim) of all mean keys. */
   #scores(query: Float32Array): Float64Array {
     const scores: number[] = [];
     for (const { keys } of this.#segments) {

@@ -1,6 +1,6 @@
 /**
  * Argument checks shared by the packages, so that the same mistake gives the same code and the same sentence everywhere. They look at
- * lengths and finiteness only; what a buffer means is its owner's business. Types and names of options: option-checks.ts.
+ * lengths and finiteness only. Types and names of options: option-checks.ts.
  */
 import { CtkvrError } from './errors.js';
 

@@ -1,4 +1,4 @@
-/** Which backend a call runs on. The reference needs nothing; the native one is passed in by whoever has it. */
+/** Which backend a call runs on: the reference, or the native binding that the caller passes in. */
 import { CtkvrError } from './errors.js';
 
 export interface BackendChoice<Native> {

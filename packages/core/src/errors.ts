@@ -25,6 +25,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_DISK_FULL'
   | 'CTKVR_CLOSED' // used after close()
   | 'CTKVR_BUSY' // the object already runs an operation that excludes this one
+  | 'CTKVR_OVERLOADED' // others are ahead, and as many wait as may
   | 'CTKVR_ABORTED' // cancelled through an AbortSignal
   | 'CTKVR_NATIVE_UNAVAILABLE' // the native binary could not be loaded
   | 'CTKVR_INTERNAL'; // a bug of ours: a native panic, a broken invariant
@@ -36,7 +37,7 @@ export class CtkvrError extends Error {
   readonly code: CtkvrErrorCode;
   /** What the message says, as data: for example `{ expected: 8192, actual: 9001 }`. */
   readonly fields: CtkvrErrorFields;
-  /** The end of the message that says what to do, where it names what a program has (options, functions) and another user may not have. */
+  /** What to do, the end of the message. Set where it names options or functions, which only a programmer can use. */
   readonly remedy: string | null;
 
   /** @param problem the message; a `remedy` is put behind it. */
@@ -47,7 +48,7 @@ export class CtkvrError extends Error {
   ) {
     const { fields = {}, cause, remedy = null } = options;
     super(remedy === null ? problem : `${problem}; ${remedy}`, cause === undefined ? undefined : { cause });
-    // As the platform names it: what handles cancellation everywhere looks at the name.
+    // The platform's name for it: code that handles cancellation looks at the name.
     this.name = code === 'CTKVR_ABORTED' ? 'AbortError' : 'CtkvrError';
     this.code = code;
     this.fields = fields;

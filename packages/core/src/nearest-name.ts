@@ -1,4 +1,4 @@
-/** Which of some names somebody probably meant. */
+/** Which known name a mistyped one probably means. */
 
 /** Returns the candidate that is most like `name`, or null when none is: `threads` is `numThreads`, `max_tokens` is `maxTokens`. */
 export function nearestName(name: string, candidates: readonly string[]): string | null {
@@ -16,7 +16,7 @@ function costOf(a: string, b: string): number | null {
   if (a === b) return 0;
   const distance = editDistance(a, b);
   const shorter = Math.min(a.length, b.length);
-  // One name inside the other is likely meant, the more so the more of it that is, and most where it is the beginning.
+  // A name that contains the other is likely meant: the more of it matches the likelier, and a match at the beginning is likeliest.
   const isPart = shorter >= 3 && (a.includes(b) || b.includes(a));
   const isBeginning = a.startsWith(b) || b.startsWith(a);
   if (isPart) return (distance - (isBeginning ? 0.5 : 0)) / Math.max(a.length, b.length);

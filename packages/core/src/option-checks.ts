@@ -1,6 +1,6 @@
 /**
- * The check of an options object: every name in it is known, every value has its type. A mistyped name that is ignored is a setting that
- * silently does not hold, so it is refused with the name that was probably meant. A table of checks must name every option of its interface,
+ * The check of an options object: every name in it is known, every value has its type. A mistyped name would
+ * silently have no effect, so it is refused, and the error names the nearest option. A table of checks must name every option of its interface,
  * or it does not compile.
  */
 import { CtkvrError } from './errors.js';
@@ -10,13 +10,13 @@ import { isObject, type OptionCheck, typeNameOf } from './option-kinds.js';
 /** A check for every option of an interface. */
 export type OptionChecks<Options> = { readonly [Name in keyof Required<Options>]: OptionCheck };
 
-/** Where the names of options are looked for that a table does not have: the options inside an option. */
+/** Options inside an option, by its name: an unknown name is looked up here too, so that the error can say where it belongs. */
 export type NestedNames = Readonly<Record<string, readonly string[]>>;
 
 /**
  * Passes when `options` is an object with known names only, and every value is what its check takes. Allocates nothing when it passes.
  * @param op the function that was called.
- * @param nested names inside options that are objects, for who writes them one level too high.
+ * @param nested names inside options that are objects, for callers that write them one level too high.
  * @throws {CtkvrError} CTKVR_INVALID_OPTION with fields op, option, and nearest or expected and actual.
  */
 export function checkOptions<Options extends object>(
@@ -32,7 +32,7 @@ export function checkOptions<Options extends object>(
   for (const name in checks) checkOption(op, name, options[name as keyof Options], checks[name]);
 }
 
-/** Passes when every name in `options` is one of `known`: for objects whose values somebody else checks. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
+/** Passes when every name in `options` is one of `known`: for objects whose values are checked elsewhere. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
 export function checkKnownKeys(op: string, options: object, known: readonly string[], nested: NestedNames = {}): void {
   checkIsObject(op, options);
   for (const name in options) if (!known.includes(name)) throw unknownOption(op, name, known, nested);

@@ -7,7 +7,7 @@ export interface OptionCheck {
   readonly accepts: (value: unknown) => boolean;
   /** Whether it may be left out; undefined counts as left out. */
   readonly isOptional: boolean;
-  /** What turns the usual wrong value into a right one. */
+  /** How to correct the usual mistake. */
   readonly remedy?: (value: unknown) => string | undefined;
 }
 
@@ -48,7 +48,7 @@ export const object: OptionCheck = required('an object', isObject);
 export const list: OptionCheck = required('a list', Array.isArray);
 /** Checked where it is used. */
 export const anything: OptionCheck = { expected: 'anything', accepts: () => true, isOptional: true };
-/** By what it offers: tests and other realms have signals of their own. */
+/** Checked by its members, not its class: tests and other realms have their own. */
 export const abortSignal: OptionCheck = required(
   'an AbortSignal',
   (value) => isObject(value) && typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import sizes from '../test/index-sizes.json' with { type: 'json' };
 import { CtkvrError } from './errors.js';
 import {
   centroidBounds,
@@ -12,7 +13,7 @@ import {
 describe('resolveSelectorOptions', () => {
   it('gives the documented defaults', () => {
     expect(resolveSelectorOptions()).toEqual({
-      selector: 'ctkvr',
+      method: 'ctkvr',
       numSinkTokens: 16,
       recentWindow: 256,
       numCentroids: 0,
@@ -26,7 +27,7 @@ describe('resolveSelectorOptions', () => {
       tail: true,
       clusterSize: 32,
       clusterProbes: 16,
-      exactShare: 0.08,
+      retrievalHeadShare: 0.08,
       repairShare: 0.015,
       denseBelow: 4096,
       massSampling: false,
@@ -41,7 +42,7 @@ describe('resolveSelectorOptions', () => {
       numProbes: 3,
       maxSelected: undefined as unknown as number,
     });
-    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, exactShare: 0 });
+    expect(options).toMatchObject({ numProbes: 3, maxSelected: 1024, tail: false, retrievalHeadShare: 0 });
   });
   it.each([
     [1, 512, 2, 8],
@@ -53,39 +54,27 @@ describe('resolveSelectorOptions', () => {
     const [maxSelected, numProbes, clusterProbes] = counts;
     const ofGroup = { maxSelected, numProbes, clusterProbes };
     expect(resolveSelectorOptions({}, { groupSize })).toEqual({ ...resolveSelectorOptions(), ...ofGroup });
-    expect(resolveSelectorOptions({ selector: 'quest' }, { groupSize })).toMatchObject(ofGroup);
+    expect(resolveSelectorOptions({ method: 'quest' }, { groupSize })).toMatchObject(ofGroup);
     const given = { maxSelected: 700, numProbes: 1, clusterProbes: 0 };
     expect(resolveSelectorOptions(given, { groupSize })).toMatchObject(given);
     for (const preset of ['paper', 'exact'] as const) {
       expect(resolveSelectorOptions({ preset }, { groupSize })).toEqual(resolveSelectorOptions({ preset }));
     }
   });
-  it.each([
-    [0, 100, 3, 100],
-    [0, 7000, 1, 512],
-    [0, 7000, 3, 660],
-    [0, 2000, 7, 512],
-    [0, 4000, 7, 800],
-    [0, 16_000, 7, 1536],
-    [2000, 16_000, 3, 2000],
-    [2000, 1500, 3, 1500],
-    [UNBOUNDED, 9000, 3, 9000],
-  ])('a list length of %i over %i keys for %i heads keeps %i', (listLength, numKeys, groupSize, kept) => {
-    expect(postingListLength({ listLength }, { numKeys, groupSize })).toBe(kept);
-  });
-  it.each([
-    [0, 100, 128],
-    [0, 5159, 128],
-    [0, 5160, 129],
-    [0, 8000, 200],
-    [0, 99_000, 384],
-    [500, 8000, 500],
-    [8, 8000, 8],
-  ])('numCentroids %i over %i keys makes %i centroids', (numCentroids, numKeys, count) => {
-    expect(centroidCount({ numCentroids }, numKeys)).toBe(count);
-    const { least, most } = centroidBounds({ numCentroids });
-    expect(least <= count && count <= most).toBe(true);
-  });
+  it.each(sizes.postingListLength)(
+    'a list length of $listLength over $numKeys keys for $groupSize heads keeps $kept',
+    ({ listLength, numKeys, groupSize, kept }) => {
+      expect(postingListLength({ listLength }, { numKeys, groupSize })).toBe(kept);
+    },
+  );
+  it.each(sizes.centroidCount)(
+    'numCentroids $numCentroids over $numKeys keys makes $count centroids',
+    ({ numCentroids, numKeys, count, least, most }) => {
+      expect(centroidCount({ numCentroids }, numKeys)).toBe(count);
+      expect(centroidBounds({ numCentroids })).toEqual({ least, most });
+      expect(least <= count && count <= most).toBe(true);
+    },
+  );
   it('exact probes every centroid and keeps every key', () => {
     const exact = resolveSelectorOptions({ preset: 'exact' });
     expect(exact.numProbes).toBeGreaterThanOrEqual(exact.numCentroids);
@@ -111,15 +100,17 @@ describe('resolveSelectorOptions', () => {
     ['hashBits', 16],
     ['hashTables', 0],
     ['denseLayers', 2],
-    ['exactShare', 1.5],
-    ['exactShare', Number.NaN],
-    ['selector', 'best'],
+    ['retrievalHeadShare', 1.5],
+    ['retrievalHeadShare', Number.NaN],
+    ['method', 'best'],
     ['centroids', 'first'],
     ['centroidsPerList', 0],
     ['appendSize', 0],
     ['preset', 'fast'],
     ['preset', 'toString'],
     ['numProbe', 4],
+    ['selector', 'full'],
+    ['exactShare', 0.1],
   ])('refuses %s = %s and names it', (option, value) => {
     try {
       resolveSelectorOptions({ [option]: value });

@@ -1,16 +1,16 @@
 /**
  * What decides which keys a decode step reads. Defaults, bounds and presets live here and nowhere else on the TypeScript side;
- * the Rust side (ctkvr-core options.rs) receives resolved values only. Source: docs of the design, section 2.2 to 2.4.
+ * the Rust side (ctkvr-core options.rs) receives resolved values only. Source: docs/design/retrieval.md and selectors.md.
  */
 import { CtkvrError } from './errors.js';
 import { checkKnownKeys } from './option-checks.js';
 
 /**
- * full = dense; exactTopK = the oracle; streaming = sinks + window; ctkvr = centroid then token indexing. The rivals, from their papers
- * (docs/design/selectors.md): snapkv = positions that the prompt's last queries attend to; quest = pages whose keys' ranges promise most;
+ * full = dense; exactTopK = the oracle; streaming = sinks + window; ctkvr = centroid then token indexing. The baselines, from their papers
+ * (docs/design/selectors.md): snapkv = positions that the prompt's last queries attend to; quest = pages with the highest bound on their scores;
  * magicpig = a sample by locality-sensitive hashing; keyClusters = clusters of keys, the best read and the next estimated, as in RetroInfer.
  */
-export const selectorNames = [
+export const selectorMethods = [
   'full',
   'exactTopK',
   'streaming',
@@ -20,7 +20,7 @@ export const selectorNames = [
   'keyClusters',
   'ctkvr',
 ] as const;
-export type SelectorName = (typeof selectorNames)[number];
+export type SelectorMethod = (typeof selectorMethods)[number];
 
 /** balanced = the default; paper = last-C centroids, one probe, no tail; exact = everything is read (must equal `full`). */
 export const presetNames = ['balanced', 'paper', 'exact'] as const;
@@ -30,16 +30,17 @@ export type PresetName = (typeof presetNames)[number];
 export const centroidChoices = ['last', 'spread'] as const;
 export type CentroidChoice = (typeof centroidChoices)[number];
 
-/** Settings of a selector. Fields that a selector does not use are ignored by it. */
+/** Settings of a selector: which retrieval method it uses, and how. A method ignores the fields that it does not use. */
 export interface SelectorOptions {
-  readonly selector: SelectorName;
+  /** The retrieval method. Default 'ctkvr'. */
+  readonly method: SelectorMethod;
   /** First positions of the sequence, always attended. Default 16. */
   readonly numSinkTokens: number;
   /** Last positions of the sequence, always attended. Default 256. */
   readonly recentWindow: number;
   /** Centroids per KV head: the last queries of the prefill; 0 (the default) = as `centroidCount` says. */
   readonly numCentroids: number;
-  /** Which of more queries than are wanted become centroids of a stand-alone index; the runner always takes the last. Default 'last'. */
+  /** Which queries become centroids of a stand-alone index that gets more than it needs; the runner always takes the last. Default 'last'. */
   readonly centroids: CentroidChoice;
   /** Neighbouring centroids that share one posting list: half the lists for little error. Default 2. */
   readonly centroidsPerList: number;
@@ -60,35 +61,36 @@ export interface SelectorOptions {
    * `maxSelected`. Above 0; 1 (the default) = off.
    */
   readonly topP: number;
-  /** Whether what is not read is represented by clusters of keys: each counts with its mean key and mean value. Default true. */
+  /** Whether clusters of keys stand for what is not read, each with its mean key and mean value. Default true. */
   readonly tail: boolean;
-  /** Positions of one of the tail's clusters, on average: fewer, and the tail is closer, larger and slower. Default 32. */
+  /** Mean number of positions of a tail cluster: fewer make the estimate closer, the index larger and steps slower. Default 32. */
   readonly clusterSize: number;
   /**
-   * Clusters that weigh most in the tail, whose positions become candidates too: what no past query looked at is found there. Default 16, or
-   * as `groupDefaults` says.
+   * How many of the tail's heaviest clusters add their positions to the candidates: they hold keys that no past query attended to. Default
+   * 16, or as `groupDefaults` says.
    */
   readonly clusterProbes: number;
   /**
-   * Share of all KV heads, over the layers, whose every key is scored: those that look far back most sharply, as the build measures it, and
-   * so would be hurt most by a missed key. 0 to 1, default 0.08. Used by the runner; one head's index alone knows no others.
+   * Share of all KV heads, over the layers, that are treated as retrieval heads: every key of theirs is scored. The build picks the heads
+   * whose attention to far keys is sharpest, since a missed key hurts them most. 0 to 1, default 0.08. Used by the runner, not by one head's
+   * index.
    */
-  readonly exactShare: number;
+  readonly retrievalHeadShare: number;
   /**
-   * Share of the heads' decode steps that may be dense because no centroid is as similar to the query as the prompt's own queries were to
-   * each other; such a query becomes a centroid. 0 to 1, default 0.015. Used by the runner.
+   * Share of the heads' decode steps that may be repaired: where no centroid is similar enough to the query, the step reads every key, and
+   * the query becomes a centroid. 0 to 1, default 0.015. Used by the runner.
    */
   readonly repairShare: number;
   /** Sequences shorter than this many tokens decode densely: retrieval cannot win there. Default 4096. */
   readonly denseBelow: number;
   /**
-   * Whether each decode step measures the true attention mass of one (layer, KV head), in turn, so that the error of the estimate is
-   * known while answers are written: one head in all reads all of its keys. Default false.
+   * Whether each decode step also measures the true attention mass of one (layer, KV head), another one each step, so that the estimate's
+   * error is known at run time. That head reads all of its keys. Default false.
    */
   readonly massSampling: boolean;
-  /** magicpig: hash functions joined in one table, 1 to 15: more, and fewer keys share a bucket. Default 10. */
+  /** magicpig: hash functions of one table, 1 to 15: with more, fewer keys share a bucket. Default 10. */
   readonly hashBits: number;
-  /** magicpig: hash tables, 1 to 1500: more, and more keys share two of them with a query. Default 150. */
+  /** magicpig: hash tables, 1 to 1500: with more, more keys share two buckets with a query. Default 150. */
   readonly hashTables: number;
   /**
    * Whether the layers that a selector's authors leave dense are: quest the first two, magicpig every 16th from the first, the others none.
@@ -98,7 +100,7 @@ export interface SelectorOptions {
 }
 
 const balanced: SelectorOptions = {
-  selector: 'ctkvr',
+  method: 'ctkvr',
   numSinkTokens: 16,
   recentWindow: 256,
   numCentroids: 0,
@@ -112,7 +114,7 @@ const balanced: SelectorOptions = {
   tail: true,
   clusterSize: 32,
   clusterProbes: 16,
-  exactShare: 0.08,
+  retrievalHeadShare: 0.08,
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,
@@ -137,7 +139,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     numProbes: 1,
     maxSelected: 1024,
     tail: false,
-    exactShare: 0,
+    retrievalHeadShare: 0,
     repairShare: 0,
   },
   exact: {
@@ -148,7 +150,7 @@ const presets: Record<PresetName, SelectorOptions> = {
     numProbes: 8,
     maxSelected: 0,
     tail: false,
-    exactShare: 0,
+    retrievalHeadShare: 0,
     repairShare: 0,
     denseBelow: 0,
   },
@@ -165,8 +167,8 @@ export function centroidBounds({ numCentroids }: Pick<SelectorOptions, 'numCentr
 }
 
 /**
- * Returns how many queries become centroids of a block over `numKeys` indexed positions, where there are so many: `numCentroids`, or for 0 a
- * fortieth of the positions, at least 128 and at most 384. More of them cost a short prompt time and memory and save it nothing
+ * Returns how many queries, if there are so many, become centroids of a block over `numKeys` indexed positions: `numCentroids`, or for 0 a
+ * fortieth of the positions, at least 128 and at most 384. More would cost a short prompt time and memory and save it nothing
  * (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */
 export function centroidCount(options: Pick<SelectorOptions, 'numCentroids'>, numKeys: number): number {
@@ -175,9 +177,8 @@ export function centroidCount(options: Pick<SelectorOptions, 'numCentroids'>, nu
 }
 
 /**
- * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0 as many as the group's heads want
- * together, 220 for each of its `groupSize` query heads, at least 512 and at most 1536, but of a short prompt no more than a fifth or 512.
- * Never more than there are (docs/decisions/2026-11-25-defaults-from-the-study.md).
+ * Returns how many positions a posting list over `numKeys` indexed positions keeps: `listLength`, or for 0, 220 for each of the group's
+ * `groupSize` query heads, at least 512, and at most 1536 and a fifth of the positions (but 512). Never more than `numKeys` (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */
 export function postingListLength(
   { listLength }: Pick<SelectorOptions, 'listLength'>,
@@ -188,8 +189,8 @@ export function postingListLength(
 }
 
 /**
- * Returns what preset `balanced` has for a KV head of so many query heads. Few heads want few of the same positions: 160 values for each, at
- * least 512 and at most 1024; one probe fewer than heads, 2 to 4, and four clusters to a probe
+ * Returns what preset `balanced` has for a KV head of `groupSize` query heads, as small groups need fewer positions: 160 values a query head,
+ * 512 to 1024 in all; one probe fewer than query heads, 2 to 4; four clusters a probe
  * (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */
 export function groupDefaults(groupSize: number): Pick<SelectorOptions, 'maxSelected' | 'numProbes' | 'clusterProbes'> {
@@ -212,14 +213,14 @@ export function resolveSelectorOptions(
   const base = { ...presets[preset], ...ofGroup };
   if (!Object.hasOwn(presets, preset)) throw invalid('preset', `one of ${presetNames.join(', ')}`, preset);
   const resolved = { ...base, ...withoutUndefined(given) };
-  if (!selectorNames.includes(resolved.selector)) {
-    throw invalid('selector', `one of ${selectorNames.join(', ')}`, resolved.selector);
+  if (!selectorMethods.includes(resolved.method)) {
+    throw invalid('method', `one of ${selectorMethods.join(', ')}`, resolved.method);
   }
   if (!centroidChoices.includes(resolved.centroids)) {
     throw invalid('centroids', `one of ${centroidChoices.join(', ')}`, resolved.centroids);
   }
   for (const [field, min, max = UNBOUNDED] of integerFields) checkInteger(field, resolved[field], { min, max });
-  for (const field of ['exactShare', 'repairShare'] as const) {
+  for (const field of ['retrievalHeadShare', 'repairShare'] as const) {
     const share = resolved[field];
     if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }

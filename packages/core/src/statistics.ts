@@ -15,7 +15,7 @@ export interface SelectionCounters {
   readonly denseRepairs: number;
   /** Bytes of keys, values, centroids, lists and the tail's clusters read. */
   readonly bytesRead: number;
-  /** Sum over heads and query heads of the estimated attention mass read exactly (0..1 each); divide by heads * groupSize. */
+  /** Estimated attention mass that was read exactly, 0 to 1, summed over heads and query heads: divide by heads * groupSize for the mean. */
   readonly estimatedMass: number;
   /** Heads whose attention mass was also measured, against all keys: every one in an audited step, one with `massSampling`, else 0. */
   readonly auditedHeads: number;
@@ -37,7 +37,7 @@ export interface StepTimings {
   readonly samplingMs: number;
   /** Growing the indexes of sequences that decode. */
   readonly indexMs: number;
-  /** Where retrieval and attention spent it; absent from an engine that does not say. */
+  /** The stages of retrieval and attention; absent when the engine does not report them. */
   readonly stages?: StageTimes;
 }
 
@@ -45,16 +45,16 @@ export interface StepTimings {
 export interface StageTimes {
   /** New keys, values and queries written. */
   readonly storeMs: number;
-  /** Nearest centroids and heaviest clusters found, and what all others amount to. */
+  /** Finding the nearest centroids and the heaviest clusters, and estimating all other clusters. */
   readonly probeMs: number;
-  /** Lists joined. */
+  /** Uniting posting lists. */
   readonly unionMs: number;
   /** Exact scores of candidates. */
   readonly scoreMs: number;
   readonly selectMs: number;
   /** Attention over sinks, window and selected. */
   readonly attendMs: number;
-  /** Parts and tail joined. */
+  /** Merging partial attention and the tail. */
   readonly mergeMs: number;
   /** Attention of prefilled tokens. */
   readonly prefillMs: number;

@@ -5,14 +5,14 @@
 import {
   centroidBounds,
   resolveSelectorOptions,
-  type SelectorName,
+  type SelectorMethod,
   type SelectorOptions,
-  selectorNames,
+  selectorMethods,
 } from '@ctkvr/core';
 import type { SelectorChoice } from '@ctkvr/model-runner';
 
 /** The selectors, and CTkvr with the settings of its paper. */
-export const contenderNames = [...selectorNames, 'ctkvr-paper'] as const;
+export const contenderNames = [...selectorMethods, 'ctkvr-paper'] as const;
 export type ContenderName = (typeof contenderNames)[number];
 
 export interface Contender {
@@ -21,7 +21,7 @@ export interface Contender {
   readonly choice: SelectorChoice;
 }
 
-/** Every one is measured at any length: a dense fallback for short texts would only measure itself. */
+/** 0, so that short texts are not decoded densely: that would compare dense attention with itself. */
 const denseBelow = 0;
 
 /**
@@ -43,25 +43,25 @@ export function parseContender(text: string): Contender {
   return { label: text, choice };
 }
 
-/** They read by place, or as much as their hashes draw. */
-const withoutBudget: readonly SelectorName[] = ['full', 'streaming', 'magicpig'];
+/** These read by position, or as many keys as their hashes select. */
+const withoutBudget: readonly SelectorMethod[] = ['full', 'streaming', 'magicpig'];
 
 /** `maxSelected` replaces the values read per head of a contender that has such a budget and does not set its own. */
 export function withMaxSelected(contender: Contender, maxSelected: number | undefined): Contender {
-  const { selector } = resolveSelectorOptions(contender.choice);
-  if (maxSelected === undefined || withoutBudget.includes(selector)) return contender;
+  const { method } = resolveSelectorOptions(contender.choice);
+  if (maxSelected === undefined || withoutBudget.includes(method)) return contender;
   if (contender.label.includes('maxSelected=')) return contender;
   return { ...contender, choice: { ...contender.choice, maxSelected } };
 }
 
-/** Centroids for which the state that all contenders start from must hold queries: those of the contender that wants most. */
+/** Queries that the shared starting state must hold: as many as the contender with the most centroids needs. */
 export function numCentroidsOf(contenders: readonly Contender[]): number {
   return Math.max(1, ...contenders.map(({ choice }) => centroidBounds(resolveSelectorOptions(choice)).most));
 }
 
 function choiceOf(name: string): SelectorChoice {
   if (name === 'ctkvr-paper') return { preset: 'paper', denseBelow };
-  if (selectorNames.includes(name as SelectorName)) return { selector: name as SelectorName, denseBelow };
+  if (selectorMethods.includes(name as SelectorMethod)) return { method: name as SelectorMethod, denseBelow };
   throw new RangeError(`"${name}" is none of ${contenderNames.join(', ')}`);
 }
 

@@ -1,9 +1,8 @@
-/** What dense attention says, step by step: the yardstick of every selector. */
-import { checkOptions } from '@ctkvr/core';
+/** The distributions of dense attention, step by step: what every selector is compared with. */
+import { checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
-import { denseReferenceChecks } from './input-checks.js';
 
-/** Longer references do not keep their distributions but compute them again for each comparison, in lock step with it. */
+/** A reference with more bytes than this does not keep its distributions: it decodes again, step by step, for each comparison. */
 const MAX_KEPT_BYTES = 256 * 2 ** 20;
 
 export interface DenseReference {
@@ -26,13 +25,22 @@ export interface DenseReferenceInput {
   readonly onStep?: (step: number) => void;
 }
 
+const inputChecks: OptionChecks<DenseReferenceInput> = {
+  model: takes.object,
+  base: takes.object,
+  numSteps: takes.integer(1, 0x7fff_ffff),
+  signal: takes.abortSignal,
+  maxKeptBytes: takes.optional(takes.integer(0, Number.MAX_SAFE_INTEGER)),
+  onStep: takes.optional(takes.func),
+};
+
 /**
  * Decodes `numSteps` tokens greedily with the selector `full` on a fork of `base`. Tokens that would end the turn are passed over, so that
  * every step is one in running text.
  * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED.
  */
 export async function denseReference(input: DenseReferenceInput): Promise<DenseReference> {
-  checkOptions('denseReference', input, denseReferenceChecks);
+  checkOptions('denseReference', input, inputChecks);
   const { model, base, numSteps, signal, maxKeptBytes = MAX_KEPT_BYTES, onStep } = input;
   const keeps = numSteps * model.info.vocabSize * Float32Array.BYTES_PER_ELEMENT <= maxKeptBytes;
   const endTokens = new Set(model.info.endOfGenerationTokenIds);
@@ -60,7 +68,7 @@ export async function denseReference(input: DenseReferenceInput): Promise<DenseR
 
 function denseFork(base: Session): Session {
   const session = base.fork();
-  session.setSelector({ selector: 'full', denseBelow: 0 });
+  session.setSelector({ method: 'full', denseBelow: 0 });
   return session;
 }
 

@@ -35,7 +35,7 @@ export async function* followReference(input: {
   const forced = session.force(reference.tokens, { audit, signal });
   try {
     for (;;) {
-      const [, indexedBefore] = session.native.indexedRange;
+      const indexedBefore = session.native.indexedRange.end;
       const startedAt = performance.now();
       const { value: step } = await forced.next();
       const elapsedMs = performance.now() - startedAt;
@@ -51,7 +51,7 @@ export async function* followReference(input: {
         timings,
         ms: msPerToken - timings.indexMs,
         indexUpdateMs:
-          session.native.indexedRange[1] === indexedBefore
+          session.native.indexedRange.end === indexedBefore
             ? null
             : Math.max(0, elapsedMs - msPerToken) + timings.indexMs,
       };

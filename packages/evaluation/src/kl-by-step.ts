@@ -1,4 +1,4 @@
-/** How the error of a long generation goes: the KL of its steps, as its two ends and as a curve short enough for a page. */
+/** How the error of a long generation develops: the KL of its first and last steps, and a curve short enough for a page. */
 import { significant } from './significant.js';
 
 /** Steps at either end that are compared. */

@@ -1,10 +1,9 @@
 /** One prefill, one dense decode, then every selector on the same tokens. */
-import { checkOptions, type KvFormat } from '@ctkvr/core';
+import { checkOptions, type KvFormat, kvFormats, type OptionChecks, takes } from '@ctkvr/core';
 import type { Model, PrefillProgress, Session } from '@ctkvr/model-runner';
 import { type Contender, numCentroidsOf } from './contender.js';
 import { denseReference } from './dense-reference.js';
 import type { FittedPrompt } from './fit-prompt.js';
-import { fidelityChecks } from './input-checks.js';
 import { measureSelector, type SelectorMeasure } from './measure-selector.js';
 import { significant } from './significant.js';
 
@@ -25,6 +24,18 @@ export interface FidelityInput {
   readonly onStep?: (what: string, step: number, numSteps: number) => void;
 }
 
+const inputChecks: OptionChecks<FidelityInput> = {
+  model: takes.object,
+  prompt: takes.object,
+  numSteps: takes.integer(1, 0x7fff_ffff),
+  contenders: takes.list,
+  kvFormat: takes.optional(takes.oneOf(kvFormats)),
+  indexBeforeQuestion: takes.boolean,
+  signal: takes.abortSignal,
+  onPrefill: takes.optional(takes.func),
+  onStep: takes.optional(takes.func),
+};
+
 export interface FidelityMeasure {
   /** Of the contenders' session. */
   readonly prefillMs: number;
@@ -37,7 +48,7 @@ export interface FidelityMeasure {
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED. */
 export async function measureFidelity(input: FidelityInput): Promise<FidelityMeasure> {
-  checkOptions('measureFidelity', input, fidelityChecks);
+  checkOptions('measureFidelity', input, inputChecks);
   const { model, prompt, numSteps, contenders, kvFormat = 'f16', signal, onStep } = input;
   const split = input.indexBeforeQuestion ? prompt.numDocumentTokens : prompt.tokens.length;
   const question = prompt.tokens.subarray(split);
@@ -45,7 +56,7 @@ export async function measureFidelity(input: FidelityInput): Promise<FidelityMea
     model.createSession({
       contextLength: prompt.tokens.length + numSteps,
       kvFormat: format,
-      selector: { selector: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
+      selector: { method: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
     });
   const read = (session: Session) =>
     session.prefill(prompt.tokens.subarray(0, split), { signal, onProgress: input.onPrefill, buildIndex: false });

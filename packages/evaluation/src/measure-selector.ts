@@ -1,8 +1,7 @@
-/** One selector against the dense reference, from a prefilled state, with an index built for the occasion. */
-import { checkOptions, type SelectorName } from '@ctkvr/core';
+/** One selector against the dense reference, from a prefilled state, with an index built for this measurement. */
+import { checkOptions, type OptionChecks, type SelectorMethod, takes } from '@ctkvr/core';
 import { groupSizeOf, type Model, type SelectorChoice, type Session } from '@ctkvr/model-runner';
 import type { DenseReference } from './dense-reference.js';
-import { measureChecks } from './input-checks.js';
 import { measureSteps, type StepsMeasure } from './measure-steps.js';
 import { significant } from './significant.js';
 
@@ -25,9 +24,19 @@ export interface MeasureInput {
   readonly onStep?: (step: number, numSteps: number) => void;
 }
 
+const inputChecks: OptionChecks<MeasureInput> = {
+  model: takes.object,
+  base: takes.object,
+  question: takes.int32,
+  selector: takes.object,
+  reference: takes.object,
+  signal: takes.abortSignal,
+  onStep: takes.optional(takes.func),
+};
+
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_INVALID_OPTION. */
 export async function measureSelector(input: MeasureInput): Promise<SelectorMeasure> {
-  checkOptions('measureSelector', input, measureChecks);
+  checkOptions('measureSelector', input, inputChecks);
   const { model, base, question, selector, reference, signal, onStep } = input;
   await using session = base.fork();
   session.setSelector(selector);
@@ -37,8 +46,8 @@ export async function measureSelector(input: MeasureInput): Promise<SelectorMeas
   return { ...(await measureSteps({ session, reference, groupSize, signal, onStep })), ...index };
 }
 
-/** What they build only fixes the region. */
-const withoutIndex: readonly SelectorName[] = ['full', 'exactTopK', 'streaming'];
+/** Their build only sets the region. */
+const withoutIndex: readonly SelectorMethod[] = ['full', 'exactTopK', 'streaming'];
 
 /** Builds a session's index; tells what it took and how large it is. */
 async function buildMeasured(
@@ -47,5 +56,5 @@ async function buildMeasured(
 ): Promise<Pick<SelectorMeasure, 'indexBuildMs' | 'indexBytes'>> {
   const { buildMs } = await session.buildIndex({ signal });
   const { indexBytes } = session.memory;
-  return { indexBuildMs: withoutIndex.includes(session.selector.selector) ? 0 : significant(buildMs), indexBytes };
+  return { indexBuildMs: withoutIndex.includes(session.selector.method) ? 0 : significant(buildMs), indexBytes };
 }

@@ -3,7 +3,7 @@
  * selector's session lives through all turns and keeps its index up to date as it does for users. Beside it, each question is asked of an
  * index built at the end of the same history: what the turns before have cost shows in the difference.
  */
-import { checkOptions } from '@ctkvr/core';
+import { checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import {
   commonPrefixLength,
   documentTurn,
@@ -15,7 +15,6 @@ import {
 import { type Contender, numCentroidsOf } from './contender.js';
 import { type DenseReference, denseReference } from './dense-reference.js';
 import type { FittedPrompt } from './fit-prompt.js';
-import { turnsChecks } from './input-checks.js';
 import { measureSelector, type SelectorMeasure } from './measure-selector.js';
 import { measureSteps, type StepsMeasure } from './measure-steps.js';
 import { significant } from './significant.js';
@@ -36,6 +35,17 @@ export interface TurnsInput {
   readonly onPrefill?: (progress: PrefillProgress) => void;
   readonly onStep?: (what: string, step: number, numSteps: number) => void;
 }
+
+const inputChecks: OptionChecks<TurnsInput> = {
+  model: takes.object,
+  prompt: takes.object,
+  questions: takes.list,
+  numSteps: takes.integer(1, 0x7fff_ffff),
+  contenders: takes.list,
+  signal: takes.abortSignal,
+  onPrefill: takes.optional(takes.func),
+  onStep: takes.optional(takes.func),
+};
 
 export interface TurnsMeasure {
   readonly prefillMs: number;
@@ -69,11 +79,11 @@ interface AskedTurn {
 
 /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_INVALID_OPTION. */
 export async function measureTurns(input: TurnsInput): Promise<TurnsMeasure> {
-  checkOptions('measureTurns', input, turnsChecks);
+  checkOptions('measureTurns', input, inputChecks);
   const { model, prompt, contenders, signal } = input;
   await using base = model.createSession({
     contextLength: prompt.tokens.length + (await turnsLength(input)),
-    selector: { selector: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
+    selector: { method: 'full', denseBelow: 0, numCentroids: numCentroidsOf(contenders) },
   });
   const document = prompt.tokens.subarray(0, prompt.numDocumentTokens);
   const { prefillMs } = await base.prefill(document, { signal, onProgress: input.onPrefill, buildIndex: false });

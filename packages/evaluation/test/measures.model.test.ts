@@ -22,7 +22,7 @@ describe.skipIf(path === '')(`measures${reason}`, { timeout: 300_000 }, () => {
 
   it('a reference that keeps no distributions computes the same again', async () => {
     const { tokens } = await prompt(300);
-    await using base = model.createSession({ contextLength: 320, selector: { selector: 'full' } });
+    await using base = model.createSession({ contextLength: 320, selector: { method: 'full' } });
     await base.prefill(tokens, { buildIndex: false });
     const [kept, computed] = [
       await denseReference({ model, base, numSteps: 5, signal }),

@@ -12,7 +12,7 @@ const model = await loadModel(path, { numThreads: 1 });
 const tokens = (await model.tokenize(text)).slice(0, Number(numTokens) + STEPS);
 const session = model.createSession({ selector: JSON.parse(selector) });
 await session.prefill(tokens.slice(0, -STEPS));
-if (session.native.indexedRange[1] === 0 && JSON.parse(selector).selector !== 'full')
+if (session.native.indexedRange.end === 0 && JSON.parse(selector).method !== 'full')
   throw new Error('there is no index');
 for await (const { logits } of session.force(tokens.slice(-STEPS))) {
   process.stdout.write(Buffer.from(logits.buffer, logits.byteOffset, logits.byteLength).toString('base64'));

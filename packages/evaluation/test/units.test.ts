@@ -57,7 +57,7 @@ describe('a contender', () => {
   it('carries its own settings', () => {
     const { label, choice } = parseContender('ctkvr:numProbes=8:tail=false');
     expect(label).toBe('ctkvr:numProbes=8:tail=false');
-    expect(choice).toEqual({ selector: 'ctkvr', denseBelow: 0, numProbes: 8, tail: false });
+    expect(choice).toEqual({ method: 'ctkvr', denseBelow: 0, numProbes: 8, tail: false });
   });
 
   it.each([

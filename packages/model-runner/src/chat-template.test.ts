@@ -45,49 +45,51 @@ describe('ChatTemplate', () => {
 
 describe('Conversation', () => {
   async function afterAnswer(emitted: string, stored = emitted) {
-    const first = await new Conversation().planTurn([user('Hi')], make(), withPrompt);
+    const first = await new Conversation().planTurn([user('Hi')], { template: make(), options: withPrompt });
     first.conversation.addAnswer(emitted, stored);
     return first.conversation;
   }
 
   it('begins with everything, then adds only what is new behind the answer', async () => {
-    const first = await new Conversation().planTurn([user('Hi')], make(), withPrompt);
+    const first = await new Conversation().planTurn([user('Hi')], { template: make(), options: withPrompt });
     expect(spell(first.pieces)).toBe('[1]user\nHi[2]\n[1]assistant\n');
     first.conversation.addAnswer('Hello', 'Hello');
-    const second = await first.conversation.planTurn([user('Bye')], make(), withPrompt);
+    const second = await first.conversation.planTurn([user('Bye')], { template: make(), options: withPrompt });
     expect(second.fromStart).toBe(false);
     expect(spell(second.pieces)).toBe('[2]\n[1]user\nBye[2]\n[1]assistant\n');
     expect(second.conversation.messages).toEqual([user('Hi'), assistant('Hello'), user('Bye')]);
   });
 
   it('takes a repeated history for what it is', async () => {
-    const turn = await (await afterAnswer('Hello ')).planTurn(
-      [user('Hi'), assistant('Hello'), user('Bye')],
-      make(),
-      withPrompt,
-    );
+    const turn = await (await afterAnswer('Hello ')).planTurn([user('Hi'), assistant('Hello'), user('Bye')], {
+      template: make(),
+      options: withPrompt,
+    });
     expect(spell(turn.pieces)).toBe('[2]\n[1]user\nBye[2]\n[1]assistant\n');
   });
 
   it('refuses a history that differs, and says where', async () => {
     const messages = [user('Hi'), assistant('Something else'), user('Bye')];
     const conversation = await afterAnswer('Hello');
-    await expect(conversation.planTurn(messages, make(), withPrompt)).rejects.toMatchObject({
+    await expect(conversation.planTurn(messages, { template: make(), options: withPrompt })).rejects.toMatchObject({
       code: 'CTKVR_INVALID_OPTION',
       fields: { option: 'messages', differsAt: 1 },
     });
   });
 
   it('adds the rest of an answer whose end was not stored', async () => {
-    const turn = await (await afterAnswer('One two ', 'One two')).planTurn([user('Bye')], make(), withPrompt);
+    const turn = await (await afterAnswer('One two ', 'One two')).planTurn([user('Bye')], {
+      template: make(),
+      options: withPrompt,
+    });
     expect(spell(turn.pieces)).toBe(' [2]\n[1]user\nBye[2]\n[1]assistant\n');
   });
 
   it('renders anew where the template changes earlier messages', async () => {
     const trimming = chatMl.replace("message['content']", "message['content'] | trim");
-    const first = await new Conversation().planTurn([user('Hi')], make(trimming), withPrompt);
+    const first = await new Conversation().planTurn([user('Hi')], { template: make(trimming), options: withPrompt });
     first.conversation.addAnswer(' padded ', ' padded ');
-    const second = await first.conversation.planTurn([user('Bye')], make(trimming), withPrompt);
+    const second = await first.conversation.planTurn([user('Bye')], { template: make(trimming), options: withPrompt });
     expect(second.fromStart).toBe(true);
     expect(spell(second.pieces)).toBe('[1]user\nHi[2]\n[1]assistant\npadded[2]\n[1]user\nBye[2]\n[1]assistant\n');
   });

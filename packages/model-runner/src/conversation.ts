@@ -23,6 +23,13 @@ export interface SavedConversation {
   readonly storedAnswer: string;
 }
 
+/** How a turn is rendered. */
+export interface TurnRendering {
+  readonly template: ChatTemplate;
+  readonly options: RenderOptions;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class Conversation {
   /** Messages rendered so far; an answer is added when the next turn begins. */
   readonly messages: readonly ChatMessage[];
@@ -74,12 +81,7 @@ export class Conversation {
    * Plans the turn that `messages` add. They may repeat the conversation in front, as clients that keep the history do.
    * @throws {CtkvrError} CTKVR_INVALID_OPTION when they repeat its beginning and then differ; and what the template throws.
    */
-  async planTurn(
-    messages: readonly ChatMessage[],
-    template: ChatTemplate,
-    options: RenderOptions,
-    signal?: AbortSignal,
-  ): Promise<TurnPlan> {
+  async planTurn(messages: readonly ChatMessage[], { template, options, signal }: TurnRendering): Promise<TurnPlan> {
     const { history } = this;
     const added = withoutRepeated(history, messages);
     const conversation = new Conversation([...history, ...added], options);

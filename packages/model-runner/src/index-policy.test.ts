@@ -1,10 +1,10 @@
-import { resolveSelectorOptions, type SelectorName } from '@ctkvr/core';
+import { resolveSelectorOptions, type SelectorMethod } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
 import { missesQueries, shouldBuildAfterPrefill, shouldBuildBeforeDecode } from './index-policy.js';
 
 const selector = resolveSelectorOptions({ denseBelow: 1000 }); // sinks 16, window 256
 const state = (length: number, end = 0, numRecentQueries = 0) => ({
-  sequence: { length, indexedRange: [end === 0 ? 0 : 16, end] as const, numRecentQueries },
+  sequence: { length, indexedRange: { start: end === 0 ? 0 : 16, end }, numRecentQueries },
   selector,
 });
 
@@ -28,25 +28,25 @@ describe('when an index is built', () => {
   });
 
   it('never for a selector without an index, nor without anything between sinks and window', () => {
-    const full = { ...state(5000), selector: resolveSelectorOptions({ selector: 'full' }) };
+    const full = { ...state(5000), selector: resolveSelectorOptions({ method: 'full' }) };
     expect(shouldBuildAfterPrefill(full, 5000)).toBe(false);
     const short = { ...state(272), selector: resolveSelectorOptions({ denseBelow: 0 }) };
     expect(shouldBuildBeforeDecode(short)).toBe(false);
   });
 
   it('is more often for selectors whose index is only the region, since it costs nothing', () => {
-    const streaming = resolveSelectorOptions({ selector: 'streaming', denseBelow: 1000 });
+    const streaming = resolveSelectorOptions({ method: 'streaming', denseBelow: 1000 });
     expect(shouldBuildAfterPrefill({ ...state(5000), selector: streaming }, 1)).toBe(true);
     expect(shouldBuildBeforeDecode({ ...state(5033, 4744), selector: streaming })).toBe(true);
     expect(shouldBuildBeforeDecode({ ...state(5032, 4744), selector: streaming })).toBe(false);
   });
 
-  it.each(['snapkv', 'quest', 'magicpig', 'keyClusters'] as const)('is rare for %s, which does not grow', (name) => {
-    const rival = resolveSelectorOptions({ selector: name, denseBelow: 1000 });
-    expect(shouldBuildAfterPrefill({ ...state(5002, 4744), selector: rival }, 2)).toBe(false);
-    expect(shouldBuildAfterPrefill({ ...state(5040, 4744), selector: rival }, 40)).toBe(true);
-    expect(shouldBuildBeforeDecode({ ...state(6024, 4744), selector: rival })).toBe(false);
-    expect(shouldBuildBeforeDecode({ ...state(6025, 4744), selector: rival })).toBe(true);
+  it.each(['snapkv', 'quest', 'magicpig', 'keyClusters'] as const)('is rare for %s, which does not grow', (method) => {
+    const baseline = resolveSelectorOptions({ method, denseBelow: 1000 });
+    expect(shouldBuildAfterPrefill({ ...state(5002, 4744), selector: baseline }, 2)).toBe(false);
+    expect(shouldBuildAfterPrefill({ ...state(5040, 4744), selector: baseline }, 40)).toBe(true);
+    expect(shouldBuildBeforeDecode({ ...state(6024, 4744), selector: baseline })).toBe(false);
+    expect(shouldBuildBeforeDecode({ ...state(6025, 4744), selector: baseline })).toBe(true);
   });
 
   it('runs tokens again when there is no index and fewer than half of the wanted queries are held', () => {
@@ -56,8 +56,8 @@ describe('when an index is built', () => {
     expect(missesQueries(state(5000, 4744, 0)), 'an index is there').toBe(false);
     const many = resolveSelectorOptions({ numCentroids: 4000, denseBelow: 1000 });
     expect(missesQueries({ ...state(1500, 0, 750), selector: many })).toBe(false);
-    const misses = (name: SelectorName, numHeld: number) =>
-      missesQueries({ ...state(5000, 0, numHeld), selector: resolveSelectorOptions({ selector: name }) });
+    const misses = (method: SelectorMethod, numHeld: number) =>
+      missesQueries({ ...state(5000, 0, numHeld), selector: resolveSelectorOptions({ method }) });
     expect([misses('snapkv', 15), misses('snapkv', 16)]).toEqual([true, false]);
     for (const name of ['exactTopK', 'quest', 'magicpig', 'keyClusters'] as const) expect(misses(name, 0)).toBe(false);
   });

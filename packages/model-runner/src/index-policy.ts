@@ -1,6 +1,6 @@
 /**
- * When a session's index is built or brought up to date. Every selector but `full` has one, if only to fix what lies between sinks and
- * window. What was appended since is read exactly (it counts as recent window), so that a late build costs time, not quality; but a
+ * When a session's index is built or brought up to date. Every method but `full` has one, if only to set the region between sinks and
+ * window. What was appended since the build is read exactly, as part of the recent window, so a late build costs time, not quality. But a
  * question asked after the build is answered better when its own queries are centroids. While tokens are generated, ctkvr's index grows by
  * itself inside the engine's steps.
  */
@@ -10,7 +10,7 @@ import type { NativeSequence } from '@ctkvr/native';
 /** A prefill of fewer tokens than this does not add to an index of keys at once: ctkvr's next growth takes their queries. */
 export const MIN_PREFILL_FOR_BUILD = 8;
 
-/** Generated tokens beyond the recent window after which a rival's index of keys is built again: reading them exactly begins to cost. */
+/** Generated tokens beyond the recent window after which a baseline's index of keys is built again: reading them exactly begins to cost. */
 export const MAX_UNINDEXED_TOKENS = 1024;
 
 /** The same for selectors whose index is only the region: a build costs next to nothing. */
@@ -27,7 +27,7 @@ export interface IndexState {
 /** Whether a selector uses an index at this length. */
 export function needsIndex({ sequence, selector }: IndexState): boolean {
   const { start, end } = indexedRegion(sequence.length, selector);
-  return selector.selector !== 'full' && sequence.length >= selector.denseBelow && end > start;
+  return selector.method !== 'full' && sequence.length >= selector.denseBelow && end > start;
 }
 
 /** Whether to build after a prefill that stored `numTokens` tokens. */
@@ -37,7 +37,7 @@ export function shouldBuildAfterPrefill(state: IndexState, numTokens: number): b
 
 /** Whether to build before the next decode step: there is no index yet, or one that does not grow by itself has fallen behind. */
 export function shouldBuildBeforeDecode(state: IndexState): boolean {
-  const growsByItself = state.selector.selector === 'ctkvr';
+  const growsByItself = state.selector.method === 'ctkvr';
   const maxUnindexed = scansKeys(state) ? MAX_UNINDEXED_TOKENS : MAX_UNINDEXED_TOKENS_OF_REGION;
   return needsIndex(state) && (hasNone(state) || (!growsByItself && unindexed(state) > maxUnindexed));
 }
@@ -46,8 +46,8 @@ export function shouldBuildBeforeDecode(state: IndexState): boolean {
 export function queriesWanted({ selector, sequence }: IndexState): number {
   const { start, end } = indexedRegion(sequence.length, selector);
   const held = Math.min(centroidCount(selector, end - start), sequence.length);
-  if (selector.selector === 'ctkvr') return held;
-  return selector.selector === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
+  if (selector.method === 'ctkvr') return held;
+  return selector.method === 'snapkv' ? Math.min(SNAPKV_QUERIES, held) : 0;
 }
 
 /**
@@ -59,16 +59,16 @@ export function missesQueries(state: IndexState): boolean {
 }
 
 /** Whether a build looks at every key; that of `streaming` and `exactTopK` only fixes the region. */
-function scansKeys({ selector: { selector } }: IndexState): boolean {
-  return selector !== 'streaming' && selector !== 'exactTopK';
+function scansKeys({ selector: { method } }: IndexState): boolean {
+  return method !== 'streaming' && method !== 'exactTopK';
 }
 
 function hasNone({ sequence }: IndexState): boolean {
-  return sequence.indexedRange[1] === 0;
+  return sequence.indexedRange.end === 0;
 }
 
 /** Tokens that are neither indexed nor sinks nor in the recent window. */
 function unindexed({ sequence, selector }: IndexState): number {
-  const end = Math.max(sequence.indexedRange[1], selector.numSinkTokens);
+  const end = Math.max(sequence.indexedRange.end, selector.numSinkTokens);
   return sequence.length - selector.recentWindow - end;
 }

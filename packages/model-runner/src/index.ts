@@ -55,6 +55,7 @@ export type { SamplingOptions } from './sampling-options.js';
 export { selectorFor } from './selector-for.js';
 export { Session } from './session.js';
 export type {
+  AdmitOptions,
   ForcedOptions,
   ForcedStep,
   ForcedTokens,

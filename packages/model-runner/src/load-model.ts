@@ -1,11 +1,10 @@
 /** From a name or a path to a model that is ready to run. */
 import { stat } from 'node:fs/promises';
-import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
+import { CtkvrError, checkOption, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { type NativeBinding, type NativeModel, openBinding } from '@ctkvr/native';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
 import { abortedError } from './operation-errors.js';
-import { loadModelChecks } from './option-tables.js';
 
 export interface LoadModelOptions {
   /** Tokens a session can hold when it does not ask for less. Default: what the model was trained for. */
@@ -25,6 +24,11 @@ export interface LoadModelOptions {
    * pages, from which a token is some 10 to 15 % faster. Weights that ggml keeps in another order are copied either way. Default false.
    */
   readonly mapWeights?: boolean | undefined;
+  /**
+   * Bytes that the keys, values and indexes of all sessions may take together. Default: nine tenths of what this process may still allocate
+   * once the model is loaded.
+   */
+  readonly sessionMemoryBytes?: number | undefined;
   /** Forces a kernel set of the engine, for tests. */
   readonly isa?: string | undefined;
   /** Receives the share of the weights that is loaded, 0 to 1. */
@@ -34,7 +38,24 @@ export interface LoadModelOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const loadModelChecks: OptionChecks<LoadModelOptions> = {
+  contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
+  numThreads: takes.optional(takes.integer(0, 1024)),
+  prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
+  ropeFreqBase: takes.optional(takes.numberAbove(0)),
+  ropeFreqScale: takes.optional(takes.numberAbove(0)),
+  chatTemplate: takes.optional(takes.text),
+  mapWeights: takes.optional(takes.boolean),
+  sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
+  isa: takes.optional(takes.text),
+  onProgress: takes.optional(takes.func),
+  onDownloadProgress: takes.optional(takes.func),
+  signal: takes.optional(takes.abortSignal),
+};
+
 const DEFAULT_PREFILL_CHUNK = 512;
+/** The rest is for what steps compute with, and for other programs. */
+const SESSION_MEMORY_SHARE = 0.9;
 
 /**
  * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
@@ -53,8 +74,11 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   const native = await binding.loadModel(path, checked, options.onProgress);
   try {
     if (signal?.aborted) throw abortedError('loadModel', signal.reason);
+    const { availableMemoryBytes, pageSize } = binding.buildInfo();
     return new Model({
       native,
+      pageSize,
+      sessionMemoryBytes: options.sessionMemoryBytes ?? SESSION_MEMORY_SHARE * availableMemoryBytes,
       contextLength: contextLengthFor(native, options),
       chatTemplate: options.chatTemplate ?? null,
       prefillChunk: checked.prefillChunk,

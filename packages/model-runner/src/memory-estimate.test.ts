@@ -1,19 +1,23 @@
-import { resolveSelectorOptions, type SelectorName } from '@ctkvr/core';
+import { resolveSelectorOptions, type SelectorMethod, selectorMethods } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
-import { checkMemory, estimateMemory } from './memory-estimate.js';
+import { checkMemory, estimateMemory, longestContext, neededBytes } from './memory-estimate.js';
 
-const info = { numLayers: 24, numQueryHeads: 14, numKvHeads: 2, headDim: 64, kvBytesPerToken: 24 * 2 * 64 * 2 * 2 };
+const info = { numLayers: 24, numQueryHeads: 14, numKvHeads: 2, headDim: 64 };
+/** Bytes of 16,000 tokens in pages of 256, f16. */
+const kvBytes = 63 * 256 * 24 * 2 * 64 * 2 * 2;
+/** The recent queries, f16 [384, 7, 64] per layer and KV head, and those of before a later prompt. */
+const queryBytes = 2 * (24 * 2 * 384 * 7 * 64 * 2);
 const selector = resolveSelectorOptions();
 
 describe('estimateMemory', () => {
-  it('counts keys and values exactly and lists only for the selector that has them', () => {
+  it('counts keys and values in whole pages and lists only for the selector that has them', () => {
     const full = estimateMemory({
       info,
       contextLength: 16_000,
-      selector: resolveSelectorOptions({ selector: 'full' }),
+      selector: resolveSelectorOptions({ method: 'full' }),
     });
-    // the recent queries, f16 [384, 7, 64] per layer and KV head, are kept for any selector
-    expect(full).toEqual({ kvBytes: 16_000 * 12_288, indexBytes: 24 * 2 * 384 * 7 * 64 * 2 });
+    // the recent queries are kept for any selector
+    expect(full).toEqual({ kvBytes, indexBytes: queryBytes });
     const ctkvr = estimateMemory({ info, contextLength: 16_000, selector });
     expect(ctkvr.kvBytes).toBe(full.kvBytes);
     // lists of 1536 gaps alone, per layer, KV head and list, twice as many as at first
@@ -26,7 +30,7 @@ describe('estimateMemory', () => {
       estimateMemory({ info, contextLength: 16_000, kvFormat, selector }),
     );
     // Per layer and KV head a key and a value of 64 codes and two f32 scales.
-    expect(q8).toEqual({ kvBytes: 16_000 * 24 * 2 * 2 * (64 + 2 * 4), indexBytes: f16!.indexBytes });
+    expect(q8).toEqual({ kvBytes: 63 * 256 * 24 * 2 * 2 * (64 + 2 * 4), indexBytes: f16!.indexBytes });
   });
 
   it('counts the clusters of the tail', () => {
@@ -39,12 +43,14 @@ describe('estimateMemory', () => {
     expect(withTail! - without!).toBeLessThan(2 * least);
   });
 
-  it('counts what each of the rivals keeps', () => {
-    const bytes = (name: SelectorName) => {
-      const rival = resolveSelectorOptions({ selector: name });
-      return estimateMemory({ info, contextLength: 16_272, selector: rival }).indexBytes - 24 * 2 * 384 * 7 * 64 * 2;
+  it('counts what each of the baselines keeps', () => {
+    const streaming = resolveSelectorOptions({ method: 'streaming' });
+    const ofStreaming = estimateMemory({ info, contextLength: 16_272, selector: streaming }).indexBytes;
+    expect(ofStreaming).toBeGreaterThanOrEqual(queryBytes);
+    const bytes = (method: SelectorMethod) => {
+      const baseline = resolveSelectorOptions({ method });
+      return estimateMemory({ info, contextLength: 16_272, selector: baseline }).indexBytes - ofStreaming;
     };
-    expect(bytes('streaming')).toBe(0);
     expect(bytes('exactTopK')).toBe(0);
     // 16,000 positions are indexed, per layer and KV head: 1024 positions as u32
     expect(bytes('snapkv')).toBe(24 * 2 * 1024 * 4);
@@ -56,20 +62,19 @@ describe('estimateMemory', () => {
   });
 
   it('keeps recent queries only below denseBelow, and lists no longer than the indexed region', () => {
-    // below it, only the recent queries: f16 [384, 7, 64] per layer and KV head
     const { indexBytes: recentBytes } = estimateMemory({ info, contextLength: 4095, selector });
-    expect(recentBytes).toBe(24 * 2 * 384 * 7 * 64 * 2);
+    expect(recentBytes).toBe(queryBytes);
     const unbounded = resolveSelectorOptions({ preset: 'exact' });
     const { indexBytes } = estimateMemory({ info, contextLength: 1000, selector: unbounded });
     // besides, of generated tokens, the queries of two growths and of 8 centroids more
-    const queryBytes = 24 * 2 * (2 * 64 + 8) * 7 * 64 * 2;
-    expect(indexBytes).toBeLessThan(queryBytes + 24 * 2 * 8 * 2 * (1000 * 2 + 64 * 2));
+    const growthBytes = 24 * 2 * (2 * 64 + 8) * 7 * 64 * 2;
+    expect(indexBytes).toBeLessThan(growthBytes + 24 * 2 * 8 * 2 * (1000 * 2 + 64 * 2));
   });
 });
 
 describe('checkMemory', () => {
-  const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ selector: 'full' }) };
-  const needed = 16_000 * 12_288 + 24 * 2 * 384 * 7 * 64 * 2;
+  const input = { info, contextLength: 16_000, selector: resolveSelectorOptions({ method: 'full' }) };
+  const needed = kvBytes + queryBytes;
 
   it('passes when it fits to the byte, refuses one byte below', () => {
     expect(() => checkMemory({ ...input, availableBytes: needed, reservedBytes: 0 })).not.toThrow();
@@ -82,13 +87,28 @@ describe('checkMemory', () => {
     const call = () => checkMemory({ ...input, availableBytes: needed, reservedBytes: needed / 2 });
     expect(call).toThrowError(
       expect.objectContaining({
-        message: expect.stringContaining('A context of 7328 tokens would fit'),
-        fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 7328 }),
+        message: expect.stringContaining(`A context of ${26 * 256} tokens would fit`),
+        fields: expect.objectContaining({ neededBytes: needed, fittingContextLength: 26 * 256 }),
       }),
     );
     const q8 = () => checkMemory({ ...input, kvFormat: 'q8', availableBytes: needed, reservedBytes: needed / 2 });
     expect(q8).toThrowError(
-      expect.objectContaining({ fields: expect.objectContaining({ fittingContextLength: 13_027 }) }),
+      expect.objectContaining({ fields: expect.objectContaining({ fittingContextLength: 46 * 256 }) }),
     );
   });
+});
+
+it('the longest context that fits is the last that does, for every selector and format', () => {
+  for (const method of selectorMethods) {
+    for (const kvFormat of ['f16', 'q8'] as const) {
+      const input = { info, contextLength: 60_000, kvFormat, selector: resolveSelectorOptions({ method }) };
+      for (const freeBytes of [0, 3e7, 1e8, 4e8, 1e12]) {
+        const longest = longestContext(input, freeBytes);
+        if (longest > 0) expect(neededBytes({ ...input, contextLength: longest })).toBeLessThanOrEqual(freeBytes);
+        if (longest < 60_000) {
+          expect(neededBytes({ ...input, contextLength: longest + 1 })).toBeGreaterThan(freeBytes);
+        }
+      }
+    }
+  }
 });

@@ -5,16 +5,17 @@ import { StepComposer } from '@ctkvr/scheduler';
 import { type ChatMessage, ChatTemplate } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
-import { checkMemory, kvBytesPerToken } from './memory-estimate.js';
+import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
+import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { closedError, contextExceededError } from './operation-errors.js';
-import { sessionChecks } from './option-tables.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
+import { admitChecks, sessionChecks } from './session-checks.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
 import { readNotes } from './session-notes.js';
-import type { SessionOptions } from './session-types.js';
+import type { AdmitOptions, SessionOptions } from './session-types.js';
 import { StoredSequence } from './stored-sequence.js';
 import { TemplateRenderer } from './template-renderer.js';
 
@@ -25,6 +26,10 @@ export interface ModelParts {
   /** Jinja source that replaces the GGUF's. */
   readonly chatTemplate: string | null;
   readonly prefillChunk: number;
+  /** Tokens of a page of keys and values. */
+  readonly pageSize: number;
+  /** Bytes that all sessions together may hold. */
+  readonly sessionMemoryBytes: number;
   /** Bytes this process may still allocate, asked each time. */
   readonly availableMemoryBytes: () => number;
 }
@@ -38,6 +43,7 @@ export class Model {
   readonly #parts: ModelParts;
   readonly #composer: StepComposer<NativeSequence>;
   readonly #host: SessionHost;
+  readonly #admission: MemoryAdmission;
   readonly #sessions = new Set<ClosableSession>();
   readonly #templates = new TemplateRenderer();
   #template: ChatTemplate | null = null;
@@ -58,8 +64,15 @@ export class Model {
       lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
       checkMemory: (need) => this.#checkMemory(need),
       opened: (session) => this.#sessions.add(session),
-      closed: (session) => this.#sessions.delete(session),
+      closed: (session) => {
+        this.#sessions.delete(session);
+        this.#admission.update();
+      },
     };
+    this.#admission = new MemoryAdmission({
+      pageSize: parts.pageSize,
+      budgetBytes: () => this.#admissionBudget(),
+    });
     if (this.#templateSource !== null) this.#templates.start();
   }
 
@@ -108,13 +121,44 @@ export class Model {
   createSession(options: SessionOptions = {}): Session {
     this.#checkOpen();
     checkOptions('createSession', options, sessionChecks, { selector: selectorOptionNames });
-    const contextLength = checkContextLength(options.contextLength ?? this.contextLength, this.contextLength);
-    const kvFormat = resolveKvFormat(options.kvFormat);
-    const selector = selectorFor(this.info, options.selector);
-    this.#checkMemory({ contextLength, kvFormat, selector, sharedLength: 0 });
-    const native = this.native.createSequence({ maxTokens: contextLength, kvFormat, selector });
-    const sequence = new StoredSequence({ native, composer: this.#composer, selector });
-    return new Session({ host: this.#host, sequence, contextLength, kvFormat, conversation: new Conversation() });
+    const settings = this.#settings(options);
+    this.#checkMemory({ ...settings, sharedBytes: 0 });
+    return this.#open(settings, null);
+  }
+
+  /**
+   * Creates an empty session as soon as its prompt, and a small reserve for the answer, have room beside what the others really hold. It then
+   * waits for memory as it grows; a session that came later may have to give its memory back and be computed again, to the same bits.
+   * Requests are served in order of arrival. For answers that end by themselves: a session that is kept keeps its place.
+   * @throws {CtkvrError} CTKVR_OVERLOADED when too many wait; CTKVR_OUT_OF_MEMORY when the prompt alone, or the context, can never have
+   * room; CTKVR_ABORTED, CTKVR_CLOSED, CTKVR_INVALID_OPTION.
+   */
+  async admitSession(options: AdmitOptions): Promise<Session> {
+    this.#checkOpen();
+    checkOptions('admitSession', options, admitChecks, { selector: selectorOptionNames });
+    const { promptLength, signal, onWait } = options;
+    const settings = this.#settings(options);
+    const { contextLength } = settings;
+    const availableBytes = this.#parts.sessionMemoryBytes;
+    checkMemory({ info: this.info, ...settings, availableBytes, reservedBytes: 0 });
+    const bytesFor = (numTokens: number) =>
+      neededBytes({ info: this.info, ...settings, numTokens: Math.min(numTokens, contextLength) });
+    const request = { numTokens: Math.min(promptLength, contextLength), maxTokens: contextLength, bytesFor };
+    const room = await this.#admission.enter(request, { signal, onWait });
+    try {
+      this.#checkOpen();
+      return this.#open(settings, room);
+    } catch (error) {
+      room.leave();
+      throw error;
+    }
+  }
+
+  /** Returns the longest context, up to the model's, that all the memory of sessions can hold; 0 when none. */
+  longestContext(options: Pick<SessionOptions, 'kvFormat' | 'selector'> = {}): number {
+    this.#checkOpen();
+    checkOptions('longestContext', options, longestContextChecks, { selector: selectorOptionNames });
+    return longestContext({ info: this.info, ...this.#settings(options) }, this.#parts.sessionMemoryBytes);
   }
 
   /**
@@ -142,9 +186,9 @@ export class Model {
           maxNew: 0,
         });
       }
-      this.#checkMemory({ contextLength, kvFormat, selector, sharedLength: native.length });
+      this.#checkMemory({ contextLength, kvFormat, selector, sharedBytes: native.memory.kvBytes });
       const sequence = new StoredSequence({ native, composer: this.#composer, selector });
-      sequence.push(tokens);
+      sequence.resume(tokens);
       const session = { host: this.#host, sequence, contextLength, kvFormat };
       return new Session({ ...session, conversation: conversation && Conversation.restored(conversation) });
     } catch (error) {
@@ -173,6 +217,7 @@ export class Model {
 
   async #close(): Promise<void> {
     this.#templates.close();
+    this.#admission.close();
     await Promise.all([...this.#sessions].map((session) => session.close()));
     await this.#composer.close();
     await this.native.close();
@@ -182,17 +227,38 @@ export class Model {
     if (this.#closing !== null) throw closedError('model');
   }
 
-  #checkMemory({ contextLength, kvFormat, selector, sharedLength }: SessionNeed): void {
-    let reservedBytes = 0;
-    for (const session of this.#sessions) reservedBytes += session.reservedBytes;
-    checkMemory({
-      info: this.info,
-      contextLength,
-      kvFormat,
-      selector,
-      availableBytes: this.#parts.availableMemoryBytes() + sharedLength * kvBytesPerToken(this.info, kvFormat),
-      reservedBytes,
-    });
+  #settings(options: SessionOptions): SessionSettings {
+    return {
+      contextLength: checkContextLength(options.contextLength ?? this.contextLength, this.contextLength),
+      kvFormat: resolveKvFormat(options.kvFormat),
+      selector: selectorFor(this.info, options.selector),
+    };
+  }
+
+  #open({ contextLength, kvFormat, selector }: SessionSettings, room: AdmittedRoom | null): Session {
+    const native = this.native.createSequence({ maxTokens: contextLength, kvFormat, selector });
+    const sequence = new StoredSequence({ native, composer: this.#composer, selector, room });
+    return new Session({ host: this.#host, sequence, contextLength, kvFormat, conversation: new Conversation() });
+  }
+
+  #checkMemory({ sharedBytes, ...settings }: SessionNeed): void {
+    let [reservedBytes, heldBytes] = [0, 0];
+    for (const session of this.#sessions) {
+      reservedBytes += session.reservedBytes;
+      heldBytes += session.heldBytes;
+    }
+    const { availableMemoryBytes, sessionMemoryBytes } = this.#parts;
+    const freeBytes = Math.min(availableMemoryBytes(), sessionMemoryBytes - heldBytes);
+    checkMemory({ info: this.info, ...settings, availableBytes: freeBytes + sharedBytes, reservedBytes });
+  }
+
+  /** What is not promised to sessions that were created with their whole context. */
+  #admissionBudget(): number {
+    let budgetBytes = this.#parts.sessionMemoryBytes;
+    for (const session of this.#sessions) {
+      if (!session.isAdmitted) budgetBytes -= session.heldBytes + session.reservedBytes;
+    }
+    return budgetBytes;
   }
 
   get #templateSource(): string | null {
@@ -233,6 +299,10 @@ export class Model {
     return ids;
   }
 }
+
+type SessionSettings = Omit<SessionNeed, 'sharedBytes'>;
+
+const longestContextChecks = { kvFormat: sessionChecks.kvFormat, selector: sessionChecks.selector };
 
 const templateChecks = {
   addGenerationPrompt: takes.optional(takes.boolean),

@@ -52,7 +52,7 @@ export class Operation {
     await this.#inFlight?.catch(() => {});
   }
 
-  /** Lets go of the caller's signal. */
+  /** Stops listening to the caller's signal. */
   end(): void {
     this.#userSignal?.removeEventListener('abort', this.#onAbort);
   }

@@ -54,8 +54,11 @@ async function planPlain(input: TextOrTokens, context: PromptPlanInput): Promise
 async function planMessages(messages: readonly ChatMessage[], context: PromptPlanInput): Promise<PromptPlan> {
   const { host, sequence, addGenerationPrompt } = context;
   const conversation = context.conversation ?? new Conversation();
-  const options = { addGenerationPrompt };
-  const turn = await conversation.planTurn(messages, host.chatTemplate(), options, context.signal);
+  const turn = await conversation.planTurn(messages, {
+    template: host.chatTemplate(),
+    options: { addGenerationPrompt },
+    signal: context.signal,
+  });
   const ids = await host.tokenizePieces(turn.pieces);
   // A session that began with plain text keeps it; a conversation that is rendered anew keeps what is still the same.
   if (context.conversation === null || !turn.fromStart) {

@@ -3,11 +3,11 @@
  * each question is read, and answered, on a fork, which shares both.
  */
 import { CtkvrError, checkOption, checkOptions, type OptionChecks, selectorOptionNames, takes } from '@ctkvr/core';
+import type { ChatMessage } from './chat-template.js';
 import { commonPrefixLength, documentTurn } from './document-turn.js';
-import type { Model } from './model.js';
 import { closedError } from './operation-errors.js';
-import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks } from './option-tables.js';
 import type { Session } from './session.js';
+import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks } from './session-checks.js';
 import type {
   GenerateEvent,
   GenerateFinish,
@@ -21,6 +21,25 @@ import type {
 export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions, 'onProgress' | 'signal'> {}
 
 export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal'>;
+
+/** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
+export interface DocumentHost {
+  /** Context of a session that does not ask for its own. */
+  readonly contextLength: number;
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: { readonly signal?: AbortSignal | undefined },
+  ): Promise<Int32Array>;
+  createSession(options: SessionOptions): Session;
+}
+
+interface ReadDocumentParts {
+  readonly host: DocumentHost;
+  /** Holds the tokens before any question. */
+  readonly base: Session;
+  readonly document: string;
+  readonly reading: PrefillResult;
+}
 
 /** Room for a question and its answer. */
 const DEFAULT_ROOM_TOKENS = 4096;
@@ -41,7 +60,7 @@ const askChecks: OptionChecks<AskOptions> = {
 export class ReadDocument {
   /** What reading took. */
   readonly reading: PrefillResult;
-  readonly #model: Model;
+  readonly #host: DocumentHost;
   readonly #base: Session;
   readonly #document: string;
   /** Forks on which questions are being answered. */
@@ -49,15 +68,15 @@ export class ReadDocument {
   #lastFinish: GenerateFinish | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(model: Model, base: Session, document: string, reading: PrefillResult) {
-    this.#model = model;
+  private constructor({ host, base, document, reading }: ReadDocumentParts) {
+    this.#host = host;
     this.#base = base;
     this.#document = document;
     this.reading = reading;
   }
 
   /** @internal Documents are read by `model.readDocument`. */
-  static async read(model: Model, text: string, options: ReadDocumentOptions): Promise<ReadDocument> {
+  static async read(host: DocumentHost, text: string, options: ReadDocumentOptions): Promise<ReadDocument> {
     const op = 'readDocument';
     checkOption(op, 'text', text, takes.text);
     checkOptions(op, options, readChecks, { selector: selectorOptionNames });
@@ -67,15 +86,17 @@ export class ReadDocument {
       });
     }
     const { onProgress, signal, ...session } = options;
-    // What two different questions have in common is what comes before any question.
-    const [one, other] = await Promise.all(['A', '7'].map((question) => render(model, text, question, signal)));
+    // The common beginning of two different questions' prompts is what precedes every question.
+    const [one, other] = await Promise.all(
+      ['A', '7'].map((question) => render(host, { document: text, question }, signal)),
+    );
     const tokens = one!.subarray(0, commonPrefixLength(one!, other!));
     const contextLength =
-      session.contextLength ?? Math.max(1, Math.min(model.contextLength, tokens.length + DEFAULT_ROOM_TOKENS));
-    const base = model.createSession({ ...session, contextLength });
+      session.contextLength ?? Math.max(1, Math.min(host.contextLength, tokens.length + DEFAULT_ROOM_TOKENS));
+    const base = host.createSession({ ...session, contextLength });
     try {
       const reading = await base.prefill(tokens, { onProgress, signal });
-      return new ReadDocument(model, base, text, reading);
+      return new ReadDocument({ host, base, document: text, reading });
     } catch (error) {
       await base.close();
       throw error;
@@ -101,12 +122,12 @@ export class ReadDocument {
     checkOptions('ask', options, askChecks, nestedInGenerate);
     const { signal } = options;
     this.#checkOpen();
-    const tokens = await render(this.#model, this.#document, question, signal);
+    const tokens = await render(this.#host, { document: this.#document, question }, signal);
     this.#checkOpen();
     const session = this.#base.fork();
     this.#asking.add(session);
     try {
-      // Where document and question meet, a tokenizer may join what belongs to both.
+      // At the border of document and question, a token may span both.
       const kept = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
       session.truncate(kept);
       await session.prefill(tokens.subarray(kept), { signal });
@@ -134,10 +155,9 @@ export class ReadDocument {
 }
 
 function render(
-  model: Model,
-  document: string,
-  question: string,
+  host: DocumentHost,
+  turn: { readonly document: string; readonly question: string },
   signal: AbortSignal | undefined,
 ): Promise<Int32Array> {
-  return model.applyChatTemplate([{ role: 'user', content: documentTurn({ document, question }) }], { signal });
+  return host.applyChatTemplate([{ role: 'user', content: documentTurn(turn) }], { signal });
 }

@@ -12,7 +12,7 @@ export interface SessionHost {
   tokenBytes(tokenId: number): Uint8Array;
   /** Whether a prompt's first token is to be BOS and is not. */
   lacksBos(tokens: ArrayLike<number>): boolean;
-  /** @throws {CtkvrError} CTKVR_OUT_OF_MEMORY when a session with `storedLength` tokens already held cannot grow to its context. */
+  /** @throws {CtkvrError} CTKVR_OUT_OF_MEMORY when a session cannot grow to its context beside the others. */
   checkMemory(need: SessionNeed): void;
   /** Called once by each new session. */
   opened(session: ClosableSession): void;
@@ -24,12 +24,15 @@ export interface SessionNeed {
   readonly contextLength: number;
   readonly kvFormat: KvFormat;
   readonly selector: SelectorOptions;
-  /** Tokens that share memory with another session: a fork's beginning. */
-  readonly sharedLength: number;
+  /** Bytes of pages that it shares with another session: a fork's beginning. */
+  readonly sharedBytes: number;
 }
 
 export interface ClosableSession {
   close(): Promise<void>;
-  /** Bytes this session may still allocate. */
+  /** Bytes this session may still allocate without asking. */
   readonly reservedBytes: number;
+  readonly heldBytes: number;
+  /** Whether it waits for memory as it grows, instead of having it reserved. */
+  readonly isAdmitted: boolean;
 }

@@ -17,6 +17,14 @@ export interface SessionOptions {
   readonly selector?: SelectorChoice | undefined;
 }
 
+export interface AdmitOptions extends SessionOptions {
+  /** Tokens of the prompt: what must have room before the session begins. */
+  readonly promptLength: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Called when the session has to wait for memory. */
+  readonly onWait?: (() => void) | undefined;
+}
+
 export interface PrefillProgress {
   /** index = the prompt is stored and the index over it is being built. */
   readonly phase: 'prefill' | 'index';

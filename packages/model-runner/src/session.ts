@@ -18,10 +18,10 @@ import { shouldBuildAfterPrefill } from './index-policy.js';
 import { estimateMemory } from './memory-estimate.js';
 import { Operation } from './operation.js';
 import { busyError, closedError, contextExceededError } from './operation-errors.js';
-import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './option-tables.js';
 import { type PromptInput, planPrompt } from './prompt-plan.js';
 import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
+import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './session-checks.js';
 import type { SessionHost } from './session-host.js';
 import { writeNotes } from './session-notes.js';
 import type {
@@ -101,8 +101,20 @@ export class Session {
     return this.#lastFinish;
   }
 
-  /** Bytes this session may still allocate. */
+  /** Bytes it holds. */
+  get heldBytes(): number {
+    return this.#sequence.heldBytes;
+  }
+
+  /** Whether it waits for memory as it grows, instead of having it reserved. */
+  get isAdmitted(): boolean {
+    return this.#sequence.admittedBytes !== null;
+  }
+
+  /** Bytes this session may still allocate without asking. */
   get reservedBytes(): number {
+    const { admittedBytes } = this.#sequence;
+    if (admittedBytes !== null) return Math.max(0, admittedBytes - this.heldBytes);
     const { info } = this.#host;
     const { contextLength, kvFormat, selector } = this;
     const full = estimateMemory({ info, contextLength, kvFormat, selector });
@@ -178,7 +190,7 @@ export class Session {
     this.#checkOpen();
     if (this.#operation?.isInEngine) throw busyError('fork', this.#operation.name);
     const { contextLength, kvFormat, selector } = this;
-    this.#host.checkMemory({ contextLength, kvFormat, selector, sharedLength: this.native.length });
+    this.#host.checkMemory({ contextLength, kvFormat, selector, sharedBytes: this.native.memory.kvBytes });
     return new Session({
       host: this.#host,
       sequence: this.#sequence.fork(),
@@ -240,7 +252,7 @@ export class Session {
     const operation = this.#operation;
     operation?.abort(closedError('session'));
     await operation?.settled();
-    this.native.close();
+    this.#sequence.close();
     this.#host.closed(this);
   }
 

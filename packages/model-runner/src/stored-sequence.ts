@@ -4,9 +4,11 @@
  */
 import type { SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
-import type { RequestResult, StepComposer, StepOutput } from '@ctkvr/scheduler';
+import type { RequestResult, StepComposer, StepOutput, StepRequestOptions } from '@ctkvr/scheduler';
 import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
+import type { AdmittedRoom } from './memory-admission.js';
 import type { Operation } from './operation.js';
+import { type HistoryPart, SequenceHistory } from './sequence-history.js';
 import type { IndexReport, TokenStatistics } from './session-types.js';
 
 export interface DecodeOptions {
@@ -23,6 +25,8 @@ export interface StoredSequenceParts {
   readonly native: NativeSequence;
   readonly composer: StepComposer<NativeSequence>;
   readonly selector: SelectorOptions;
+  /** Its place in the memory; null for one whose memory was reserved when it was made. */
+  readonly room?: AdmittedRoom | null;
 }
 
 /** Milliseconds of an index build after which other sessions get a step: a few tokens' time. */
@@ -32,10 +36,13 @@ export class StoredSequence {
   readonly native: NativeSequence;
   readonly #composer: StepComposer<NativeSequence>;
   readonly #ids: number[] = [];
+  readonly #room: AdmittedRoom | null;
+  readonly #history = new SequenceHistory();
   #selector: SelectorOptions;
 
-  constructor({ native, composer, selector }: StoredSequenceParts) {
+  constructor({ native, composer, selector, room = null }: StoredSequenceParts) {
     this.native = native;
+    this.#room = room;
     this.#composer = composer;
     this.#selector = selector;
   }
@@ -53,11 +60,29 @@ export class StoredSequence {
     return this.#selector;
   }
 
+  /** Bytes held now. */
+  get heldBytes(): number {
+    const { kvBytes, indexBytes } = this.native.memory;
+    return kvBytes + indexBytes;
+  }
+
+  /** Bytes that an admitted sequence has room for; null when its whole context was reserved. */
+  get admittedBytes(): number | null {
+    return this.#room?.bytes ?? null;
+  }
+
   /** The same tokens on a fork of the engine's sequence. */
   fork(): StoredSequence {
     const fork = new StoredSequence({ native: this.native.fork(), composer: this.#composer, selector: this.#selector });
-    fork.push(this.#ids);
+    fork.resume(this.#ids);
+    this.#room?.pin(); // to drop shared pages frees nothing
     return fork;
+  }
+
+  /** Takes over tokens, most of which the engine's sequence holds: in what steps they came is not known. */
+  resume(ids: ArrayLike<number>): void {
+    this.push(ids);
+    this.#history.lose();
   }
 
   /** Writes the engine's sequence to a file, with notes about the session. Returns the file's bytes. */
@@ -67,9 +92,16 @@ export class StoredSequence {
     return bytes;
   }
 
+  close(): void {
+    this.native.close();
+    this.#room?.leave();
+  }
+
   setSelector(selector: SelectorOptions): void {
     this.native.setSelector(selector);
     this.#selector = selector;
+    if (this.native.length > 0) this.#history.lose();
+    this.#pinUnlessPlain();
   }
 
   /** Adds tokens behind the others, without storing them. */
@@ -92,9 +124,13 @@ export class StoredSequence {
 
   /** Stores all tokens but the last. Returns how many that were. */
   async store(operation: Operation, onProgress: (tokensDone: number) => void): Promise<number> {
-    const tokens = this.#ids.slice(this.native.length, -1);
+    const end = this.length - 1;
+    await this.#makeRoom(operation, end);
+    const tokens = this.#ids.slice(this.native.length, end);
     if (tokens.length === 0) return 0;
-    await this.#append(operation, tokens, { output: 'none', onProgress: ({ tokensDone }) => onProgress(tokensDone) });
+    const report = ({ tokensDone }: { readonly tokensDone: number }) => onProgress(tokensDone);
+    await this.#append(operation, tokens, { phase: 'prefill', output: 'none', onProgress: report });
+    this.#history.add({ kind: 'prefill', end });
     return tokens.length;
   }
 
@@ -102,21 +138,35 @@ export class StoredSequence {
   async decode(operation: Operation, { output, audit = false }: DecodeOptions): Promise<Decoded> {
     operation.check();
     this.#truncateNative(this.length - 1);
+    await this.#makeRoom(operation, this.length);
+    if (this.native.length < this.length - 1) await this.store(operation, () => {}); // what an interrupted build left out
     if (shouldBuildBeforeDecode({ sequence: this.native, selector: this.#selector })) await this.buildIndex(operation);
     const startedAt = performance.now();
-    const result = await this.#append(operation, this.#ids.slice(this.native.length), { output, audit });
+    const result = await this.#append(operation, this.#ids.slice(this.native.length), {
+      phase: 'decode',
+      output,
+      audit,
+    });
+    this.#history.add({ kind: 'decode', end: this.length });
     const { counters, timings, numSequences } = result;
     return { result, statistics: { msPerToken: performance.now() - startedAt, counters, timings, numSequences } };
   }
 
   /** Builds the index over what is stored, or brings it up to date. Runs the last tokens again first, if too few of their queries are held. */
   async buildIndex(operation: Operation): Promise<IndexReport> {
+    await this.#makeRoom(operation, this.length);
     const { length } = this.native;
     const state = { sequence: this.native, selector: this.#selector };
     if (missesQueries(state)) {
       this.#truncateNative(length - queriesWanted(state));
-      await this.#append(operation, this.#ids.slice(this.native.length, length), { output: 'none' });
+      await this.#append(operation, this.#ids.slice(this.native.length, length), { phase: 'prefill', output: 'none' });
     }
+    const report = await this.#build(operation);
+    this.#history.add({ kind: 'build', end: this.native.length });
+    return report;
+  }
+
+  async #build(operation: Operation): Promise<IndexReport> {
     const build = () => this.native.buildIndex(buildSliceMs);
     for (let buildMs = 0; ; ) {
       const { headsLeft, ...part } = await operation.track(
@@ -130,12 +180,51 @@ export class StoredSequence {
   #truncateNative(length: number): void {
     if (this.native.length <= length) return;
     this.native.truncate(length);
+    this.#history.cut(length);
+    this.#pinUnlessPlain();
+  }
+
+  #pinUnlessPlain(): void {
+    if (!this.#history.isPlain) this.#room?.pin();
+  }
+
+  /** Waits until memory has room for `numTokens` in all. A preempted sequence gives its memory up, waits, and is computed again. */
+  async #makeRoom(operation: Operation, numTokens: number): Promise<void> {
+    const room = this.#room;
+    if (room === null) return;
+    for (;;) {
+      if (await room.grow(numTokens, operation.signal)) {
+        await this.#computeAgain(operation, room);
+        if (!room.isPreempted) return;
+      }
+      this.native.truncate(0);
+      this.#history.rewind();
+      await room.giveBack(numTokens, operation.signal);
+    }
+  }
+
+  /** Takes the parts that are not held, in their order; stops when the memory is wanted back. */
+  async #computeAgain(operation: Operation, room: AdmittedRoom): Promise<void> {
+    for (let part = this.#history.next; part !== undefined && !room.isPreempted; part = this.#history.next) {
+      await this.#computePart(operation, part);
+      if (this.native.length === part.end) this.#history.done();
+    }
+  }
+
+  async #computePart(operation: Operation, { kind, end }: HistoryPart): Promise<void> {
+    if (kind === 'build') {
+      await this.#build(operation);
+      return;
+    }
+    const from = this.native.length;
+    const tokens = this.#ids.slice(from, kind === 'decode' ? from + 1 : end);
+    await this.#append(operation, tokens, { phase: kind, output: 'none' });
   }
 
   async #append(
     operation: Operation,
     tokens: readonly number[],
-    options: { output: StepOutput; audit?: boolean; onProgress?: (progress: { tokensDone: number }) => void },
+    options: Omit<StepRequestOptions, 'signal'>,
   ): Promise<RequestResult> {
     return await operation.track(this.#composer.append(this.native, tokens, { ...options, signal: operation.signal }));
   }

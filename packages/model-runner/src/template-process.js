@@ -1,6 +1,6 @@
 /**
  * The process that renders chat templates for a model (template-renderer.ts has its other end). A template is a program by whoever made the
- * model file: it may loop for ever, fill memory, or write without end. Here it can do so without taking the program along.
+ * model file: it may loop for ever, fill memory, or write without end. Here it can do so without harm to the program.
  *
  * JavaScript, so that Node runs this file where it is, in the sources and beside the built package.
  */

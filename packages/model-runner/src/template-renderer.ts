@@ -117,12 +117,12 @@ export class TemplateRenderer {
     const { PATH, LD_LIBRARY_PATH, DYLD_LIBRARY_PATH } = process.env;
     const child = fork(processEntry, [], {
       execArgv: [`--max-old-space-size=${MEMORY_LIMIT_MB}`],
-      // Nothing that a program keeps in its environment is for a template.
+      // A template must not see the program's environment.
       env: { PATH, LD_LIBRARY_PATH, DYLD_LIBRARY_PATH },
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
-    child.on('error', () => {}); // told to who asks
+    child.on('error', () => {}); // reported to the next request
     child.on('exit', () => {
       if (this.#child === child) this.#child = null;
     });

@@ -127,6 +127,13 @@ describeWithModel('limits, cancellation and closing', (model) => {
     await expect(own.tokenize('x')).rejects.toThrowError(code('CTKVR_CLOSED'));
   });
 
+  it('closing the model while it tokenizes lets that end', async () => {
+    const own = await loadModel(model().info.path, { numThreads: 1 });
+    const tokens = own.tokenize(prose(3000));
+    await own.close();
+    expect((await tokens).length).toBeGreaterThan(1000);
+  });
+
   it('refuses a context that memory cannot hold before allocating', async () => {
     const own = await loadModel(model().info.path, { contextLength: 2 ** 30, ropeFreqScale: 0.5 });
     try {

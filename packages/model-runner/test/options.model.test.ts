@@ -28,6 +28,9 @@ describeWithModel('options of a loaded model', (model) => {
     expect(() => model().createSession({ selector: { numProbe: 1 } as never })).toThrowError(
       refused('numProbe', 'numProbes'),
     );
+    await expect(model().admitSession({ promptSize: 3 } as never)).rejects.toThrowError(refused('promptSize'));
+    await expect(model().admitSession({} as never)).rejects.toThrowError(refused('promptLength'));
+    expect(() => model().longestContext({ contextLength: 9 } as never)).toThrowError(refused('contextLength'));
     await using session = model().createSession();
     await expect(session.prefill('Hi', { onprogress: () => {} } as never)).rejects.toThrowError(
       refused('onprogress', 'onProgress'),

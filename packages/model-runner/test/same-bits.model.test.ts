@@ -14,14 +14,14 @@ const asked: readonly {
   readonly numTokens: number;
   readonly temperature: number;
 }[] = [
-  { selector: { ...small, selector: 'ctkvr', appendSize: 8, numCentroids: 32 }, numTokens: 420, temperature: 0 },
-  { selector: { selector: 'full' }, numTokens: 300, temperature: 0.9 },
-  { selector: { ...small, selector: 'streaming' }, numTokens: 90, temperature: 0 },
-  { selector: { ...small, selector: 'exactTopK' }, numTokens: 210, temperature: 0 },
-  { selector: { ...small, selector: 'snapkv' }, numTokens: 150, temperature: 0.9 },
-  { selector: { ...small, selector: 'quest' }, numTokens: 330, temperature: 0 },
-  { selector: { ...small, selector: 'magicpig', hashBits: 6, hashTables: 40 }, numTokens: 120, temperature: 0 },
-  { selector: { ...small, selector: 'keyClusters' }, numTokens: 180, temperature: 0 },
+  { selector: { ...small, method: 'ctkvr', appendSize: 8, numCentroids: 32 }, numTokens: 420, temperature: 0 },
+  { selector: { method: 'full' }, numTokens: 300, temperature: 0.9 },
+  { selector: { ...small, method: 'streaming' }, numTokens: 90, temperature: 0 },
+  { selector: { ...small, method: 'exactTopK' }, numTokens: 210, temperature: 0 },
+  { selector: { ...small, method: 'snapkv' }, numTokens: 150, temperature: 0.9 },
+  { selector: { ...small, method: 'quest' }, numTokens: 330, temperature: 0 },
+  { selector: { ...small, method: 'magicpig', hashBits: 6, hashTables: 40 }, numTokens: 120, temperature: 0 },
+  { selector: { ...small, method: 'keyClusters' }, numTokens: 180, temperature: 0 },
 ];
 
 async function answer(model: Model, which: number) {
@@ -52,7 +52,7 @@ describeWithModel('the same bits', (model) => {
       const together = await Promise.all(asked.map((_, i) => answer(other, i)));
       expect(Math.max(...together.map(({ mostInStep }) => mostInStep))).toBeGreaterThan(1);
       for (const [i, { tokens, distributions }] of together.entries()) {
-        const what = `${asked[i]!.selector.selector}, ${threads} threads`;
+        const what = `${asked[i]!.selector.method}, ${threads} threads`;
         expect(tokens, what).toEqual(expected[i]!.tokens);
         for (const [k, distribution] of distributions.entries()) {
           const [a, b] = [distribution, expected[i]!.distributions[k]!].map((x) => Buffer.from(x.buffer));

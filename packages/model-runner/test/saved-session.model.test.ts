@@ -39,7 +39,7 @@ describeWithModel('saved sessions', (model) => {
       expect(restored.selector).toEqual(session.selector);
       expect([restored.kvFormat, restored.contextLength]).toEqual([kvFormat, session.contextLength]);
       expect(restored.native.indexedRange).toEqual(session.native.indexedRange);
-      expect(restored.native.indexedRange[1]).toBeGreaterThan(0);
+      expect(restored.native.indexedRange.end).toBeGreaterThan(0);
       expect(await tokensOf(restored, 64)).toEqual(await tokensOf(session, 64));
       await session.close();
     });

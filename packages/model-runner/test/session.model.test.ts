@@ -140,7 +140,7 @@ describeWithModel('session', (model) => {
   });
 
   it('forces what a function chooses from the distributions', async () => {
-    await using session = model().createSession({ selector: { selector: 'full' } });
+    await using session = model().createSession({ selector: { method: 'full' } });
     await session.prefill(capital);
     await using chosen = session.fork();
     const second: number[] = [];
@@ -195,8 +195,8 @@ describeWithModel('session', (model) => {
     for await (const { statistics } of session.generate({ maxTokens: 3, ignoreEndOfTurn: true })) {
       expect(statistics.counters?.auditedHeads).toBe(1);
     }
-    session.setSelector({ selector: 'full' });
-    expect(session.selector.selector).toBe('full');
+    session.setSelector({ method: 'full' });
+    expect(session.selector.method).toBe('full');
     await textOf(session, { maxTokens: 2, ignoreEndOfTurn: true });
   });
 
@@ -243,7 +243,7 @@ describeWithModel('session', (model) => {
   });
 
   it('reads sinks and window only with the streaming selector, also far into a generation', async () => {
-    const selector = { selector: 'streaming', denseBelow: 128, numSinkTokens: 4, recentWindow: 32 } as const;
+    const selector = { method: 'streaming', denseBelow: 128, numSinkTokens: 4, recentWindow: 32 } as const;
     await using session = model().createSession({ selector });
     await session.prefill(await model().tokenize(prose(150)));
     const heads = model().info.numLayers * model().info.numKvHeads;

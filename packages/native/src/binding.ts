@@ -2,15 +2,29 @@
  * The one typed seam of the native binary (rust-kernels/crates/ctkvr-napi). Everything that crosses is plain data or a typed array.
  * Native errors arrive as Error with `message` = JSON { code, message, fields } and are mapped in errors.ts only.
  */
-import type { KvFormat, SelectionCounters, SelectorOptions, SequenceMemory, StepTimings } from '@ctkvr/core';
+import type {
+  IndexedRegion,
+  KvFormat,
+  NativeIndexBinding,
+  NativeRopeBinding,
+  SelectionCounters,
+  SelectorOptions,
+  SequenceMemory,
+  StepTimings,
+} from '@ctkvr/core';
 
-export interface NativeBinding {
+export interface NativeBinding extends NativeIndexBinding, NativeRopeBinding {
   /** Version of the crate, instruction sets compiled in, and the one chosen at run time. */
   buildInfo(): NativeBuildInfo;
   /** Opens, checks and maps a GGUF file off the JavaScript thread. Nothing is loaded but the header and the vocabulary. */
   inspectModel(path: string): Promise<NativeModelInfo>;
   /** Loads weights off the JavaScript thread. `onProgress` receives 0..1. */
   loadModel(path: string, options: NativeLoadOptions, onProgress?: (fraction: number) => void): Promise<NativeModel>;
+  /**
+   * The most bytes that a sequence holds between operations, of any model's sizes: nothing need be loaded. Keys and values are whole pages. While an
+   * index is built anew the old one still stands.
+   */
+  memoryNeed(question: NativeMemoryQuestion): NativeMemoryNeed;
   /** Every kernel table of this architecture, the plainest first. */
   kernelTables(): readonly NativeKernelTable[];
   /**
@@ -26,12 +40,27 @@ export interface NativeBinding {
   fastestKernels(): string;
   /** Resident set size of this process now and at its peak, bytes. */
   processMemory(): { rssBytes: number; peakRssBytes: number };
-  CentroidIndex: NativeCentroidIndexConstructor;
-  RotaryEmbedding: NativeRotaryEmbeddingConstructor;
-  /** Cosines of rotated queries by distance, on a worker thread: leave the arrays unchanged until it settles. */
-  cosineByDistance(input: NativeCosineInput): Promise<NativeCosineByDistance>;
-  /** Overlap of top-k key sets against the similarity of queries, on a worker thread: leave the arrays unchanged until it settles. */
-  overlapBySimilarity(input: NativeOverlapInput): Promise<NativeOverlapBySimilarity>;
+}
+
+/** The sizes are those of a `NativeModelInfo`. */
+export interface NativeMemoryQuestion {
+  readonly numLayers: number;
+  readonly numQueryHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** The most tokens that the sequence may store. */
+  readonly contextLength: number;
+  /** Tokens stored. Default: the whole context. The need rises with them. */
+  readonly numTokens?: number;
+  /** Default 'f16'. */
+  readonly kvFormat?: KvFormat;
+  readonly selector: SelectorOptions;
+}
+
+export interface NativeMemoryNeed {
+  readonly kvBytes: number;
+  /** The index, and the queries kept for it. */
+  readonly indexBytes: number;
 }
 
 export interface NativeKernelTable {
@@ -53,6 +82,8 @@ export interface NativeBuildInfo {
   readonly numUsableThreads: number;
   /** Bytes this process may still allocate: free memory and cgroup limit counted. */
   readonly availableMemoryBytes: number;
+  /** Tokens of a page of keys and values. */
+  readonly pageSize: number;
 }
 
 export interface NativeModelInfo {
@@ -161,8 +192,8 @@ export interface NativeSequence {
   /** Tokens whose keys and values are stored. */
   readonly length: number;
   readonly memory: SequenceMemory;
-  /** Positions covered by the index, [first, end). Both 0 before the first build. */
-  readonly indexedRange: readonly [number, number];
+  /** Positions covered by the index. Both 0 before the first build. */
+  readonly indexedRange: IndexedRegion;
   /** Queries held that a build may make centroids of: the last of a prefill, as many as it may want, every fourth of generated tokens. */
   readonly numRecentQueries: number;
   /** A second sequence with the same tokens, format, KV pages (shared, copy on write), recent queries and index. */
@@ -227,8 +258,10 @@ export interface NativeSamplerOptions {
 
 export interface NativeStepEntry {
   readonly sequence: NativeSequence;
-  /** Token ids to append: one to decode, more to prefill. At least one. */
+  /** Token ids to append: one to decode, one or more to prefill. */
   readonly tokens: Int32Array;
+  /** Whether they are an answer's token or a prompt's: their rows are computed and indexed differently. */
+  readonly phase: 'prefill' | 'decode';
   /** What to return for the last token: nothing, a token drawn by the sequence's sampler, or all logits (f32 [vocabSize]). */
   readonly output: 'none' | 'sample' | 'logits' | 'sampleAndLogits';
 }
@@ -247,219 +280,4 @@ export interface NativeStepResult {
     readonly counters: SelectionCounters | null;
   }[];
   readonly timings: StepTimings;
-}
-
-/** One KV head's index on plain arrays, for packages/centroid-index and packages/token-refiner (backend 'native'). Keys and values are stored as f16. */
-export interface NativeCentroidIndexConstructor {
-  /**
-   * @param input.keys f32 row-major [numTokens, headDim], rotated. @param input.values f32 [numTokens, headDim].
-   * @param input.queries f32 [any, groupSize, headDim], rotated, oldest first: `options.centroids` says which become centroids.
-   * @param input.isa '' = best.
-   */
-  build(input: {
-    readonly keys: Float32Array;
-    readonly values: Float32Array;
-    readonly queries: Float32Array;
-    readonly headDim: number;
-    readonly groupSize: number;
-    readonly options: SelectorOptions;
-    readonly isa: string;
-  }): Promise<NativeCentroidIndex>;
-  /** Takes up what `save` gave: keys and values f32 [numTokens, headDim] are those of the saved index. */
-  load(input: {
-    readonly image: Uint8Array;
-    readonly keys: Float32Array;
-    readonly values: Float32Array;
-    readonly isa: string;
-  }): Promise<NativeCentroidIndex>;
-}
-
-/** While append, extend or insert runs, every other call but close is CTKVR_BUSY. */
-export interface NativeCentroidIndex {
-  readonly numTokens: number;
-  readonly headDim: number;
-  readonly groupSize: number;
-  /** Centroids that probes look at. */
-  readonly numCentroids: number;
-  /** Indexed positions, [start, end). */
-  readonly region: readonly number[];
-  /** The blocks that probes look at, oldest first: where its lists end, tokens stored when it was made, its centroids. */
-  readonly blocks: readonly { readonly end: number; readonly madeAt: number; readonly numCentroids: number }[];
-  readonly indexBytes: number;
-  /** How much the lists would miss, 0 to 1. */
-  readonly volatility: number;
-  /** Nearest similarity below which a query is unlike those of the build; -1: none is. */
-  readonly similarityFloor: number;
-  /** Positions of centroid c, ascending. */
-  list(centroid: number): Uint32Array;
-  /**
-   * What stands for indexed positions that are not read; null without an index, or when its options say no tail. `corrections` f32
-   * [groupSize]; of each segment `clusterOf` u16 [positions], mean `keys` and `values` f32 [numClusters, headDim].
-   */
-  tail(): {
-    readonly corrections: Float32Array;
-    readonly segments: readonly {
-      readonly start: number;
-      readonly madeAt: number;
-      readonly clusterOf: Uint16Array;
-      readonly keys: Float32Array;
-      readonly values: Float32Array;
-    }[];
-  } | null;
-  /** What all indexed positions but `candidates` (ascending) amount to for a query: lse f32 [groupSize], value f32 [groupSize, headDim]. */
-  tailAt(query: Float32Array, candidates: Uint32Array): { readonly lse: Float32Array; readonly value: Float32Array };
-  /** `candidates` (ascending) and the positions of the tail's heaviest clusters for a query, ascending. */
-  widen(query: Float32Array, candidates: Uint32Array): Uint32Array;
-  /** @param query f32 [groupSize, headDim]. Returns the numProbes nearest centroids, best first, and their similarities. */
-  probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
-  /** Ascending union of the lists of `centroids`, and of the indexed positions that came after the first one's block. */
-  candidates(centroids: Uint32Array): Uint32Array;
-  /** Exact scores f32 [groupSize, candidates.length]. */
-  scores(query: Float32Array, candidates: Uint32Array): Float32Array;
-  /** Probe, union, refine: selected positions ascending. */
-  select(query: Float32Array): { readonly candidates: Uint32Array; readonly selected: Uint32Array };
-  /** The whole decode attention at the end of the sequence: f32 [groupSize, headDim]. */
-  attend(query: Float32Array): {
-    readonly output: Float32Array;
-    readonly lse: Float32Array;
-    /** f32 [groupSize]: estimated share of the attention that was read. */
-    readonly mass: Float32Array;
-    readonly counters: SelectionCounters;
-  };
-  /** Selection among candidates from anywhere (ascending, inside the rules' region): positions, ascending. */
-  selectAmong(query: Float32Array, candidates: Uint32Array, rules: NativeRefineRules): Uint32Array;
-  /**
-   * Attention over what lies around the rules' region, the selected candidates, and `tail` for the rest.
-   * @param tail lse f32 [groupSize], value f32 [groupSize, headDim]: the keys that are no candidates, at this query.
-   */
-  attendAmong(
-    query: Float32Array,
-    candidates: Uint32Array,
-    rules: NativeRefineRules,
-    tail?: { readonly lse: Float32Array; readonly value: Float32Array },
-  ): ReturnType<NativeCentroidIndex['attend']>;
-  /** Stores the tokens that follow, off the JavaScript thread. @param input.queries f32 [new, groupSize, headDim]. @param input.phase 'prefill' or 'decode'. */
-  append(input: {
-    readonly keys: Float32Array;
-    readonly values: Float32Array;
-    readonly queries: Float32Array;
-    readonly phase: string;
-  }): Promise<void>;
-  /** Ends a turn: kept queries become a block, off the JavaScript thread. */
-  extend(): Promise<void>;
-  /** Makes a query, f32 [groupSize, headDim], a centroid by an exact scan off the JavaScript thread. */
-  insert(query: Float32Array): Promise<void>;
-  /** Drops positions >= length. */
-  truncate(length: number): void;
-  /** A second index with the same content, which is shared until one of them changes. */
-  fork(): NativeCentroidIndex;
-  /** The index as bytes (packages/centroid-index/src/index-image.ts), without keys and values. */
-  save(): Promise<Uint8Array>;
-  close(): void;
-}
-
-/** Rotary embedding on plain arrays, for packages/rope-similarity (backend 'native'). */
-export interface NativeRotaryEmbeddingConstructor {
-  create(options: {
-    readonly headDim: number;
-    /** 'half' | 'adjacent' */
-    readonly pairing: string;
-    /** Even, at most headDim. */
-    readonly rotaryDim: number;
-    readonly freqBase: number;
-    readonly scaling: NativeRopeScaling;
-  }): NativeRotaryEmbedding;
-}
-
-/** A scaling of any type; the numbers that its type takes must be there. */
-export interface NativeRopeScaling {
-  /** 'none' | 'linear' | 'ntk' | 'dynamicNtk' | 'llama3' | 'yarn' */
-  readonly type: string;
-  readonly factor?: number;
-  /** Positions. */
-  readonly originalContext?: number;
-  /** Positions. */
-  readonly numTokens?: number;
-  readonly lowFreqFactor?: number;
-  readonly highFreqFactor?: number;
-  readonly betaFast?: number;
-  readonly betaSlow?: number;
-  readonly attentionFactor?: number;
-  readonly truncate?: boolean;
-}
-
-export interface NativeRotaryEmbedding {
-  /** Radians per position, f64 [rotaryDim / 2]. */
-  readonly frequencies: Float64Array;
-  readonly magnitude: number;
-  rotate(input: NativeRotation): void;
-  /** On a worker thread: leave the vectors alone until it settles. */
-  rotateAsync(input: NativeRotation): Promise<void>;
-}
-
-export interface NativeRotation {
-  /** f32 [numTokens, numHeads, headDim], changed in place; left as it was when a value is not finite. */
-  readonly vectors: Float32Array;
-  /** [numTokens]; absent: 0, 1, 2, ... */
-  readonly positions?: Uint32Array;
-  readonly numHeads: number;
-  readonly inverse: boolean;
-}
-
-export interface NativeCosineInput {
-  /** f32 [numTokens, groupSize, headDim], rotated. */
-  readonly queries: Float32Array;
-  readonly groupSize: number;
-  readonly headDim: number;
-  readonly distances: Uint32Array;
-}
-
-/** NaN where there is no pair. */
-export interface NativeCosineByDistance {
-  readonly distances: Uint32Array;
-  readonly count: Uint32Array;
-  /** f64 [numDistances] each: of the mean cosine over the heads. */
-  readonly mean: Float64Array;
-  readonly min: Float64Array;
-  readonly max: Float64Array;
-  readonly standardDeviation: Float64Array;
-  /** f64 [numDistances, groupSize] each: of each head's own. */
-  readonly headMean: Float64Array;
-  readonly headMin: Float64Array;
-  readonly headMax: Float64Array;
-  readonly headStandardDeviation: Float64Array;
-}
-
-export interface NativeOverlapInput {
-  /** f32 [numQueries, groupSize, headDim], rotated. */
-  readonly queries: Float32Array;
-  /** f32 [numKeys, headDim], rotated. */
-  readonly keys: Float32Array;
-  readonly groupSize: number;
-  readonly headDim: number;
-  readonly topK: number;
-  /** Rows of queries, [numPairs, 2]. */
-  readonly pairs: Uint32Array;
-}
-
-export interface NativeOverlapBySimilarity {
-  /** f64 [numPairs] each, of the group. */
-  readonly similarity: Float64Array;
-  readonly overlap: Float64Array;
-  /** f64 [numPairs, groupSize] each. */
-  readonly headSimilarity: Float64Array;
-  readonly headOverlap: Float64Array;
-}
-
-/** Where candidates may lie and how many of them are read, for `selectAmong` and `attendAmong`. */
-export interface NativeRefineRules {
-  /** Stored tokens that make up the sequence, from the first on. */
-  readonly numTokens: number;
-  /** The region of the candidates, [start, end); what is around it is always attended. */
-  readonly start: number;
-  readonly end: number;
-  /** 0 = all. */
-  readonly maxSelected: number;
-  /** 1 = off. */
-  readonly topP: number;
 }

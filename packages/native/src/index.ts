@@ -1,3 +1,9 @@
+export type {
+  NativeCentroidIndex,
+  NativeIndexBinding,
+  NativeRopeBinding,
+  NativeRotaryEmbedding,
+} from '@ctkvr/core';
 export type * from './binding.js';
 export { cacheFolder } from './cache-folder.js';
 export { mapNativeError } from './errors.js';

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { processorIdentity } from './processor-identity.js';
 
-/** A day: a failure may have had a cause that has gone, such as a machine that stood still. */
+/** One day: the cause of a failure may be gone, such as a suspended machine. */
 const FAILURE_LASTS_MS = 24 * 60 * 60 * 1000;
 
 /** Of one kernel table. `why`: null when it passed, else what happened. */
@@ -37,7 +37,7 @@ export function readVerdicts(file: string, now: number = Date.now()): KernelVerd
   }
 }
 
-/** Remembers verdicts. A cache that cannot be written costs the next process the tests, nothing else. */
+/** Remembers verdicts. If the cache cannot be written, the next process only tests again. */
 export function writeVerdicts(file: string, verdicts: KernelVerdicts): void {
   const partial = `${file}.${randomUUID()}.partial`;
   try {

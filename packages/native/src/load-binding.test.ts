@@ -45,7 +45,7 @@ describe('loadFirst', () => {
     const complete = join(dir, 'complete.cjs');
     writeFileSync(
       complete,
-      `for (const n of ["buildInfo","inspectModel","loadModel","processMemory","CentroidIndex","kernelTables","testKernels",
+      `for (const n of ["buildInfo","inspectModel","loadModel","processMemory","memoryNeed","CentroidIndex","kernelTables","testKernels",
         "allowKernels","allowedKernels","fastestKernels"]) exports[n] = () => n;`,
     );
     const { binding, path } = loadFirst([

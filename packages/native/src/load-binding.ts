@@ -1,6 +1,6 @@
 /**
- * Finds and loads the native binary. In this order: the file named by CTKVR_NATIVE_PATH (then nothing else is tried: who names a file
- * wants that file), the development build beside this package, the package `@ctkvr/native-<triple>` of this platform.
+ * Finds and loads the native binary. In this order: the file named by CTKVR_NATIVE_PATH (then nothing else is
+ * tried), the development build beside this package, the package `@ctkvr/native-<triple>` of this platform.
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +14,7 @@ import { type KernelTrust, trustKernels, trustKernelsSync } from './trust-kernel
 
 /** What every binary of this version exports; a file without one of them is of another version, or not ours. */
 const requiredExports = [
-  ...['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'CentroidIndex'],
+  ...['buildInfo', 'inspectModel', 'loadModel', 'processMemory', 'memoryNeed', 'CentroidIndex'],
   ...['kernelTables', 'testKernels', 'allowKernels', 'allowedKernels', 'fastestKernels'],
 ] as const;
 
@@ -60,7 +60,7 @@ async function open(): Promise<NativeBinding> {
   return ready;
 }
 
-/** Holds for the whole process. The warning goes where a program wants its warnings. */
+/** Holds for the whole process. The warning is a process warning, which the program can handle. */
 function accept(binding: NativeBinding, { allowed, warning }: KernelTrust): void {
   binding.allowKernels([...allowed]);
   if (warning !== null) process.emitWarning(warning, 'CtkvrWarning');

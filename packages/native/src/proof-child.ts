@@ -1,4 +1,4 @@
-/** The child process in which kernels are tested: what kills it, or never ends, costs the table that ran and not the program. */
+/** The child process in which kernels are tested: a kernel that crashes or hangs it is not used, and the program goes on. */
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 
@@ -44,7 +44,7 @@ export function runChildSync(child: ProofChild, tables: readonly string[]): Chil
   const { error, stdout, status, signal } = result;
   const tookTooLong = (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
   if (error !== undefined && !tookTooLong) throw error;
-  return { stdout, ended: ending(status, signal, tookTooLong, options.timeout) };
+  return { stdout, ended: ending({ status, signal, tookTooLong, timeoutMs: options.timeout }) };
 }
 
 /** Runs the child. Rejects when there can be none. */
@@ -68,7 +68,7 @@ export async function runChild(child: ProofChild, tables: readonly string[]): Pr
     });
     running.on('close', (status, signal) => {
       clearTimeout(timer);
-      resolve({ stdout, ended: ending(status, signal, tookTooLong, timeout) });
+      resolve({ stdout, ended: ending({ status, signal, tookTooLong, timeoutMs: timeout }) });
     });
   });
 }
@@ -98,7 +98,13 @@ function command(
   return { args: ['-e', script, binaryPath, ...tables], options };
 }
 
-function ending(status: number | null, signal: string | null, tookTooLong: boolean, timeoutMs: number): string {
+function ending(of: {
+  readonly status: number | null;
+  readonly signal: string | null;
+  readonly tookTooLong: boolean;
+  readonly timeoutMs: number;
+}): string {
+  const { status, signal, tookTooLong, timeoutMs } = of;
   if (tookTooLong) return `did not end within ${timeoutMs / 1000} s`;
   return signal === null ? `ended with exit status ${status}` : `was ended by ${signal}`;
 }

@@ -1,7 +1,7 @@
 /**
  * Decides which of the binary's kernel tables this process may use: those that compute, on this machine, what the scalar ones do. A processor
- * that reports an instruction set it cannot run, a system that does not save its registers, a miscompiled kernel: each costs its table, and
- * the next one down is used.
+ * that reports an instruction set it cannot run, a system that does not save its registers, a miscompiled kernel: then that table is not used,
+ * and the next plainer one is.
  *
  * Tables are tested in a child process, once for each binary and processor. Where there can be no child (the permission model, a program that
  * has Node.js inside), they are tested in this one, and those whose use the system itself must allow are left out.

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { resolveSelectorOptions } from '@ctkvr/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { NativeModel } from '../src/index.js';
+import type { NativeModel, NativeSequence } from '../src/index.js';
 import {
   binding,
   entry,
@@ -77,7 +77,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     other.truncate(10);
     nested.truncate(30);
     fork.setSampler({ ...greedy, seed: 3 });
-    fork.setSelector(resolveSelectorOptions({ selector: 'streaming' }));
+    fork.setSelector(resolveSelectorOptions({ method: 'streaming' }));
     fork.setSelector(full);
     expect([other.length, fork.length, nested.length]).toEqual([10, 40, 30]);
     expect(fork.memory.kvBytes).toBeGreaterThan(0);
@@ -123,7 +123,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     await whole!.buildIndex();
     let left = Number.POSITIVE_INFINITY;
     while (left > 0) {
-      expect(parts!.indexedRange).toEqual([0, 0]);
+      expect(parts!.indexedRange).toEqual({ start: 0, end: 0 });
       const { headsLeft } = await parts!.buildIndex(0);
       expect(headsLeft).toBeLessThan(left);
       left = headsLeft;
@@ -132,6 +132,30 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     expect(parts!.indexedRange).toEqual(whole!.indexedRange);
     expect(await logitsAfter(model, parts!, 7)).toEqual(await logitsAfter(model, whole!, 7));
     for (const sequence of [other, whole!, parts!]) sequence.close();
+  });
+
+  it('a prompt in pieces of one token gives the same bits as at one go, and has no counters', async () => {
+    const selector = resolveSelectorOptions({ denseBelow: 0 });
+    const [whole, pieces] = [200, 200].map((maxTokens) => model.createSequence({ maxTokens, selector }));
+    const prompt = Int32Array.from(ids(60));
+    const prefill = (sequence: NativeSequence, tokens: Int32Array) =>
+      model.step([{ sequence, tokens, phase: 'prefill', output: 'logits' }], {});
+    const [expected] = (await prefill(whole!, prompt)).sequences;
+    let last = expected;
+    for (let i = 0; i < prompt.length; i++) [last] = (await prefill(pieces!, prompt.subarray(i, i + 1))).sequences;
+    expect(last).toEqual(expected);
+    expect(last!.counters).toBeNull();
+    expect(await logitsAfter(model, pieces!, 7)).toEqual(await logitsAfter(model, whole!, 7));
+    for (const sequence of [whole!, pieces!]) sequence.close();
+  });
+
+  it('refuses a decode of several tokens, and a phase that it does not know', async () => {
+    const sequence = await sequenceWith(model, ids(3));
+    const two = { sequence, tokens: Int32Array.of(1, 2), output: 'none' as const };
+    await expect(model.step([{ ...two, phase: 'decode' }], {})).rejects.toThrowError(code('CTKVR_INVALID_OPTION'));
+    await expect(model.step([{ ...two, phase: 'draft' as 'decode' }], {})).rejects.toThrowError(/prefill or decode/);
+    expect(sequence.length).toBe(3);
+    sequence.close();
   });
 
   it('creates, uses and closes sequences while a step runs', async () => {

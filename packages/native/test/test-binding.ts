@@ -21,7 +21,7 @@ export function binding(): NativeBinding {
   return loaded.binding;
 }
 
-export const full = resolveSelectorOptions({ selector: 'full' });
+export const full = resolveSelectorOptions({ method: 'full' });
 
 /** One thread: see describeWithModel in packages/model-runner. */
 export async function loadTestModel(): Promise<NativeModel> {
@@ -35,12 +35,14 @@ export async function sequenceWith(model: NativeModel, tokens: readonly number[]
   return sequence;
 }
 
+/** One token decodes, several are a prompt. */
 export function entry(
   sequence: NativeSequence,
   tokens: readonly number[],
   output: 'none' | 'sample' | 'logits' = 'none',
 ) {
-  return { sequence, tokens: Int32Array.from(tokens), output };
+  const phase = tokens.length === 1 ? ('decode' as const) : ('prefill' as const);
+  return { sequence, tokens: Int32Array.from(tokens), phase, output };
 }
 
 /** `count` token ids that differ. */

@@ -4,15 +4,16 @@
  */
 import {
   type BackendChoice,
+  type CosineByDistance,
   checkFinite,
   checkInteger,
   checkLength,
   checkOptions,
   chooseBackend,
+  type NativeRopeBinding,
   type OptionChecks,
   takes,
 } from '@ctkvr/core';
-import type { NativeRopeBinding } from './native-seam.js';
 import { RunningStatistics } from './running-statistics.js';
 import { TimeSlices } from './time-slices.js';
 
@@ -37,24 +38,6 @@ const inputChecks: OptionChecks<CosineByDistanceInput> = {
   backend: takes.anything,
   native: takes.anything,
 };
-
-/** Statistics over all pairs of queries that far apart; NaN where there is no pair. */
-export interface CosineByDistance {
-  /** Positions apart, as asked, [numDistances]. */
-  readonly distances: Uint32Array;
-  /** Pairs counted, [numDistances]. */
-  readonly count: Uint32Array;
-  /** Of the group cosine (mean over the heads of a pair), f64 [numDistances] each. */
-  readonly mean: Float64Array;
-  readonly min: Float64Array;
-  readonly max: Float64Array;
-  readonly standardDeviation: Float64Array;
-  /** Of each head's own cosine, f64 [numDistances, groupSize] each. */
-  readonly headMean: Float64Array;
-  readonly headMin: Float64Array;
-  readonly headMax: Float64Array;
-  readonly headStandardDeviation: Float64Array;
-}
 
 /**
  * Returns the cosines of queries `distance` positions apart, for each distance. A head of zeros has cosine 0 with everything.

@@ -1,6 +1,6 @@
 /**
- * Similarity of two decode queries: the mean over the query heads of a group of the cosine between them. This is what a centroid index
- * probes by (design of CTkvr, section 2.2), so its statistics are worth looking at.
+ * Similarity of two decode queries: the mean over the query heads of a group of the cosine between them. A centroid index probes by
+ * it (docs/design/retrieval.md).
  */
 
 import { checkCapacity, checkOptions, takes } from '@ctkvr/core';

@@ -1,8 +1,14 @@
-export type { CosineByDistance, CosineByDistanceInput } from './cosine-by-distance.js';
+export type {
+  CosineByDistance,
+  NativeRopeBinding,
+  NativeRotaryEmbedding,
+  NativeRotation,
+  OverlapBySimilarity,
+} from '@ctkvr/core';
+export type { CosineByDistanceInput } from './cosine-by-distance.js';
 export { cosineByDistance } from './cosine-by-distance.js';
 export { groupCosine } from './group-cosine.js';
-export type { NativeRopeBinding, NativeRotaryEmbedding, NativeRotation } from './native-seam.js';
-export type { OverlapBySimilarity, OverlapBySimilarityInput } from './overlap-by-similarity.js';
+export type { OverlapBySimilarityInput } from './overlap-by-similarity.js';
 export { overlapBySimilarity } from './overlap-by-similarity.js';
 export type { OverlapCurve } from './overlap-curve.js';
 export { overlapCurve } from './overlap-curve.js';

@@ -9,12 +9,13 @@ import {
   checkLength,
   checkOptions,
   chooseBackend,
+  type NativeRopeBinding,
   type OptionChecks,
+  type OverlapBySimilarity,
   takes,
 } from '@ctkvr/core';
 import { headCosine } from './group-cosine.js';
 import { HighestKeys } from './highest-keys.js';
-import type { NativeRopeBinding } from './native-seam.js';
 import { TimeSlices } from './time-slices.js';
 
 export interface OverlapBySimilarityInput extends BackendChoice<NativeRopeBinding> {
@@ -43,17 +44,6 @@ const inputChecks: OptionChecks<OverlapBySimilarityInput> = {
   backend: takes.anything,
   native: takes.anything,
 };
-
-export interface OverlapBySimilarity {
-  /** Group cosine (mean over heads) of each pair, f64 [numPairs]. */
-  readonly similarity: Float64Array;
-  /** Share of the topK keys of the first that are also among the topK of the second, f64 [numPairs], 0..1. */
-  readonly overlap: Float64Array;
-  /** Each head's own cosine, f64 [numPairs, groupSize]. */
-  readonly headSimilarity: Float64Array;
-  /** The same share for each head's own topK keys, f64 [numPairs, groupSize]. */
-  readonly headOverlap: Float64Array;
-}
 
 /**
  * Returns similarity and top-k overlap of pairs of queries against the same keys. The top k of a head are its keys of highest q.k, those

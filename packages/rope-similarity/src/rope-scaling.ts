@@ -1,5 +1,5 @@
 /**
- * The ways in use of changing rotary frequencies for contexts longer than a model was trained on, with their defaults and bounds.
+ * The common ways of changing rotary frequencies for contexts longer than a model was trained on, with their defaults and bounds.
  * What each does to the frequencies is in rope-frequencies.ts.
  */
 import { CtkvrError, checkInteger, checkKnownKeys, checkOption, takes } from '@ctkvr/core';

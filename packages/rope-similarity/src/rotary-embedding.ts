@@ -11,10 +11,11 @@ import {
   checkLength,
   checkOptions,
   chooseBackend,
+  type NativeRopeBinding,
+  type NativeRotaryEmbedding,
   type OptionChecks,
   takes,
 } from '@ctkvr/core';
-import type { NativeRopeBinding, NativeRotaryEmbedding } from './native-seam.js';
 import { ropeFrequencies } from './rope-frequencies.js';
 import { type RopeScaling, resolveRopeScaling } from './rope-scaling.js';
 import { TimeSlices } from './time-slices.js';

@@ -33,9 +33,6 @@ export interface ComposeInput<Sequence extends EngineSequence> {
   readonly limits: ComposeLimits;
 }
 
-/** The least that is a prefill to an engine. */
-const MIN_CHUNK = 2;
-
 /** Returns the shares of the next step: empty when nothing waits. */
 export function composeStep<Sequence extends EngineSequence>(input: ComposeInput<Sequence>): Share<Sequence>[] {
   const { decodes, prefills, decodedLately, limits, times } = input;
@@ -46,12 +43,10 @@ export function composeStep<Sequence extends EngineSequence>(input: ComposeInput
   if (prefill === undefined) return shares;
   if (shares.length === 0 && !decodedLately) return [share(prefill, limits.prefillChunk)];
   const room = Math.min(times.tokensBeside(shares.length, limits.decodeSlowdown), limits.prefillChunkBesideDecode);
-  return room === 0 && shares.length > 0 ? shares : [...shares, share(prefill, Math.max(room, MIN_CHUNK))];
+  return room === 0 && shares.length > 0 ? shares : [...shares, share(prefill, Math.max(room, 1))];
 }
 
-/** The next tokens of a request: at most `chunk`, and never so many that a single one is left, which the engine would take for a decode. */
+/** The next tokens of a request, at most `chunk`. */
 function share<Sequence extends EngineSequence>(request: StepRequest<Sequence>, chunk: number): Share<Sequence> {
-  const { tokensLeft } = request;
-  const numTokens = Math.min(chunk, tokensLeft);
-  return { request, numTokens: tokensLeft - numTokens === 1 ? tokensLeft : numTokens };
+  return { request, numTokens: Math.min(chunk, request.tokensLeft) };
 }

@@ -1,3 +1,5 @@
+export type { AdmissionDecision, AdmissionOptions, AdmissionRequest } from './admission/admission-request.js';
+export { PageAdmission } from './admission/page-admission.js';
 export type { ComposeLimits } from './compose-step.js';
 export { StepComposer, type StepComposerOptions } from './step-composer.js';
 export type {
@@ -7,5 +9,6 @@ export type {
   StepEngine,
   StepEntry,
   StepOutput,
+  StepPhase,
 } from './step-engine.js';
 export type { RequestResult, StepRequestOptions } from './step-request.js';

@@ -17,6 +17,7 @@ const optionChecks: OptionChecks<StepComposerOptions> = {
   decodeSlowdown: takes.anything,
 };
 const appendChecks: OptionChecks<StepRequestOptions> = {
+  phase: takes.oneOf(['prefill', 'decode']),
   output: takes.optional(takes.oneOf(['none', 'sample', 'logits', 'sampleAndLogits'])),
   audit: takes.optional(takes.boolean),
   signal: takes.optional(takes.abortSignal),
@@ -55,7 +56,7 @@ export class StepComposer<Sequence extends EngineSequence> {
     this.#engine = engine;
     this.#limits = { ...defaultLimits, ...options };
     for (const name of ['prefillChunk', 'prefillChunkBesideDecode'] as const) {
-      checkInteger(this.#limits[name], { op: 'StepComposer', name, min: 2, max: UNBOUNDED });
+      checkInteger(this.#limits[name], { op: 'StepComposer', name, min: 1, max: UNBOUNDED });
     }
     const { decodeSlowdown } = this.#limits;
     if (!(Number.isFinite(decodeSlowdown) && decodeSlowdown > 1)) {
@@ -66,22 +67,23 @@ export class StepComposer<Sequence extends EngineSequence> {
   }
 
   /**
-   * Appends tokens to a sequence: one token is a decode, more are a prefill that may take several steps. Resolves with what the last
-   * token gave. When it rejects, the sequence is as it was before the request.
+   * Appends tokens to a sequence: one that decodes, or any number that are prefilled and may take several steps. Resolves with what the
+   * last token gave. When it rejects, the sequence is as it was before the request.
    * @param tokens token ids; copied.
    * @throws {CtkvrError} CTKVR_ABORTED by the signal, CTKVR_CLOSED after close(), CTKVR_BUSY when the sequence has a request already,
-   * CTKVR_INVALID_OPTION for no tokens; and what the engine's step rejects with.
+   * CTKVR_INVALID_OPTION for no tokens, or a decode of several; and what the engine's step rejects with.
    */
-  async append(
-    sequence: Sequence,
-    tokens: ArrayLike<number>,
-    options: StepRequestOptions = {},
-  ): Promise<RequestResult> {
+  async append(sequence: Sequence, tokens: ArrayLike<number>, options: StepRequestOptions): Promise<RequestResult> {
     this.#checkOpen();
     checkOptions('StepComposer.append', options, appendChecks);
     if (tokens.length === 0) {
       throw new CtkvrError('CTKVR_INVALID_OPTION', 'a step needs at least one token, got none', {
         fields: { option: 'tokens', actual: 0 },
+      });
+    }
+    if (options.phase === 'decode' && tokens.length > 1) {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', `a decode has one token, got ${tokens.length}`, {
+        fields: { option: 'tokens', expected: 1, actual: tokens.length },
       });
     }
     if ([...this.#decodes, ...this.#prefills].some((request) => request.sequence === sequence)) {
@@ -226,6 +228,7 @@ export class StepComposer<Sequence extends EngineSequence> {
     const plan = shares.map(({ request, numTokens }) => ({
       sequence: request.sequence,
       tokens: request.tokens.subarray(request.tokensDone, request.tokensDone + numTokens),
+      phase: request.options.phase,
       output: numTokens === request.tokensLeft ? (request.options.output ?? 'none') : ('none' as const),
     }));
     try {

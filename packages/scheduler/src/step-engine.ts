@@ -14,18 +14,22 @@ export interface EngineSequence {
 /** What to return for an entry's last token: nothing, a token drawn by the sequence's sampler, all logits, or both of these. */
 export type StepOutput = 'none' | 'sample' | 'logits' | 'sampleAndLogits';
 
+/** Whether an entry's rows are a prompt's or an answer's: they are computed, read and indexed differently. */
+export type StepPhase = 'prefill' | 'decode';
+
 /** One sequence's share of a step. */
 export interface StepEntry<Sequence extends EngineSequence> {
   readonly sequence: Sequence;
-  /** Token ids to append: one to decode, more to prefill. */
+  /** Token ids to append: one to decode, one or more to prefill. */
   readonly tokens: Int32Array;
+  readonly phase: StepPhase;
   readonly output: StepOutput;
 }
 
 /** What a step gave one sequence. */
 export interface SequenceStepResult {
   readonly tokenId: number | null;
-  /** f32 [vocabSize], or null when not asked for. */
+  /** f32 [vocabSize]; null when the entry's output has no logits. */
   readonly logits: Float32Array | null;
   /** null for a prefill. */
   readonly counters: SelectionCounters | null;

@@ -1,6 +1,6 @@
 /** One caller's request while the composer works on it: what is left to run, and how it ends. Internal to this package. */
 import { CtkvrError } from '@ctkvr/core';
-import type { EngineSequence, EngineStepResult, SequenceStepResult, StepOutput } from './step-engine.js';
+import type { EngineSequence, EngineStepResult, SequenceStepResult, StepOutput, StepPhase } from './step-engine.js';
 
 /** The end of a request: what its last token gave, and what the steps took. */
 export interface RequestResult extends SequenceStepResult {
@@ -13,6 +13,8 @@ export interface RequestResult extends SequenceStepResult {
 }
 
 export interface StepRequestOptions {
+  /** A decode has one token; a prefill has any number and may take several steps. */
+  readonly phase: StepPhase;
   readonly output?: StepOutput;
   /** Also measure the true attention mass of decodes in the same step. */
   readonly audit?: boolean;
@@ -49,7 +51,7 @@ export class StepRequest<Sequence extends EngineSequence> {
   }
 
   get isDecode(): boolean {
-    return this.tokens.length === 1;
+    return this.options.phase === 'decode';
   }
 
   get tokensLeft(): number {

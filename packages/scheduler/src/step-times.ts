@@ -1,23 +1,23 @@
 /**
- * What steps have taken lately, and so how many tokens of a prefill may ride with decodes: every decode in a step waits for all of it.
+ * Estimates step times, to decide how many prefill tokens may share a step with decodes: every decode of a step waits for the whole step.
  *
- * A step is taken to last as long as its decodes alone plus a time for each prefilled token. Both drift with the context and with what else
- * the machine does, so they are learnt from the steps as they come.
+ * The model of a step's time: its decodes alone, plus a time for each prefilled token. Both change with the context and the machine's load,
+ * so they are learnt from the steps that were run.
  */
 
-/** The first prefill beside decodes, before a token's time is known. */
+/** Prefill tokens beside decodes before a token's time is known. */
 const FIRST_TOKENS = 16;
-/** Engines keep what they prepare for a step of some size: few sizes are better. */
+/** Steps have few sizes, since engines reuse what they prepare for a size. */
 const TOKENS_MULTIPLE = 4;
-/** Or a prompt would never end: each piece reads all keys before it, and the tokens in it cost little more than that. */
+/** The least, so that a prompt ends: each piece reads all keys before it, whatever its size. */
 const LEAST_TOKENS = 3;
 /**
- * Weight of the newest of the steps that a token's time is learnt from: of one that was slower than expected, and of one that was faster.
- * Steps vary; who waits for a decode minds the slow ones.
+ * Weight of the newest step in a token's time: larger when the step was slower than expected, since callers that wait for a decode
+ * notice slow steps.
  */
 const SLOWER_WEIGHT = 0.5;
 const FASTER_WEIGHT = 0.1;
-/** A decode step that was held up must not make room for long prefills: its time counts up to so many times the last one's. */
+/** A delayed decode step must not allow longer prefills: its time counts as at most this many times the last one's. */
 const MOST_GROWTH = 1.2;
 
 export interface StepLoad {

@@ -3,7 +3,7 @@
  * what an engine must refuse, and a failed or cancelled step leaves every sequence as it was. Steps end when the test lets them.
  */
 import { CtkvrError } from '@ctkvr/core';
-import type { EngineSequence, EngineStepResult, StepEngine, StepEntry } from '../src/index.js';
+import type { EngineSequence, EngineStepResult, StepEngine, StepEntry, StepPhase } from '../src/index.js';
 
 /** Tokens below this are known; others make their step fail, as an id beyond the vocabulary would. */
 export const VOCAB_SIZE = 1000;
@@ -34,8 +34,9 @@ export class CountingSequence implements EngineSequence {
 type Plan = readonly StepEntry<CountingSequence>[];
 
 export class CountingEngine implements StepEngine<CountingSequence> {
-  /** Entries of every step that was asked for: tokens per entry, in order. */
-  readonly plans: { readonly sequence: CountingSequence; readonly numTokens: number }[][] = [];
+  /** Entries of every step that was asked for: tokens and phase per entry, in order. */
+  readonly plans: { readonly sequence: CountingSequence; readonly numTokens: number; readonly phase: StepPhase }[][] =
+    [];
   numCancelled = 0;
   /** Runs in the middle of each step: the place where a test makes something happen during it. */
   duringStep: (stepIndex: number) => void | Promise<void> = () => {};
@@ -46,7 +47,7 @@ export class CountingEngine implements StepEngine<CountingSequence> {
     if (this.#running) throw new CtkvrError('CTKVR_BUSY', 'a step runs');
     this.#running = true;
     this.#cancelled = false;
-    this.plans.push(plan.map(({ sequence, tokens }) => ({ sequence, numTokens: tokens.length })));
+    this.plans.push(plan.map(({ sequence, tokens, phase }) => ({ sequence, numTokens: tokens.length, phase })));
     try {
       await this.duringStep(this.plans.length - 1);
       await new Promise((resolve) => setImmediate(resolve));
@@ -78,10 +79,11 @@ export class CountingEngine implements StepEngine<CountingSequence> {
 
 const timings = { totalMs: 2, linearMs: 1, retrievalMs: 0, attentionMs: 1, samplingMs: 0, indexMs: 0 };
 
-function check({ sequence, tokens }: StepEntry<CountingSequence>): void {
+function check({ sequence, tokens, phase }: StepEntry<CountingSequence>): void {
   if (sequence.length + tokens.length > sequence.maxTokens) {
     throw new CtkvrError('CTKVR_CONTEXT_EXCEEDED', 'too long');
   }
+  if (phase === 'decode' && tokens.length !== 1) throw new CtkvrError('CTKVR_INVALID_OPTION', 'a decode has one token');
   for (const token of tokens) {
     if (token >= VOCAB_SIZE) throw new CtkvrError('CTKVR_INVALID_OPTION', `no token ${token}`);
   }

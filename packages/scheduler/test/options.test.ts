@@ -9,8 +9,11 @@ const composer = () => new scheduler.StepComposer(engine);
 describeOptions(
   scheduler,
   {
+    PageAdmission: (more) => new scheduler.PageAdmission({ pageSize: 1, ...more }),
+    'PageAdmission.arrive': (more) =>
+      new scheduler.PageAdmission({ pageSize: 1 }).arrive({ numTokens: 1, maxTokens: 1, bytesFor: () => 1, ...more }),
     StepComposer: (more) => new scheduler.StepComposer(engine, more),
-    'StepComposer.append': (more) => composer().append(sequence, [1], more),
+    'StepComposer.append': (more) => composer().append(sequence, [1], { phase: 'decode', ...more }),
     'StepComposer.runExclusive': (more) => composer().runExclusive(async () => {}, more),
   },
   [],

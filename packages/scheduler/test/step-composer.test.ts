@@ -18,7 +18,7 @@ async function decodeLoop(composer: StepComposer<CountingSequence>, sequence: Co
   const drawn: number[] = [];
   let token = 5;
   for (let i = 0; i < count; i++) {
-    const result = await composer.append(sequence, [token], { output: 'sample' });
+    const result = await composer.append(sequence, [token], { phase: 'decode', output: 'sample' });
     token = result.tokenId ?? -1;
     drawn.push(token);
   }
@@ -29,11 +29,11 @@ async function decodeLoop(composer: StepComposer<CountingSequence>, sequence: Co
 async function decodeAlone(prompt: Int32Array, count: number): Promise<number[]> {
   const engine = new CountingEngine();
   const sequence = new CountingSequence();
-  if (prompt.length > 0) await engine.step([{ sequence, tokens: prompt, output: 'none' }]);
+  if (prompt.length > 0) await engine.step([{ sequence, tokens: prompt, phase: 'prefill', output: 'none' }]);
   const drawn: number[] = [];
   let token = 5;
   for (let i = 0; i < count; i++) {
-    const step = await engine.step([{ sequence, tokens: Int32Array.of(token), output: 'sample' }]);
+    const step = await engine.step([{ sequence, tokens: Int32Array.of(token), phase: 'decode', output: 'sample' }]);
     token = step.sequences[0]?.tokenId ?? -1;
     drawn.push(token);
   }
@@ -46,6 +46,7 @@ describe('one sequence', () => {
     const sequence = new CountingSequence();
     const done: number[] = [];
     const result = await composer.append(sequence, ids(20), {
+      phase: 'prefill',
       output: 'sample',
       onProgress: ({ tokensDone, tokensTotal }) => done.push(tokensDone, tokensTotal),
     });
@@ -57,22 +58,33 @@ describe('one sequence', () => {
   });
 
   it.each([
-    [9, [[9]]],
+    [9, [[8], [1]]],
     [10, [[8], [2]]],
-    [17, [[8], [9]]],
+    [17, [[8], [8], [1]]],
     [2, [[2]]],
     [1, [[1]]],
-  ])('never leaves a single token of a prefill of %i to look like a decode', async (count, expected) => {
+  ])('says that every piece of a prefill of %i is one, a single token too', async (count, expected) => {
     const { engine, composer } = make();
-    await composer.append(new CountingSequence(), ids(count));
+    await composer.append(new CountingSequence(), ids(count), { phase: 'prefill' });
     expect(sizes(engine)).toEqual(expected);
+    expect(new Set(engine.plans.flat().map(({ phase }) => phase))).toEqual(new Set(['prefill']));
+  });
+
+  it('a decode is one token, and says that it is a decode', async () => {
+    const { engine, composer } = make();
+    await composer.append(new CountingSequence(), ids(1), { phase: 'decode' });
+    expect(engine.plans.flat().map(({ phase }) => phase)).toEqual(['decode']);
+    await expect(composer.append(new CountingSequence(), ids(2), { phase: 'decode' })).rejects.toMatchObject({
+      code: 'CTKVR_INVALID_OPTION',
+      fields: { option: 'tokens', expected: 1, actual: 2 },
+    });
   });
 
   it('copies the tokens it is given', async () => {
     const { composer } = make();
     const sequence = new CountingSequence();
     const tokens = ids(20);
-    const done = composer.append(sequence, tokens);
+    const done = composer.append(sequence, tokens, { phase: 'prefill' });
     tokens.fill(999);
     await done;
     expect(sequence.tokens).toEqual([...ids(20)]);
@@ -86,7 +98,7 @@ describe('several sequences', () => {
     const [drawnA, drawnB] = await Promise.all([
       decodeLoop(composer, a, 4),
       decodeLoop(composer, b, 4),
-      composer.append(c, ids(16)),
+      composer.append(c, ids(16), { phase: 'prefill' }),
     ]);
     // First what the decodes take alone; a prompt's last chunks come after the last token.
     expect(sizes(engine).slice(0, 4)).toEqual([
@@ -103,7 +115,7 @@ describe('several sequences', () => {
   it('gives waiting prefills their chunks in turn', async () => {
     const { engine, composer } = make();
     const sequences = [new CountingSequence(), new CountingSequence(), new CountingSequence()];
-    await Promise.all(sequences.map((sequence) => composer.append(sequence, ids(24))));
+    await Promise.all(sequences.map((sequence) => composer.append(sequence, ids(24), { phase: 'prefill' })));
     const order = engine.plans.map((plan) => sequences.indexOf(plan[0]!.sequence));
     expect(order).toEqual([0, 1, 2, 0, 1, 2, 0, 1, 2]);
   });
@@ -112,8 +124,8 @@ describe('several sequences', () => {
     const { composer } = make();
     const finished: string[] = [];
     await Promise.all([
-      composer.append(new CountingSequence(), ids(400)).then(() => finished.push('long')),
-      composer.append(new CountingSequence(), ids(16)).then(() => finished.push('short')),
+      composer.append(new CountingSequence(), ids(400), { phase: 'prefill' }).then(() => finished.push('long')),
+      composer.append(new CountingSequence(), ids(16), { phase: 'prefill' }).then(() => finished.push('short')),
     ]);
     expect(finished).toEqual(['short', 'long']);
   });
@@ -121,8 +133,8 @@ describe('several sequences', () => {
   it('refuses a second request of the same sequence', async () => {
     const { composer } = make();
     const sequence = new CountingSequence();
-    const first = composer.append(sequence, ids(20));
-    await expect(composer.append(sequence, ids(2))).rejects.toMatchObject({ code: 'CTKVR_BUSY' });
+    const first = composer.append(sequence, ids(20), { phase: 'prefill' });
+    await expect(composer.append(sequence, ids(2), { phase: 'prefill' })).rejects.toMatchObject({ code: 'CTKVR_BUSY' });
     await first;
     expect(sequence.length).toBe(20);
   });
@@ -134,8 +146,8 @@ describe('abort', () => {
     const controller = new AbortController();
     const [kept, dropped] = [new CountingSequence(), new CountingSequence()];
     engine.duringStep = () => controller.abort();
-    const keptResult = composer.append(kept, [3], { output: 'sample' });
-    const droppedResult = composer.append(dropped, [4], { signal: controller.signal });
+    const keptResult = composer.append(kept, [3], { phase: 'decode', output: 'sample' });
+    const droppedResult = composer.append(dropped, [4], { phase: 'decode', signal: controller.signal });
     await expect(droppedResult).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
     expect((await keptResult).tokenId).toBe(kept.predict());
     expect(engine.numCancelled).toBe(0);
@@ -147,15 +159,15 @@ describe('abort', () => {
     const { engine, composer } = make();
     const controller = new AbortController();
     const sequence = new CountingSequence();
-    await composer.append(sequence, ids(3));
+    await composer.append(sequence, ids(3), { phase: 'prefill' });
     engine.duringStep = (index) => {
       if (index === 2) controller.abort();
     };
-    const aborted = composer.append(sequence, ids(30), { signal: controller.signal });
+    const aborted = composer.append(sequence, ids(30), { phase: 'prefill', signal: controller.signal });
     await expect(aborted).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
     expect(engine.numCancelled).toBe(1);
     expect(sequence.tokens).toEqual([...ids(3)]);
-    await composer.append(sequence, ids(2)); // and the composer goes on
+    await composer.append(sequence, ids(2), { phase: 'prefill' }); // and the composer goes on
     expect(sequence.length).toBe(5);
   });
 
@@ -164,7 +176,7 @@ describe('abort', () => {
     const controller = new AbortController();
     engine.duringStep = () => controller.abort();
     const requests = [1, 2].map((token) =>
-      composer.append(new CountingSequence(), [token], { signal: controller.signal }),
+      composer.append(new CountingSequence(), [token], { phase: 'decode', signal: controller.signal }),
     );
     for (const request of requests) await expect(request).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
     expect(engine.numCancelled).toBe(1);
@@ -174,10 +186,12 @@ describe('abort', () => {
     const { engine, composer } = make();
     const controller = new AbortController();
     const sequence = new CountingSequence();
-    const waiting = composer.append(sequence, ids(4), { signal: controller.signal });
+    const waiting = composer.append(sequence, ids(4), { phase: 'prefill', signal: controller.signal });
     controller.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
-    await expect(composer.append(sequence, ids(4), { signal: controller.signal })).rejects.toMatchObject({
+    await expect(
+      composer.append(sequence, ids(4), { phase: 'prefill', signal: controller.signal }),
+    ).rejects.toMatchObject({
       code: 'CTKVR_ABORTED',
     });
     expect(engine.plans).toEqual([]);
@@ -189,12 +203,13 @@ it('an abort from inside onProgress ends the request for good', async () => {
   const controller = new AbortController();
   const sequence = new CountingSequence();
   const aborted = composer.append(sequence, ids(40), {
+    phase: 'prefill',
     signal: controller.signal,
     onProgress: () => controller.abort(),
   });
   await expect(aborted).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
   expect(sequence.length).toBe(0);
-  await composer.append(sequence, ids(3));
+  await composer.append(sequence, ids(3), { phase: 'prefill' });
   expect(sequence.tokens).toEqual([...ids(3)]);
 });
 
@@ -209,9 +224,9 @@ describe('failures', () => {
     ];
     const [goodResult, fullResult, wrongResult, promptResult] = await Promise.allSettled([
       decodeLoop(composer, good, 3),
-      composer.append(full, [1]),
-      composer.append(wrong, [VOCAB_SIZE]),
-      composer.append(prompt, ids(20), { output: 'sample' }),
+      composer.append(full, [1], { phase: 'decode' }),
+      composer.append(wrong, [VOCAB_SIZE], { phase: 'decode' }),
+      composer.append(prompt, ids(20), { phase: 'prefill', output: 'sample' }),
     ]);
     expect(goodResult).toMatchObject({ status: 'fulfilled', value: await decodeAlone(ids(0), 3) });
     expect(fullResult).toMatchObject({ status: 'rejected', reason: { code: 'CTKVR_CONTEXT_EXCEEDED' } });
@@ -224,8 +239,10 @@ describe('failures', () => {
   it('puts a prefill back to its start when a later chunk fails', async () => {
     const { composer } = make();
     const sequence = new CountingSequence(20);
-    await composer.append(sequence, ids(4));
-    await expect(composer.append(sequence, ids(30))).rejects.toMatchObject({ code: 'CTKVR_CONTEXT_EXCEEDED' });
+    await composer.append(sequence, ids(4), { phase: 'prefill' });
+    await expect(composer.append(sequence, ids(30), { phase: 'prefill' })).rejects.toMatchObject({
+      code: 'CTKVR_CONTEXT_EXCEEDED',
+    });
     expect(sequence.tokens).toEqual([...ids(4)]);
   });
 
@@ -234,6 +251,7 @@ describe('failures', () => {
     const sequence = new CountingSequence();
     const thrown = new Error('from the caller');
     const failing = composer.append(sequence, ids(30), {
+      phase: 'prefill',
       onProgress: () => {
         throw thrown;
       },
@@ -244,10 +262,12 @@ describe('failures', () => {
     expect(sequence.length).toBe(0);
   });
 
-  it('refuses empty requests and limits too small to be a prefill', async () => {
+  it('refuses empty requests and limits that let nothing pass', async () => {
     const { composer, engine } = make();
-    await expect(composer.append(new CountingSequence(), [])).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION' });
-    expect(() => new StepComposer(engine, { prefillChunk: 1 })).toThrowError(/prefillChunk must be/);
+    await expect(composer.append(new CountingSequence(), [], { phase: 'prefill' })).rejects.toMatchObject({
+      code: 'CTKVR_INVALID_OPTION',
+    });
+    expect(() => new StepComposer(engine, { prefillChunk: 0 })).toThrowError(/prefillChunk must be/);
   });
 });
 
@@ -294,7 +314,7 @@ describe('close', () => {
   it('rejects what runs and what waits, puts sequences back, and refuses new work', async () => {
     const { engine, composer } = make();
     const sequences = [new CountingSequence(), new CountingSequence()];
-    const requests = sequences.map((sequence) => composer.append(sequence, ids(40)));
+    const requests = sequences.map((sequence) => composer.append(sequence, ids(40), { phase: 'prefill' }));
     const work = composer.runExclusive(() => engine.exclusive(1));
     const settled = Promise.allSettled([...requests, work]);
     await new Promise((resolve) => setImmediate(resolve));
@@ -304,7 +324,9 @@ describe('close', () => {
       expect(result).toMatchObject({ status: 'rejected', reason: { code: 'CTKVR_CLOSED' } });
     }
     expect(sequences.map((sequence) => sequence.length)).toEqual([0, 0]);
-    await expect(composer.append(sequences[0]!, ids(2))).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
+    await expect(composer.append(sequences[0]!, ids(2), { phase: 'prefill' })).rejects.toMatchObject({
+      code: 'CTKVR_CLOSED',
+    });
   });
 });
 
@@ -320,7 +342,7 @@ it('gives many random sequences exactly what each would get alone', async () => 
     const prompt = ids(2 + random(60), random(500));
     const count = 1 + random(12);
     for (let wait = random(5); wait > 0; wait--) await new Promise((resolve) => setImmediate(resolve));
-    await composer.append(sequence, prompt);
+    await composer.append(sequence, prompt, { phase: 'prefill' });
     expect(await decodeLoop(composer, sequence, count)).toEqual(await decodeAlone(prompt, count));
   });
   await Promise.all(runs);

@@ -1,5 +1,5 @@
 /** What the suites need of a centroid index, and how one comes to be. */
-import type { IndexedRegion, SelectorOptions } from '@ctkvr/core';
+import type { BlockInfo, IndexedRegion, SelectorOptions, TailInfo } from '@ctkvr/core';
 import { type HeadData, indexInput } from './head-data.js';
 import { type GrowthEvent, type GrowthHistory, prefixOf } from './naive-growth.js';
 
@@ -11,21 +11,12 @@ export interface CentroidIndexSubject {
   readonly numProbed: number;
   readonly maxCandidates: number;
   readonly region: IndexedRegion;
-  readonly blocks: readonly { readonly end: number; readonly madeAt: number; readonly numCentroids: number }[];
+  readonly blocks: readonly BlockInfo[];
   readonly sizeBytes: number;
   readonly volatility: number;
   readonly similarityFloor: number;
   list(centroid: number): Uint32Array;
-  tail(): {
-    readonly corrections: Float32Array;
-    readonly segments: readonly {
-      readonly start: number;
-      readonly madeAt: number;
-      readonly clusterOf: Uint16Array;
-      readonly keys: Float32Array;
-      readonly values: Float32Array;
-    }[];
-  } | null;
+  tail(): TailInfo | null;
   probe(input: { query: Float32Array; centroids: Uint32Array; similarities: Float32Array }): number;
   candidates(input: { centroids: Uint32Array; out: Uint32Array }): number;
   widen(input: { query: Float32Array; candidates: Uint32Array; out: Uint32Array }): number;

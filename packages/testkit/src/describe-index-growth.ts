@@ -185,6 +185,15 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
     expectSameBytes(await index.save(), image);
   });
 
+  test('it can be closed while it changes', async () => {
+    const index = await build(typical);
+    const appending = live(index, other, { kind: 'append', count: 200, phase: 'decode' });
+    index.close();
+    // Whether that change still ends or is refused is an implementation's own.
+    await Promise.allSettled([appending]);
+    await expectCode('CTKVR_CLOSED', async () => index.list(0));
+  });
+
   test('while it changes, other calls are CTKVR_BUSY', async () => {
     const index = await build(typical);
     const appending = live(index, other, { kind: 'append', count: 200, phase: 'decode' });

@@ -1,4 +1,4 @@
-/** What every function does with buffers that are none: the same error, whichever implementation is behind it. */
+/** Checks that every implementation refuses arguments that are no typed arrays with the same error. */
 import { CtkvrError } from '@ctkvr/core';
 import { expect } from 'vitest';
 

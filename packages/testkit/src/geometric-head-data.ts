@@ -1,7 +1,7 @@
 /**
  * Data with the geometry of a trained head, without a model: what a query wants drifts slowly, both sides turn with position through a real
  * rotary embedding, the first tokens are sinks that draw weight from everywhere, and a few heavy keys matter to many queries.
- * Independent random vectors have none of this: their neighbours are no nearer than strangers, and an index over them proves nothing.
+ * Independent random vectors have none of this: a nearest neighbour is hardly nearer than any other vector, so they cannot test an index.
  */
 import { RotaryEmbedding } from '@ctkvr/rope-similarity';
 import type { HeadData, HeadDataSizes } from './head-data.js';

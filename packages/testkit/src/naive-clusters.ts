@@ -2,8 +2,7 @@
  * The tail's clusters, what is found in them and what they stand for, by definition (docs/design/retrieval.md), in f64. Shares no code with
  * the implementations.
  */
-import type { SelectorOptions } from '@ctkvr/core';
-import type { CentroidIndexSubject } from './centroid-index-subject.js';
+import type { SelectorOptions, TailInfo } from '@ctkvr/core';
 import { f16Bits, f16Value } from './f16.js';
 import type { HeadData } from './head-data.js';
 import { dot, naiveAttention, naiveScores, rankedIds, rowsOf } from './naive.js';
@@ -42,7 +41,7 @@ export interface NaiveWeighedTail {
 }
 
 /** What `CentroidIndex.tail` gives, as rows. */
-export function tailOfRows(tail: NonNullable<ReturnType<CentroidIndexSubject['tail']>>, headDim: number): NaiveTail {
+export function tailOfRows(tail: TailInfo, headDim: number): NaiveTail {
   const segments = tail.segments.map(({ start, madeAt, clusterOf, keys, values }) => {
     const [end, rows] = [start + clusterOf.length, { keys: rowsOf(keys, headDim), values: rowsOf(values, headDim) }];
     return { start, end, madeAt, clusterOf: Array.from(clusterOf), ...rows };

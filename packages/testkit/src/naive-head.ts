@@ -1,4 +1,4 @@
-/** The whole algorithm for one KV head by definition (docs: design of CTkvr, sections 2.1 and 2.2), from `naive.ts`. For tests. */
+/** The whole algorithm for one KV head by definition (docs/design/retrieval.md), from `naive.ts`. For tests. */
 import { centroidCount, type IndexedRegion, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import {

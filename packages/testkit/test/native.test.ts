@@ -11,11 +11,9 @@ import {
   buildCentroidIndex,
   type CentroidIndex,
   loadCentroidIndex,
-  type NativeIndex,
-  type NativeIndexBinding,
   spreadQueries,
 } from '../../centroid-index/src/index.js';
-import { type NativeRefiner, TokenRefiner } from '../../token-refiner/src/index.js';
+import { TokenRefiner } from '../../token-refiner/src/index.js';
 import {
   buildCase,
   type CentroidIndexMaker,
@@ -39,10 +37,6 @@ import {
   tailOfRows,
 } from '../src/index.js';
 import { groupsOf } from '../src/naive.js';
-
-/** Fails to compile when the binding no longer is what the packages take by structure. */
-export const bindingFits = (binding: NativeBinding): NativeIndexBinding => binding;
-export const indexFits = (index: NativeCentroidIndex): NativeIndex & NativeRefiner => index;
 
 function tryLoad(): { native: NativeBinding; isas: readonly string[] } | { reason: string } {
   try {

@@ -1,11 +1,8 @@
 /** The implementations of @ctkvr/rope-similarity: the reference, and the native one where there is a binary. */
-import { type BackendChoice, CtkvrError } from '@ctkvr/core';
-import { loadBinding, type NativeBinding } from '@ctkvr/native';
-import { cosineByDistance, type NativeRopeBinding, overlapBySimilarity, RotaryEmbedding } from '@ctkvr/rope-similarity';
+import { type BackendChoice, CtkvrError, type NativeRopeBinding } from '@ctkvr/core';
+import { loadBinding } from '@ctkvr/native';
+import { cosineByDistance, overlapBySimilarity, RotaryEmbedding } from '@ctkvr/rope-similarity';
 import type { RopeSimilaritySubject } from '../src/index.js';
-
-/** Fails to compile when the binding no longer is what the package takes by structure. */
-export const bindingFits = (binding: NativeBinding): NativeRopeBinding => binding;
 
 function subject(choice: BackendChoice<NativeRopeBinding>): RopeSimilaritySubject {
   return {

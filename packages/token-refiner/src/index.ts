@@ -1,14 +1,14 @@
+export type { RefineRules, TailEstimate } from '@ctkvr/core';
 export { attendPositions } from './attend-positions.js';
 export { groupWeights } from './group-weights.js';
 export { MassAudit } from './mass-audit.js';
 export { measuredMass } from './measured-mass.js';
-export type { NativeRefiner, RefineRules } from './native-refiner.js';
+export type { NativeRefiner } from './native-refiner.js';
 export type { MergeInput, PartialAttention } from './partial-attention.js';
 export { createPartialAttention, mergePartials } from './partial-attention.js';
 export type { KeyLayout } from './score-candidates.js';
 export { scoreCandidates } from './score-candidates.js';
 export { selectCandidates } from './select-candidates.js';
-export type { TailEstimate } from './tail-partial.js';
 export { tailPartial } from './tail-partial.js';
 export type { AttentionOutput, TokenRefinerInput } from './token-refiner.js';
 export { createAttentionOutput, TokenRefiner } from './token-refiner.js';

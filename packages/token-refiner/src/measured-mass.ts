@@ -1,4 +1,4 @@
-/** The true attention mass of some positions, from every key: what an estimate is held against. */
+/** The true attention mass of some positions, from every key: what an estimate is compared with. */
 import { checkCapacity, checkInteger, checkLength, checkOptions, takes } from '@ctkvr/core';
 import { type KeyLayout, keyLayoutChecks } from './score-candidates.js';
 

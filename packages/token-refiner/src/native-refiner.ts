@@ -1,42 +1,16 @@
 /**
- * What a native index offers a refiner, by structure, so that this package needs no native one: `CentroidIndex.native` of
- * @ctkvr/centroid-index satisfies it. Keys and values are the index's own, stored as f16.
+ * The native backend of a refiner: `CentroidIndex.native` of @ctkvr/centroid-index. Keys and values are the index's own, stored as f16.
  */
-import { CtkvrError } from '@ctkvr/core';
-import type { TailEstimate } from './tail-partial.js';
+import { CtkvrError, type NativeCentroidIndex, type NativeHeadAttention, type SelectionCounters } from '@ctkvr/core';
 
-/** Where candidates may lie and how many of them are read. */
-export interface RefineRules {
-  readonly numTokens: number;
-  /** The region of the candidates, [start, end); what is around it is always attended. */
-  readonly start: number;
-  readonly end: number;
-  /** 0 = all. */
-  readonly maxSelected: number;
-  /** 1 = off. */
-  readonly topP: number;
-}
-
-export interface NativeRefiner {
-  /** Exact scores f32 [groupSize, candidates.length]. */
-  scores(query: Float32Array, candidates: Uint32Array): Float32Array;
-  /** Selected positions, ascending. */
-  selectAmong(query: Float32Array, candidates: Uint32Array, rules: RefineRules): Uint32Array;
-  /** Attention over what is around the region, the selected candidates, and the tail; `counters.selected` of them were read. */
+/** What a refiner needs of a native index. Of the counters it reads how many candidates were selected. */
+export interface NativeRefiner extends Pick<NativeCentroidIndex, 'scores' | 'selectAmong'> {
   attendAmong(
-    query: Float32Array,
-    candidates: Uint32Array,
-    rules: RefineRules,
-    tail?: TailEstimate,
-  ): {
-    readonly output: Float32Array;
-    readonly lse: Float32Array;
-    readonly mass: Float32Array;
-    readonly counters: { readonly selected: number };
-  };
+    ...input: Parameters<NativeCentroidIndex['attendAmong']>
+  ): Omit<NativeHeadAttention, 'counters'> & { readonly counters: Pick<SelectionCounters, 'selected'> };
 }
 
-/** Returns what `backend` asks for: `native`, or undefined for the reference. @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
+/** Returns the backend to use: `native`, or undefined for the reference. @throws {CtkvrError} CTKVR_INVALID_OPTION, CTKVR_NATIVE_UNAVAILABLE. */
 export function chooseBackend(backend: unknown, native: NativeRefiner | null | undefined): NativeRefiner | undefined {
   if (backend !== 'auto' && backend !== 'native' && backend !== 'reference') {
     throw new CtkvrError('CTKVR_INVALID_OPTION', `backend must be 'auto', 'native' or 'reference', got '${backend}'`, {

@@ -1,15 +1,7 @@
 /** What was not read, as one more part of the attention: the tail, and the candidates that were scored but dropped. */
-import { checkCapacity, checkOption, checkOptions, takes } from '@ctkvr/core';
+import { checkCapacity, checkOption, checkOptions, type TailEstimate, takes } from '@ctkvr/core';
 import { logAddExp } from './log-sum-exp.js';
 import { checkPartial, type PartialAttention } from './partial-attention.js';
-
-/** The keys between sinks and window that are no candidates, for the query at hand (`CentroidIndex.tailAt`). */
-export interface TailEstimate {
-  /** f32 [groupSize]; -Infinity when there are no such keys. */
-  readonly lse: Float32Array;
-  /** f32 [groupSize, headDim]: their mean value. */
-  readonly value: Float32Array;
-}
 
 const size = takes.integer(1, 65536);
 

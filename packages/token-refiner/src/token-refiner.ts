@@ -1,6 +1,6 @@
 /**
  * Refine and attend for one KV head over caller-owned keys and values: exact scores of the candidates, selection, attention over sinks +
- * window + selected, and the tail for the rest (docs: design of CTkvr, section 2.2, steps 3 to 5). Holds the scratch memory, so that a
+ * window + selected, and the tail for all else (docs/design/retrieval.md). Holds the scratch memory, so that a
  * decode step allocates little; the steps are exported on their own as well.
  */
 import {
@@ -15,6 +15,8 @@ import {
   type IndexedRegion,
   indexedRegion,
   type OptionChecks,
+  type RefineRules,
+  type TailEstimate,
   takes,
   UNBOUNDED,
 } from '@ctkvr/core';
@@ -22,11 +24,11 @@ import { attendPositions } from './attend-positions.js';
 import { groupWeights } from './group-weights.js';
 import { logAddExp } from './log-sum-exp.js';
 import { measuredMass } from './measured-mass.js';
-import { chooseBackend, type NativeRefiner, type RefineRules } from './native-refiner.js';
+import { chooseBackend, type NativeRefiner } from './native-refiner.js';
 import { checkPartial, createPartialAttention, mergePartials, type PartialAttention } from './partial-attention.js';
 import { scoreCandidates } from './score-candidates.js';
 import { checkTopP, selectCandidates } from './select-candidates.js';
-import { checkTail, type TailEstimate, tailPartial } from './tail-partial.js';
+import { checkTail, tailPartial } from './tail-partial.js';
 
 export interface TokenRefinerInput {
   /** f32 [numTokens, headDim], rotated. Kept, not copied. */
@@ -179,8 +181,8 @@ export class TokenRefiner {
   }
 
   /**
-   * Writes attention of `query` over the sequence as far as it is read: sinks, window, the selected candidates exactly, and the rest
-   * through `tail` when there is one. Returns the number of candidates selected. Same errors as `scores`.
+   * Writes the attention of `query`: exactly over sinks, window and the selected candidates, and estimated by `tail`, when there is one, over
+   * the other positions. Returns the number of candidates selected. Same errors as `scores`.
    * @param input.candidates u32, ascending, no repeats, inside `region`.
    * @param input.tail what the region's other positions amount to for this query; left out, what is not read is ignored.
    */

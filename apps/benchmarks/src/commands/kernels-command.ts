@@ -26,7 +26,7 @@ export function kernelsCommand(): Command {
   return withOutputOptions(command);
 }
 
-/** More threads than processors measure their waiting. */
+/** With more threads than processors, waiting would be measured. */
 function threadCount(value: string): number {
   const [threads, most] = [positiveInteger(value), availableParallelism()];
   if (threads > most) throw new InvalidArgumentError(`this machine runs ${most} at most`);

@@ -1,4 +1,4 @@
-/** `same-bits`: whether answers depend on who else asks. */
+/** `same-bits`: whether an answer depends on other requests that run at the same time. */
 import { Command } from 'commander';
 import { resolveBenchModel } from '../evaluation-models.js';
 import { positiveInteger } from '../parse-options.js';

@@ -1,4 +1,4 @@
-/** `shared-cores`: what a token takes while others want the cores too. */
+/** `shared-cores`: the time of a token while other programs use the cores too. */
 import type { Command } from 'commander';
 import { sharedCoresSuite } from '../suites/shared-cores.js';
 import { type SuiteFlags, suiteCommand } from './suite-command.js';

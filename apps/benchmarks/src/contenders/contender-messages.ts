@@ -11,7 +11,7 @@ export interface ContenderCall {
 
 /** An error's class does not cross a channel: what it says, and its code where it is one of ours. */
 export interface ContenderFailure {
-  /** The message of an error that a user can mend, the stack of another. */
+  /** The message of an error that a user can fix, the stack of any other. */
   readonly message: string;
   readonly code: CtkvrErrorCode | null;
   readonly fields: CtkvrErrorFields;

@@ -1,9 +1,9 @@
 import type { KvFormat } from '@ctkvr/core';
 
 /**
- * What a suite can ask of an engine. Each contender runs in a child process of its own: two builds of ggml never meet in one process,
+ * What a suite can ask of an engine. Each contender runs in a child process of its own: one process never loads two builds of ggml,
  * neither shares the other's threads, heap or garbage collector, and the peak memory of each can be told. Both are treated alike, so
- * that a message more or less costs both the same; times are taken inside the child, around the engine's own public calls.
+ * that messages cost both the same; times are taken inside the child, around the engine's own public calls.
  */
 export interface Contender {
   /** Loads the model. Called once, first. */
@@ -28,7 +28,7 @@ export interface Contender {
   peakMemory(): Promise<number>;
 }
 
-/** What only ours is asked: it tokenizes for everyone, and tells what its speed costs. */
+/** Our engine also tokenizes for every contender, and measures the quality of its answers. */
 export interface ReferenceContender extends Contender {
   tokenize(text: string): Promise<Int32Array>;
   /** Feeds `tokens` one by one behind a prefilled sequence (default 0), dense and with the selector in use, and compares what comes next. */
@@ -56,9 +56,9 @@ export interface ContenderSettings {
   readonly sequences?: number;
   /** Tokens that the peer puts into one step at most. Default: its own. */
   readonly batchSize?: number;
-  /** Our selector. */
-  readonly selector?: 'full' | 'ctkvr';
-  /** Our selector's own option: shorter sequences decode densely. Default: the preset's. */
+  /** Our retrieval method. */
+  readonly method?: 'full' | 'ctkvr';
+  /** Option of our method: shorter sequences decode densely. Default: the preset's. */
   readonly denseBelow?: number | undefined;
   /** How our next prefill stores keys and values, and with it what decodes from it. Default 'f16'. */
   readonly kvFormat?: KvFormat;

@@ -1,6 +1,6 @@
 /**
- * Ours behind the contender interface. One session a sequence is prefilled and kept, its index built; each turn decodes on forks of them, so
- * that no turn sees what another one decoded.
+ * Our engine behind the contender interface. Each sequence has one session, prefilled and indexed; each turn decodes on forks of them, so no
+ * turn sees what another decoded.
  */
 import { argmax, klDivergence } from '@ctkvr/evaluation';
 import { type GenerateEvent, loadModel, type Model, type Session } from '@ctkvr/model-runner';
@@ -87,7 +87,7 @@ export class CtkvrContender implements ReferenceContender {
   }
 
   async quality(tokens: Int32Array, sequence = 0): Promise<QualitySample> {
-    await using dense = this.#fork({ selector: 'full' }, sequence);
+    await using dense = this.#fork({ method: 'full' }, sequence);
     await using sparse = this.#fork(this.#settings, sequence);
     const reference = sparse.force(tokens);
     let [sumKl, numEqual, numSteps] = [0, 0, 0];
@@ -143,6 +143,6 @@ function medianBytes(bytes: readonly number[]): number | null {
   return bytes.length === 0 ? null : Math.round(sampleStatistics(bytes).median);
 }
 
-function selectorOf({ selector = 'ctkvr', denseBelow }: ContenderSettings) {
-  return { selector, ...(denseBelow === undefined ? {} : { denseBelow }) };
+function selectorOf({ method = 'ctkvr', denseBelow }: ContenderSettings) {
+  return { method, ...(denseBelow === undefined ? {} : { denseBelow }) };
 }

@@ -1,6 +1,6 @@
 /**
- * Fetches node-llama-cpp and its prebuilt CPU binary into the cache, once. It is a program to compare with, not a part of this project, so
- * it is in no package.json here: who does not benchmark never downloads it. Install scripts are not run; the binary is a plain package.
+ * Fetches node-llama-cpp and its prebuilt CPU binary into the cache, once. It is no dependency of this project, so
+ * it is in no package.json here, and only benchmarks download it. Install scripts are not run; the binary is a plain package.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';

@@ -7,7 +7,7 @@ export interface PeerModule {
     gpu: false;
     build: 'never';
     skipDownload: true;
-    /** 0 = a context's own thread count holds, whatever the library thinks of this machine. */
+    /** 0 = use the context's thread count, not the library's guess for this machine. */
     maxThreads: 0;
     logLevel: 'error';
     progressLogs: false;

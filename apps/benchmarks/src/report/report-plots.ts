@@ -86,7 +86,7 @@ function contextPlot(
   });
 }
 
-/** x, rows, what y is of a row, and which of several rows of one name counts (the peer's with and without flash attention). */
+/** x, rows, the y of a row, and which row counts where several have one name (the peer's with and without flash attention). */
 type Reading = readonly [x: number, rows: readonly BenchRow[], y: (row: BenchRow) => number, best: typeof Math.min];
 
 /** A line for each contender, and for each commit where there are several. A later result replaces an earlier one of the same x. */

@@ -14,7 +14,7 @@ const settings: Record<string, readonly (string | number | boolean)[]> = {
   numProbes: [1, 2, 8, 16],
   maxSelected: [256, 512, 2048, 0],
   centroidsPerList: [2, 4],
-  exactShare: [0, 0.04, 0.16],
+  retrievalHeadShare: [0, 0.04, 0.16],
   tail: [false],
   clusterSize: [16, 64],
   clusterProbes: [0, 8, 32],

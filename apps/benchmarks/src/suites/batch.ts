@@ -99,7 +99,7 @@ async function prefillOurs(
   { denseBelow, onProgress }: BatchOptions,
   { prompts, texts }: { readonly prompts: readonly Int32Array[]; readonly texts: readonly Int32Array[] },
 ): Promise<Pick<RowInput, 'meanKlToFull' | 'top1Agreement'>> {
-  await ours.configure({ selector: 'ctkvr', denseBelow });
+  await ours.configure({ method: 'ctkvr', denseBelow });
   let [meanKlToFull, top1Agreement] = [0, 0];
   for (const [sequence, prompt] of prompts.entries()) {
     onProgress(`prefilling sequence ${sequence + 1} of ${prompts.length}: ours`);
@@ -132,8 +132,8 @@ async function decodeTogether({
   if (peer && best) await peer.configure({ ...best, sequences: peerSequences(options) });
   return await inTurns(
     {
-      full: turn(ours, { selector: 'full' }),
-      ctkvr: turn(ours, { selector: 'ctkvr', denseBelow }),
+      full: turn(ours, { method: 'full' }),
+      ctkvr: turn(ours, { method: 'ctkvr', denseBelow }),
       ...(peer ? { 'node-llama-cpp': turn(peer) } : {}),
     },
     { ...options, warmUp: true },

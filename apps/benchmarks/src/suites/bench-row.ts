@@ -36,7 +36,7 @@ export interface BenchRow {
 export interface PeerTrial {
   readonly threads: number;
   readonly flashAttention: boolean;
-  /** The fastest sample: trials are few, and something else that ran meanwhile must not decide against a setting. */
+  /** The fastest sample: trials are few, and a disturbed one must not decide against a setting. */
   readonly bestMs: number;
 }
 

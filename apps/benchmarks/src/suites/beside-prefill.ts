@@ -50,8 +50,8 @@ interface Entrant {
 
 function entrantsOf({ ours, peer, peerSettings, denseBelow }: BesidePrefillInput): Entrant[] {
   const own: Entrant[] = [
-    { name: 'full', client: ours, settings: { selector: 'full' } },
-    { name: 'ctkvr', client: ours, settings: { selector: 'ctkvr', denseBelow } },
+    { name: 'full', client: ours, settings: { method: 'full' } },
+    { name: 'ctkvr', client: ours, settings: { method: 'ctkvr', denseBelow } },
   ];
   if (peer === null) return own;
   const peers = [false, true].flatMap((flashAttention) =>

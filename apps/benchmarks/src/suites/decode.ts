@@ -25,7 +25,7 @@ export async function decodeSuite(
   const prompt = tokens.slice(0, context);
 
   onProgress(`prefilling ${context} tokens: ours`);
-  await ours.configure({ selector: 'ctkvr', denseBelow, kvFormat });
+  await ours.configure({ method: 'ctkvr', denseBelow, kvFormat });
   await ours.prefill(prompt);
   const quality = await ours.quality(tokens.slice(context));
 
@@ -44,11 +44,11 @@ export async function decodeSuite(
 
   const turns: Record<string, () => Promise<DecodeSample>> = {
     full: async () => {
-      await ours.configure({ selector: 'full' });
+      await ours.configure({ method: 'full' });
       return ours.decode(tokensPerRound);
     },
     ctkvr: async () => {
-      await ours.configure({ selector: 'ctkvr', denseBelow });
+      await ours.configure({ method: 'ctkvr', denseBelow });
       return ours.decode(tokensPerRound);
     },
     ...(peer ? { 'node-llama-cpp': () => peer.decode(tokensPerRound) } : {}),

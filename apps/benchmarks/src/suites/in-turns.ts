@@ -1,6 +1,6 @@
 /**
- * Runs contenders one after another, round by round, so that what else the machine does meets all of them alike. Who is first changes with
- * each round: the one after a long pause has cold caches. With `warmUp`, one round before the others is not counted.
+ * Runs contenders alternately, round by round, so that other load on the machine affects all of them alike. Each round another one is first,
+ * since the first has cold caches. With `warmUp`, one round before the others is not counted.
  */
 export async function inTurns<T>(
   turns: Readonly<Record<string, () => Promise<T>>>,

@@ -36,11 +36,11 @@ export async function indexSuite(options: IndexOptions): Promise<IndexFindings> 
   const room = contextLength - context - 8;
   if (room < tokensPerRound) throw noRoom(context, file.trainedContext);
   await using model = await loadModel(modelPath, { contextLength });
-  const selector = { selector: 'ctkvr', ...(denseBelow === undefined ? {} : { denseBelow }) } as const;
+  const selector = { method: 'ctkvr', ...(denseBelow === undefined ? {} : { denseBelow }) } as const;
   const tokens = await promptTokens(model, context + Math.min(TURN_TOKENS, room));
   const prompt = tokens.slice(0, context);
   await using base = model.createSession({ contextLength, selector });
-  const build = await measureBuild(model, base, prompt, options);
+  const build = await measureBuild({ model, base, prompt }, options);
   const growth = await measureGrowth(base, Math.min(options.growthTokens, room));
   const turn = await measureTurn(base, tokens.slice(context));
   const splits = await measureSplits(model, base, options);
@@ -49,9 +49,7 @@ export async function indexSuite(options: IndexOptions): Promise<IndexFindings> 
 
 /** Prefills every round; `base` holds the last one's prompt afterwards. */
 async function measureBuild(
-  model: Model,
-  base: Session,
-  prompt: Int32Array,
+  { model, base, prompt }: { readonly model: Model; readonly base: Session; readonly prompt: Int32Array },
   { rounds, onProgress }: IndexOptions,
 ): Promise<IndexBuild> {
   const prefills: number[] = [];
@@ -110,9 +108,9 @@ async function measureTurn(base: Session, tokens: Int32Array): Promise<IndexTurn
 
 async function measureSplits(model: Model, base: Session, options: IndexOptions): Promise<StageSplit[]> {
   const { tokensPerRound, model: file, headDim, bandwidthGBps } = options;
-  const decode = (selector?: 'full') => async (): Promise<DecodedStep[]> => {
+  const decode = (method?: 'full') => async (): Promise<DecodedStep[]> => {
     await using session = base.fork();
-    if (selector) session.setSelector({ selector });
+    if (method) session.setSelector({ method });
     return await decodeSteps(session, tokensPerRound);
   };
   const samples = await inTurns({ full: decode('full'), ctkvr: decode() }, { ...options, warmUp: true });

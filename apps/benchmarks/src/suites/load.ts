@@ -31,8 +31,8 @@ export async function loadSuite(options: LoadOptions): Promise<{ rows: LoadRow[]
   const peerTrials = options.peer ? await tuneLoaded(open, prompt, options) : [];
   const best = peerTrials[0];
   const turns: Record<string, () => Promise<LoadSample>> = {
-    ctkvr: () => startOnce('ctkvr', open, {}, prompt),
-    ...(best ? { 'node-llama-cpp': () => startOnce('node-llama-cpp', open, best, prompt) } : {}),
+    ctkvr: () => startOnce({ kind: 'ctkvr', open, settings: {}, prompt }),
+    ...(best ? { 'node-llama-cpp': () => startOnce({ kind: 'node-llama-cpp', open, settings: best, prompt }) } : {}),
   };
   const samples = await inTurns(turns, { rounds: options.rounds, warmUp: true, onProgress });
   return { rows: toLoadRows(samples, best?.flashAttention), peerTrials };
@@ -90,12 +90,13 @@ async function tuneLoaded(open: OpenInput, prompt: Int32Array, options: LoadOpti
   });
 }
 
-async function startOnce(
-  kind: ContenderKind,
-  open: OpenInput,
-  settings: ContenderSettings,
-  prompt: Int32Array,
-): Promise<LoadSample> {
+async function startOnce(start: {
+  readonly kind: ContenderKind;
+  readonly open: OpenInput;
+  readonly settings: ContenderSettings;
+  readonly prompt: Int32Array;
+}): Promise<LoadSample> {
+  const { kind, open, settings, prompt } = start;
   const startedAt = performance.now();
   await using client = await ContenderClient.start(kind);
   const { loadMs } = await client.open(open);

@@ -41,8 +41,8 @@ export async function prefillSuite(
     return client.prefill(prompt);
   };
   const turns: Record<string, () => Promise<PrefillSample>> = {
-    full: turn(ours, { selector: 'full' }),
-    ctkvr: turn(ours, { selector: 'ctkvr', denseBelow }),
+    full: turn(ours, { method: 'full' }),
+    ctkvr: turn(ours, { method: 'ctkvr', denseBelow }),
     ...(peer ? { 'flash off': turn(peer, best(false)!), 'flash on': turn(peer, best(true)!) } : {}),
   };
   const samples = await inTurns(turns, { ...options, warmUp: false });

@@ -1,5 +1,5 @@
 /**
- * Whether a greedy answer depends on who else asks, or on the number of threads: all questions by one client, and again by several at the
+ * Whether a greedy answer depends on other requests in the same steps, or on the number of threads: all questions by one client, and again by several at the
  * same time, on models of different numbers of threads. Every distribution is compared, not only the tokens that it led to.
  */
 import { createHash } from 'node:crypto';

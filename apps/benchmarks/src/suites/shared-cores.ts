@@ -1,4 +1,4 @@
-/** How long a token takes where the cores are shared: alone, beside a second process of the same, and beside busy loops. Taken in turns. */
+/** How long a token takes where the cores are shared: alone, beside a second process of the same, and beside busy loops. The three alternate. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { significant } from '@ctkvr/evaluation';
@@ -66,7 +66,7 @@ export function toSharedCoresRows(
 async function prefilled({ modelPath, context }: SharedCoresOptions): Promise<ContenderClient> {
   const client = await ContenderClient.start('ctkvr');
   await client.open({ modelPath, contextLength: context + NUM_TOKENS + 2 });
-  await client.configure({ selector: 'ctkvr' });
+  await client.configure({ method: 'ctkvr' });
   await client.prefill(await promptTokens(client, context));
   return client;
 }

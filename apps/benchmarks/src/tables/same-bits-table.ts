@@ -1,4 +1,4 @@
-/** Whether answers depend on who else asks, as a table. */
+/** The result of `same-bits` as a table. */
 import type { SameBitsResult, SameBitsRow } from '../suites/same-bits-result.js';
 import { figure } from './cells.js';
 import { makeTable, type Table } from './table.js';

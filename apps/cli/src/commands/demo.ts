@@ -46,7 +46,7 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   );
   const seed = flags.seed ?? randomInt(2 ** 32);
   let shown = await show(0);
-  // A model of this size misses some numbers itself: nothing is shown by those.
+  // A model of this size misses some numbers with dense attention too; those show nothing about retrieval.
   for (let draw = 1; draw < MAX_DRAWS && !shown.answers[0]?.found; draw++) {
     await say('Even dense attention misses this number, so there is nothing for retrieval to find. Another one:\n\n');
     shown = await show(draw);
@@ -73,7 +73,7 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   await note(io, failure);
   throw new SilentExit(exitCodes.failure);
 
-  /** Hides the number of one draw and asks for it; without an answer from dense attention the others are not asked. */
+  /** Hides the number of one draw and asks for it; when dense attention does not find it, the others are not asked. */
   async function show(draw: number): Promise<{ task: DemoTask; prefillMs: number; answers: DemoAnswer[] }> {
     const task = await makeTask({ model, book, seed, draw });
     const numTokens = task.tokens.length;

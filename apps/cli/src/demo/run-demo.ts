@@ -17,12 +17,12 @@ export const demoSelectors: readonly {
   readonly what: string;
   readonly choice: SelectorChoice;
 }[] = [
-  { name: 'dense', what: 'reads every key', choice: { selector: 'full' } },
+  { name: 'dense', what: 'reads every key', choice: { method: 'full' } },
   { name: 'CTkvr', what: 'reads what its index finds', choice: { preset: 'balanced' } },
   {
     name: 'window only',
     what: 'reads the first and the last tokens',
-    choice: { selector: 'streaming', denseBelow: 0 },
+    choice: { method: 'streaming', denseBelow: 0 },
   },
 ];
 
@@ -68,7 +68,7 @@ export async function readTask(
   options: { readonly signal: AbortSignal; readonly onProgress: (progress: PrefillProgress) => void },
 ): Promise<{ readonly session: Session; readonly prefillMs: number }> {
   const contextLength = task.tokens.length + Math.max(MAX_ANSWER_TOKENS, COMPARED_STEPS);
-  const session = model.createSession({ contextLength, selector: { selector: 'full' } });
+  const session = model.createSession({ contextLength, selector: { method: 'full' } });
   const { prefillMs } = await session.prefill(task.tokens, { ...options, buildIndex: false });
   return { session, prefillMs };
 }

@@ -17,7 +17,7 @@ export async function examineCache(folder: string = cacheFolder()): Promise<Cach
   };
 }
 
-/** Tried, not asked: permissions alone do not say it, of a file system that is read-only or full. */
+/** Tries to write a file: permissions do not show that a file system is read-only or full. */
 async function canWrite(folder: string): Promise<boolean> {
   const file = join(folder, `.doctor-${randomUUID()}`);
   try {

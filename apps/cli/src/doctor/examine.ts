@@ -1,4 +1,4 @@
-/** Looks at everything, one thing after the other where they would disturb each other. Never rejects for what it finds. */
+/** Examines the machine; measurements run one after another, so that they do not disturb each other. What is wrong is in the result, never thrown. */
 import { readFile, stat } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, loadavg, release, totalmem } from 'node:os';
 import { CtkvrError } from '@ctkvr/core';

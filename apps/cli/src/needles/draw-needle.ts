@@ -1,4 +1,4 @@
-/** Which numbers are hidden where: drawn, so that no trial is chosen to please, and replayed by the seed. */
+/** Which numbers are hidden where: drawn at random, so that no trial is hand-picked, and replayed by the seed. */
 import { createHash } from 'node:crypto';
 import { lighthousePlaces } from './lighthouse.js';
 

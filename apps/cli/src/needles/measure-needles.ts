@@ -57,7 +57,7 @@ export interface NeedlesInput {
   readonly onTrial: (trial: NeedleTrial) => void | Promise<void>;
 }
 
-const dense: Contender = { label: 'full', choice: { selector: 'full', denseBelow: 0 } };
+const dense: Contender = { label: 'full', choice: { method: 'full', denseBelow: 0 } };
 
 /** Runs trial after trial, those of a prompt over one prefill. Numbers and depths are drawn from the seed and the prompt's index alone. */
 export async function measureNeedles(input: NeedlesInput): Promise<NeedleReport> {
@@ -99,7 +99,7 @@ async function* promptTrials(
   const numQuestionTokens = Math.max(...needles.map(({ question }) => question.length));
   await using base = model.createSession({
     contextLength: document.length + numQuestionTokens + MAX_ANSWER_TOKENS,
-    selector: { selector: 'full', numCentroids: numCentroidsOf(contenders) },
+    selector: { method: 'full', numCentroids: numCentroidsOf(contenders) },
   });
   const onProgress = (progress: PrefillProgress) => input.onPrefill(index, progress);
   await base.prefill(document, { buildIndex: false, signal, onProgress });

@@ -1,4 +1,6 @@
 /** What a download tells its caller while it runs. */
+import { type OptionChecks, takes } from '@ctkvr/core';
+
 export interface DownloadProgress {
   /** waiting = another process downloads the same file; extract = unpacking an archive; verify = hashing what is on disk. */
   readonly phase: 'waiting' | 'download' | 'extract' | 'verify';
@@ -15,6 +17,14 @@ export interface DownloadCallbacks {
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+export const downloadCallbackChecks: OptionChecks<DownloadCallbacks> = {
+  onProgress: takes.optional(takes.func),
+  signal: takes.optional(takes.abortSignal),
+};
+
+/** `ResolveModelOptions` and `NpmTextOptions`. */
+export const cachedDownloadChecks = { ...downloadCallbackChecks, cacheDir: takes.optional(takes.text) };
 
 /** Milliseconds between two progress reports of one phase; the last one is always sent. */
 export const PROGRESS_INTERVAL_MS = 100;

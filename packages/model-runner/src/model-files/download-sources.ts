@@ -1,9 +1,8 @@
-/** Where this machine would download from, and whether it answers. For those who ask what is wrong: a download finds out by itself. */
-import { CtkvrError, checkOptions } from '@ctkvr/core';
+/** Where this machine would download from, and whether it answers. For diagnosis only: a download reports this by itself. */
+import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { httpRequest, withoutCredentials } from './http-request.js';
 import { hubEndpoint } from './hugging-face.js';
 import { npmRegistryUrl } from './npm-registry.js';
-import { askChecks } from './option-tables.js';
 import { packageIndexUrl } from './package-index.js';
 
 export interface DownloadSource {
@@ -26,6 +25,12 @@ export interface AskSourcesOptions {
   readonly signal?: AbortSignal;
 }
 
+const inputChecks: OptionChecks<AskSourcesOptions> = {
+  env: takes.optional(takes.object),
+  timeoutMs: takes.optional(takes.integer(1, 0x7fff_ffff)),
+  signal: takes.optional(takes.abortSignal),
+};
+
 /** pip and npm are asked for the address they use, and take their time on a busy machine. */
 const ADDRESS_TIMEOUT_MS = 10_000;
 
@@ -34,7 +39,7 @@ const ADDRESS_TIMEOUT_MS = 10_000;
  * @throws {CtkvrError} CTKVR_INVALID_OPTION
  */
 export async function askDownloadSources(options: AskSourcesOptions = {}): Promise<DownloadSource[]> {
-  checkOptions('askDownloadSources', options, askChecks);
+  checkOptions('askDownloadSources', options, inputChecks);
   const { env = process.env, timeoutMs = 3000, signal } = options;
   const ask = async (
     name: DownloadSource['name'],

@@ -6,19 +6,18 @@
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CtkvrError, checkOptions } from '@ctkvr/core';
-import { type DownloadCallbacks, progressMeter } from './download-progress.js';
+import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
+import { type DownloadCallbacks, downloadCallbackChecks, progressMeter } from './download-progress.js';
 import { abortedError, cacheFileError, checkFreeSpace, throwIfAborted } from './file-errors.js';
 import { type ExpectedHash, hashFile } from './hash-file.js';
 import { httpRequest, httpStatusError, unreachable, withoutCredentials } from './http-request.js';
-import { downloadChecks } from './option-tables.js';
 import { withFileLock } from './with-file-lock.js';
 
 /** Attempts in a row that bring no new byte before the download is given up. */
 const MAX_FRUITLESS_ATTEMPTS = 4;
 /** Wait before the second attempt; doubles with each further fruitless one. */
 const RETRY_DELAY_MS = 500;
-/** Statuses that a later attempt may not meet again: timeouts, too many requests, server trouble. */
+/** Statuses that may be gone at the next attempt: timeouts, too many requests, server errors. */
 const TRANSIENT_STATUSES = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export interface DownloadRequest extends DownloadCallbacks {
@@ -35,13 +34,24 @@ export interface DownloadRequest extends DownloadCallbacks {
   readonly retryDelayMs?: number;
 }
 
+const inputChecks: OptionChecks<DownloadRequest> = {
+  ...downloadCallbackChecks,
+  url: takes.text,
+  destination: takes.text,
+  hash: takes.optional(takes.object),
+  sizeBytes: takes.optional(takes.integer(0, Number.MAX_SAFE_INTEGER)),
+  headers: takes.optional(takes.object),
+  statusHint: takes.optional(takes.func),
+  retryDelayMs: takes.optional(takes.number(0, 0x7fff_ffff)),
+};
+
 /**
  * Resolves to `destination` once it holds the whole, checked file; at once when it already does (its size is looked at, not its hash).
  * @throws {CtkvrError} CTKVR_DOWNLOAD_FAILED (offline, HTTP status, connection broken again and again), CTKVR_CHECKSUM_MISMATCH (what the server
  * sends is another file), CTKVR_DISK_FULL, CTKVR_FILE_UNREADABLE (folder not writable), CTKVR_ABORTED.
  */
 export async function downloadVerified(request: DownloadRequest): Promise<string> {
-  checkOptions('downloadVerified', request, downloadChecks);
+  checkOptions('downloadVerified', request, inputChecks);
   const { destination, sizeBytes, signal } = request;
   if (await isComplete(destination, sizeBytes)) return destination;
   const waiting = progressMeter(
@@ -105,7 +115,7 @@ async function fillPart(request: DownloadRequest, part: string, bytesFound: numb
   }
 }
 
-/** A failure that another attempt may not meet; `error` is what the caller sees if it does. */
+/** A failure that may be gone at the next attempt; `error` is what the caller sees otherwise. */
 class BrokenTransfer extends Error {
   constructor(readonly error: CtkvrError) {
     super(error.message);

@@ -3,12 +3,11 @@ import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import type { Readable } from 'node:stream';
-import { CtkvrError, checkOptions } from '@ctkvr/core';
+import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import yauzl from 'yauzl';
-import { type DownloadCallbacks, progressMeter } from './download-progress.js';
+import { type DownloadCallbacks, downloadCallbackChecks, progressMeter } from './download-progress.js';
 import { cacheFileError, checkFreeSpace, throwIfAborted } from './file-errors.js';
 import type { ExpectedHash } from './hash-file.js';
-import { zipChecks } from './option-tables.js';
 
 export interface ZipExtraction extends DownloadCallbacks {
   readonly archive: string;
@@ -19,12 +18,20 @@ export interface ZipExtraction extends DownloadCallbacks {
   readonly hash: ExpectedHash;
 }
 
+const inputChecks: OptionChecks<ZipExtraction> = {
+  ...downloadCallbackChecks,
+  archive: takes.text,
+  matches: takes.func,
+  destination: takes.text,
+  hash: takes.object,
+};
+
 /**
  * Resolves once `destination` holds the entry.
  * @throws {CtkvrError} CTKVR_CHECKSUM_MISMATCH (no such entry, a damaged archive, or other bytes), CTKVR_DISK_FULL, CTKVR_FILE_UNREADABLE, CTKVR_ABORTED.
  */
 export async function extractZipEntry(request: ZipExtraction): Promise<void> {
-  checkOptions('extractZipEntry', request, zipChecks);
+  checkOptions('extractZipEntry', request, inputChecks);
   const { archive, destination, hash, signal } = request;
   const partial = `${destination}.extracting`;
   const zip = await openZip(archive);

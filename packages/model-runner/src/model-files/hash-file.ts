@@ -1,9 +1,8 @@
 /** Hash of a file, streamed. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { checkOptions } from '@ctkvr/core';
+import { checkOptions, takes } from '@ctkvr/core';
 import { cacheFileError, throwIfAborted } from './file-errors.js';
-import { hashChecks } from './option-tables.js';
 
 /** What a file must hash to. */
 export interface ExpectedHash {
@@ -11,6 +10,8 @@ export interface ExpectedHash {
   /** Lower-case hexadecimal. */
   readonly hex: string;
 }
+
+const optionChecks = { onBytes: takes.optional(takes.func), signal: takes.optional(takes.abortSignal) };
 
 export function sha256(hex: string): ExpectedHash {
   return { algorithm: 'sha256', hex };
@@ -22,7 +23,7 @@ export async function hashFile(
   algorithm: ExpectedHash['algorithm'],
   options: { readonly onBytes?: (bytes: number) => void; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
-  checkOptions('hashFile', options, hashChecks);
+  checkOptions('hashFile', options, optionChecks);
   const hash = createHash(algorithm);
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {

@@ -1,8 +1,8 @@
 /** The text of Moby Dick, for the demo, the tests and the benchmarks: out of copyright, long, and in an npm package with a checksum. */
 import { readFile } from 'node:fs/promises';
 import { CtkvrError, checkOptions } from '@ctkvr/core';
+import { cachedDownloadChecks } from './download-progress.js';
 import { type NpmText, type NpmTextOptions, npmTextFile } from './npm-text.js';
-import { cacheChecks } from './option-tables.js';
 
 const NUM_CHAPTERS = 135;
 
@@ -20,7 +20,7 @@ const mobyDick: NpmText = {
  * @throws {CtkvrError} what `npmTextFile` throws.
  */
 export async function mobyDickFile(options: NpmTextOptions = {}): Promise<string> {
-  checkOptions('mobyDickFile', options, cacheChecks);
+  checkOptions('mobyDickFile', options, cachedDownloadChecks);
   return await npmTextFile(mobyDick, options);
 }
 

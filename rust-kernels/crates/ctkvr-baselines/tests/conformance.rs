@@ -54,7 +54,7 @@ fn cases() -> Vec<Case> {
         },
     ];
     for name in NAMES {
-        // Streaming never reads everything, and MagicPIG estimates it: ctkvr-cpu's tests/attention.rs says how well.
+        // Streaming never reads everything, and MagicPIG estimates it: ctkvr-cpu's tests/attention/selectors.rs says how well.
         let everything = (!["streaming", "magicpig"].contains(&name)).then(|| baseline(name, 0));
         cases.push(Case { method: baseline(name, 40), everything });
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::Phase;
-use ctkvr_core::sequence::stored_head::StoredHead;
+use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tokens.truncate(len);
     let options = CpuOptions { num_threads: 1, ..CpuOptions::default() };
     let executor = CpuExecutor::load(Arc::clone(&model), options, Loading { progress: &mut |_| (), cancel: &go })?;
-    let kernels = executor.attention_kernels();
+    let builder = IndexBuilder { shape, kernels: executor.attention_kernels(), num_threads: 1 };
     let engine = Engine::new(model, Box::new(executor), EngineOptions::default())?;
     let sequence = engine.create_sequence(len, KvFormat::F16, Settings::full().into())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);
     let mut bytes = Vec::new();
     for (layer, kv_head) in HEADS {
-        let head = engine.with_sequence(sequence, |sequence| StoredHead::of(sequence, shape, kernels, layer, kv_head))??;
+        let head = engine.with_sequence(sequence, |sequence| builder.stored_head(sequence, layer, kv_head))??;
         let queries = &head.queries[head.queries.len() - (NUM_CENTROIDS + NUM_DECODES) * row_len..];
         for values in [&head.keys[..NUM_TOKENS * d], &head.values[..NUM_TOKENS * d], queries] {
             bytes.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));

@@ -12,6 +12,7 @@
 pub mod attention;
 mod executor;
 mod linear;
+mod packed_weight;
 mod plan;
 mod step_buffers;
 mod step_job;

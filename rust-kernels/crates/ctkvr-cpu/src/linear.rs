@@ -5,7 +5,6 @@
 mod encoding;
 mod joined;
 mod layer;
-pub(crate) mod packed_weight;
 #[cfg(test)]
 mod tests;
 

@@ -62,8 +62,8 @@ impl StepBuffers {
             (&mut self.gate, rows * spec.feed_forward_len),
             (&mut self.up, rows * spec.feed_forward_len),
             (&mut self.block_out, if plan.has_residuals() { rows * spec.embedding_len } else { 0 }),
-            (&mut self.cos, rows * plan.rotary.len()),
-            (&mut self.sin, rows * plan.rotary.len()),
+            (&mut self.cos, rows * plan.rotary.num_pairs()),
+            (&mut self.sin, rows * plan.rotary.num_pairs()),
         ];
         let bytes: usize = wanted.iter().map(|(_, len)| size_of::<f32>() * len).sum();
         let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len, 0.0))

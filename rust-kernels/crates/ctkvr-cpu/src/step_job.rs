@@ -235,7 +235,7 @@ impl<'a> StepJob<'a> {
 
     /// Looks up a row's token, and the cosines and sines of its position.
     fn begin(&self, row: usize) {
-        let (width, half) = (self.spec.embedding_len, self.plan.rotary.len());
+        let (width, half) = (self.spec.embedding_len, self.plan.rotary.num_pairs());
         // SAFETY: the engine checked the token; the buffers hold the row.
         unsafe {
             self.plan.embedding.write(self.batch.tokens[row], self.at.hidden.add(row * width));
@@ -313,7 +313,7 @@ impl<'a> StepJob<'a> {
     /// Norms and turns the queries and the key of a row and KV head.
     fn finish_heads(&self, layer: &Layer, row: usize, kv_head: usize) {
         let ModelSpec { num_q_heads, num_kv_heads, head_dim: d, rms_epsilon, .. } = *self.spec;
-        let (kernels, half) = (self.plan.kernels, self.plan.rotary.len());
+        let (kernels, half) = (self.plan.kernels, self.plan.rotary.num_pairs());
         let group = num_q_heads / num_kv_heads;
         // SAFETY: the buffers hold the row; these heads are this unit's.
         unsafe {

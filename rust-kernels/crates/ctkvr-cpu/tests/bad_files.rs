@@ -147,7 +147,7 @@ fn child_opens_damaged_files() {
         let _ = load(&damaged, Loading { progress: &mut |_| (), cancel: &NO_CANCEL });
     };
     let mut random = Random(0x1234_5678);
-    let random_cuts: Vec<usize> = (0..40).map(|_| random.next() as usize % good.len()).collect();
+    let random_cuts: Vec<usize> = (0..40).map(|_| random.number() as usize % good.len()).collect();
     for at in random_cuts.into_iter().chain((0..header).step_by((header / 150).max(1))) {
         std::fs::write(&damaged, &good[..at]).unwrap();
         open(format!("cut at {at}"));
@@ -159,8 +159,8 @@ fn child_opens_damaged_files() {
         for _ in 0..=round % 3 {
             // The first bytes hold the counts: damage them often.
             let end = if round % 4 == 0 { 400 } else { header };
-            let at = 4 + random.next() as usize % (end - 4);
-            let value = [0, 1, 0x7f, 0x80, 0xff, random.next() as u8][random.next() as usize % 6];
+            let at = 4 + random.number() as usize % (end - 4);
+            let value = [0, 1, 0x7f, 0x80, 0xff, random.number() as u8][random.number() as usize % 6];
             file.write_all_at(&[value], at as u64).unwrap();
             changed.push((at, value));
         }

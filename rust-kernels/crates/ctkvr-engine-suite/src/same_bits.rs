@@ -21,8 +21,8 @@ struct Text {
 
 impl Text {
     fn new(engine: &Engine, random: &mut Random) -> Self {
-        let (prompt, decodes) = (1 + random.next() as usize % 40, random.next() as usize % 5);
-        let tokens = (0..prompt + decodes).map(|_| (random.next() as usize % VOCAB_SIZE) as i32).collect();
+        let (prompt, decodes) = (1 + random.number() as usize % 40, random.number() as usize % 5);
+        let tokens = (0..prompt + decodes).map(|_| (random.number() as usize % VOCAB_SIZE) as i32).collect();
         Self { tokens, prompt, fed: 0, sequence: full_sequence(engine, 64), logits: Vec::new() }
     }
 
@@ -44,8 +44,8 @@ impl Text {
 /// Feeds texts side by side, those of a step and the pieces of their prompts at random.
 fn run(engine: &Engine, texts: &mut [Text], random: &mut Random, most: usize) {
     while texts.iter().any(|text| text.fed < text.tokens.len()) {
-        let here: Vec<bool> = texts.iter().map(|_| texts.len() == 1 || !random.next().is_multiple_of(3)).collect();
-        let mut pieces = || 1 + random.next() as usize % most;
+        let here: Vec<bool> = texts.iter().map(|_| texts.len() == 1 || !random.number().is_multiple_of(3)).collect();
+        let mut pieces = || 1 + random.number() as usize % most;
         let plan: Vec<(usize, StepEntry)> =
             texts.iter().enumerate().filter(|(i, _)| here[*i]).filter_map(|(i, text)| Some((i, text.entry(pieces())?))).collect();
         if plan.is_empty() {
@@ -79,7 +79,7 @@ pub fn a_sequence_alone_whole_and_on_one_thread_is_the_same(suite: &Suite) {
             let several = suite.engine(&model, 1 + seed as usize % 4, [512, 7, 24][seed as usize % 3]);
             let start = seed * 97 + index as u32;
             let mut random = Random(start);
-            let mut together: Vec<Text> = (0..1 + random.next() % 4).map(|_| Text::new(&several, &mut random)).collect();
+            let mut together: Vec<Text> = (0..1 + random.number() % 4).map(|_| Text::new(&several, &mut random)).collect();
             run(&several, &mut together, &mut Random(start + 1000), 9);
             for mut text in together {
                 let logits = std::mem::take(&mut text.logits);

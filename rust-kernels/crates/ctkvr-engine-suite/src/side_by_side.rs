@@ -1,5 +1,5 @@
 //! A sequence's distributions are the same bits alone on one thread, and beside others, with its prompt in pieces, on several threads: on
-//! small models of our own, with every selector. ctkvr-cpu/tests/same_bits.rs has random histories of the attention alone.
+//! small models of our own, with every selector. ctkvr-cpu/tests/attention/same_bits.rs has random histories of the attention alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,12 +62,19 @@ impl Asked {
 /// What a token drew, and the distribution it was drawn from, as bits.
 type Drawn = (i32, Vec<u32>);
 
+/// A piece of a prompt.
+fn piece(sequence: SequenceId, tokens: &[i32]) -> StepEntry<'_> {
+    StepEntry { sequence, tokens, phase: Phase::Prefill, output: StepOutput::None }
+}
+
+/// A token of an answer.
+fn token(sequence: SequenceId, token: &i32) -> StepEntry<'_> {
+    StepEntry { sequence, tokens: std::slice::from_ref(token), phase: Phase::Decode, output: StepOutput::SampleAndLogits }
+}
+
 /// Runs one step; what it gave those that drew.
-fn step(engine: &Engine, entries: &[(SequenceId, &[i32], StepOutput)], audit: bool) -> Vec<Option<Drawn>> {
-    let phase = |tokens: &[i32]| if tokens.len() == 1 { Phase::Decode } else { Phase::Prefill };
-    let plan: Vec<StepEntry> =
-        entries.iter().map(|&(sequence, tokens, output)| StepEntry { sequence, tokens, phase: phase(tokens), output }).collect();
-    let result = engine.step(&plan, audit, &NO_CANCEL).unwrap();
+fn step(engine: &Engine, plan: &[StepEntry], audit: bool) -> Vec<Option<Drawn>> {
+    let result = engine.step(plan, audit, &NO_CANCEL).unwrap();
     let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
     result.sequences.into_iter().map(|s| Some((s.token_id?, bits(s.logits?)))).collect()
 }
@@ -76,12 +83,12 @@ fn step(engine: &Engine, entries: &[(SequenceId, &[i32], StepOutput)], audit: bo
 fn answered_alone(engine: &Engine, asked: &Asked) -> Vec<Drawn> {
     let id = asked.open(engine);
     let (last, prompt) = asked.prompt.split_last().unwrap();
-    step(engine, &[(id, prompt, StepOutput::None)], false);
+    step(engine, &[piece(id, prompt)], false);
     engine.build_index(id, Duration::MAX, &NO_CANCEL).unwrap();
     let mut next = *last;
     let mut answer = Vec::new();
     for _ in 0..ANSWER_LEN {
-        let drawn = step(engine, &[(id, &[next], StepOutput::SampleAndLogits)], false).remove(0).unwrap();
+        let drawn = step(engine, &[token(id, &next)], false).remove(0).unwrap();
         next = drawn.0;
         answer.push(drawn);
     }
@@ -89,8 +96,8 @@ fn answered_alone(engine: &Engine, asked: &Asked) -> Vec<Drawn> {
     answer
 }
 
-/// All of them side by side: while some answer, prompts of others come in pieces of `piece` tokens, and indexes are built head by head.
-fn answered_together(engine: &Engine, all: &[Asked], piece: usize) -> Vec<Vec<Drawn>> {
+/// All of them side by side: while some answer, prompts of others come in pieces of `piece_len` tokens, and indexes are built head by head.
+fn answered_together(engine: &Engine, all: &[Asked], piece_len: usize) -> Vec<Vec<Drawn>> {
     struct Going {
         id: SequenceId,
         stored: usize,
@@ -112,13 +119,12 @@ fn answered_together(engine: &Engine, all: &[Asked], piece: usize) -> Vec<Vec<Dr
                 state.is_built = engine.build_index(state.id, Duration::ZERO, &NO_CANCEL).unwrap().heads_left == 0;
             }
         }
-        let mut entries: Vec<(usize, &[i32])> = Vec::new();
+        let mut entries: Vec<(usize, StepEntry)> = Vec::new();
         for (i, (asked, state)) in all.iter().zip(&going).enumerate() {
             let left = asked.prompt.len() - 1 - state.stored;
             match left {
-                // A single token that is left would be a decode.
-                1.. => entries.push((i, &asked.prompt[state.stored..][..if left <= piece + 1 { left } else { piece }])),
-                0 if state.is_built && state.answer.len() < ANSWER_LEN => entries.push((i, std::slice::from_ref(&state.next))),
+                1.. => entries.push((i, piece(state.id, &asked.prompt[state.stored..][..left.min(piece_len)]))),
+                0 if state.is_built && state.answer.len() < ANSWER_LEN => entries.push((i, token(state.id, &state.next))),
                 _ => (),
             }
         }
@@ -132,14 +138,8 @@ fn answered_together(engine: &Engine, all: &[Asked], piece: usize) -> Vec<Vec<Dr
         let shift = round % entries.len();
         entries.rotate_left(shift);
         entries.truncate((round % 5 + 1).max(entries.len() / 2));
-        let plan: Vec<_> = entries
-            .iter()
-            .map(|&(i, tokens)| {
-                let output = if tokens.len() == 1 { StepOutput::SampleAndLogits } else { StepOutput::None };
-                (going[i].id, tokens, output)
-            })
-            .collect();
-        let lengths: Vec<(usize, usize)> = entries.iter().map(|&(i, tokens)| (i, tokens.len())).collect();
+        let plan: Vec<StepEntry> = entries.iter().map(|(_, entry)| *entry).collect();
+        let lengths: Vec<(usize, usize)> = entries.iter().map(|(i, entry)| (*i, entry.tokens.len())).collect();
         let results = step(engine, &plan, round % 3 == 0);
         for ((i, len), drawn) in lengths.into_iter().zip(results) {
             match drawn {
@@ -158,12 +158,13 @@ fn check(suite: &Suite, model: &Arc<Model>) {
     let all = Asked::all();
     let reference = suite.engine(model, 1, 512);
     let expected: Vec<Vec<Drawn>> = all.iter().map(|asked| answered_alone(&reference, asked)).collect();
-    for (threads, chunk, piece) in [(1, 512, 300), (1, 512, 3), (2, 64, 7), (2, 512, 128), (3, 33, 50)] {
+    for (threads, chunk, piece_len) in [(1, 512, 300), (1, 512, 3), (2, 64, 7), (2, 512, 128), (3, 33, 50), (1, 512, 1), (2, 5, 1)]
+    {
         let engine = suite.engine(model, threads, chunk);
         let alone: Vec<Vec<Drawn>> = all.iter().map(|asked| answered_alone(&engine, asked)).collect();
-        let together = answered_together(&engine, &all, piece);
+        let together = answered_together(&engine, &all, piece_len);
         for (i, asked) in all.iter().enumerate() {
-            let what = |way: &str| format!("{:?} {way}, {threads} threads, chunks of {chunk}, pieces of {piece}", asked.kind);
+            let what = |way: &str| format!("{:?} {way}, {threads} threads, chunks of {chunk}, pieces of {piece_len}", asked.kind);
             for (way, answers) in [("alone", &alone), ("together", &together)] {
                 for (k, (expected, actual)) in expected[i].iter().zip(&answers[i]).enumerate() {
                     assert_eq!(expected.0, actual.0, "{}: token {k}", what(way));

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use ctkvr_engine::{Engine, EngineOptions, Executor};
 use ctkvr_model::Model;
 
+/// Makes an executor of a model.
+pub type Make<'a> = dyn Fn(&Arc<Model>, usize) -> Box<dyn Executor> + 'a;
+
 /// An executor under test.
 pub struct Suite<'a> {
     /// Makes one on so many threads, or on as many of them as it can use.
-    pub make: &'a dyn Fn(&Arc<Model>, usize) -> Box<dyn Executor>,
+    pub make: &'a Make<'a>,
     /// Tests that it does not run.
     pub skip: &'a [Skip],
 }

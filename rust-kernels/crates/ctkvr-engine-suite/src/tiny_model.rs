@@ -231,7 +231,7 @@ impl Drop for TemporaryFile {
 pub struct Random(pub u32);
 
 impl Random {
-    pub fn next(&mut self) -> u32 {
+    pub fn number(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
@@ -240,7 +240,7 @@ impl Random {
 
     /// Sum of four uniforms, scaled to unit variance.
     fn normal(&mut self) -> f32 {
-        let sum: f32 = (0..4).map(|_| self.next() as f32 / u32::MAX as f32 - 0.5).sum();
+        let sum: f32 = (0..4).map(|_| self.number() as f32 / u32::MAX as f32 - 0.5).sum();
         sum * 3f32.sqrt()
     }
 }

@@ -17,8 +17,6 @@
 //!
 //! A norm is x / sqrt(mean of x^2 + epsilon) * weight. A product adds its bias where the file has one.
 
-use crate::rope::RopePairing;
-
 /// Lengths that tensors have, in values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -51,6 +49,15 @@ pub struct Description {
 pub struct EmbeddingSpec {
     pub rows: LinearSpec,
     pub scale: f32,
+}
+
+/// Which dimensions of a head form a rotated pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// (0, 1), (2, 3), ...: ggml's NORM.
+    Adjacent,
+    /// (0, d/2), (1, d/2 + 1), ...: ggml's NEOX.
+    Halves,
 }
 
 /// How positions turn queries and keys. The numbers are in the file: [`crate::RopeSettings`].

@@ -37,7 +37,7 @@ mod weights;
 pub use backends::{CpuDevice, cpu_device, ggml_features};
 pub use description::{
     Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, LinearSpec, NormSpan, OutputSpec,
-    QueryKeyNorms, RotarySpec, Sizes, VectorSpec,
+    QueryKeyNorms, RopePairing, RotarySpec, Sizes, VectorSpec,
 };
 pub use error::{Error, FieldValue, Result};
 pub use fingerprint::Fingerprint;
@@ -46,7 +46,7 @@ pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable
 pub use mapped_file::MappedFile;
 pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
-pub use rope::{RopeOverrides, RopePairing, RopeScaling, RopeSettings, RotaryTable};
+pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
 pub use sampler::{Sampler, SamplerOptions, check_logits};
 pub use spec::ModelSpec;
 pub use tensors::{TensorUse, layer_tensor};

@@ -48,13 +48,8 @@ impl MappedFile {
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Address of the first byte, page aligned.
-    pub fn start(&self) -> *mut u8 {
-        self.start
     }
 
     /// Reads without going through the mapping, so that the pages do not count as this process's memory.

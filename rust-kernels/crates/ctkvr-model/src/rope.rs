@@ -4,7 +4,7 @@
 
 use std::f64::consts::PI;
 
-use crate::description::RotarySpec;
+use crate::description::{RopePairing, RotarySpec};
 use crate::metadata::Metadata;
 
 /// Scaling of positions beyond the trained context.
@@ -27,15 +27,6 @@ impl RopeScaling {
             Self::Llama3 => "llama3",
         }
     }
-}
-
-/// Which dimensions of a head form a rotated pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairing {
-    /// (0, 1), (2, 3), ...: ggml's NORM.
-    Adjacent,
-    /// (0, d/2), (1, d/2 + 1), ...: ggml's NEOX.
-    Halves,
 }
 
 /// Parameters of ggml_rope_ext, resolved.
@@ -165,7 +156,7 @@ impl RotaryTable {
     }
 
     /// Pairs of a head.
-    pub fn len(&self) -> usize {
+    pub fn num_pairs(&self) -> usize {
         self.frequencies.len()
     }
 

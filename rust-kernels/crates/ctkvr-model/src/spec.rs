@@ -140,7 +140,7 @@ impl ModelSpec {
     }
 
     fn check_tensors(&self, gguf: &Gguf) -> std::result::Result<(), String> {
-        let expected = expected_tensors(self);
+        let expected = expected_tensors(&self.description, self.num_layers);
         for tensor in &expected {
             check_tensor(gguf, tensor)?;
         }

@@ -1,7 +1,6 @@
 //! The tensors of a model by name, shape and use, as its description names them: the one table that checking and loading share.
 
 use crate::description::{Description, LayerSpec, LinearSpec, VectorSpec};
-use crate::spec::ModelSpec;
 
 /// What the graph does with a tensor; decides where its bytes may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +30,8 @@ impl TensorSpec {
 }
 
 /// Every tensor a model of this spec must or may have.
-pub(crate) fn expected_tensors(spec: &ModelSpec) -> Vec<TensorSpec> {
-    let Description { embedding, rotary, layer, output } = &spec.description;
+pub(crate) fn expected_tensors(description: &Description, num_layers: usize) -> Vec<TensorSpec> {
+    let Description { embedding, rotary, layer, output } = description;
     let mut tensors = Vec::new();
     tensors.extend(of_linear(&embedding.rows, TensorUse::Rows));
     tensors.push(of_vector(&output.norm));
@@ -43,7 +42,7 @@ pub(crate) fn expected_tensors(spec: &ModelSpec) -> Vec<TensorSpec> {
     }));
     tensors.extend(rotary.factors.iter().map(|factors| TensorSpec { required: false, ..of_vector(factors) }));
     let of_layer = layer_tensors(layer);
-    for layer in 0..spec.num_layers {
+    for layer in 0..num_layers {
         tensors.extend(of_layer.iter().map(|tensor| TensorSpec { name: layer_tensor(layer, &tensor.name), ..tensor.clone() }));
     }
     tensors

@@ -19,7 +19,7 @@ impl Model {
     /// Every tensor that the file has.
     pub fn weights(&self) -> Vec<Weight<'_>> {
         let mut weights = Vec::new();
-        for expected in expected_tensors(self.spec()) {
+        for expected in expected_tensors(&self.spec().description, self.spec().num_layers) {
             let Some(info) = self.gguf().tensor(&expected.name) else { continue };
             weights.push(Weight { name: expected.name, purpose: expected.purpose, info });
         }

@@ -1,6 +1,6 @@
 //! What this build and this machine can do.
 
-use ctkvr_kernels::Kernels;
+use ctkvr_kernels::{Kernels, PAGE_SIZE};
 use ctkvr_model::{available_memory_bytes, ggml_features, num_usable_threads, process_memory};
 use napi_derive::napi;
 
@@ -15,6 +15,7 @@ pub struct JsBuildInfo {
     pub ggml_features: Vec<String>,
     pub num_usable_threads: u32,
     pub available_memory_bytes: f64,
+    pub page_size: u32,
 }
 
 /// Version, kernels, threads and memory, as of now.
@@ -28,6 +29,7 @@ pub fn build_info() -> napi::Result<JsBuildInfo> {
         ggml_features: ggml_features().map_err(|error| model_error(&error))?,
         num_usable_threads: num_usable_threads() as u32,
         available_memory_bytes: available_memory_bytes() as f64,
+        page_size: PAGE_SIZE as u32,
     })
 }
 

@@ -1,52 +1,81 @@
 //! One KV head's index on plain arrays, for users without a model. One thing at a time: what changes the index runs on a worker thread,
 //! and a call meanwhile is refused.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::{
-    AppendInput, GivenCandidates, GivenTail, HeadAttention, HeadIndex, HeadIndexOptions, HeadInput, ImageInput, Phase, TailInfo,
-    TailSegmentInfo,
-};
-use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint16Array, Uint32Array};
+use ctkvr_core::{AppendInput, GivenTail, HeadIndex, HeadIndexOptions, HeadInput, ImageInput, Phase};
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Uint8Array, Uint32Array};
 use napi::{Env, Task};
 use napi_derive::napi;
 
-use crate::counters::JsSelectionCounters;
+use crate::centroid_index_objects::{
+    JsAppendInput, JsBlockInfo, JsBuildInput, JsGivenTail, JsHeadAttention, JsLoadInput, JsProbes, JsRefineRules, JsSelection,
+    JsTail, JsTailAt,
+};
 use crate::error::{busy_index, caught, closed, core_error, invalid_option};
-use crate::options::JsSelectorOptions;
+use crate::position_range::JsPositionRange;
 
-/// An index and whether a change of it has been asked for that has not ended.
+/// An index and what is going on with it. All but the change itself happens on the JavaScript thread.
 struct Shared {
-    index: Mutex<HeadIndex>,
+    /// `None` once it is freed.
+    index: Mutex<Option<HeadIndex>>,
+    /// A change has been asked for that has not ended.
     changing: AtomicBool,
+    /// JavaScript may close an index that changes: it is freed when the change has ended.
+    closed: AtomicBool,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HeadIndex> {
+    fn lock(&self) -> IndexGuard<'_> {
         // A change that panicked has said so; the index is whole, for a change replaces what it has when it is done.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        IndexGuard(self.index.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Frees the index where it is closed and does not change.
+    fn free_if_over(&self) {
+        if self.closed.load(Ordering::Acquire) && !self.changing.load(Ordering::Acquire) {
+            *self.lock().0 = None;
+        }
+    }
+}
+
+/// The index, until dropped. Only of one that is not freed.
+struct IndexGuard<'a>(MutexGuard<'a, Option<HeadIndex>>);
+
+impl Deref for IndexGuard<'_> {
+    type Target = HeadIndex;
+
+    fn deref(&self) -> &HeadIndex {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("who closed it is refused, and a change keeps it"))
+    }
+}
+
+impl DerefMut for IndexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut HeadIndex {
+        self.0.as_mut().unwrap_or_else(|| unreachable!("who closed it is refused, and a change keeps it"))
     }
 }
 
 /// `NativeCentroidIndex` of packages/native/src/binding.ts.
 #[napi(js_name = "CentroidIndex")]
 pub struct NativeCentroidIndex {
-    /// `None` after close.
-    shared: Option<Arc<Shared>>,
+    shared: Arc<Shared>,
 }
 
 impl NativeCentroidIndex {
     fn of(index: HeadIndex) -> Self {
-        Self { shared: Some(Arc::new(Shared { index: Mutex::new(index), changing: AtomicBool::new(false) })) }
+        let (changing, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { index: Mutex::new(Some(index)), changing, closed }) }
     }
 
-    fn shared(&self) -> napi::Result<&Arc<Shared>> {
-        self.shared.as_ref().ok_or_else(|| closed("index"))
+    fn open(&self) -> napi::Result<&Arc<Shared>> {
+        if self.shared.closed.load(Ordering::Acquire) { Err(closed("index")) } else { Ok(&self.shared) }
     }
 
-    fn index(&self) -> napi::Result<MutexGuard<'_, HeadIndex>> {
-        let shared = self.shared()?;
+    fn index(&self) -> napi::Result<IndexGuard<'_>> {
+        let shared = self.open()?;
         if shared.changing.load(Ordering::Acquire) {
             return Err(busy_index());
         }
@@ -54,7 +83,7 @@ impl NativeCentroidIndex {
     }
 
     fn change(&self, change: Change) -> napi::Result<AsyncTask<ChangeTask>> {
-        let shared = self.shared()?;
+        let shared = self.open()?;
         if shared.changing.swap(true, Ordering::AcqRel) {
             return Err(busy_index());
         }
@@ -151,9 +180,8 @@ impl NativeCentroidIndex {
 
     /// Indexed positions, [start, end).
     #[napi(getter, catch_unwind)]
-    pub fn region(&self) -> napi::Result<Vec<u32>> {
-        let region = self.index()?.region();
-        Ok(vec![region.start as u32, region.end as u32])
+    pub fn region(&self) -> napi::Result<JsPositionRange> {
+        Ok(self.index()?.region().into())
     }
 
     /// The blocks that probes look at, oldest first.
@@ -266,150 +294,10 @@ impl NativeCentroidIndex {
 
     /// Frees the index. Idempotent.
     #[napi(catch_unwind)]
-    pub fn close(&mut self) {
-        self.shared = None;
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.free_if_over();
     }
-}
-
-/// Input of `build`.
-#[napi(object, object_to_js = false)]
-pub struct JsBuildInput {
-    pub keys: Float32Array,
-    pub values: Float32Array,
-    pub queries: Float32Array,
-    pub head_dim: u32,
-    pub group_size: u32,
-    pub options: JsSelectorOptions,
-    pub isa: String,
-}
-
-/// Input of `load`.
-#[napi(object, object_to_js = false)]
-pub struct JsLoadInput {
-    pub image: Uint8Array,
-    pub keys: Float32Array,
-    pub values: Float32Array,
-    pub isa: String,
-}
-
-/// Input of `append`.
-#[napi(object, object_to_js = false)]
-pub struct JsAppendInput {
-    pub keys: Float32Array,
-    pub values: Float32Array,
-    pub queries: Float32Array,
-    pub phase: String,
-}
-
-/// A tail as stored.
-#[napi(object, object_from_js = false)]
-pub struct JsTail {
-    pub corrections: Float32Array,
-    pub segments: Vec<JsTailSegment>,
-}
-
-/// Clusters of one stretch of positions.
-#[napi(object, object_from_js = false)]
-pub struct JsTailSegment {
-    pub start: u32,
-    pub made_at: u32,
-    pub cluster_of: Uint16Array,
-    pub keys: Float32Array,
-    pub values: Float32Array,
-}
-
-impl From<TailInfo> for JsTail {
-    fn from(tail: TailInfo) -> Self {
-        let segment = |s: TailSegmentInfo| JsTailSegment {
-            start: s.start as u32,
-            made_at: s.made_at as u32,
-            cluster_of: Uint16Array::new(s.cluster_of),
-            keys: Float32Array::new(s.keys),
-            values: Float32Array::new(s.values),
-        };
-        let segments = tail.segments.into_iter().map(segment).collect();
-        Self { corrections: Float32Array::new(tail.corrections), segments }
-    }
-}
-
-/// A tail at a query.
-#[napi(object, object_from_js = false)]
-pub struct JsTailAt {
-    pub lse: Float32Array,
-    pub value: Float32Array,
-}
-
-/// A block.
-#[napi(object, object_from_js = false)]
-pub struct JsBlockInfo {
-    pub end: u32,
-    pub made_at: u32,
-    pub num_centroids: u32,
-}
-
-/// Result of `probe`.
-#[napi(object, object_from_js = false)]
-pub struct JsProbes {
-    pub centroids: Uint32Array,
-    pub similarities: Float32Array,
-}
-
-/// Result of `select`.
-#[napi(object, object_from_js = false)]
-pub struct JsSelection {
-    pub candidates: Uint32Array,
-    pub selected: Uint32Array,
-}
-
-/// Result of `attend`.
-#[napi(object, object_from_js = false)]
-pub struct JsHeadAttention {
-    pub output: Float32Array,
-    pub lse: Float32Array,
-    pub mass: Float32Array,
-    pub counters: JsSelectionCounters,
-}
-
-impl From<HeadAttention> for JsHeadAttention {
-    fn from(attention: HeadAttention) -> Self {
-        Self {
-            output: Float32Array::new(attention.output),
-            lse: Float32Array::new(attention.lse),
-            mass: Float32Array::new(attention.mass),
-            counters: attention.counters.into(),
-        }
-    }
-}
-
-/// Where given candidates may lie, and how many of them are read: `NativeRefineRules` of packages/native/src/binding.ts.
-#[napi(object, object_to_js = false)]
-pub struct JsRefineRules {
-    pub num_tokens: u32,
-    pub start: u32,
-    pub end: u32,
-    pub max_selected: u32,
-    pub top_p: f64,
-}
-
-impl JsRefineRules {
-    fn over<'a>(&self, candidates: &'a [u32], tail: Option<GivenTail<'a>>) -> GivenCandidates<'a> {
-        GivenCandidates {
-            candidates,
-            num_tokens: self.num_tokens as usize,
-            start: self.start as usize,
-            end: self.end as usize,
-            max_selected: self.max_selected as usize,
-            top_p: self.top_p,
-            tail,
-        }
-    }
-}
-
-/// A tail at the query at hand.
-#[napi(object, object_to_js = false)]
-pub struct JsGivenTail {
-    pub lse: Float32Array,
-    pub value: Float32Array,
 }
 
 /// Makes an index on a worker thread.
@@ -491,6 +379,7 @@ impl Task for ChangeTask {
     /// On the JavaScript thread, before whoever waits for the promise goes on.
     fn finally(self, _env: Env) -> napi::Result<()> {
         self.shared.changing.store(false, Ordering::Release);
+        self.shared.free_if_over();
         Ok(())
     }
 }

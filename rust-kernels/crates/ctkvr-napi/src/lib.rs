@@ -5,26 +5,30 @@
 //! |---|---|
 //! | `build_info`, `kernels` | what this build and this machine can do, and what of it this process may use |
 //! | `load_model`, `model`, `sequence`, `step` | a model, its sequences, steps over them |
+//! | `memory_need` | what a context needs |
 //! | `engine_host` | the thread the engine runs on, and what may happen while it is busy |
 //! | `slot` | a sequence as JavaScript sees it |
 //! | `centroid_index` | one KV head on plain arrays |
 //! | `rope`, `query_statistics` | rotary embedding and the similarity of rotated queries, on plain arrays |
 //! | `error`, `deferred` | errors and promises |
-//! | `options`, `counters`, `model_info` | plain data |
+//! | `options`, `counters`, `model_info`, `position_range` | plain data |
 
 #![cfg_attr(test, allow(dead_code, reason = "napi leaves the exports out of test builds, and lints check those too"))]
 
 mod build_info;
 mod centroid_index;
+mod centroid_index_objects;
 mod counters;
 mod deferred;
 mod engine_host;
 mod error;
 mod kernels;
 mod load_model;
+mod memory_need;
 mod model;
 mod model_info;
 mod options;
+mod position_range;
 mod query_statistics;
 mod rope;
 mod sequence;

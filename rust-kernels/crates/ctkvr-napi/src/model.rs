@@ -1,6 +1,6 @@
 //! A loaded model and its engine.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ctkvr_model::Model;
 use napi::bindgen_prelude::{AsyncTask, Int32Array, Object, Uint8Array};
@@ -22,8 +22,8 @@ use crate::step::{JsStepOptions, JsStepResult, PlanEntry};
 #[napi(js_name = "Model")]
 pub struct NativeModel {
     host: Arc<EngineHost>,
-    /// `None` after close.
-    model: Option<Arc<Model>>,
+    /// `None` after close. Behind a lock, as JavaScript may close a model that still tokenizes.
+    model: Mutex<Option<Arc<Model>>>,
     num_threads: usize,
     info: JsModelInfoSource,
 }
@@ -38,11 +38,11 @@ impl NativeModel {
         env.add_env_cleanup_hook(at_exit, |host| host.upgrade().iter().for_each(|host| host.shut_down()))?;
         host.stop_at_exit();
         let info = JsModelInfoSource(model.info().clone());
-        Ok(Self { host, model: Some(model), num_threads, info })
+        Ok(Self { host, model: Mutex::new(Some(model)), num_threads, info })
     }
 
-    fn model(&self) -> napi::Result<&Arc<Model>> {
-        self.model.as_ref().ok_or_else(|| closed("model"))
+    fn model(&self) -> napi::Result<Arc<Model>> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| closed("model"))
     }
 }
 
@@ -63,7 +63,7 @@ impl NativeModel {
     /// Tokenizes on a worker thread.
     #[napi(catch_unwind)]
     pub fn tokenize(&self, text: String, parse_special: bool) -> napi::Result<AsyncTask<Tokenize>> {
-        Ok(AsyncTask::new(Tokenize { model: Arc::clone(self.model()?), text, parse_special }))
+        Ok(AsyncTask::new(Tokenize { model: self.model()?, text, parse_special }))
     }
 
     /// Bytes of one token.
@@ -128,8 +128,8 @@ impl NativeModel {
 
     /// Frees weights and sequences once the running step has ended. Idempotent.
     #[napi(catch_unwind)]
-    pub fn close<'env>(&mut self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let model = self.model.take();
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner).take();
         promise(env, |deferred| {
             drop(model); // the engine's own reference is freed on its thread
             self.host.close(deferred);

@@ -20,7 +20,7 @@ use crate::error::invalid_option;
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JsSelectorOptions {
-    pub selector: String,
+    pub method: String,
     pub num_sink_tokens: u32,
     pub recent_window: u32,
     pub num_centroids: u32,
@@ -34,7 +34,7 @@ pub struct JsSelectorOptions {
     pub tail: bool,
     pub cluster_size: u32,
     pub cluster_probes: u32,
-    pub exact_share: f64,
+    pub retrieval_head_share: f64,
     pub repair_share: f64,
     pub dense_below: u32,
     pub mass_sampling: bool,
@@ -67,7 +67,7 @@ impl TryFrom<&JsSelectorOptions> for HeadIndexOptions {
             list_len: options.list_length as usize,
             tail: options.tail,
             cluster_size: options.cluster_size as usize,
-            retrieval_head_share: options.exact_share,
+            retrieval_head_share: options.retrieval_head_share,
         };
         let search = CtkvrSearchOptions {
             num_probes: options.num_probes as usize,
@@ -90,11 +90,11 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             hash_tables: options.hash_tables as usize,
             dense_layers: options.dense_layers,
         };
-        let method: Arc<dyn Retriever> = match options.selector.as_str() {
+        let method: Arc<dyn Retriever> = match options.method.as_str() {
             "ctkvr" => Arc::new(Ctkvr { options: ctkvr }),
             name => ctkvr_baselines::named(name, &baseline).ok_or_else(|| {
                 let expected = "full, exactTopK, streaming, snapkv, quest, magicpig, keyClusters or ctkvr";
-                invalid_option("selector", expected, name)
+                invalid_option("method", expected, name)
             })?,
         };
         Ok(Self { step, build, method })

@@ -12,6 +12,7 @@ use crate::counters::JsSequenceMemory;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::options::{JsSamplerOptions, JsSelectorOptions, Settings};
+use crate::position_range::JsPositionRange;
 use crate::slot::{Reading, Slot};
 use crate::snapshot::{JsSavedSequence, save};
 
@@ -74,9 +75,9 @@ impl NativeSequence {
 
     /// Positions covered by the index.
     #[napi(getter, catch_unwind)]
-    pub fn indexed_range(&self) -> napi::Result<Vec<u32>> {
-        let (first, end) = self.read()?.indexed_range;
-        Ok(vec![first as u32, end as u32])
+    pub fn indexed_range(&self) -> napi::Result<JsPositionRange> {
+        let (start, end) = self.read()?.indexed_range;
+        Ok((start..end).into())
     }
 
     /// A second sequence with the same content.

@@ -17,6 +17,7 @@ pub struct PlanEntry {
     pub key: u64,
     pub id: SequenceId,
     tokens: Vec<i32>,
+    phase: Phase,
     output: StepOutput,
 }
 
@@ -34,14 +35,18 @@ impl PlanEntry {
             "sampleAndLogits" => StepOutput::SampleAndLogits,
             other => return Err(invalid_option("output", "none, sample, logits or sampleAndLogits", other)),
         };
+        let phase = match entry.get_named_property::<String>("phase")?.as_str() {
+            "prefill" => Phase::Prefill,
+            "decode" => Phase::Decode,
+            other => return Err(invalid_option("phase", "prefill or decode", other)),
+        };
         let tokens = entry.get_named_property::<Int32Array>("tokens")?.to_vec();
-        Ok(Self { key: sequence.slot().key, id: sequence.slot().id()?, tokens, output })
+        Ok(Self { key: sequence.slot().key, id: sequence.slot().id()?, tokens, phase, output })
     }
 
-    /// The engine's view of it: one token is a decode.
+    /// The engine's view of it.
     pub fn as_step_entry(&self) -> StepEntry<'_> {
-        let phase = if self.tokens.len() == 1 { Phase::Decode } else { Phase::Prefill };
-        StepEntry { sequence: self.id, tokens: &self.tokens, phase, output: self.output }
+        StepEntry { sequence: self.id, tokens: &self.tokens, phase: self.phase, output: self.output }
     }
 }
 

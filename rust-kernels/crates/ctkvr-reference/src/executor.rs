@@ -123,7 +123,7 @@ impl ReferenceExecutor {
 
     /// Rotary embedding of one head, in place.
     fn turn(&self, head: &mut [f32], position: i32) {
-        let half = self.rotary.len();
+        let half = self.rotary.num_pairs();
         let (mut cos, mut sin) = (vec![0.0; half], vec![0.0; half]);
         self.rotary.write(position, &mut cos, &mut sin);
         for i in 0..half {

@@ -22,6 +22,10 @@ use crate::tail::TailScratch;
 
 /// While tokens are generated, an index holds up to so many times the most centroids it may begin with.
 const MAX_GROWTH: usize = 2;
+/// Tokens of a turn, prompt and answer, for which a segment of the tail is counted.
+const SHORTEST_TURN: usize = 64;
+/// Positions of which a segment of the tail makes clusters of at most one more than asked for.
+const TAIL_STRETCH: usize = 4096;
 
 /// The method.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -200,26 +204,33 @@ impl Retriever for Ctkvr {
         other.downcast_ref::<Self>().is_some_and(|other| self.options.same_build(&other.options))
     }
 
+    /// Turns are taken to be of [`SHORTEST_TURN`] tokens or more on average: each makes a segment of the tail, however short.
     fn bytes_needed(&self, size: &HeadSize) -> usize {
         let HeadSize { num_keys, head_dim, group, options } = *size;
         let build = &self.options.build;
-        let num_centroids = options.query_bounds().1;
-        // A gap to the position before is one byte, and one more for every 255 that are passed over; and where each list begins.
-        let list_bytes = build.posting_list_len(num_keys, group) + num_keys.div_ceil(255) + size_of::<u32>();
-        // A centroid's pooled vector: 8-bit codes and a scale.
-        let segments_bytes = MAX_GROWTH
-            * (num_centroids.div_ceil(build.centroids_per_list) * list_bytes + num_centroids * (head_dim + size_of::<f32>()));
+        let num_centroids = MAX_GROWTH * options.query_bounds().1;
+        // A gap to the position before is one byte, and one more for every 255 that are passed over. Then where the list begins, and where
+        // its segment's last one ends.
+        let of_list = build.posting_list_len(num_keys, group) + num_keys.div_ceil(255) + 2 * size_of::<u32>();
+        // Codes of 8 bits and a scale. A segment that a repair or a short growth makes may have a list for a single centroid.
+        let centroid_bytes = num_centroids * (of_list + head_dim + size_of::<f32>());
         if !build.tail {
-            return segments_bytes;
+            return centroid_bytes;
         }
-        // Each time the index grows, by tokens or by a repair, a cluster may be smaller than it should, and one more for 4096 positions.
         let repairs = (num_keys as f64 * self.options.search.repair_share).ceil() as usize;
-        let num_segments = num_keys / options.append_size + repairs + num_keys / 4096 + 2;
-        let num_clusters = num_keys.div_ceil(build.cluster_size) + num_segments;
-        // A mean key and a mean value, f16, how many positions it has and where they begin; each position's cluster, u16, and the positions in
-        // that order, u32.
-        let tail_bytes = num_clusters * (2 * head_dim * 2 + 4 + 4) + num_keys * (2 + 4) + group * size_of::<f32>();
-        segments_bytes + tail_bytes
+        // Whenever the index grows, a cluster may be smaller than it should be.
+        let num_segments = num_keys.div_ceil(options.append_size)
+            + repairs
+            + num_keys.div_ceil(SHORTEST_TURN)
+            + num_keys.div_ceil(TAIL_STRETCH)
+            + 2;
+        let num_clusters = (num_keys.div_ceil(build.cluster_size) + num_segments).min(num_keys);
+        // A mean key and a mean value, f16, where its positions begin, how many they are.
+        let of_cluster = 2 * head_dim * size_of::<u16>() + size_of::<u32>() + size_of::<f32>();
+        // Its cluster, and its place in the order of clusters.
+        let of_position = size_of::<u16>() + size_of::<u32>();
+        let corrections = group * size_of::<f32>();
+        centroid_bytes + num_clusters * of_cluster + num_keys * of_position + num_segments * size_of::<u32>() + corrections
     }
 
     fn decode(&self, bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {

@@ -81,7 +81,7 @@ impl CtkvrOptions {
         check_at_least_one("centroidsPerList", self.build.centroids_per_list)?;
         check_at_least_one("numProbes", self.search.num_probes)?;
         check_at_least_one("clusterSize", self.build.cluster_size)?;
-        check_share("exactShare", self.build.retrieval_head_share)?;
+        check_share("retrievalHeadShare", self.build.retrieval_head_share)?;
         check_share("repairShare", self.search.repair_share)
     }
 }

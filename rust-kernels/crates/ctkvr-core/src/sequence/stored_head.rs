@@ -1,12 +1,11 @@
 //! What is stored of one (layer, KV head) of a sequence, widened: for study, and for golden data.
 
-use ctkvr_kernels::{Kernels, Rows};
+use ctkvr_kernels::Rows;
 
 use crate::error::{Error, Result};
 use crate::kv::panels::widen_rows;
 use crate::sequence::index_builder::IndexBuilder;
 use crate::sequence::store::Sequence;
-use crate::step::AttentionShape;
 
 /// All f32, after rotary embedding.
 pub struct StoredHead {
@@ -18,10 +17,13 @@ pub struct StoredHead {
     pub queries: Vec<f32>,
 }
 
-impl StoredHead {
+impl IndexBuilder {
+    /// What a sequence has stored of a (layer, KV head).
+    ///
     /// # Errors
     /// `InvalidOption` for a layer or KV head that there is not.
-    pub fn of(sequence: &Sequence, shape: AttentionShape, kernels: &'static Kernels, layer: usize, kv_head: usize) -> Result<Self> {
+    pub fn stored_head(&self, sequence: &Sequence, layer: usize, kv_head: usize) -> Result<StoredHead> {
+        let shape = self.shape;
         for (option, index, count) in [("layer", layer, shape.num_layers), ("kvHead", kv_head, shape.num_kv_heads)] {
             if index >= count {
                 return Err(Error::InvalidOption { option, expected: format!("below {count}"), actual: index.to_string() });
@@ -31,14 +33,13 @@ impl StoredHead {
         let kv = sequence.kv_head(head);
         let widened = |rows: Rows| {
             let mut out = vec![0.0; rows.len() * shape.head_dim];
-            widen_rows(kernels, &rows, 0, rows.len(), &mut out);
+            widen_rows(self.kernels, &rows, 0, rows.len(), &mut out);
             out
         };
-        let builder = IndexBuilder { shape, kernels, num_threads: 1 };
-        Ok(Self {
+        Ok(StoredHead {
             keys: widened(kv.keys(0, sequence.len)),
             values: widened(kv.values(0, sequence.len)),
-            queries: builder.widened_queries(sequence, head, 0..sequence.recent.len()),
+            queries: self.widened_queries(sequence, head, 0..sequence.recent.len()),
         })
     }
 }

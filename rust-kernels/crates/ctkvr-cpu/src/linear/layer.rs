@@ -10,7 +10,7 @@ use ctkvr_model::{Error, Result, cpu_device};
 use llama_cpp_sys_2 as sys;
 
 use crate::linear::encoding::Encoding;
-use crate::linear::packed_weight::PackedShape;
+use crate::packed_weight::PackedShape;
 use crate::weights::{Tensor, Weights};
 
 /// What multiplies.

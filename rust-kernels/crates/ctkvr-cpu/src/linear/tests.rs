@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 use crate::linear::encoding::Encoding;
 use crate::linear::joined::{Joined, LinearScratch, Rows};
 use crate::linear::layer::{Linear, Product, Target};
-use crate::linear::packed_weight::PackedShape;
+use crate::packed_weight::PackedShape;
 
 const K: usize = 256;
 const ROWS: usize = 21;

@@ -3,10 +3,9 @@
 use super::Family;
 use crate::description::{
     Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, NormSpan, OutputSpec, QueryKeyNorms,
-    RotarySpec, Sizes, linear, vector,
+    RopePairing, RotarySpec, Sizes, linear, vector,
 };
 use crate::metadata::Metadata;
-use crate::rope::RopePairing;
 
 pub(super) const FAMILY: Family = Family { name: "olmo2", describe };
 

@@ -2,11 +2,10 @@
 
 use super::Family;
 use crate::description::{
-    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, OutputSpec, RotarySpec, Sizes, linear,
-    vector,
+    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, OutputSpec, RopePairing, RotarySpec, Sizes,
+    linear, vector,
 };
 use crate::metadata::Metadata;
-use crate::rope::RopePairing;
 
 pub(super) const FAMILY: Family = Family { name: "qwen2", describe };
 

@@ -1,12 +1,10 @@
 //! The attention of steps as an executor runs it, against plain f64 attention: prefill in any chunks, decode with each selector, on every
 //! instruction set of this machine, with one thread and several.
 
-mod common;
-
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};

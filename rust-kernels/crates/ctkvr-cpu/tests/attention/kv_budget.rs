@@ -1,8 +1,6 @@
 //! The pages of all sequences in one pool: counted once, within a budget; a refused step leaves everything as it was.
 
-mod common;
-
-use common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, Text, options, step};
 use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{AttentionShape, Error, Phase};
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};

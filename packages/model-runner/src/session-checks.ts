@@ -1,9 +1,7 @@
-/** What the options of this package take. */
+/** What the options of a session and of its calls take. */
 import { kvFormats, type OptionChecks, takes } from '@ctkvr/core';
-import type { LoadModelOptions } from './load-model.js';
-import type { MemoryEstimateInput } from './memory-estimate.js';
 import { samplingNames } from './sampling-options.js';
-import type { ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
+import type { AdmitOptions, ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
 
 const MAX_TOKENS = 0x7fff_ffff;
 
@@ -12,24 +10,17 @@ const flag = takes.optional(takes.boolean);
 const callback = takes.optional(takes.func);
 const tokens = takes.optional(takes.integer(1, MAX_TOKENS));
 
-export const loadModelChecks: OptionChecks<LoadModelOptions> = {
-  contextLength: tokens,
-  numThreads: takes.optional(takes.integer(0, 1024)),
-  prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
-  ropeFreqBase: takes.optional(takes.numberAbove(0)),
-  ropeFreqScale: takes.optional(takes.numberAbove(0)),
-  chatTemplate: takes.optional(takes.text),
-  mapWeights: flag,
-  isa: takes.optional(takes.text),
-  onProgress: callback,
-  onDownloadProgress: callback,
-  signal,
-};
-
 export const sessionChecks: OptionChecks<SessionOptions> = {
   contextLength: takes.anything, // bounded by the model
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+};
+
+export const admitChecks: OptionChecks<AdmitOptions> = {
+  ...sessionChecks,
+  promptLength: takes.integer(0, MAX_TOKENS),
+  signal,
+  onWait: callback,
 };
 
 export const prefillChecks: OptionChecks<PrefillOptions> = {
@@ -49,16 +40,9 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   audit: flag,
 };
 
-/** For who writes `temperature` beside `sampling`. */
+/** For callers that write `temperature` beside `sampling`. */
 export const nestedInGenerate = { sampling: samplingNames };
 
 export const forcedChecks: OptionChecks<ForcedOptions> = { signal, numTokens: tokens, audit: flag };
 
 export const signalChecks = { signal };
-
-export const memoryEstimateChecks: OptionChecks<MemoryEstimateInput> = {
-  info: takes.object,
-  contextLength: takes.integer(0, MAX_TOKENS),
-  kvFormat: takes.optional(takes.oneOf(kvFormats)),
-  selector: takes.object,
-};

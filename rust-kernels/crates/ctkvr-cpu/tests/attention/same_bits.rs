@@ -4,14 +4,12 @@
 //!
 //! A failure names its seed; `CTKVR_TEST_SEED=<seed>` begins with that case.
 
-mod common;
-
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};

@@ -1,9 +1,7 @@
 //! A prompt's rows have the same bits however the prompt is cut into pieces, on how many threads, and whatever else is in the step: on
 //! every kernel table of this machine, in both formats of keys and values.
 
-mod common;
-
-use common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, Text, options, step};
 use ctkvr_core::{AttentionShape, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 use proptest::prelude::*;

@@ -1,11 +1,9 @@
 //! Keys and values in 8 bits beside f16. Of values that both formats hold exactly, everything must come out the same to the last bit:
-//! prefill, index, decode with each selector, forks and rollbacks. What 8 bits hold exactly, tests/attention.rs compares with f64 in f16.
-
-mod common;
+//! prefill, index, decode with each selector, forks and rollbacks. What 8 bits hold exactly, selectors.rs compares with f64 in f16.
 
 use std::sync::atomic::AtomicBool;
 
-use common::{CpuAttention, StepOutput, Text, options, step};
+use crate::common::{CpuAttention, StepOutput, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};

@@ -183,7 +183,7 @@ impl CpuAttention {
     }
 
     pub fn stored_head(&self, id: SequenceId, layer: usize, kv_head: usize) -> Result<StoredHead, Error> {
-        self.with(id, |sequence| StoredHead::of(sequence, self.shape, self.kernels, layer, kv_head))?
+        self.with(id, |sequence| self.maker(1).stored_head(sequence, layer, kv_head))?
     }
 
     pub fn build_index(&self, id: SequenceId, num_threads: usize, cancel: &AtomicBool) -> Result<BuildReport, Error> {
