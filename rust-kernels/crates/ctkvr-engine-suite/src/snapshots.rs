@@ -29,7 +29,7 @@ fn tiny() -> (TemporaryFile, Arc<Model>) {
 
 fn prompt(len: usize) -> Vec<i32> {
     let mut random = Random(17);
-    (0..len).map(|_| (random.next() as usize % VOCAB_SIZE) as i32).collect()
+    (0..len).map(|_| (random.number() as usize % VOCAB_SIZE) as i32).collect()
 }
 
 /// Small enough that all of it happens: heads grow, and some of CTkvr's score every key or are repaired.
@@ -276,13 +276,13 @@ pub fn a_damaged_snapshot_is_refused(suite: &Suite) {
     let bytes = small(&engine);
     let mut random = Random(5);
     for _ in 0..200 {
-        let (at, bit) = (random.next() as usize % bytes.len(), random.next() % 8);
+        let (at, bit) = (random.number() as usize % bytes.len(), random.number() % 8);
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << bit;
         refusal(&engine, &damaged, &format!("bit {bit} of byte {at}"));
     }
     for _ in 0..50 {
-        let len = random.next() as usize % bytes.len();
+        let len = random.number() as usize % bytes.len();
         refusal(&engine, &bytes[..len], &format!("cut to {len}"));
     }
     assert_eq!(refusal(&engine, &[], "empty"), "size");
@@ -315,10 +315,10 @@ pub fn a_made_up_snapshot_does_no_harm(suite: &Suite) {
             let mut content = content.to_vec();
             if i == changed {
                 // Most numbers are at the beginning.
-                let most = if random.next().is_multiple_of(2) { content.len() } else { content.len().min(200) };
-                let at = random.next() as usize % most;
-                match random.next() % 4 {
-                    0 => content[at] = random.next() as u8,
+                let most = if random.number().is_multiple_of(2) { content.len() } else { content.len().min(200) };
+                let at = random.number() as usize % most;
+                match random.number() % 4 {
+                    0 => content[at] = random.number() as u8,
                     1 => content.truncate(at),
                     2 => content[at..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
                     _ => content[at] ^= 1,
