@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::model::Model;
+use crate::gguf::Gguf;
+use crate::rope::RopeOverrides;
 
 /// Bytes hashed at either end of every tensor.
 const SAMPLE_BYTES: usize = 4096;
@@ -21,8 +22,8 @@ impl fmt::Display for Fingerprint {
 
 impl Fingerprint {
     /// Reads some megabytes of the file.
-    pub(crate) fn of(model: &Model) -> Self {
-        let (bytes, tensors) = (model.file().bytes(), model.gguf().tensors());
+    pub(crate) fn of(gguf: &Gguf, rope: RopeOverrides) -> Self {
+        let (bytes, tensors) = (gguf.file().bytes(), gguf.tensors());
         let data = tensors.iter().map(|tensor| tensor.offset).min().unwrap_or(bytes.len());
         let mut hash = Fnv::new();
         hash.add(&(bytes.len() as u64).to_le_bytes());
@@ -30,7 +31,6 @@ impl Fingerprint {
         for tensor in tensors {
             samples(tensor.offset..tensor.offset + tensor.size_bytes).into_iter().for_each(|part| hash.add(&bytes[part]));
         }
-        let rope = model.rope_overrides();
         for number in [rope.freq_base, rope.freq_scale] {
             hash.add(&number.map_or(u32::MAX, f32::to_bits).to_le_bytes());
         }

@@ -55,11 +55,7 @@ impl Model {
 
     /// What tells it from other models. Computed once, from some megabytes of the file.
     pub fn fingerprint(&self) -> Fingerprint {
-        *self.fingerprint.get_or_init(|| Fingerprint::of(self))
-    }
-
-    pub(crate) fn rope_overrides(&self) -> RopeOverrides {
-        self.rope
+        *self.fingerprint.get_or_init(|| Fingerprint::of(&self.gguf, self.rope))
     }
 
     pub(crate) fn gguf(&self) -> &Gguf {

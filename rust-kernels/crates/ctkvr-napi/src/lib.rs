@@ -30,6 +30,7 @@ mod model_info;
 mod options;
 mod position_range;
 mod query_statistics;
+mod restored_sequence;
 mod rope;
 mod sequence;
 mod slot;

@@ -13,9 +13,10 @@ use crate::engine_host::EngineHost;
 use crate::error::{caught, closed, model_error};
 use crate::model_info::JsModelInfo;
 use crate::options::{JsSelectorOptions, Settings, kv_format};
+use crate::restored_sequence::JsRestoredSequence;
 use crate::sequence::NativeSequence;
 use crate::slot::Slot;
-use crate::snapshot::{JsRestoredSequence, RestoredSlot, restore};
+use crate::snapshot::{RestoredSlot, restore};
 use crate::step::{JsStepOptions, JsStepResult, PlanEntry};
 
 /// `NativeModel` of packages/native/src/binding.ts.

@@ -1,18 +1,15 @@
 //! Sequences saved to files and restored. What a file says of the settings is JSON: the selector as JavaScript named it, and the caller's notes.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
 use ctkvr_core::SequenceId;
 use ctkvr_engine::{Engine, Error, RestoredSequence, Result};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 
-use crate::engine_host::EngineHost;
 use crate::options::{JsSelectorOptions, Settings};
-use crate::sequence::NativeSequence;
-use crate::slot::Slot;
 
 #[derive(Serialize, Deserialize)]
 struct Description {
@@ -26,22 +23,11 @@ pub struct JsSavedSequence {
     pub bytes: f64,
 }
 
-/// `NativeRestoredSequence`.
-#[napi(object, object_from_js = false)]
-pub struct JsRestoredSequence {
-    pub sequence: NativeSequence,
-    pub max_tokens: u32,
-    pub kv_format: String,
-    pub selector: JsSelectorOptions,
-    pub notes: String,
-    pub same_arithmetic: bool,
-}
-
 /// A sequence that was restored, on its way to JavaScript.
 pub struct RestoredSlot {
-    restored: RestoredSequence,
-    named: JsSelectorOptions,
-    notes: String,
+    pub restored: RestoredSequence,
+    pub named: JsSelectorOptions,
+    pub notes: String,
 }
 
 /// Writes a sequence; returns the file's bytes.
@@ -71,21 +57,4 @@ pub fn restore(engine: &Engine, path: &str, cancel: &AtomicBool) -> Result<Resto
         return Err(Error::Internal { what: "a snapshot was restored without its settings".into() });
     };
     Ok(RestoredSlot { restored, named, notes })
-}
-
-impl JsRestoredSequence {
-    /// On the JavaScript thread.
-    pub fn new(host: Arc<EngineHost>, slot: RestoredSlot) -> Self {
-        let RestoredSlot { restored, named, notes } = slot;
-        let RestoredSequence { sequence, selector, same_arithmetic, max_tokens, kv_format, .. } = restored;
-        let slot = Slot::of(sequence, Settings { selector, named: named.clone() });
-        Self {
-            sequence: NativeSequence::new(host, slot),
-            max_tokens: max_tokens as u32,
-            kv_format: if kv_format == ctkvr_kernels::KvFormat::Q8 { "q8" } else { "f16" }.into(),
-            selector: named,
-            notes,
-            same_arithmetic,
-        }
-    }
 }
