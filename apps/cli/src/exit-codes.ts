@@ -27,6 +27,7 @@ const byErrorCode: Partial<Record<CtkvrErrorCode, number>> = {
   CTKVR_FILE_UNREADABLE: exitCodes.input,
   CTKVR_NOT_GGUF: exitCodes.input,
   CTKVR_CORRUPT_GGUF: exitCodes.input,
+  CTKVR_BAD_SNAPSHOT: exitCodes.input,
   CTKVR_UNSUPPORTED_MODEL: exitCodes.input,
   CTKVR_UNKNOWN_MODEL: exitCodes.input,
   CTKVR_CONTEXT_EXCEEDED: exitCodes.tooBig,

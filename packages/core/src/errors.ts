@@ -15,6 +15,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_NOT_GGUF' // empty, or no GGUF magic
   | 'CTKVR_CORRUPT_GGUF' // truncated, or sizes in the header that disagree with the file
   | 'CTKVR_BAD_INDEX_IMAGE' // a saved index that is damaged, of another kind, or written by a newer version
+  | 'CTKVR_BAD_SNAPSHOT' // a saved sequence that is damaged, of another version, of another model or of other settings
   | 'CTKVR_UNSUPPORTED_MODEL' // an architecture or tensor type we do not run
   | 'CTKVR_UNKNOWN_MODEL' // a name that is in no catalogue
   | 'CTKVR_DOWNLOAD_FAILED'

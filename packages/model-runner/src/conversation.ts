@@ -15,6 +15,14 @@ export interface TurnPlan {
   readonly conversation: Conversation;
 }
 
+/** A conversation as plain data. */
+export interface SavedConversation {
+  readonly messages: readonly ChatMessage[];
+  readonly options: RenderOptions;
+  readonly answer: string | null;
+  readonly storedAnswer: string;
+}
+
 /** How a turn is rendered. */
 export interface TurnRendering {
   readonly template: ChatTemplate;
@@ -50,6 +58,18 @@ export class Conversation {
     copy.#answer = this.#answer;
     copy.#storedAnswer = this.#storedAnswer;
     return copy;
+  }
+
+  /** What `restored` takes: plain data. */
+  get saved(): SavedConversation {
+    return { messages: this.messages, options: this.#options, answer: this.#answer, storedAnswer: this.#storedAnswer };
+  }
+
+  static restored({ messages, options, answer, storedAnswer }: SavedConversation): Conversation {
+    const conversation = new Conversation(messages, options);
+    conversation.#answer = answer;
+    conversation.#storedAnswer = storedAnswer;
+    return conversation;
   }
 
   /** All messages, the answer being the last. */

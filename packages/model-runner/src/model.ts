@@ -7,13 +7,14 @@ import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
-import { closedError } from './operation-errors.js';
+import { closedError, contextExceededError } from './operation-errors.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
 import { admitChecks, sessionChecks } from './session-checks.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
+import { readNotes } from './session-notes.js';
 import type { AdmitOptions, SessionOptions } from './session-types.js';
 import { StoredSequence } from './stored-sequence.js';
 import { TemplateRenderer } from './template-renderer.js';
@@ -158,6 +159,42 @@ export class Model {
     this.#checkOpen();
     checkOptions('longestContext', options, longestContextChecks, { selector: selectorOptionNames });
     return longestContext({ info: this.info, ...this.#settings(options) }, this.#parts.sessionMemoryBytes);
+  }
+
+  /**
+   * Makes a session of a file that `session.save` wrote, with the same model: it goes on as if it had never been saved. Exact to the bit where
+   * the same kernels run; on another CPU the tokens that follow may differ by rounding.
+   * @throws {CtkvrError} CTKVR_BAD_SNAPSHOT for a file that is damaged, of another version or of another model; CTKVR_FILE_NOT_FOUND,
+   * CTKVR_FILE_UNREADABLE, CTKVR_OUT_OF_MEMORY, CTKVR_CONTEXT_EXCEEDED when its context is longer than the model's, CTKVR_ABORTED.
+   */
+  async restoreSession(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Session> {
+    this.#checkOpen();
+    checkOption('restoreSession', 'path', path, takes.text);
+    checkOptions('restoreSession', options, { signal: takes.optional(takes.abortSignal) });
+    const restore = () => this.native.restoreSequence(path);
+    const restored = await this.#composer.runExclusive(restore, options);
+    const { sequence: native, selector, kvFormat, maxTokens: contextLength } = restored;
+    try {
+      this.#checkOpen();
+      const { tokens, conversation } = readNotes(path, restored.notes);
+      if (contextLength > this.contextLength || tokens.length > contextLength) {
+        const { length } = tokens;
+        throw contextExceededError({
+          contextLength: this.contextLength,
+          length,
+          added: contextLength - length,
+          maxNew: 0,
+        });
+      }
+      this.#checkMemory({ contextLength, kvFormat, selector, sharedBytes: native.memory.kvBytes });
+      const sequence = new StoredSequence({ native, composer: this.#composer, selector });
+      sequence.resume(tokens);
+      const session = { host: this.#host, sequence, contextLength, kvFormat };
+      return new Session({ ...session, conversation: conversation && Conversation.restored(conversation) });
+    } catch (error) {
+      native.close();
+      throw error;
+    }
   }
 
   /**

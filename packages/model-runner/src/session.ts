@@ -2,7 +2,15 @@
  * A sequence of tokens on a model, with its keys, values and index: prefill adds to it, generate goes on from its end. Sessions of one
  * model run side by side; their steps are composed into shared ones.
  */
-import { CtkvrError, checkOptions, type KvFormat, type SelectorOptions, type SequenceMemory } from '@ctkvr/core';
+import {
+  CtkvrError,
+  checkOption,
+  checkOptions,
+  type KvFormat,
+  type SelectorOptions,
+  type SequenceMemory,
+  takes,
+} from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { generateAnswer } from './generate-answer.js';
@@ -15,6 +23,7 @@ import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
 import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './session-checks.js';
 import type { SessionHost } from './session-host.js';
+import { writeNotes } from './session-notes.js';
 import type {
   ForcedOptions,
   ForcedStep,
@@ -188,6 +197,21 @@ export class Session {
       contextLength,
       kvFormat,
       conversation: this.#conversation?.copy() ?? null,
+    });
+  }
+
+  /**
+   * Writes the session to a file that `model.restoreSession` reads: what is generated from it is what would have been generated here. The
+   * file is replaced once it is whole, and readable by its owner alone; it holds the text. Other sessions' steps wait meanwhile.
+   * @throws {CtkvrError} CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_ABORTED before it begins, CTKVR_BUSY, CTKVR_CLOSED.
+   */
+  async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
+    checkOption('save', 'path', path, takes.text);
+    checkOptions('save', options, signalChecks);
+    return await this.#exclusively('save', options.signal, async (operation) => {
+      const conversation = this.#conversation?.saved ?? null;
+      const notes = writeNotes({ tokens: Array.from(this.tokens), conversation });
+      return { bytes: await this.#sequence.save(operation, path, notes) };
     });
   }
 

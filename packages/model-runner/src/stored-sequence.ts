@@ -74,10 +74,22 @@ export class StoredSequence {
   /** The same tokens on a fork of the engine's sequence. */
   fork(): StoredSequence {
     const fork = new StoredSequence({ native: this.native.fork(), composer: this.#composer, selector: this.#selector });
-    fork.push(this.#ids);
-    fork.#history.lose();
+    fork.resume(this.#ids);
     this.#room?.pin(); // to drop shared pages frees nothing
     return fork;
+  }
+
+  /** Takes over tokens, most of which the engine's sequence holds: in what steps they came is not known. */
+  resume(ids: ArrayLike<number>): void {
+    this.push(ids);
+    this.#history.lose();
+  }
+
+  /** Writes the engine's sequence to a file, with notes about the session. Returns the file's bytes. */
+  async save(operation: Operation, path: string, notes: string): Promise<number> {
+    const save = () => this.native.save(path, notes);
+    const { bytes } = await operation.track(this.#composer.runExclusive(save, { signal: operation.signal }));
+    return bytes;
   }
 
   close(): void {

@@ -144,6 +144,12 @@ export interface NativeModel {
   tokenBytes(tokenId: number, special: boolean): Uint8Array;
   /** Creates an empty sequence. `maxTokens` bounds it; KV pages are allocated as it grows. */
   createSequence(options: NativeSequenceOptions): NativeSequence;
+  /**
+   * Makes a sequence of a file that `NativeSequence.save` wrote, off the JavaScript thread: it goes on as if it had never been saved. Like a step,
+   * one at a time. Rejects with CTKVR_BAD_SNAPSHOT (fields path, field, expected, actual) for a file that is damaged, of another version, or of
+   * another model, which are both named; CTKVR_FILE_NOT_FOUND, CTKVR_FILE_UNREADABLE, CTKVR_OUT_OF_MEMORY, CTKVR_BUSY.
+   */
+  restoreSequence(path: string): Promise<NativeRestoredSequence>;
   /** Runs one step over several sequences off the JavaScript thread. One at a time: a second call while one runs is CTKVR_BUSY. */
   step(plan: readonly NativeStepEntry[], options: NativeStepOptions): Promise<NativeStepResult>;
   /** What keys and values of all sequences take now. */
@@ -204,7 +210,29 @@ export interface NativeSequence {
    */
   buildIndex(maxMs?: number): Promise<NativeBuildReport>;
   setSampler(sampler: NativeSamplerOptions): void;
+  /**
+   * Writes all that later steps depend on to a file, off the JavaScript thread: keys, values, index, recent queries, tokens, selector, sampler.
+   * Like a step, one at a time. The file is there whole or as it was before: it is written beside the old one and renamed. `notes` come back
+   * when it is restored. An unfinished build is not saved. Rejects with CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_BUSY, CTKVR_CLOSED.
+   */
+  save(path: string, notes?: string): Promise<NativeSavedSequence>;
   close(): void;
+}
+
+export interface NativeSavedSequence {
+  /** Of the file. */
+  readonly bytes: number;
+}
+
+/** A sequence that was read from a file, and what it was saved with. */
+export interface NativeRestoredSequence {
+  readonly sequence: NativeSequence;
+  readonly maxTokens: number;
+  readonly kvFormat: KvFormat;
+  readonly selector: SelectorOptions;
+  readonly notes: string;
+  /** Whether it was saved by the same kernels: else what follows differs from what would have followed there by rounding. */
+  readonly sameArithmetic: boolean;
 }
 
 /** llama.cpp's sampler chain: penalties, top-k, top-p, min-p, temperature, then a seeded draw. temperature 0 = greedy. */

@@ -24,6 +24,9 @@ pub enum Error {
     /// An index image that is damaged, of another kind, or written by a newer version.
     #[error("index image: {field} must be {expected}, got {actual}. Write the image anew")]
     BadIndexImage { field: &'static str, expected: String, actual: String },
+    /// A snapshot of a sequence that is damaged, of another version, of another model's shape, or of other settings.
+    #[error("snapshot: {field} must be {expected}, got {actual}")]
+    BadSnapshot { field: &'static str, expected: String, actual: String },
     /// Cancelled between two work items.
     #[error("cancelled")]
     Cancelled,

@@ -67,6 +67,8 @@ pub struct CpuExecutor {
     attention: AttentionMemory,
     /// Pages of all sequences.
     pool: Arc<HostKvPool>,
+    /// See [`Executor::arithmetic`].
+    arithmetic: String,
     /// One for each thread, then one for who opens a phase.
     scratch: Vec<UnsafeCell<StepScratch>>,
     // Behind the plan, which refers to them; they refer to the model's file.
@@ -106,7 +108,9 @@ impl CpuExecutor {
         let team =
             started.map_err(|error| Error::Internal { what: format!("{num_threads} threads could not be started: {error}") })?;
         let scratch = (0..=num_threads).map(|_| UnsafeCell::new(StepScratch::new(&plan))).collect();
-        Ok(Self { team, plan, buffers: StepBuffers::default(), attention, pool, scratch, weights, model })
+        let products = if options.packed.is_some() { "packed" } else { "of ggml" };
+        let arithmetic = format!("cpu: {}, products {products}, attention {}", options.kernels.name, attention_kernels.name);
+        Ok(Self { team, plan, buffers: StepBuffers::default(), attention, pool, arithmetic, scratch, weights, model })
     }
 
     /// Bytes of weights kept outside the file's mapping.
@@ -141,6 +145,10 @@ impl Executor for CpuExecutor {
             max_rows: MAX_ROWS,
             num_threads: self.team.num_threads(),
         }
+    }
+
+    fn arithmetic(&self) -> String {
+        self.arithmetic.clone()
     }
 
     fn kv_pool(&self) -> Arc<dyn KvPool> {

@@ -188,6 +188,10 @@ impl Executor for Fails {
         self.inner.capabilities()
     }
 
+    fn arithmetic(&self) -> String {
+        self.inner.arithmetic()
+    }
+
     fn kv_pool(&self) -> Arc<dyn KvPool> {
         self.inner.kv_pool()
     }

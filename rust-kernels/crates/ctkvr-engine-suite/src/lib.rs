@@ -13,6 +13,7 @@ pub mod helpers;
 pub mod llama_reference;
 pub mod same_bits;
 pub mod side_by_side;
+pub mod snapshots;
 mod suite;
 pub mod tiny_model;
 pub mod widened_model;

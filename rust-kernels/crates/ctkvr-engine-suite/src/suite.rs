@@ -60,6 +60,12 @@ macro_rules! engine_tests {
             a_panic_in_the_attention_fails_the_step_and_nothing_else,
             a_batch_changes_nothing_but_what_it_appends;
             side_by_side: answers_are_the_same_bits_beside_others_in_pieces_and_on_threads;
+            snapshots: a_restored_sequence_goes_on_with_the_same_bits,
+            a_snapshot_in_the_middle_of_a_prompt_a_build_or_before_anything,
+            a_restored_sampler_goes_on_with_its_draws,
+            a_damaged_snapshot_is_refused,
+            a_made_up_snapshot_does_no_harm,
+            a_snapshot_of_something_else_is_refused;
             same_bits: a_sequence_alone_whole_and_on_one_thread_is_the_same
         );
     };

@@ -3,6 +3,8 @@
 //! One step, index build or change of a sequence runs at a time; a second one is refused with `Busy`, never queued. Reading a
 //! sequence's state, creating and closing sequences work at any time.
 
+mod snapshots;
+
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -21,6 +23,8 @@ use crate::sequence_table::{Entry, Loan, NewSequence, Place, SequenceTable, lock
 use crate::step::{StepEntry, StepResult};
 use crate::step_run::StepRun;
 use crate::{Error, Result};
+
+pub use snapshots::RestoredSequence;
 
 /// Positions are i32 in a batch.
 const MAX_SEQUENCE_TOKENS: usize = i32::MAX as usize / 2;
@@ -43,6 +47,8 @@ pub struct Engine {
     capabilities: Capabilities,
     pool: Arc<dyn KvPool>,
     prefill_chunk: usize,
+    /// See [`Executor::arithmetic`].
+    arithmetic: String,
 }
 
 struct Run {
@@ -59,9 +65,9 @@ impl Engine {
         let prefill_chunk = if options.prefill_chunk == 0 { DEFAULT_PREFILL_CHUNK } else { options.prefill_chunk };
         let capabilities = executor.capabilities();
         capabilities.check(&model, prefill_chunk)?;
-        let pool = executor.kv_pool();
+        let (pool, arithmetic) = (executor.kv_pool(), executor.arithmetic());
         let run = Mutex::new(Run { executor, output: BatchOutput::default() });
-        Ok(Self { run, table: Mutex::default(), model, capabilities, pool, prefill_chunk })
+        Ok(Self { run, table: Mutex::default(), model, capabilities, pool, prefill_chunk, arithmetic })
     }
 
     pub fn model(&self) -> &Arc<Model> {

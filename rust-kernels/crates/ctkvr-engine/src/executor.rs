@@ -29,6 +29,10 @@ pub struct Capabilities {
 pub trait Executor: HeadMaker + Send {
     fn capabilities(&self) -> Capabilities;
 
+    /// What its results' bits depend on beside the model and the tokens: itself and its kernels. Sequences that were saved under another name are
+    /// restored all the same, and go on with other roundings.
+    fn arithmetic(&self) -> String;
+
     /// Where the pages of all sequences come from: memory that it computes on. Of the capabilities' shape.
     fn kv_pool(&self) -> Arc<dyn KvPool>;
 

@@ -30,6 +30,13 @@ pub enum Error {
     OutOfMemory { what: String, needed: u64, available: u64 },
     #[error("index image: {field} must be {expected}, got {actual}. Write the image anew")]
     BadIndexImage { field: &'static str, expected: String, actual: String },
+    #[error("{path}: cannot be written: {reason}. What was there before is as it was", path = path.display())]
+    FileUnwritable { path: PathBuf, reason: String },
+    #[error("{path}: the disk is full. What was there before is as it was", path = path.display())]
+    DiskFull { path: PathBuf },
+    /// Damaged, of another version, or of another model or settings.
+    #[error("{path}: not a snapshot that can be restored here: {field} must be {expected}, got {actual}", path = path.display())]
+    BadSnapshot { path: PathBuf, field: &'static str, expected: String, actual: String },
     /// One step or index build runs at a time.
     #[error("{operation}: the engine runs another step or index build; wait for it to end or cancel it")]
     Busy { operation: &'static str },
@@ -70,6 +77,9 @@ impl Error {
             Self::ContextExceeded { .. } => "CTKVR_CONTEXT_EXCEEDED",
             Self::OutOfMemory { .. } => "CTKVR_OUT_OF_MEMORY",
             Self::BadIndexImage { .. } => "CTKVR_BAD_INDEX_IMAGE",
+            Self::FileUnwritable { .. } => "CTKVR_OUTPUT_FAILED",
+            Self::DiskFull { .. } => "CTKVR_DISK_FULL",
+            Self::BadSnapshot { .. } => "CTKVR_BAD_SNAPSHOT",
             Self::Busy { .. } => "CTKVR_BUSY",
             Self::UnknownSequence(_) => "CTKVR_CLOSED",
             Self::Cancelled => "CTKVR_ABORTED",
@@ -81,9 +91,15 @@ impl Error {
     /// Names and numbers of the message, for programs.
     pub fn fields(&self) -> Vec<(&'static str, FieldValue)> {
         match self {
-            Self::FileNotFound { path } => vec![("path", text(path.display()))],
-            Self::FileUnreadable { path, reason } | Self::NotGguf { path, reason } | Self::UnsupportedModel { path, reason } => {
+            Self::FileNotFound { path } | Self::DiskFull { path } => vec![("path", text(path.display()))],
+            Self::FileUnreadable { path, reason }
+            | Self::FileUnwritable { path, reason }
+            | Self::NotGguf { path, reason }
+            | Self::UnsupportedModel { path, reason } => {
                 vec![("path", text(path.display())), ("reason", text(reason))]
+            }
+            Self::BadSnapshot { path, field, expected, actual } => {
+                vec![("path", text(path.display())), ("field", text(field)), ("expected", text(expected)), ("actual", text(actual))]
             }
             Self::CorruptGguf { path, what, expected, actual } => {
                 vec![("path", text(path.display())), ("what", text(what)), ("expected", text(expected)), ("actual", text(actual))]
@@ -133,6 +149,7 @@ impl From<ctkvr_core::Error> for Error {
             Core::ContextExceeded { max_tokens, needed } => Self::ContextExceeded { max_tokens, length: 0, added: needed },
             Core::OutOfMemory { what, needed, available } => Self::OutOfMemory { what: what.into(), needed, available },
             Core::BadIndexImage { field, expected, actual } => Self::BadIndexImage { field, expected, actual },
+            Core::BadSnapshot { field, expected, actual } => Self::BadSnapshot { path: PathBuf::new(), field, expected, actual },
             Core::UnknownSequence(id) => Self::UnknownSequence(id),
             Core::Cancelled => Self::Cancelled,
             other => Self::Internal { what: other.to_string() },

@@ -8,7 +8,7 @@
 //! | `gguf`, `mapped_file`, `split_file` | a checked, mapped file, and what its parts are called |
 //! | `families`, `description` | what models of each family compute, and from which tensors: data only |
 //! | `spec`, `metadata`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
-//! | `weights` | what weights there are |
+//! | `weights`, `fingerprint` | what weights there are, and what tells them from other models' |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
@@ -17,6 +17,7 @@ mod backends;
 mod description;
 mod error;
 mod families;
+mod fingerprint;
 mod gguf;
 mod logs;
 mod machine;
@@ -39,6 +40,7 @@ pub use description::{
     QueryKeyNorms, RopePairing, RotarySpec, Sizes, VectorSpec,
 };
 pub use error::{Error, FieldValue, Result};
+pub use fingerprint::Fingerprint;
 pub use gguf::TensorInfo;
 pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
 pub use mapped_file::MappedFile;

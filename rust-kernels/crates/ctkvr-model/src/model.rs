@@ -1,8 +1,10 @@
 //! A model: a checked file, its shape, its tokenizer, and its weights as the file has them. Shared by engines and executors.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
 use crate::gguf::Gguf;
 use crate::mapped_file::MappedFile;
 use crate::model_info::ModelInfo;
@@ -17,6 +19,8 @@ pub struct Model {
     info: ModelInfo,
     tokenizer: Tokenizer,
     gguf: Gguf,
+    rope: RopeOverrides,
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 impl Model {
@@ -29,7 +33,7 @@ impl Model {
         let spec = ModelSpec::read(&gguf, rope)?;
         let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
         let info = ModelInfo::of(&gguf, &spec, &tokenizer);
-        Ok(Self { spec, info, tokenizer, gguf })
+        Ok(Self { spec, info, tokenizer, gguf, rope, fingerprint: OnceLock::new() })
     }
 
     pub fn spec(&self) -> &ModelSpec {
@@ -47,6 +51,11 @@ impl Model {
     /// The file, which lives as long as the model: [`crate::TensorInfo::offset`] counts from its start.
     pub fn file(&self) -> &MappedFile {
         self.gguf.file()
+    }
+
+    /// What tells it from other models. Computed once, from some megabytes of the file.
+    pub fn fingerprint(&self) -> Fingerprint {
+        *self.fingerprint.get_or_init(|| Fingerprint::of(&self.gguf, self.rope))
     }
 
     pub(crate) fn gguf(&self) -> &Gguf {

@@ -89,6 +89,8 @@ pub struct Sampler {
     options: SamplerOptions,
     /// Null when greedy.
     draw: *mut sys::llama_sampler,
+    /// Draws since the seed.
+    num_draws: u64,
     candidates: Vec<sys::llama_token_data>,
 }
 
@@ -104,14 +106,41 @@ impl Sampler {
         options.check()?;
         // SAFETY: the chain is owned by this value.
         let draw = if options.temperature > 0.0 { unsafe { draw_chain(&options) } } else { std::ptr::null_mut() };
-        Ok(Self { options, draw, candidates: Vec::new() })
+        Ok(Self { options, draw, num_draws: 0, candidates: Vec::new() })
+    }
+
+    /// A sampler whose random state is that of one which has drawn so many tokens: each draw takes one random number, whatever the logits.
+    ///
+    /// # Errors
+    /// `InvalidOption`.
+    pub fn resumed(options: SamplerOptions, num_draws: u64) -> Result<Self> {
+        let mut sampler = Self::new(options)?;
+        if !sampler.draw.is_null() {
+            for _ in 0..num_draws {
+                let mut one = sys::llama_token_data { id: 0, logit: 0.0, p: 0.0 };
+                let mut array = sys::llama_token_data_array { data: &mut one, size: 1, selected: -1, sorted: false };
+                // SAFETY: the array describes `one`; the chain is live.
+                unsafe { sys::llama_sampler_apply(sampler.draw, &mut array) };
+            }
+            sampler.num_draws = num_draws;
+        }
+        Ok(sampler)
+    }
+
+    pub fn options(&self) -> SamplerOptions {
+        self.options
+    }
+
+    /// Tokens drawn at random since the seed; 0 when greedy.
+    pub fn num_draws(&self) -> u64 {
+        self.num_draws
     }
 
     /// An equal sampler with the same random state.
     pub fn fork(&self) -> Self {
         // SAFETY: a chain that is there is live.
         let draw = if self.draw.is_null() { self.draw } else { unsafe { sys::llama_sampler_clone(self.draw) } };
-        Self { options: self.options, draw, candidates: Vec::new() }
+        Self { options: self.options, draw, num_draws: self.num_draws, candidates: Vec::new() }
     }
 
     /// Draws a token. `history` is the sequence in two parts, oldest first; `logits` passed [`check_logits`].
@@ -144,6 +173,7 @@ impl Sampler {
                 return Ok((*array.data.add(best)).id);
             }
             sys::llama_sampler_apply(self.draw, &mut array);
+            self.num_draws += 1;
             match usize::try_from(array.selected).ok().filter(|selected| *selected < array.size) {
                 Some(selected) => Ok((*array.data.add(selected)).id),
                 None => Err(Error::Internal { what: "the sampler chose no token".into() }),
@@ -247,6 +277,39 @@ mod tests {
 
     fn logits() -> Vec<f32> {
         (0..50).map(|id| ((id * 37) % 50) as f32 / 10.0).collect()
+    }
+
+    #[test]
+    fn a_resumed_sampler_goes_on_with_the_same_draws() {
+        let settings = [
+            SamplerOptions { temperature: 1.0, seed: 3, ..SamplerOptions::greedy() },
+            SamplerOptions { temperature: 0.7, top_k: 1, seed: 4, ..SamplerOptions::greedy() },
+            SamplerOptions {
+                temperature: 1.3,
+                top_k: 40,
+                top_p: 0.9,
+                min_p: 0.05,
+                repeat_penalty: 1.1,
+                ..SamplerOptions::greedy()
+            },
+            SamplerOptions { frequency_penalty: 0.5, ..SamplerOptions::greedy() },
+        ];
+        for options in settings {
+            let mut sampler = Sampler::new(options).unwrap();
+            let mut history = vec![1];
+            let draw = |sampler: &mut Sampler, history: &[i32]| sampler.sample(&logits(), &[history, &[]]).unwrap();
+            for _ in 0..20 {
+                let token = draw(&mut sampler, &history);
+                history.push(token);
+            }
+            let mut resumed = Sampler::resumed(sampler.options(), sampler.num_draws()).unwrap();
+            assert_eq!(resumed.num_draws(), if options.temperature > 0.0 { 20 } else { 0 });
+            for _ in 0..50 {
+                let token = draw(&mut sampler, &history);
+                assert_eq!(draw(&mut resumed, &history), token, "{options:?}");
+                history.push(token);
+            }
+        }
     }
 
     #[test]

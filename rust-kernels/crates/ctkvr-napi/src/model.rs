@@ -12,9 +12,11 @@ use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::error::{caught, closed, model_error};
 use crate::model_info::JsModelInfo;
-use crate::options::{JsSelectorOptions, kv_format};
+use crate::options::{JsSelectorOptions, Settings, kv_format};
+use crate::restored_sequence::JsRestoredSequence;
 use crate::sequence::NativeSequence;
 use crate::slot::Slot;
+use crate::snapshot::{RestoredSlot, restore};
 use crate::step::{JsStepOptions, JsStepResult, PlanEntry};
 
 /// `NativeModel` of packages/native/src/binding.ts.
@@ -75,12 +77,23 @@ impl NativeModel {
     /// An empty sequence.
     #[napi(catch_unwind)]
     pub fn create_sequence(&self, options: JsSequenceOptions) -> napi::Result<NativeSequence> {
-        let selector: ctkvr_core::SelectorOptions = options.selector.try_into()?;
+        let settings: Settings = options.selector.try_into()?;
         let kv_format = kv_format(options.kv_format.as_deref())?;
         let engine = self.host.engine()?;
-        let id = engine.create_sequence(options.max_tokens as usize, kv_format, selector.clone());
+        let id = engine.create_sequence(options.max_tokens as usize, kv_format, settings.selector.clone());
         let id = id.map_err(|error| model_error(&error))?;
-        Ok(NativeSequence::new(Arc::clone(&self.host), Slot::of(id, selector)))
+        Ok(NativeSequence::new(Arc::clone(&self.host), Slot::of(id, settings)))
+    }
+
+    /// Makes a sequence of a file, on the engine's thread.
+    #[napi(catch_unwind)]
+    pub fn restore_sequence<'env>(&self, env: &'env Env, path: String) -> napi::Result<Object<'env>> {
+        promise(env, |deferred| {
+            let host = Arc::clone(&self.host);
+            let work = move |engine: &ctkvr_engine::Engine, cancel: &std::sync::atomic::AtomicBool| restore(engine, &path, cancel);
+            let resolve = move |restored: RestoredSlot| Ok(JsRestoredSequence::new(host, restored));
+            self.host.start("restoreSequence", vec![], deferred, work, resolve)
+        })
     }
 
     /// Runs one step on the engine's thread.

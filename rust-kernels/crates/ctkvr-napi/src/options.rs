@@ -11,11 +11,14 @@ use ctkvr_core::{
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::SamplerOptions;
 use napi_derive::napi;
+use serde::{Deserialize, Serialize};
 
 use crate::error::invalid_option;
 
 /// `SelectorOptions` of packages/core/src/selector-options.ts.
-#[napi(object, object_to_js = false)]
+#[napi(object)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JsSelectorOptions {
     pub method: String,
     pub num_sink_tokens: u32,
@@ -95,6 +98,21 @@ impl TryFrom<JsSelectorOptions> for SelectorOptions {
             })?,
         };
         Ok(Self { step, build, method })
+    }
+}
+
+/// A sequence's settings, and how JavaScript named them.
+#[derive(Clone)]
+pub struct Settings {
+    pub selector: SelectorOptions,
+    pub named: JsSelectorOptions,
+}
+
+impl TryFrom<JsSelectorOptions> for Settings {
+    type Error = napi::Error;
+
+    fn try_from(named: JsSelectorOptions) -> napi::Result<Self> {
+        Ok(Self { selector: named.clone().try_into()?, named })
     }
 }
 

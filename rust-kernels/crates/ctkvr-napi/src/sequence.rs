@@ -11,9 +11,10 @@ use napi_derive::napi;
 use crate::counters::JsSequenceMemory;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
-use crate::options::{JsSamplerOptions, JsSelectorOptions};
+use crate::options::{JsSamplerOptions, JsSelectorOptions, Settings};
 use crate::position_range::JsPositionRange;
 use crate::slot::{Reading, Slot};
+use crate::snapshot::{JsSavedSequence, save};
 
 /// `NativeSequence` of packages/native/src/binding.ts.
 #[napi(js_name = "Sequence")]
@@ -94,7 +95,7 @@ impl NativeSequence {
     /// Changes how keys are chosen.
     #[napi(catch_unwind)]
     pub fn set_selector(&self, selector: JsSelectorOptions) -> napi::Result<()> {
-        self.slot.set_selector(&self.host, selector.try_into()?)
+        self.slot.set_selector(&self.host, Settings::try_from(selector)?)
     }
 
     /// Replaces the sampler.
@@ -116,6 +117,22 @@ impl NativeSequence {
             let build =
                 move |engine: &ctkvr_engine::Engine, cancel: &std::sync::atomic::AtomicBool| engine.build_index(id, most, cancel);
             self.host.start("buildIndex", vec![self.slot.key], deferred, build, |report| Ok(JsBuildReport::from(report)))
+        })
+    }
+
+    /// Writes the sequence to a file, on the engine's thread; `notes` come back when it is restored.
+    #[napi(catch_unwind)]
+    pub fn save<'env>(&self, env: &'env Env, path: String, notes: Option<String>) -> napi::Result<Object<'env>> {
+        let (id, settings) = (self.slot.id(), self.slot.settings());
+        promise(env, |deferred| {
+            let id = match id {
+                Ok(id) => id,
+                Err(error) => return Err(Refused { deferred, error }),
+            };
+            let work = move |engine: &ctkvr_engine::Engine, _: &std::sync::atomic::AtomicBool| {
+                save(engine, id, &path, settings.named, notes.unwrap_or_default())
+            };
+            self.host.start("save", vec![self.slot.key], deferred, work, |bytes| Ok(JsSavedSequence { bytes: bytes as f64 }))
         })
     }
 

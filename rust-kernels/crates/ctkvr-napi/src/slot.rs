@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ctkvr_core::{SelectorOptions, SequenceId, SequenceMemory};
+use ctkvr_core::{SequenceId, SequenceMemory};
 use ctkvr_engine::Engine;
 use ctkvr_model::SamplerOptions;
 
 use crate::engine_host::{Change, EngineHost};
 use crate::error::{closed, internal, model_error};
+use crate::options::Settings;
 
 /// What can be read of a sequence.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,7 +27,7 @@ pub struct Slot {
     pub key: u64,
     /// Set at once, or when a fork that was put off is made.
     id: OnceLock<SequenceId>,
-    selector: Mutex<SelectorOptions>,
+    settings: Mutex<Settings>,
     ahead: Mutex<Ahead>,
     closed: AtomicBool,
 }
@@ -44,18 +45,18 @@ struct Ahead {
 
 impl Slot {
     /// A slot of a sequence that exists.
-    pub fn of(id: SequenceId, selector: SelectorOptions) -> Arc<Self> {
-        let slot = Self::without_id(selector);
+    pub fn of(id: SequenceId, settings: Settings) -> Arc<Self> {
+        let slot = Self::without_id(settings);
         slot.id.get_or_init(|| id);
         slot
     }
 
-    fn without_id(selector: SelectorOptions) -> Arc<Self> {
+    fn without_id(settings: Settings) -> Arc<Self> {
         static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             id: OnceLock::new(),
-            selector: Mutex::new(selector),
+            settings: Mutex::new(settings),
             ahead: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -92,15 +93,16 @@ impl Slot {
     }
 
     /// Changes how keys are chosen.
-    pub fn set_selector(self: &Arc<Self>, host: &EngineHost, selector: SelectorOptions) -> napi::Result<()> {
+    pub fn set_selector(self: &Arc<Self>, host: &EngineHost, settings: Settings) -> napi::Result<()> {
+        let selector = &settings.selector;
         selector.check().map_err(crate::error::core_error)?;
         let before = self.read(&*host.engine()?)?;
-        let keeps_index = self.selector().same_build(&selector);
+        let keeps_index = self.settings().selector.same_build(selector);
         let indexed_range = if keeps_index { before.indexed_range } else { (0, 0) };
         let chosen = selector.clone();
         let after = Reading { indexed_range, ..before };
         self.change(host, "setSelector", after, move |engine, id| engine.set_selector(id, chosen))?;
-        *lock(&self.selector) = selector;
+        *lock(&self.settings) = settings;
         Ok(())
     }
 
@@ -121,7 +123,7 @@ impl Slot {
     /// A second slot with what this one holds.
     pub fn fork(self: &Arc<Self>, host: &EngineHost) -> napi::Result<Arc<Self>> {
         let reading = self.read(&*host.engine()?)?;
-        let fork = Self::without_id(self.selector());
+        let fork = Self::without_id(self.settings());
         let (origin, made) = (Arc::clone(self), Arc::clone(&fork));
         fork.begin_ahead(reading);
         let failed = Arc::clone(&fork);
@@ -229,8 +231,9 @@ impl Slot {
         lock(&self.ahead)
     }
 
-    fn selector(&self) -> SelectorOptions {
-        lock(&self.selector).clone()
+    /// As of the changes asked for.
+    pub fn settings(&self) -> Settings {
+        lock(&self.settings).clone()
     }
 }
 

@@ -172,6 +172,10 @@ impl Executor for ReferenceExecutor {
         Capabilities { shape, vocab_size: self.model.spec().vocab_size, max_rows: MAX_ROWS, num_threads: 1 }
     }
 
+    fn arithmetic(&self) -> String {
+        "reference".into()
+    }
+
     fn kv_pool(&self) -> Arc<dyn KvPool> {
         Arc::<HostKvPool>::clone(&self.pool)
     }

@@ -8,7 +8,7 @@ use ctkvr_kernels::Kernels;
 
 use crate::error::{Error, Result};
 use crate::retriever::{BuildInput, HeadState};
-use crate::sequence::lifecycle::{HeadMaker, HeadSource, HeadTask};
+use crate::sequence::lifecycle::{EncodedHead, HeadMaker, HeadSource, HeadTask};
 use crate::sequence::store::{Sequence, SequenceIndex};
 use crate::step::AttentionShape;
 
@@ -32,6 +32,7 @@ impl HeadMaker for IndexBuilder {
             let HeadTask { head, from } = &tasks[i];
             match (from, &sequence.index) {
                 (HeadSource::Region(region), _) => self.build_head(sequence, *head, region.clone(), cancel),
+                (HeadSource::Encoded(encoded), _) => self.decoded_head(sequence, *head, encoded, cancel),
                 (HeadSource::Growth(len), Some(index)) => self.extended_head(sequence, index, *head, *len, cancel),
                 (HeadSource::Query(query), Some(index)) => self.taught_head(sequence, index, *head, query),
                 (_, None) => unreachable!("what goes on from an index has one"),
@@ -115,6 +116,14 @@ impl IndexBuilder {
             options: sequence.selector.build,
             cancel,
         }
+    }
+
+    fn decoded_head(&self, sequence: &Sequence, i: usize, encoded: &EncodedHead, cancel: &AtomicBool) -> Result<HeadState> {
+        let EncodedHead { bytes, region, made_at, grown_at } = encoded;
+        let (end, made_at, grown_at) = (region.end, *made_at, *grown_at);
+        let input = self.build_input(sequence, i, region.clone(), &[], made_at, cancel);
+        let head = sequence.selector.method.decode(bytes, &BuildInput { grown_at, ..input })?;
+        Ok(HeadState { head, end, made_at, grown_at })
     }
 
     fn build_head(&self, sequence: &Sequence, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {

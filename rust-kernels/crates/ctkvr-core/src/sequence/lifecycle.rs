@@ -36,6 +36,20 @@ pub enum HeadSource {
     Growth(usize),
     /// What it was, and this query, f32 `[group, head_dim]`, whose lists go over the positions that it covers.
     Query(Vec<f32>),
+    /// What it encoded itself as.
+    Encoded(EncodedHead),
+}
+
+/// A head's state in bytes, and what is known of it beside them.
+#[derive(Debug, Clone)]
+pub struct EncodedHead {
+    /// As [`crate::retriever::HeadRetriever::encode`] wrote them.
+    pub bytes: Vec<u8>,
+    /// Positions to choose from.
+    pub region: Range<usize>,
+    /// See [`HeadState`].
+    pub made_at: usize,
+    pub grown_at: usize,
 }
 
 /// Makes states of heads.
@@ -44,7 +58,7 @@ pub trait HeadMaker {
     /// there. The sequence's index, where the tasks go on from it, is there.
     ///
     /// # Errors
-    /// `Cancelled`, `NonFinite` (a stored key or query is not finite), and what else a method refuses.
+    /// `Cancelled`, `NonFinite` (a stored key or query is not finite), `BadIndexImage` (encoded), and what else a method refuses.
     fn make_heads(
         &self,
         sequence: &Sequence,

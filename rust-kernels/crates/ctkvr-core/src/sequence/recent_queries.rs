@@ -71,6 +71,26 @@ impl RecentQueries {
         self.positions.len()
     }
 
+    /// Positions whose queries are held, ascending.
+    pub fn positions(&self) -> impl Iterator<Item = u32> {
+        self.positions.iter().copied()
+    }
+
+    /// Holds these, of empty rings that have room for them. `positions` ascending; `rows` u16 `[num_layers, positions, row_len]` in this
+    /// machine's byte order.
+    pub fn fill(&mut self, positions: &[u32], rows: &[u8]) {
+        assert!(self.is_empty() && positions.len() <= self.capacity, "empty rings with room");
+        let row_bytes = rows.len() / (self.layers.len() * positions.len()).max(1);
+        let mut rows = rows.chunks_exact(row_bytes.max(1));
+        for layer in &mut self.layers {
+            let layer = Arc::make_mut(layer);
+            for (i, row) in rows.by_ref().take(positions.len()).enumerate() {
+                layer.write((self.first + i) % self.capacity, row);
+            }
+        }
+        self.positions.extend(positions);
+    }
+
     /// Which held queries have positions in `range`: indexes for [`RecentQueries::row`].
     pub fn of_positions(&self, range: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let place = |position: usize| self.positions.partition_point(|&p| (p as usize) < position);
@@ -147,6 +167,13 @@ impl Ring {
     fn slot(&self, slot: usize) -> *mut u16 {
         // Of the whole row: a pointer to its first value alone would reach no further.
         UnsafeCell::raw_get(self.rows[slot * self.row_len..(slot + 1) * self.row_len].as_ptr())
+    }
+
+    /// Overwrites a row with values as bytes.
+    fn write(&mut self, slot: usize, row: &[u8]) {
+        let (values, _) = row.as_chunks();
+        let cells = &mut self.rows[slot * self.row_len..(slot + 1) * self.row_len];
+        cells.iter_mut().zip(values).for_each(|(cell, value)| *cell.get_mut() = u16::from_ne_bytes(*value));
     }
 
     fn row(&self, slot: usize) -> &[u16] {

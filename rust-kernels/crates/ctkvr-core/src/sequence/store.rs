@@ -68,11 +68,11 @@ impl SequenceIndex {
 
 /// What the prompt that is being stored does to the queries of before it.
 #[derive(Clone, Default)]
-struct PromptQueries {
+pub(super) struct PromptQueries {
     /// Where it began; `None` before its first piece. What follows another prompt with nothing in between is taken for more of it.
-    start: Option<usize>,
+    pub start: Option<usize>,
     /// All that were held before it overwrote the first: a prompt that fails or is aborted, however far it came, leaves no trace.
-    before: Option<RecentQueries>,
+    pub before: Option<RecentQueries>,
 }
 
 /// A row of KV with all that decode needs.
@@ -81,7 +81,7 @@ pub struct Sequence {
     pub len: usize,
     pub kv: BlockTable,
     pub recent: RecentQueries,
-    prompt: PromptQueries,
+    pub(super) prompt: PromptQueries,
     pub selector: SelectorOptions,
     pub index: Option<SequenceIndex>,
     pub partial: Option<PartialBuild>,
@@ -119,6 +119,11 @@ impl Sequence {
         }
     }
 
+    /// A fork that is also in the same middle of a prompt: what a snapshot is written from, while the sequence goes on.
+    pub fn frozen(&self) -> Self {
+        Self { prompt: self.prompt.clone(), ..self.fork() }
+    }
+
     /// Before a piece of a prompt places its queries: room for them, and those kept that it is about to overwrite.
     pub fn make_room_for_prompt(&mut self, num_rows: usize) {
         let start = *self.prompt.start.get_or_insert(self.len);
@@ -144,7 +149,7 @@ impl Sequence {
     /// Once there is an index, tokens come one at a time: room for what grows it next.
     pub fn narrow_recent(&mut self) {
         self.end_prompt();
-        let capacity = self.append_queries().min(recent_capacity(&self.selector, self.max_tokens));
+        let capacity = append_queries(&self.selector).min(recent_capacity(&self.selector, self.max_tokens));
         self.recent = self.recent.resized(capacity);
     }
 
@@ -152,16 +157,10 @@ impl Sequence {
     /// to grow again as it did: `CentroidIndex` holds twice as many centroids as a first block may have, itself among them.
     pub fn make_room_for_decode(&mut self) {
         self.end_prompt();
-        let (least, most) = self.selector.build.query_bounds();
-        let most = (2 * most - least + self.append_queries()).max(self.recent.capacity());
+        let most = growth_capacity(&self.selector).max(self.recent.capacity());
         if self.recent.len() == self.recent.capacity() && self.index.is_some() {
             self.recent = self.recent.resized(most.min(2 * self.recent.capacity()));
         }
-    }
-
-    /// Queries of two growths.
-    fn append_queries(&self) -> usize {
-        2 * self.selector.build.append_size.div_ceil(DECODE_STRIDE)
     }
 
     /// Changes the selector. An index stays when it was built with the same settings (how it is read may differ).
@@ -217,6 +216,22 @@ impl Sequence {
                 + self.partial.as_ref().map_or(0, PartialBuild::bytes),
         }
     }
+}
+
+/// Queries of two growths.
+fn append_queries(selector: &SelectorOptions) -> usize {
+    selector.build.append_size.div_ceil(DECODE_STRIDE).saturating_mul(2)
+}
+
+/// Queries to keep beside an index: see [`Sequence::make_room_for_decode`].
+fn growth_capacity(selector: &SelectorOptions) -> usize {
+    let (least, most) = selector.build.query_bounds();
+    most.saturating_mul(2).saturating_sub(least).saturating_add(append_queries(selector))
+}
+
+/// The most queries that a sequence makes room for.
+pub(super) fn most_recent_queries(selector: &SelectorOptions, max_tokens: usize) -> usize {
+    recent_capacity(selector, max_tokens).max(growth_capacity(selector))
 }
 
 /// Queries to keep for a build.
