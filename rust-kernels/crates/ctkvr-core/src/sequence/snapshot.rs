@@ -336,3 +336,42 @@ fn index_error(error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::ctkvr::Ctkvr;
+    use crate::kv::host_pool::HostKvPool;
+
+    const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 32 };
+
+    fn empty() -> Sequence {
+        let pool = Arc::new(HostKvPool::new(SHAPE.page_shape(), None));
+        let selector =
+            SelectorOptions { step: StepOptions::default(), build: BuildOptions::default(), method: Arc::new(Ctkvr::default()) };
+        Sequence::new(SHAPE, BlockTable::new(pool, KvFormat::Q8), 100, selector)
+    }
+
+    #[test]
+    fn sizes_of_another_model_are_refused_by_name() {
+        let mut out = SnapshotWriter::new(Vec::new()).unwrap();
+        write_sequence(&empty(), SHAPE, b"settings", &mut out).unwrap();
+        let (bytes, _) = out.finish().unwrap();
+        let read = |shape| SequenceSnapshot::read(&mut SnapshotReader::new(&bytes)?, shape);
+        let same = read(SHAPE).unwrap();
+        assert_eq!((same.len, same.max_tokens, same.kv_format, same.settings()), (0, 100, KvFormat::Q8, &b"settings"[..]));
+        for (field, shape) in [
+            ("numLayers", AttentionShape { num_layers: 3, ..SHAPE }),
+            ("numQueryHeads", AttentionShape { num_q_heads: 2, ..SHAPE }),
+            ("numKvHeads", AttentionShape { num_kv_heads: 4, ..SHAPE }),
+            ("headDim", AttentionShape { head_dim: 64, ..SHAPE }),
+        ] {
+            match read(shape).err() {
+                Some(Error::BadSnapshot { field: refused, .. }) => assert_eq!(refused, field),
+                other => panic!("{field}: {other:?}"),
+            }
+        }
+    }
+}
