@@ -54,8 +54,8 @@ describe('estimateMemory', () => {
     expect(bytes('exactTopK')).toBe(0);
     // 16,000 positions are indexed, per layer and KV head: 1024 positions as u32
     expect(bytes('snapkv')).toBe(24 * 2 * 1024 * 4);
-    // 1,000 pages' largest and smallest values, f16, in stored pages of 256 rows
-    expect(bytes('quest')).toBe(24 * 2 * 1024 * 64 * 2 * 2);
+    // 1,000 pages' largest and smallest values, f16
+    expect(bytes('quest')).toBe(24 * 2 * 1000 * 64 * 2 * 2);
     // 150 tables of all positions alone
     expect(bytes('magicpig')).toBeGreaterThan(24 * 2 * 150 * 16_000 * 4);
     expect(bytes('keyClusters')).toBeGreaterThan(24 * 2 * (1000 * 64 * 4 + 16_000 * 4));
