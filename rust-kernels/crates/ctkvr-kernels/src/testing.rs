@@ -1,5 +1,7 @@
 //! Small stores and seeded numbers, for the unit tests of this crate and, with the feature `testing`, of those above it.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
@@ -8,12 +10,43 @@ use crate::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.bits() % n
+    }
+
+    pub fn index(&mut self, n: usize) -> usize {
+        self.below(n as u64) as usize
+    }
+
+    pub fn within(&mut self, range: Range<usize>) -> usize {
+        range.start + self.index(range.len())
+    }
+
+    pub fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.index(all.len())].clone()
+    }
+
+    /// True once in n times.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.index(n) == 0
+    }
+
+    /// From -1 to below 1.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// n values from -1 to below 1.
+    pub fn units(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
     }
 
     /// n integers from -most to most.

@@ -2,25 +2,9 @@
 //! f32: |error| <= n u sum|a b| / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 
 use super::kv_format::Q8_BLOCK;
-use super::testing::few;
+use super::testing::{Random, few};
 use super::*;
 use half::f16;
-
-/// A small generator (SplitMix64): tests need no more.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-    fn vec(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
-    }
-}
 
 fn bound(n: usize, magnitude: f64) -> f64 {
     let nu = n as f64 * 2f64.powi(-24);
@@ -39,7 +23,7 @@ impl Pages {
         let d = layout.head_dim;
         let mut pages = Self { data: vec![vec![0; layout.bytes() / 8]; 2], layout, values: Vec::new() };
         for position in 0..2 * PAGE_SIZE {
-            let row = random.vec(d);
+            let row = random.units(d);
             let page: *mut u8 = pages.data[position / PAGE_SIZE].as_mut_ptr().cast();
             let (offset, scales) = layout.offsets(KvSide::Keys, position % PAGE_SIZE);
             // SAFETY: a page holds the row, and its scales; both are aligned.
@@ -120,7 +104,7 @@ fn a_row_scores_the_same_bits_wherever_the_rows_are_cut() {
         };
         for rows in [run, list] {
             for group in few(1, [1, 3, 7]) {
-                let q = random.vec(group * d);
+                let q = random.units(group * d);
                 let scored = |cuts: &[usize]| {
                     let mut out = vec![f32::NAN; group * n];
                     for cut in cuts.windows(2) {
@@ -160,10 +144,10 @@ fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows
     // Values of 8 bits are rounded once more, when a scale meets its codes.
     let once = usize::from(rows.format() == KvFormat::Q8);
     let stride = n + 3;
-    let q = random.vec(group * d);
+    let q = random.units(group * d);
     let mut out = vec![f32::NAN; group * stride];
-    let weights = random.vec(group * stride);
-    let mut acc = random.vec(group * d);
+    let weights = random.units(group * stride);
+    let mut acc = random.units(group * d);
     let before = acc.clone();
     kernels.score_rows(&q, rows, &mut out, stride);
     kernels.add_weighted_rows(&weights, stride, rows, &mut acc);
@@ -189,7 +173,7 @@ fn check_rows(kernels: &Kernels, random: &mut Random, pages: &Pages, rows: &Rows
 fn softmax_parts_match_f64() {
     for kernels in Kernels::available() {
         for n in [0, 1, 5, 16, 31, 257] {
-            let x: Vec<f32> = Random(n as u64).vec(n).into_iter().map(|v| v * 40.0).collect();
+            let x: Vec<f32> = Random(n as u64).units(n).into_iter().map(|v| v * 40.0).collect();
             let max = kernels.max(&x);
             assert_eq!(max, x.iter().copied().fold(f32::NEG_INFINITY, f32::max), "{} max of {n}", kernels.name);
             let mut e = x.clone();
@@ -214,9 +198,9 @@ fn matrix_product_matches_f64() {
     for kernels in Kernels::available() {
         for (m, n, k) in few(2, [(1, 16, 1), (6, 64, 64), (7, 80, 33), (13, 128, 64), (20, 48, 128)]) {
             let mut random = Random((m * n * k) as u64);
-            let (a, b) = (random.vec(m * (k + 1)), random.vec(k * n));
+            let (a, b) = (random.units(m * (k + 1)), random.units(k * n));
             for accumulate in [false, true] {
-                let before = random.vec(m * (n + 2));
+                let before = random.units(m * (n + 2));
                 let mut c = before.clone();
                 kernels.gemm(Gemm { a: &a, lda: k + 1, b: &b, ldb: n, c: &mut c, ldc: n + 2, m, n, k, accumulate });
                 for i in 0..m {
@@ -239,8 +223,8 @@ fn small_kernels_are_exact_on_small_integers() {
     for kernels in Kernels::available() {
         let (n, d) = (21, 64);
         let mut random = Random(9);
-        let codes: Vec<i8> = (0..n * d).map(|_| (random.next() * 127.0) as i8).collect();
-        let q: Vec<f32> = (0..d).map(|_| (random.next() * 8.0).trunc()).collect();
+        let codes: Vec<i8> = (0..n * d).map(|_| (random.unit() * 127.0) as i8).collect();
+        let q: Vec<f32> = (0..d).map(|_| (random.unit() * 8.0).trunc()).collect();
         for n in [n, 1, 3] {
             let mut out = vec![f32::NAN; n + 1];
             kernels.score_codes(&q, &codes[..n * d], &mut out[..n]);
@@ -269,7 +253,7 @@ fn small_kernels_are_exact_on_small_integers() {
 fn codes_of_8_bits_are_the_nearest() {
     for kernels in Kernels::available() {
         let mut random = Random(13);
-        let mut x = random.vec(4 * Q8_BLOCK);
+        let mut x = random.units(4 * Q8_BLOCK);
         x[Q8_BLOCK..2 * Q8_BLOCK].iter_mut().for_each(|x| *x *= 1e-3);
         x[2 * Q8_BLOCK..3 * Q8_BLOCK].fill(0.0);
         // Whole numbers up to 127 stay what they are.
@@ -313,7 +297,7 @@ fn marks_become_ascending_positions() {
     let mut random = Random(11);
     for kernels in Kernels::available() {
         for density in [-1.1, -0.9, 0.0, 0.9, 1.1] {
-            let marks: Vec<u8> = random.vec(256).iter().map(|x| if *x < density { 255 } else { 0 }).collect();
+            let marks: Vec<u8> = random.units(256).iter().map(|x| if *x < density { 255 } else { 0 }).collect();
             let expected: Vec<u32> = (0..256).filter(|i| marks[*i as usize] == 255).map(|i| 7 + i).collect();
             let mut out = Vec::new();
             kernels.marked(&marks, 7, &mut out);
@@ -327,8 +311,8 @@ fn missed_weights_are_added_up() {
     let mut random = Random(12);
     for kernels in Kernels::available() {
         for n in [0, 1, 15, 16, 17, 255, 256, 257, 1000] {
-            let weights: Vec<f32> = random.vec(n).iter().map(|x| x.abs()).collect();
-            let marks: Vec<u8> = random.vec(n).iter().map(|x| if *x < 0.3 { 255 } else { 0 }).collect();
+            let weights: Vec<f32> = random.units(n).iter().map(|x| x.abs()).collect();
+            let marks: Vec<u8> = random.units(n).iter().map(|x| if *x < 0.3 { 255 } else { 0 }).collect();
             let actual = kernels.missed_sums(&weights, &marks);
             let sum = |f: fn(f64) -> f64, all: bool| -> f64 {
                 let those = weights.iter().zip(&marks).filter(|(_, mark)| all || **mark == 0);
@@ -349,7 +333,7 @@ fn norm_is_the_definition() {
     let mut random = Random(21);
     for kernels in Kernels::available() {
         for n in [1, 15, 16, 64, 77, 576] {
-            let (x, weight) = (random.vec(n), random.vec(n));
+            let (x, weight) = (random.units(n), random.units(n));
             let mut out = vec![0.0; n];
             kernels.rms_norm(&x, &weight, 1e-5, &mut out);
             let mut in_place = x.clone();
@@ -374,9 +358,9 @@ fn gates_match_f64() {
     let mut random = Random(22);
     for kernels in Kernels::available() {
         for n in [1, 63, 64, 65, 1536] {
-            let mut gate: Vec<f32> = random.vec(n).into_iter().map(|x| 30.0 * x).collect();
+            let mut gate: Vec<f32> = random.units(n).into_iter().map(|x| 30.0 * x).collect();
             gate[0] = -200.0;
-            let (up, mut out) = (random.vec(n), vec![0.0; n]);
+            let (up, mut out) = (random.units(n), vec![0.0; n]);
             kernels.gate(&gate, &up, &mut out);
             for ((x, up), out) in gate.iter().zip(&up).zip(out) {
                 let exact = f64::from(*x) / (1.0 + (-f64::from(*x)).exp()) * f64::from(*up);
@@ -396,8 +380,8 @@ fn rotations_turn_the_pairs_they_name() {
     let mut random = Random(23);
     for kernels in Kernels::available() {
         for half in [1, 8, 32, 37] {
-            let x = random.vec(2 * half);
-            let angles = random.vec(half);
+            let x = random.units(2 * half);
+            let angles = random.units(half);
             let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
             for adjacent in [false, true] {
                 let mut out = x.clone();

@@ -105,6 +105,8 @@ impl Sequence {
         self.kv.head(i)
     }
 
+    /// A second sequence with the same content, also in the same middle of a prompt; pages and index are shared. An unfinished build is not
+    /// taken along: the next one makes the same.
     pub fn fork(&self) -> Self {
         Self {
             max_tokens: self.max_tokens,
@@ -117,11 +119,6 @@ impl Sequence {
             index: self.index.clone(),
             partial: None,
         }
-    }
-
-    /// A fork that is also in the same middle of a prompt: what a snapshot is written from, while the sequence goes on.
-    pub fn frozen(&self) -> Self {
-        Self { prompt: self.prompt.clone(), ..self.fork() }
     }
 
     /// Before a piece of a prompt places its queries: room for them, and those kept that it is about to overwrite.

@@ -1,5 +1,4 @@
 //! Texts as queries, keys and values, and the attention of steps over them, as an executor runs it.
-#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,22 +20,13 @@ use ctkvr_core::{
 };
 use ctkvr_cpu::attention::{ATTENTION_PHASES, AttentionMemory, AttentionStep, LayerIo};
 use ctkvr_engine::{Batch, BatchOutput, NewRows};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat};
 use ctkvr_threads::{Job, Team, Units};
 use half::{bf16, f16};
 
-/// A small generator (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        narrowed((((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 2.0)
-    }
-}
+/// Every method.
+pub const METHODS: [&str; 8] = ["ctkvr", "full", "streaming", "exactTopK", "snapkv", "quest", "magicpig", "keyClusters"];
 
 /// Rounded to what both bf16 and f16 hold, so that storing and products in bf16 lose nothing.
 pub fn narrowed(x: f32) -> f32 {
@@ -54,7 +44,8 @@ impl Text {
     pub fn new(shape: AttentionShape, seed: u64, len: usize) -> Self {
         let mut r = Random(seed);
         let (nq, nk) = (shape.num_q_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim);
-        let mut make = |n: usize| (0..shape.num_layers).map(|_| (0..n).map(|_| r.next()).collect()).collect::<Vec<Vec<f32>>>();
+        let mut make =
+            |n: usize| (0..shape.num_layers).map(|_| (0..n).map(|_| narrowed(2.0 * r.unit())).collect()).collect::<Vec<Vec<f32>>>();
         let mut q = make(len * nq);
         for layer in &mut q {
             for i in nq..layer.len() {

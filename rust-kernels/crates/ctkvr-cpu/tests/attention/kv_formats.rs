@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::common::{CpuAttention, StepOutput, Text, options, step};
+use crate::common::{CpuAttention, METHODS, StepOutput, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
@@ -12,8 +12,6 @@ const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, nu
 /// Values that share a scale.
 const BLOCK: usize = 32;
 static GO: AtomicBool = AtomicBool::new(false);
-
-const KINDS: [&str; 8] = ["full", "exactTopK", "streaming", "snapkv", "quest", "magicpig", "keyClusters", "ctkvr"];
 
 /// Multiples of 1/64 up to 127/64, each block with one of that size: its scale is 1/64, its codes are the multiples.
 fn exact_text(seed: u64, len: usize) -> Text {
@@ -67,7 +65,7 @@ fn what_both_formats_hold_exactly_gives_the_same_whatever_is_done() {
     let (a, b) = (exact_text(1, 700), exact_text(2, 700));
     for kernels in Kernels::available() {
         let attention = CpuAttention::with_isa(SHAPE, 2, kernels.name).expect("kernels fit");
-        for kind in KINDS {
+        for kind in METHODS {
             let [f16, q8] = [KvFormat::F16, KvFormat::Q8].map(|f| session(&attention, f, few_hashes(kind), (&a, &b)));
             for (i, ((expected, counters), (out, own_counters))) in f16.iter().zip(&q8).enumerate() {
                 assert_eq!(out, expected, "{} {kind:?}: step {i}", kernels.name);

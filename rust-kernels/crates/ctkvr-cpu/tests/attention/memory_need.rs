@@ -5,10 +5,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, METHODS, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, MemoryQuestion, Phase, SelectorOptions};
 use ctkvr_kernels::KvFormat;
+use ctkvr_kernels::testing::Random;
 
 const NUM_CASES: u64 = 120;
 static GO: AtomicBool = AtomicBool::new(false);
@@ -19,36 +20,18 @@ const SHAPES: [AttentionShape; 3] = [
     AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64 },
 ];
 
-const KINDS: [&str; 8] = ["ctkvr", "full", "streaming", "exactTopK", "snapkv", "quest", "magicpig", "keyClusters"];
-
-/// A small generator (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-}
-
 fn settings(random: &mut Random) -> Settings {
     // Every other case is the one whose index grows.
-    let kind = if random.below(2) == 0 { "ctkvr" } else { random.one_of(&KINDS) };
+    let kind = if random.index(2) == 0 { "ctkvr" } else { random.one_of(&METHODS) };
     Settings {
         num_centroids: random.one_of(&[0, 1, 8, 24, 200]),
         centroids_per_list: random.one_of(&[1, 2, 3]),
         append_size: random.one_of(&[1, 7, 48, 256]),
         list_len: random.one_of(&[0, 16, 64, 1 << 20]),
-        num_sink_tokens: random.below(9),
-        recent_window: 1 + random.below(64),
+        num_sink_tokens: random.index(9),
+        recent_window: 1 + random.index(64),
         max_selected: random.one_of(&[0, 32, 512]),
-        tail: random.below(4) > 0,
+        tail: random.index(4) > 0,
         cluster_size: random.one_of(&[1, 8, 32]),
         retrieval_head_share: random.one_of(&[0.0, 0.3]),
         repair_share: random.one_of(&[0.0, 0.05, 1.0]),
@@ -64,7 +47,7 @@ fn check_case(seed: u64) {
     let random = &mut Random(seed);
     let (shape, format) = (random.one_of(&SHAPES), random.one_of(&[KvFormat::F16, KvFormat::Q8]));
     let selector: SelectorOptions = settings(random).into();
-    let turns: Vec<(usize, usize)> = (0..1 + random.below(3)).map(|_| (8 + random.below(400), 60 + random.below(160))).collect();
+    let turns: Vec<(usize, usize)> = (0..1 + random.index(3)).map(|_| (8 + random.index(400), 60 + random.index(160))).collect();
     let total: usize = turns.iter().map(|(prompt, answer)| prompt + answer).sum();
     let max_tokens = total + random.one_of(&[0, 1, 1000]);
     let text = Text::new(shape, seed, total);
@@ -83,7 +66,7 @@ fn check_case(seed: u64) {
     for (prompt, answer) in turns {
         let end = len + prompt;
         while len < end {
-            let piece = len..end.min(len + 1 + random.below(prompt));
+            let piece = len..end.min(len + 1 + random.index(prompt));
             step(&attention, 1, &[(id, &text, piece.clone(), Phase::Prefill)], false).expect("a piece");
             len = piece.end;
             check(len, "in a prompt");

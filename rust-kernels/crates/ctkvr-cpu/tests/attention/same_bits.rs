@@ -5,13 +5,13 @@
 //! A failure names its seed; `CTKVR_TEST_SEED=<seed>` begins with that case.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::common::{CpuAttention, Text, options, step};
+use crate::common::{CpuAttention, METHODS, Text, options, step};
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Phase, SequenceId};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat};
 
 /// Seeds that failed once: a fork inside a prompt forgot the queries of before it.
@@ -28,33 +28,9 @@ const SHAPES: [AttentionShape; 4] = [
     AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64 },
 ];
 
-const KINDS: [&str; 8] = ["ctkvr", "full", "streaming", "exactTopK", "snapkv", "quest", "magicpig", "keyClusters"];
-
-/// A small generator (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-    fn within(&mut self, range: Range<usize>) -> usize {
-        range.start + self.below(range.len())
-    }
-    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-    /// True once in n times.
-    fn once_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-    /// Mostly one or two: more are more than small machines have.
-    fn threads(&mut self) -> usize {
-        self.one_of(&[1, 1, 1, 2, 2, 2, 3, MAX_THREADS])
-    }
+/// Mostly one or two: more are more than small machines have.
+fn threads(random: &mut Random) -> usize {
+    random.one_of(&[1, 1, 1, 2, 2, 2, 3, MAX_THREADS])
 }
 
 /// What happens to a sequence.
@@ -112,7 +88,7 @@ fn random_options(random: &mut Random, kind: &'static str) -> Settings {
 fn random_turns(random: &mut Random, mut len: usize) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..random.within(1..4) {
-        match random.below(6) {
+        match random.index(6) {
             0 => {
                 let dropped = random.within(1..40.min(len));
                 events.push(Event::Cut(dropped));
@@ -139,14 +115,14 @@ fn random_turns(random: &mut Random, mut len: usize) -> Vec<Event> {
 fn random_histories(random: &mut Random, case: u64, shape: AttentionShape) -> Vec<History> {
     let mut all: Vec<History> = Vec::new();
     for i in 0..random.within(1..4) {
-        let kind = if i == 0 { KINDS[case as usize % KINDS.len()] } else { random.one_of(&KINDS) };
+        let kind = if i == 0 { METHODS[case as usize % METHODS.len()] } else { random.one_of(&METHODS) };
         let format = if shape.head_dim == 16 || random.once_in(2) { KvFormat::F16 } else { KvFormat::Q8 };
         // Some longer than a block of attention.
         let first = if random.once_in(5) { random.within(260..400) } else { random.within(40..120) };
         let events = [vec![Event::Prompt(first)], random_turns(random, first)].concat();
         all.push(History { options: random_options(random, kind), format, events, fork_of: None });
         if random.once_in(3) {
-            let parent = random.below(all.len());
+            let parent = random.index(all.len());
             let first = all[parent].fork_of.map_or(1, |(_, shared)| shared);
             let shared = random.within(first..all[parent].events.len() + 1);
             let mut events = all[parent].events[..shared].to_vec();
@@ -306,11 +282,11 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
                 continue;
             }
             let most = random.one_of(&[Duration::ZERO, Duration::MAX]);
-            let threads = random.threads();
+            let threads = threads(random);
             if run.act(attention, most, threads) {
                 continue;
             }
-            let piece = |left: usize| match random.below(3) {
+            let piece = |left: usize| match random.index(3) {
                 0 => left,
                 1 => random.within(1..left.min(8) + 1),
                 _ => random.within(1..left + 1),
@@ -324,7 +300,7 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
         }
         if random.once_in(8) {
             // A prompt that is given up leaves no trace, however far it came; one behind another is more of that.
-            let (i, ..) = shares[random.below(shares.len())];
+            let (i, ..) = shares[random.index(shares.len())];
             let run = &runs[&i];
             let follows = |event: &Event| matches!(event, Event::Answer(_) | Event::Build | Event::Cut(_));
             if run.tokens_done == 0 && run.num_done > 0 && follows(&run.history.events[run.num_done - 1]) {
@@ -351,7 +327,7 @@ fn together(attention: &CpuAttention, histories: &[History], texts: &[Text], ran
             .iter()
             .map(|&(i, phase, count)| (runs[&i].id, runs[&i].text(texts), runs[&i].len..runs[&i].len + count, phase))
             .collect();
-        let (out, _) = step(attention, random.threads(), &rows, random.once_in(4)).expect("a step");
+        let (out, _) = step(attention, threads(random), &rows, random.once_in(4)).expect("a step");
         let mut first = 0;
         for (i, phase, count) in shares {
             let run = runs.get_mut(&i).expect("a run");
@@ -371,7 +347,7 @@ fn histories_side_by_side_give_the_bits_that_each_gives_alone() {
         SHAPES.iter().map(|shape| (0..3).map(|seed| Text::new(*shape, seed, MAX_TOKENS)).collect()).collect();
     for seed in FOUND.into_iter().chain(first_seed..first_seed + NUM_CASES) {
         let mut random = Random(seed);
-        let which = random.below(SHAPES.len());
+        let which = random.index(SHAPES.len());
         let (shape, texts) = (SHAPES[which], &texts[which]);
         let fit = Kernels::available().into_iter().filter(|kernels| shape.head_dim.is_multiple_of(kernels.lanes));
         let tables: Vec<&str> = fit.map(|kernels| kernels.name).collect();

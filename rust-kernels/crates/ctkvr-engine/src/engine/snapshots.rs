@@ -69,7 +69,7 @@ impl Engine {
     fn freeze(&self, sequence: SequenceId) -> Result<(Sequence, Vec<u8>)> {
         let _run = self.lock_run("save")?;
         let loan = Loan::take(&self.table, [sequence].into_iter())?;
-        let frozen = loan.sequences[0].sequence.frozen();
+        let frozen = loan.sequences[0].sequence.fork();
         let table = lock(&self.table);
         let entry = table.get(sequence);
         let own = entry.map(|entry| self.engine_section(entry));
