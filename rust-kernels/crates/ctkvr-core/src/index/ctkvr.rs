@@ -11,7 +11,7 @@ use ctkvr_kernels::Kernels;
 use crate::error::Result;
 use crate::index::centroid_index::CentroidIndex;
 use crate::index::encoding::{HeadEncoding, decode_head, encode_head};
-use crate::index::options::CtkvrOptions;
+use crate::index::options::{CtkvrOptions, CtkvrSearchOptions};
 use crate::index::probe::ProbeScratch;
 use crate::index::segment_builder::SegmentInput;
 use crate::index::volatility::FirstInput;
@@ -67,6 +67,11 @@ impl CtkvrHead {
         Ok(Self::new(index, sharpness, options))
     }
 
+    /// How a step reads it.
+    pub fn search_options(&self) -> CtkvrSearchOptions {
+        self.options.search
+    }
+
     /// With one more segment.
     pub fn grown(&self, input: &BuildInput) -> Result<Self> {
         let index = self.index.extended(input.kernels, &segment_input(input, &self.options), input.cancel)?;
@@ -74,7 +79,7 @@ impl CtkvrHead {
     }
 
     /// From now on every key gets an exact score.
-    fn scoring_all(&self) -> Self {
+    pub fn scoring_all(&self) -> Self {
         let mut index = self.index.clone();
         index.drop_centroids();
         Self { index, scores_all: true, ..*self }

@@ -96,6 +96,11 @@ impl TailSegment {
         &self.members[self.offsets[cluster] as usize..self.offsets[cluster + 1] as usize]
     }
 
+    /// Where each cluster's positions begin, `[num_clusters + 1]`, and all positions, as [`TailSegment::members`] has them.
+    pub fn member_lists(&self) -> (&[u32], &[u32]) {
+        (&self.offsets, &self.members)
+    }
+
     /// Sums of each cluster's weights for `HEADS` heads at once, which share the look at who is in it. `weights`: f32 rows of `n` values, of
     /// which this segment's begin at `first`; `sums`: f32 rows of `stride`.
     pub fn sum_by_cluster<const HEADS: usize>(&self, weights: &[f32], (n, first): (usize, usize), sums: &mut [f32], stride: usize) {
