@@ -2,9 +2,11 @@
 
 use ctkvr_core::attention::decode::Layout;
 
+use crate::memory::Plain;
+
 /// One (sequence, KV head) of one layer of a decode step: what `Layout` and `DecodePlan` say, and where its pages are.
 ///
-/// Arrays of these are `[layers, rows, num_kv_heads]`, or one layer of it: slot = row * num_kv_heads + g. `kernels/common.cuh` has the same
+/// Arrays of these are `[layers, rows, num_kv_heads]`, or one layer of it: slot = row * num_kv_heads + g. `kernels/slot.cuh` has the same
 /// struct; sizes are checked on both sides.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -39,6 +41,10 @@ pub struct RowPlace {
 }
 
 const _: () = assert!(size_of::<SlotLayout>() == 40 && size_of::<RowPlace>() == 16);
+// SAFETY: numbers without padding, as `SlotLayout` of kernels/slot.cuh.
+unsafe impl Plain for SlotLayout {}
+// SAFETY: numbers without padding, as `RowPlace` of kernels/slot.cuh.
+unsafe impl Plain for RowPlace {}
 
 impl SlotLayout {
     /// `head_offset` in bytes; see the field.
