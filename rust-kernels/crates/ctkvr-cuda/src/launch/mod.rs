@@ -1,0 +1,42 @@
+//! Launchers: one file for each `kernels/<family>.cu`. Each declares its kernels, checks every length once, computes the grid, launches.
+
+pub mod argmax;
+pub mod attend;
+pub mod clusters;
+pub mod fill;
+pub mod join;
+pub mod linear;
+pub mod linear_f16;
+pub mod merge;
+pub mod norm_round;
+pub mod outputs;
+pub mod prefill_attend;
+pub mod probe;
+pub mod rope_store;
+pub mod score;
+pub mod search_state;
+pub mod select;
+pub mod silu_round;
+pub mod slot;
+
+use crate::kernel::Family;
+
+/// Every family that [`crate::Device::open`] loads. A new file adds its line.
+pub const FAMILIES: &[Family] = &[
+    argmax::FAMILY,
+    attend::FAMILY,
+    clusters::FAMILY,
+    fill::FAMILY,
+    join::FAMILY,
+    linear::FEW_ROWS,
+    linear::MANY_ROWS,
+    linear_f16::FAMILY,
+    merge::FAMILY,
+    norm_round::FAMILY,
+    prefill_attend::FAMILY,
+    probe::FAMILY,
+    rope_store::FAMILY,
+    score::FAMILY,
+    select::FAMILY,
+    silu_round::FAMILY,
+];

@@ -1,0 +1,31 @@
+//! The executor on a CUDA device: the same seam as the CPU's, its kernels in `kernels/*.cu`.
+//!
+//! - [`Device`], [`Stream`], [`Event`], [`Graph`]: the driver, loaded when it is first asked for.
+//! - [`DeviceBuffer`], [`Span`], [`PinnedBuffer`]: memory.
+//! - [`kernel!`] and [`launch`]: kernels and their launchers.
+//! - `stand_in` (feature `stand-in`): a driver for tests, which runs the kernels on the CPU.
+//!
+//! It builds without a toolkit and runs without a driver: what is missing is an [`Error`].
+
+mod context;
+mod device;
+mod driver;
+mod error;
+pub mod head_image;
+mod images;
+mod kernel;
+pub mod launch;
+mod memory;
+pub mod search;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
+mod stream;
+
+pub use device::{Device, Properties};
+pub use driver::device_count;
+pub use error::{Error, Result};
+#[doc(hidden)]
+pub use kernel::launch_raw;
+pub use kernel::{Argument, Declaration, Family, Grid, Needs};
+pub use memory::{DeviceBuffer, PinnedBuffer, Plain, Span};
+pub use stream::{Event, Graph, Stream};

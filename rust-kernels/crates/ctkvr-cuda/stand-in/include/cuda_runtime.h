@@ -1,0 +1,1 @@
+// Nothing: simt.hpp has it.

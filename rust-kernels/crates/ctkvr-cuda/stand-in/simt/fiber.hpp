@@ -1,0 +1,48 @@
+// Threads of a block: fibers that switch by hand, some 20 ns each (ucontext takes ten times as long, for a signal mask nobody changed).
+#pragma once
+#include "types.hpp"
+#include <cstddef>
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+// ThreadSanitizer looks at what kernels do, not at the shim.
+#if defined(__SANITIZE_THREAD__)
+#define SIMT_OWN __attribute__((no_sanitize_thread, noinline))
+#else
+#define SIMT_OWN
+#endif
+
+namespace simt {
+struct Warp;
+
+struct Fiber {
+    void* sp = nullptr;
+    uint3 index{};          // threadIdx
+    unsigned linear = 0;    // its number in the block
+    Warp* warp = nullptr;
+    Fiber *next = nullptr, *prev = nullptr;            // ring of the block's threads that have not returned
+    Fiber *warp_next = nullptr, *warp_prev = nullptr;  // ring of the warp's
+    const char* waits_at = nullptr;                    // file of the barrier it waits at
+    int waits_line = 0;
+    unsigned char* stack = nullptr;
+    void *tsan = nullptr, *asan = nullptr;
+    unsigned lane() const { return linear & 31; }
+};
+
+constexpr size_t STACK = 128 << 10, GUARD = 4096;
+
+// One launch runs at a time, under the driver's lock: none of this is thread-local.
+extern Fiber* current;  // the running thread of the block
+extern Fiber home;      // who runs the blocks
+
+/// Saves the callee's registers and the stack in `*save`, continues with `load`.
+extern "C" void simt_switch(void** save, void* load);
+/// Runs `to`; returns when somebody switches back.
+void switch_to(Fiber* to);
+/// A fresh stack in `fiber`, which begins with `entry`.
+void prepare(Fiber& fiber, void (*entry)());
+}  // namespace simt
