@@ -1,0 +1,132 @@
+// Exact scores of candidates: score[h][i] = q[h] / sqrt(head_dim) . key of candidate i, summed in the order of head_dim, and of each chunk of 256
+// candidates the largest score and the sum of e^(score - largest).
+//
+// grid (blocks, slots), 256 threads, a candidate a thread; chunks lie at fixed places of the candidates. Only where there is a choice to make:
+// who reads every candidate needs no scores for it.
+// Shared: the queries, f32 [group, head_dim], heads beyond the group 0.
+// HEADS heads are scored at once; groups above 8 read each key once more.
+// Reads a row of keys a candidate (2 head_dim bytes as f16, head_dim + head_dim / 8 as q8), 4 bytes of its position where they are listed; writes
+// 4 group a candidate and 8 group a chunk.
+// Tests: tests/score.rs.
+#include "retrieval.cuh"
+
+using namespace retrieval;
+
+constexpr int THREADS = 256, CHUNK = THREADS, WARPS = THREADS / 32;
+
+struct ScoreArgs {
+    const SlotLayout* slots;     // [slots]
+    const Search* searches;      // [slots]
+    const float* queries;        // f32 [slots, group, head_dim]
+    const uint32_t* candidates;  // [slots, max_region]
+    float* scores;               // f32 [slots, group, max_region]
+    Total* partials;             // [slots, max_chunks, group]
+    float scale;                 // 1/sqrt(head_dim)
+    uint32_t group, head_dim, max_region, max_chunks, reserved;
+};
+static_assert(sizeof(ScoreArgs) == 72, "as in Rust");
+
+// Keys as f16.
+struct F16Keys {
+    static constexpr int STEP = 8;
+    const uint16_t* row;
+    __device__ F16Keys(uint64_t page, uint32_t place, uint32_t d) : row(at<uint16_t>(page) + static_cast<uint64_t>(place) * d) {}
+    __device__ __forceinline__ void load(uint32_t i, float (&out)[STEP]) const { widen(__ldg(reinterpret_cast<const uint4*>(row + i)), out); }
+};
+
+// Keys as 8-bit codes with a scale for each 32.
+struct Q8Keys {
+    static constexpr int STEP = 16;
+    const int8_t* row;
+    const float* scales;
+    __device__ Q8Keys(uint64_t page, uint32_t place, uint32_t d)
+        : row(at<int8_t>(page) + static_cast<uint64_t>(place) * d),
+          scales(at<float>(page + 2ull * PAGE * d) + static_cast<uint64_t>(place) * (d / 32)) {}
+    __device__ __forceinline__ void load(uint32_t i, float (&out)[STEP]) const {
+        const uint4 bits = __ldg(reinterpret_cast<const uint4*>(row + i));
+        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+        const float scale = __ldg(scales + i / 32);
+#pragma unroll
+        for (int b = 0; b < STEP; b++) out[b] = static_cast<float>(static_cast<int8_t>(words[b / 4] >> (b % 4 * 8))) * scale;
+    }
+};
+
+template <class Keys, int HEADS>
+__device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
+    DYNAMIC_SHARED(float, queries);
+    __shared__ float maxima[WARPS][HEADS], sums[WARPS][HEADS];
+    const uint32_t slot = blockIdx.y, tid = threadIdx.x, d = args.head_dim, group = args.group;
+    const Search& search = args.searches[slot];
+    const uint32_t n = search.num_candidates;
+    if (!search.chooses || blockIdx.x * CHUNK >= n) return;
+    const SlotLayout& layout = args.slots[slot];
+    const uint32_t padded = (group + HEADS - 1) / HEADS * HEADS;
+    for (uint32_t i = tid; i < padded * d; i += THREADS)
+        queries[i] = i < group * d ? args.queries[static_cast<uint64_t>(slot) * group * d + i] * args.scale : 0.f;
+    __syncthreads();
+    for (uint32_t chunk = blockIdx.x; chunk * CHUNK < n; chunk += gridDim.x) {
+        const uint32_t i = chunk * CHUNK + tid;
+        uint32_t position = layout.start + min(i, n - 1);
+        if (search.candidates == CANDIDATES_LISTED) position = args.candidates[static_cast<uint64_t>(slot) * args.max_region + min(i, n - 1)];
+        const Keys key(page_at(layout, position), position % PAGE, d);
+        for (uint32_t first = 0; first < group; first += HEADS) {
+            float score[HEADS];
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) score[h] = 0.f;
+#pragma unroll 2
+            for (uint32_t at = 0; at < d; at += Keys::STEP) {
+                float x[Keys::STEP];
+                key.load(at, x);
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) {
+                    const float4* query = reinterpret_cast<const float4*>(queries + (first + h) * d + at);
+#pragma unroll
+                    for (int j = 0; j < Keys::STEP / 4; j++) {
+                        const float4 q = query[j];
+                        score[h] += q.x * x[4 * j];
+                        score[h] += q.y * x[4 * j + 1];
+                        score[h] += q.z * x[4 * j + 2];
+                        score[h] += q.w * x[4 * j + 3];
+                    }
+                }
+            }
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) {
+                if (i < n && first + h < group) args.scores[(static_cast<uint64_t>(slot) * group + first + h) * args.max_region + i] = score[h];
+                const float most = warp_max(i < n ? score[h] : -INFINITY);
+                if (tid % 32 == 0) maxima[tid / 32][h] = most;
+            }
+            __syncthreads();
+            float most[HEADS];
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) {
+                most[h] = maxima[0][h];
+                for (int w = 1; w < WARPS; w++) most[h] = fmaxf(most[h], maxima[w][h]);
+                const float sum = warp_sum(i < n ? exp_nonpositive(score[h] - most[h]) : 0.f);
+                if (tid % 32 == 0) sums[tid / 32][h] = sum;
+            }
+            __syncthreads();
+            if (tid < HEADS && first + tid < group) {
+                Total total{maxima[0][tid], 0.f};
+                for (int w = 0; w < WARPS; w++) {
+                    total.max = fmaxf(total.max, maxima[w][tid]);
+                    total.sum += sums[w][tid];
+                }
+                args.partials[(static_cast<uint64_t>(slot) * args.max_chunks + chunk) * group + first + tid] = total;
+            }
+            __syncthreads();
+        }
+    }
+}
+
+#define SCORE(format, Keys, heads) \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) score_##format##_h##heads(ScoreArgs args) { score_candidates<Keys, heads>(args); } \
+    KERNEL(score_##format##_h##heads)
+SCORE(f16, F16Keys, 1)
+SCORE(f16, F16Keys, 2)
+SCORE(f16, F16Keys, 4)
+SCORE(f16, F16Keys, 8)
+SCORE(q8, Q8Keys, 1)
+SCORE(q8, Q8Keys, 2)
+SCORE(q8, Q8Keys, 4)
+SCORE(q8, Q8Keys, 8)

@@ -1,0 +1,225 @@
+//! CTkvr's search and choice on the device, against the CPU's own code: the same lists and counters where numbers are small, near ties at most
+//! where they are real; and nothing but a slot's own state in its bits.
+
+mod retrieval;
+
+use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
+use ctkvr_cuda::head_image::HOST_HEAD;
+use ctkvr_cuda::stand_in::{ORDERS, session};
+use ctkvr_cuda::{Device, Result};
+use ctkvr_kernels::KvFormat;
+use ctkvr_kernels::testing::Random;
+use retrieval::head::{Case, Head, Numbers, query};
+use retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
+
+/// Two rows of two heads: regions of several lengths, from one that is within a page to one that crosses some.
+fn cases(base: Case) -> Vec<Case> {
+    let regions = [1, 31, 255, 257, 512, 700];
+    let mut random = Random(base.seed);
+    (0..4)
+        .map(|i| Case {
+            seed: base.seed * 10 + i,
+            region: if i == 0 { base.region } else { random.one_of(&regions) },
+            growths: if i == 1 { &[] } else { base.growths },
+            scores_all: i == 3,
+            ..base
+        })
+        .collect()
+}
+
+fn shapes(numbers: Numbers) -> Vec<Case> {
+    let base = Case { numbers, ..Case::default() };
+    vec![
+        Case { seed: 1, ..base },
+        Case { seed: 2, head_dim: 96, group: 1, region: 256, growths: &[70, 33], ..base },
+        Case { seed: 3, head_dim: 128, group: 7, region: 1030, growths: &[64, 64, 1], per_list: 2, num_probes: 3, ..base },
+        Case { seed: 4, head_dim: 64, group: 16, region: 255, num_queries: 1, cluster_probes: 0, ..base },
+        Case { seed: 5, format: KvFormat::Q8, head_dim: 96, group: 3, region: 520, growths: &[40], ..base },
+        Case { seed: 6, format: KvFormat::Q8, head_dim: 128, group: 7, tail: false, ..base },
+        // Every list, every cluster.
+        Case { seed: 7, num_probes: 100, cluster_probes: 1000, list_len: 300, ..base },
+        // Lists that leave gaps of more than a byte, and clusters of one position.
+        Case { seed: 8, region: 2000, list_len: 3, cluster_size: 1, num_probes: 2, cluster_probes: 40, ..base },
+    ]
+}
+
+fn asks<'a>(heads: &'a [Head], seed: u64, max_selected: usize, top_p: f64) -> Vec<Ask<'a>> {
+    let mut random = Random(seed);
+    heads.iter().map(|head| Ask { head: Some(head), query: query(&mut random, &head.case), max_selected, top_p }).collect()
+}
+
+const CHOICES: [(usize, f64); 4] = [(24, 1.0), (0, 0.75), (33, 0.5), (0, 1.0)];
+
+#[test]
+fn small_numbers_give_the_cpus_lists_and_counters() -> Result<()> {
+    let _session = session();
+    let device = Device::open(0)?;
+    for case in shapes(Numbers::Small) {
+        let heads: Vec<Head> = cases(case).into_iter().map(Head::new).collect();
+        for (i, (max_selected, top_p)) in CHOICES.into_iter().enumerate() {
+            let asks = asks(&heads, case.seed + 100 * i as u64, max_selected, top_p);
+            let layer = Layer::new(&device, asks.clone(), 2, &[0, 0])?;
+            for (slot, (answer, ask)) in layer.run()?.iter().zip(&asks).enumerate() {
+                let what = format!("{:?} {max_selected} {top_p} slot {slot}", ask.head.map(|h| h.case));
+                assert_same(answer, &on_cpu(ask, false), &what);
+                check(answer, ask, &what);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn real_numbers_differ_among_near_ties_at_most() -> Result<()> {
+    let _session = session();
+    let device = Device::open(0)?;
+    for case in shapes(Numbers::Real) {
+        let heads: Vec<Head> = cases(case).into_iter().map(Head::new).collect();
+        for (i, (max_selected, top_p)) in CHOICES.into_iter().enumerate() {
+            let asks = asks(&heads, case.seed + 100 * i as u64, max_selected, top_p);
+            let layer = Layer::new(&device, asks.clone(), 2, &[0, 0])?;
+            for (slot, (answer, ask)) in layer.run()?.iter().zip(&asks).enumerate() {
+                check(answer, ask, &format!("{:?} {max_selected} {top_p} slot {slot}", ask.head.map(|h| h.case)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every stage by its definition.
+fn check(answer: &Answer, ask: &Ask, what: &str) {
+    let head = ask.head.expect("a head");
+    if !head.case.scores_all {
+        oracle::check_probes(answer, ask, what);
+        if head.case.tail {
+            oracle::check_clusters(answer, ask, what);
+        } else {
+            assert_eq!(answer.candidates, oracle::union(answer, head).into_iter().collect::<Vec<_>>(), "{what}");
+        }
+    }
+    oracle::check_choice(answer, ask, what);
+    if head.case.scores_all && head.case.tail && answer.selected.len() < answer.search.num_candidates as usize {
+        oracle::check_scored_rest(answer, ask, what);
+    }
+}
+
+#[test]
+fn bits_depend_on_neither_warps_nor_company() -> Result<()> {
+    let session = session();
+    let device = Device::open(0)?;
+    let base = Case { seed: 21, numbers: Numbers::Real, head_dim: 96, region: 700, growths: &[40], ..Case::default() };
+    let heads: Vec<Head> = cases(base).into_iter().map(Head::new).collect();
+    let asks = asks(&heads, 5, 30, 0.875);
+    let together = Layer::new(&device, asks.clone(), 2, &[0, 0])?;
+    let expected = together.run()?;
+    for order in ORDERS {
+        session.order(order);
+        assert_eq!(together.run()?, expected, "{order:?}");
+        for (ask, expected) in asks.iter().zip(&expected) {
+            let alone = Layer::new(&device, vec![ask.clone()], 1, &[0])?;
+            assert_eq!(alone.run()?, std::slice::from_ref(expected), "{order:?}, alone");
+        }
+    }
+    Ok(())
+}
+
+/// A query that is like nothing that was indexed reads everything, as long as its row has repairs left; heads of one layer see the same count.
+#[test]
+fn outliers_read_everything_within_their_rows_budget() -> Result<()> {
+    let _session = session();
+    let device = Device::open(0)?;
+    let case = Case { seed: 31, region: 300, num_queries: 64, ..Case::default() };
+    let mut first = Head::new(case);
+    // Queries of a head that are alike, so that the floor is high, and one that is not.
+    let mut random = Random(7);
+    for seed in 32.. {
+        if first.state.index.figures().similarity_floor > 0.5 {
+            break;
+        }
+        assert!(seed < 60, "no head with a floor");
+        first = Head::new(Case { seed, ..case });
+        first.state.index = with_floor(&first, 0.9);
+    }
+    let far = query(&mut random, &case);
+    let ask = |query: &[f32]| Ask { head: Some(&first), query: query.to_vec(), max_selected: 20, top_p: 1.0 };
+    let asks: Vec<Ask> = (0..6).map(|_| ask(&far)).collect();
+    let layer = Layer::new(&device, asks.clone(), 2, &[0, 1, 3])?;
+    for (pass, repaired) in [[false, true, true], [false, false, true], [false, false, false]].into_iter().enumerate() {
+        for (slot, answer) in layer.run()?.iter().enumerate() {
+            let what = format!("pass {pass} slot {slot}");
+            assert!(answer.search.is_outlier != 0, "{what}");
+            assert_same(answer, &on_cpu(&asks[slot], repaired[slot / 2]), &what);
+            check(answer, &asks[slot], &what);
+        }
+    }
+    assert_eq!(layer.repairs.to_vec(&device)?, [0, 2, 4]);
+    Ok(())
+}
+
+/// The same index with another floor.
+fn with_floor(head: &Head, floor: f32) -> ctkvr_core::index::centroid_index::CentroidIndex {
+    use ctkvr_core::index::centroid_index::{CentroidIndex, IndexFigures};
+    let index = &head.state.index;
+    let figures = IndexFigures { similarity_floor: floor, ..index.figures() };
+    CentroidIndex::from_segments(index.segments().to_vec(), figures, index.tail().cloned())
+}
+
+#[test]
+fn rows_without_an_index_choose_nothing() -> Result<()> {
+    let _session = session();
+    let device = Device::open(0)?;
+    let head = Head::new(Case { seed: 41, ..Case::default() });
+    let mut random = Random(3);
+    let ask = |head| Ask { head, query: query(&mut random, &Case::default()), max_selected: 20, top_p: 1.0 };
+    let asks: Vec<Ask> = [None, Some(&head), None].map(ask).into();
+    for (slot, answer) in Layer::new(&device, asks.clone(), 1, &[0, 0, 0])?.run()?.iter().enumerate() {
+        if slot == 1 {
+            assert_same(answer, &on_cpu(&asks[slot], false), "among others");
+            continue;
+        }
+        assert_eq!((answer.search.num_candidates, answer.selected.len(), answer.tail_kind), (0, 0, 0));
+        assert!(answer.tail_value.iter().all(|x| *x == 0.0) && answer.dropped.iter().all(|d| d.sum == 0.0));
+    }
+    Ok(())
+}
+
+/// What another method found on the host goes through the same choice.
+#[test]
+fn proposals_of_the_host_are_refined_alike() -> Result<()> {
+    let _session = session();
+    let device = Device::open(0)?;
+    let head = Head::new(Case { seed: 51, region: 600, ..Case::default() });
+    let asks = asks(std::slice::from_ref(&head), 9, 24, 1.0);
+    let (layer, expected) = (Layer::new(&device, asks.clone(), 1, &[0])?, on_cpu(&asks[0], false));
+    let mut search = layer.search();
+    let hosts = ctkvr_cuda::DeviceBuffer::from_slice(&device, &[HOST_HEAD])?;
+    search.heads = hosts.span();
+    let listed = Proposal {
+        candidates: Candidates::Listed,
+        positions: expected.candidates.clone(),
+        tail: ProposedTail::Given,
+        tail_lse: expected.tail_lse.clone(),
+        tail_value: expected.tail_value.clone(),
+        num_probed: expected.num_probed,
+        bytes_read: expected.index_bytes as usize,
+        ..Proposal::default()
+    };
+    let all = Proposal { reads_all: true, tail: ProposedTail::None, positions: listed.positions.clone(), candidates: Candidates::Listed, ..Proposal::default() };
+    let region = Proposal { candidates: Candidates::Region, ..Proposal::default() };
+    for proposal in [listed, all, region] {
+        layer.poison()?;
+        layer.memory.propose(device.compute(), search.searches, 0, &proposal)?;
+        layer.memory.search(&device, device.compute(), &search)?;
+        let answer = &layer.answers()?[0];
+        match (proposal.candidates, proposal.reads_all) {
+            (Candidates::Listed, false) => {
+                assert_same(answer, &expected, "listed");
+                assert_eq!((&answer.tail_lse, &answer.tail_value), (&expected.tail_lse, &expected.tail_value));
+                oracle::check_choice(answer, &asks[0], "listed");
+            }
+            (Candidates::Listed, true) => assert_eq!(answer.selected, expected.candidates, "all that is listed"),
+            _ => oracle::check_choice(answer, &asks[0], "the region"),
+        }
+    }
+    Ok(())
+}
