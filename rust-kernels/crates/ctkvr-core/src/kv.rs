@@ -3,6 +3,7 @@
 pub mod block_table;
 pub mod f16_rows;
 pub mod head_kv;
+pub mod held_pages;
 pub mod host_pool;
 pub mod huge_pages;
 pub mod key_panels;

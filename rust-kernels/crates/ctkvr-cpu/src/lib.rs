@@ -12,7 +12,6 @@
 pub mod attention;
 mod executor;
 mod linear;
-mod packed_weight;
 mod plan;
 mod step_buffers;
 mod step_job;

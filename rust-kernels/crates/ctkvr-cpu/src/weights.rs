@@ -7,10 +7,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctkvr_kernels::PackedKernels;
-use ctkvr_model::{Error, Model, Result, TensorInfo, TensorUse, Weight};
+use ctkvr_model::{Error, Model, PackedShape, Result, TensorInfo, TensorUse, Weight};
 use llama_cpp_sys_2 as sys;
 
-use crate::packed_weight::PackedShape;
 
 /// Pages are brought in by pieces of this size, so that progress moves and a cancel is seen.
 const POPULATE_BYTES: usize = 16 << 20;

@@ -9,6 +9,7 @@
 //! | `families`, `description` | what models of each family compute, and from which tensors: data only |
 //! | `spec`, `metadata`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights`, `fingerprint` | what weights there are, and what tells them from other models' |
+//! | `packed_weight`, `matrix` | weights in the order that products read, and widened |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
@@ -22,9 +23,11 @@ mod gguf;
 mod logs;
 mod machine;
 mod mapped_file;
+mod matrix;
 mod metadata;
 mod model;
 mod model_info;
+mod packed_weight;
 mod rope;
 mod sampler;
 mod spec;
@@ -44,8 +47,10 @@ pub use fingerprint::Fingerprint;
 pub use gguf::TensorInfo;
 pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
 pub use mapped_file::MappedFile;
+pub use matrix::{Matrices, Matrix};
 pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
+pub use packed_weight::PackedShape;
 pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
 pub use sampler::{Sampler, SamplerOptions, check_logits};
 pub use spec::ModelSpec;

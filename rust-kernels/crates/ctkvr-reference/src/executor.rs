@@ -15,20 +15,19 @@ use ctkvr_core::{AttentionShape, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result, SequenceOutput};
 use ctkvr_kernels::Kernels;
 use ctkvr_model::{
-    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Model, NormSpan, RopePairing, RotaryTable, VectorSpec,
+    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Matrices, Matrix, Model, NormSpan, RopePairing, RotaryTable, VectorSpec,
     layer_tensor,
 };
 
 use crate::attention::{Attention, LayerRows};
 use crate::layers::{Rows, add, gated, product, rms_norm, scale};
-use crate::weights::{Matrix, Weights};
 
 const MAX_ROWS: usize = 1 << 14;
 
 /// Computes steps in plain loops.
 pub struct ReferenceExecutor {
     model: Arc<Model>,
-    weights: Weights,
+    weights: Matrices,
     rotary: RotaryTable,
     attention: Attention,
     pool: Arc<HostKvPool>,
@@ -40,7 +39,7 @@ impl ReferenceExecutor {
     /// # Errors
     /// None that a checked model gives.
     pub fn new(model: Arc<Model>) -> Result<Self> {
-        let (spec, weights) = (model.spec(), Weights::of(&model));
+        let (spec, weights) = (model.spec(), Matrices::of(&model));
         let shape = spec.attention_shape();
         let factors = spec.description.rotary.factors.and_then(|factors| weights.find(&model, factors.name));
         let factors = factors.map(|factors| factors.row(0));

@@ -1,6 +1,6 @@
 //! What a layer does beside attention, row by row.
 
-use crate::weights::Matrix;
+use ctkvr_model::Matrix;
 
 /// Rows of activations.
 pub(crate) type Rows = Vec<Vec<f32>>;

@@ -5,6 +5,5 @@
 mod attention;
 mod executor;
 mod layers;
-mod weights;
 
 pub use executor::ReferenceExecutor;

@@ -23,6 +23,14 @@ impl<'a> HeadKv<'a> {
         Self { pages, layout, offset }
     }
 
+    /// One whose pages are elsewhere, copied to this process's memory.
+    ///
+    /// # Safety
+    /// Each page is the start of this head's part of a page, of this layout, in memory that lives as long as `pages`.
+    pub unsafe fn of_copies(pages: &'a [*const u8], layout: PageLayout) -> Self {
+        Self { pages, layout, offset: 0 }
+    }
+
     /// Bytes of one key or value.
     pub fn row_bytes(&self) -> usize {
         self.layout.format.row_bytes(self.layout.head_dim)

@@ -7,10 +7,14 @@ use std::time::Instant;
 use ctkvr_kernels::Kernels;
 
 use crate::error::{Error, Result};
+use crate::kv::head_kv::HeadKv;
 use crate::retriever::{BuildInput, HeadState};
 use crate::sequence::lifecycle::{EncodedHead, HeadMaker, HeadSource, HeadTask};
 use crate::sequence::store::{Sequence, SequenceIndex};
 use crate::step::AttentionShape;
+
+/// A head's keys and values in this process's memory, of every stored position: `layer * num_kv_heads + kv_head`.
+pub type KvOf<'a> = dyn Fn(usize) -> HeadKv<'a> + Sync + 'a;
 
 /// Makes states of heads of sequences of one model, on the calling thread and some more.
 #[derive(Clone, Copy)]
@@ -28,25 +32,48 @@ impl HeadMaker for IndexBuilder {
         deadline: Option<Instant>,
         cancel: &AtomicBool,
     ) -> Result<Vec<HeadState>> {
+        let stored = Stored { sequence, kv: &|head| sequence.kv_head(head) };
+        self.make_heads_of(&stored, tasks, deadline, cancel)
+    }
+}
+
+/// A sequence, and where its keys and values are in this process's memory.
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    pub sequence: &'a Sequence,
+    pub kv: &'a KvOf<'a>,
+}
+
+impl IndexBuilder {
+    /// [`HeadMaker::make_heads`] of a sequence whose pages may be elsewhere: `stored.kv` is asked for the tasks' heads alone.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn make_heads_of(
+        &self,
+        stored: &Stored<'_>,
+        tasks: &[HeadTask],
+        deadline: Option<Instant>,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<HeadState>> {
         in_parallel(tasks.len(), self.num_threads, deadline, |i| {
             let HeadTask { head, from } = &tasks[i];
-            match (from, &sequence.index) {
-                (HeadSource::Region(region), _) => self.build_head(sequence, *head, region.clone(), cancel),
-                (HeadSource::Encoded(encoded), _) => self.decoded_head(sequence, *head, encoded, cancel),
-                (HeadSource::Growth(len), Some(index)) => self.extended_head(sequence, index, *head, *len, cancel),
-                (HeadSource::Query(query), Some(index)) => self.taught_head(sequence, index, *head, query),
+            match (from, &stored.sequence.index) {
+                (HeadSource::Region(region), _) => self.build_head(stored, *head, region.clone(), cancel),
+                (HeadSource::Encoded(encoded), _) => self.decoded_head(stored, *head, encoded, cancel),
+                (HeadSource::Growth(len), Some(index)) => self.extended_head(stored, index, *head, *len, cancel),
+                (HeadSource::Query(query), Some(index)) => self.taught_head(stored, index, *head, query),
                 (_, None) => unreachable!("what goes on from an index has one"),
             }
         })
     }
-}
 
-impl IndexBuilder {
     /// Head i with one more query, f32 `[group, head_dim]`.
-    fn taught_head(&self, sequence: &Sequence, index: &SequenceIndex, i: usize, query: &[f32]) -> Result<HeadState> {
+    fn taught_head(&self, stored: &Stored, index: &SequenceIndex, i: usize, query: &[f32]) -> Result<HeadState> {
+        let sequence = stored.sequence;
         let (state, len, go) = (&index.heads[i], sequence.len, AtomicBool::new(false));
         let start = sequence.region(len).start;
-        let input = self.build_input(sequence, i, start..state.end, query, len, &go);
+        let input = self.build_input(stored, i, start..state.end, query, len, &go);
         let taught = state.head.extended(&BuildInput { grown_at: state.grown_at, ..input })?;
         let new = |head| HeadState { head, made_at: len, ..state.clone() };
         Ok(taught.map_or_else(|| state.clone(), new))
@@ -56,19 +83,20 @@ impl IndexBuilder {
     /// stays as it is.
     fn extended_head(
         &self,
-        sequence: &Sequence,
+        stored: &Stored,
         index: &SequenceIndex,
         i: usize,
         len: usize,
         cancel: &AtomicBool,
     ) -> Result<HeadState> {
+        let sequence = stored.sequence;
         let state = &index.heads[i];
         let region = index.start..sequence.region(len).end.max(index.start);
         let queries = self.recent_queries(sequence, i, state.grown_at..len, region.len());
         if queries.is_empty() || region.end < state.end {
             return Ok(state.clone());
         }
-        let grown = state.head.extended(&self.build_input(sequence, i, region.clone(), &queries, len, cancel))?;
+        let grown = state.head.extended(&self.build_input(stored, i, region.clone(), &queries, len, cancel))?;
         let new = |head| HeadState { head, end: region.end, made_at: len, grown_at: len };
         Ok(grown.map_or_else(|| state.clone(), new))
     }
@@ -94,16 +122,16 @@ impl IndexBuilder {
     }
 
     /// What one (layer, KV head)'s state is built or grown from when `len` tokens are stored.
-    fn build_input<'a>(
-        &'a self,
-        sequence: &'a Sequence,
+    fn build_input<'b, 'a: 'b>(
+        &'b self,
+        stored: &Stored<'a>,
         head: usize,
         region: std::ops::Range<usize>,
-        queries: &'a [f32],
+        queries: &'b [f32],
         len: usize,
-        cancel: &'a AtomicBool,
-    ) -> BuildInput<'a> {
-        let kv = sequence.kv_head(head);
+        cancel: &'b AtomicBool,
+    ) -> BuildInput<'b> {
+        let kv = (stored.kv)(head);
         BuildInput {
             kernels: self.kernels,
             layer: head / self.shape.num_kv_heads,
@@ -113,26 +141,27 @@ impl IndexBuilder {
             queries,
             group: self.shape.group_size(),
             grown_at: len,
-            options: sequence.selector.build,
+            options: stored.sequence.selector.build,
             cancel,
         }
     }
 
-    fn decoded_head(&self, sequence: &Sequence, i: usize, encoded: &EncodedHead, cancel: &AtomicBool) -> Result<HeadState> {
+    fn decoded_head(&self, stored: &Stored, i: usize, encoded: &EncodedHead, cancel: &AtomicBool) -> Result<HeadState> {
         let EncodedHead { bytes, region, made_at, grown_at } = encoded;
         let (end, made_at, grown_at) = (region.end, *made_at, *grown_at);
-        let input = self.build_input(sequence, i, region.clone(), &[], made_at, cancel);
-        let head = sequence.selector.method.decode(bytes, &BuildInput { grown_at, ..input })?;
+        let input = self.build_input(stored, i, region.clone(), &[], made_at, cancel);
+        let head = stored.sequence.selector.method.decode(bytes, &BuildInput { grown_at, ..input })?;
         Ok(HeadState { head, end, made_at, grown_at })
     }
 
-    fn build_head(&self, sequence: &Sequence, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {
+    fn build_head(&self, stored: &Stored, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {
+        let sequence = stored.sequence;
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
         let (len, end) = (sequence.len, region.end);
         let queries = self.recent_queries(sequence, i, 0..len, region.len());
-        let head = sequence.selector.method.build(&self.build_input(sequence, i, region, &queries, len, cancel))?;
+        let head = sequence.selector.method.build(&self.build_input(stored, i, region, &queries, len, cancel))?;
         Ok(HeadState { head, end, made_at: len, grown_at: len })
     }
 }

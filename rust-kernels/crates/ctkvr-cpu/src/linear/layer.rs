@@ -6,11 +6,10 @@ use std::ops::Range;
 use ctkvr_kernels::{
     BLOCK, Kernels, PackedKernels, PackedProduct, STRIP_ROWS, Tile, TileLinear, TileProduct, TileScratch, TileStart, TileWeights,
 };
-use ctkvr_model::{Error, Result, cpu_device};
+use ctkvr_model::{Error, PackedShape, Result, cpu_device};
 use llama_cpp_sys_2 as sys;
 
 use crate::linear::encoding::Encoding;
-use crate::packed_weight::PackedShape;
 use crate::weights::{Tensor, Weights};
 
 /// What multiplies.

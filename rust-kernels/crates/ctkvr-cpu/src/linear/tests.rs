@@ -1,13 +1,12 @@
 //! Linear layers on every table of kernels of this machine.
 
 use ctkvr_kernels::{BLOCK, Kernels, STRIP_ROWS, Tile, TileWeights};
-use ctkvr_model::{TensorInfo, cpu_device};
+use ctkvr_model::{PackedShape, TensorInfo, cpu_device};
 use llama_cpp_sys_2 as sys;
 
 use crate::linear::encoding::Encoding;
 use crate::linear::joined::{Joined, LinearScratch, Rows};
 use crate::linear::layer::{Linear, Product, Target};
-use crate::packed_weight::PackedShape;
 
 const K: usize = 256;
 const ROWS: usize = 21;

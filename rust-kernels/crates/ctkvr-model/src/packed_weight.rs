@@ -1,12 +1,14 @@
-//! From ggml's blocks of weights to the strips that ctkvr-kernels' packed products read: same levels, scales and mins, another order.
+//! From ggml's blocks of weights to the strips that ctkvr-kernels' packed products read, and those of a device: same levels, scales and
+//! mins, another order.
 
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS};
-use ctkvr_model::{TensorInfo, num_usable_threads};
 use llama_cpp_sys_2 as sys;
+
+use crate::{TensorInfo, num_usable_threads};
 
 /// The shape of a packed matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct PackedShape {
+pub struct PackedShape {
     pub format: PackedFormat,
     /// Weights of a row.
     pub k: usize,

@@ -1,40 +1,44 @@
-//! A model's weights, widened to f32 a row at a time.
+//! A model's weights by name, where they lie in its file, and widened to f32 a row at a time.
 
 use std::collections::HashMap;
 
-use ctkvr_model::{Error, Model, Result, TensorInfo};
 use llama_cpp_sys_2 as sys;
 
+use crate::{Error, Model, Result, TensorInfo};
+
 /// Where each weight is in the model's file.
-pub(crate) struct Weights {
+pub struct Matrices {
     by_name: HashMap<String, TensorInfo>,
 }
 
 /// One matrix `[num_rows, len]`, or a vector of one row.
-pub(crate) struct Matrix<'a> {
-    kind: sys::ggml_type,
-    bytes: &'a [u8],
-    row_bytes: usize,
+pub struct Matrix<'a> {
+    pub info: &'a TensorInfo,
+    /// As they are in the file.
+    pub bytes: &'a [u8],
     pub num_rows: usize,
     /// Values of a row.
     pub len: usize,
 }
 
-impl Weights {
+impl Matrices {
     pub fn of(model: &Model) -> Self {
         Self { by_name: model.weights().into_iter().map(|weight| (weight.name, weight.info.clone())).collect() }
     }
 
     /// The weight of this name; `None` where the model has none.
-    pub fn find<'a>(&self, model: &'a Model, name: &str) -> Option<Matrix<'a>> {
+    pub fn find<'a>(&'a self, model: &'a Model, name: &str) -> Option<Matrix<'a>> {
         let info = self.by_name.get(name)?;
         let [len, num_rows] = [info.shape[0], info.shape[1]].map(|n| n as usize);
         let bytes = &model.file().bytes()[info.offset..][..info.size_bytes];
-        Some(Matrix { kind: info.kind, bytes, row_bytes: info.size_bytes / num_rows, num_rows, len })
+        Some(Matrix { info, bytes, num_rows, len })
     }
 
     /// The weight of this name, which every model has.
-    pub fn get<'a>(&self, model: &'a Model, name: &str) -> Result<Matrix<'a>> {
+    ///
+    /// # Errors
+    /// `Internal` where this one has not.
+    pub fn get<'a>(&'a self, model: &'a Model, name: &str) -> Result<Matrix<'a>> {
         self.find(model, name).ok_or_else(|| Error::Internal { what: format!("the model has no {name}") })
     }
 }
@@ -42,16 +46,17 @@ impl Weights {
 impl Matrix<'_> {
     /// Row i in f32.
     pub fn row(&self, i: usize) -> Vec<f32> {
-        let bytes = &self.bytes[i * self.row_bytes..][..self.row_bytes];
-        if self.kind == sys::GGML_TYPE_F32 {
+        let row_bytes = self.bytes.len() / self.num_rows;
+        let bytes = &self.bytes[i * row_bytes..][..row_bytes];
+        if self.info.kind == sys::GGML_TYPE_F32 {
             let (words, _) = bytes.as_chunks::<4>();
             return words.iter().map(|word| f32::from_le_bytes(*word)).collect();
         }
         let mut row = vec![0.0; self.len];
         // SAFETY: an entry of a static table, of a type that ggml's reader let through; the bytes are a row's, and it holds `len` values.
         unsafe {
-            let to_float = (*sys::ggml_get_type_traits(self.kind)).to_float;
-            to_float.unwrap_or_else(|| panic!("ggml cannot widen type {}", self.kind))(
+            let to_float = (*sys::ggml_get_type_traits(self.info.kind)).to_float;
+            to_float.unwrap_or_else(|| panic!("ggml cannot widen type {}", self.info.kind))(
                 bytes.as_ptr().cast(),
                 row.as_mut_ptr(),
                 self.len as i64,
