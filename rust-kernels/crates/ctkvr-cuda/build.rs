@@ -25,7 +25,10 @@ fn embed(out: &Path) {
         for path in files(&folder, &["cubin", "ptx"]) {
             let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
             let Some((file, target)) = name.split_once('.') else { continue };
-            list += &format!("    Image {{ file: {file:?}, target: {target:?}, bytes: include_bytes!({:?}) }},\n", path.display().to_string());
+            list += &format!(
+                "    Image {{ file: {file:?}, target: {target:?}, bytes: include_bytes!({:?}) }},\n",
+                path.display().to_string()
+            );
         }
     }
     list += "]\n";
@@ -45,10 +48,12 @@ mod stand_in {
     use super::*;
     use std::sync::Mutex;
 
-    /// C++ to be compiled, and what it depends on beside the common headers.
+    /// C++ to be compiled.
     struct Unit {
         source: PathBuf,
         object: PathBuf,
+        /// `-O2` for kernels, of which some are instantiated dozens of times; `-O3` for the shim, which multiplies for them.
+        optimise: &'static str,
     }
 
     /// Compiles `kernels/*.cu` and `stand-in/` into a library; its path, or an empty string where there is no compiler for it.
@@ -65,13 +70,15 @@ mod stand_in {
         }
         let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
         let mut units = Vec::new();
-        for source in files(&root.join("kernels"), &["cu"]) {
-            units.push(wrapped(&source, out));
+        for folder in ["kernels", "stand-in/kernels"] {
+            for source in files(&root.join(folder), &["cu"]) {
+                units.push(wrapped(&source, out));
+            }
         }
         for folder in ["stand-in/simt", "stand-in/driver"] {
             for source in files(&root.join(folder), &["cpp"]) {
                 let object = out.join(format!("{}.o", stem(&source)));
-                units.push(Unit { source, object });
+                units.push(Unit { source, object, optimise: "-O3" });
             }
         }
         let flags = flags(&root);
@@ -98,17 +105,19 @@ mod stand_in {
              }}\n",
             source.display()
         );
-        let unit = Unit { source: out.join(format!("kernel_{name}.cpp")), object: out.join(format!("kernel_{name}.o")) };
+        let (source, object) = (out.join(format!("kernel_{name}.cpp")), out.join(format!("kernel_{name}.o")));
+        let unit = Unit { source, object, optimise: "-O2" };
         fs::write(&unit.source, text).expect("OUT_DIR can be written");
         unit
     }
 
     fn flags(root: &Path) -> Vec<String> {
-        let mut flags: Vec<String> = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -fno-math-errno -g1 -Wall \
+        let mut flags: Vec<String> =
+            "-std=c++20 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -fno-math-errno -g1 -Wall \
              -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare -Wno-attributes -Wno-unused-const-variable -c"
-            .split_whitespace()
-            .map(String::from)
-            .collect();
+                .split_whitespace()
+                .map(String::from)
+                .collect();
         if env::var("HOST") == env::var("TARGET") {
             flags.push("-march=native".into());
         } else if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
@@ -168,12 +177,12 @@ mod stand_in {
             return Err(String::from_utf8_lossy(&preprocessed.stderr).into());
         }
         let stamp = unit.object.with_extension("stamp");
-        let digest = format!("{} {:x}", flags.join(" "), hash(&preprocessed.stdout));
+        let digest = format!("{} {} {:x}", unit.optimise, flags.join(" "), hash(&preprocessed.stdout));
         if unit.object.exists() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == digest) {
             return Ok(());
         }
         let mut command = Command::new(compiler());
-        command.args(flags).arg(&unit.source).arg("-o").arg(&unit.object);
+        command.arg(unit.optimise).args(flags).arg(&unit.source).arg("-o").arg(&unit.object);
         run(command)?;
         fs::write(&stamp, digest).expect("OUT_DIR can be written");
         Ok(())

@@ -22,18 +22,26 @@ typedef long long int64_t;
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// --- a warp's sums: every lane gets the result, added as a butterfly (the same order in every lane)
+// --- a warp's sums: every lane gets the result, added as a butterfly (the same order in every lane). On the CPU the same in one step.
 
 __device__ __forceinline__ float warp_sum(float x) {
+#ifdef CTKVR_HOST
+    return simt::butterfly_sum(x);
+#else
 #pragma unroll
     for (int by = WARP / 2; by > 0; by /= 2) x += __shfl_xor_sync(ALL_LANES, x, by);
     return x;
+#endif
 }
 __device__ __forceinline__ int warp_sum(int x) { return __reduce_add_sync(ALL_LANES, x); }
 __device__ __forceinline__ float warp_max(float x) {
+#ifdef CTKVR_HOST
+    return simt::butterfly_max(x);
+#else
 #pragma unroll
     for (int by = WARP / 2; by > 0; by /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, by));
     return x;
+#endif
 }
 
 // --- halves

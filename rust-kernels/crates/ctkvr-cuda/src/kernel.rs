@@ -107,13 +107,14 @@ pub unsafe fn launch_raw(
     context.bind()?;
     let ([gx, gy, gz], [bx, by, bz]) = (grid.blocks, grid.threads);
     // SAFETY: the function is loaded, the rest is the caller's promise. The driver copies the parameters before it returns.
-    unsafe { cudarc::driver::result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), grid.shared, stream.raw(), parameters) }.map_err(|e| {
-        let code = e.0 as u32;
-        if driver::is_sticky(code) {
-            return context.failed("cuLaunchKernel", e);
-        }
-        Error::LaunchFailed { kernel: kernel.name.into(), code, name: driver::name_of(code) }
-    })
+    unsafe { cudarc::driver::result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), grid.shared, stream.raw(), parameters) }
+        .map_err(|e| {
+            let code = e.0 as u32;
+            if driver::is_sticky(code) {
+                return context.failed("cuLaunchKernel", e);
+            }
+            Error::LaunchFailed { kernel: kernel.name.into(), code, name: driver::name_of(code) }
+        })
 }
 
 /// Declares kernels, each as a type of its name with `DECLARATION` and an unsafe `launch(device, stream, grid, parameters…)`.

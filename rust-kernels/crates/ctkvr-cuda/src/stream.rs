@@ -173,9 +173,9 @@ impl Stream {
         done?;
         captured?;
         // SAFETY: the graph is the one that was captured.
-        let raw = self.context.call("cuGraphInstantiate", || unsafe {
-            result::graph::instantiate(graph.raw, sys::CUgraphInstantiate_flags(0))
-        })?;
+        let raw = self
+            .context
+            .call("cuGraphInstantiate", || unsafe { result::graph::instantiate(graph.raw, sys::CUgraphInstantiate_flags(0)) })?;
         Ok(Graph { context: self.context.clone(), raw })
     }
 

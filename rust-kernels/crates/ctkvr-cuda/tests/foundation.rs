@@ -124,7 +124,8 @@ fn a_grid_that_no_device_takes_is_refused_and_the_device_goes_on() {
     let _session = session();
     let device = open();
     let out = DeviceBuffer::<u32>::new(&device, 1).unwrap();
-    let refused = unsafe { ctkvr_cuda::launch::fill::fill_u32::launch(&device, device.compute(), Grid::new(1, 2048), out.span(), 1, 1) };
+    let refused =
+        unsafe { ctkvr_cuda::launch::fill::fill_u32::launch(&device, device.compute(), Grid::new(1, 2048), out.span(), 1, 1) };
     assert!(matches!(refused, Err(Error::LaunchFailed { code: 1, .. })));
     fill(&device, device.compute(), out.span(), 1, 5).unwrap();
     assert_eq!(out.to_vec(&device).unwrap(), [5]);

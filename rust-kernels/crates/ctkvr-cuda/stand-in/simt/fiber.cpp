@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #if defined(__x86_64__)
+// It leaves by a return, which goes where the processor guesses: all fibers but new ones come from the same call.
 asm(R"(
 .text
 .globl simt_switch

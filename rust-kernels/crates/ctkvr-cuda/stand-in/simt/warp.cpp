@@ -37,6 +37,25 @@ void resolve_fold(Warp& w, unsigned mask, void* context) {
     each([&](unsigned l) { w.taken[l] = all; });
 }
 
+template <class Op> void resolve_butterfly(Warp& w, unsigned, void*) {
+    float values[32], next[32];
+    for (unsigned l = 0; l < 32; l++) values[l] = from_bits<float>(w.given[l]);
+    for (unsigned by = 16; by > 0; by /= 2) {
+        for (unsigned l = 0; l < 32; l++) next[l] = Op::of(values[l], values[l ^ by]);
+        std::memcpy(values, next, sizeof(values));
+    }
+    for (unsigned l = 0; l < 32; l++) w.taken[l] = as_bits(values[l]);
+}
+struct Sum { static float of(float a, float b) { return a + b; } };
+struct Largest { static float of(float a, float b) { return std::fmax(a, b); } };
+
+template <class Op> SIMT_OWN float butterfly(float value, const char* file, int line) {
+    Warp& w = *current->warp;
+    w.given[lane()] = as_bits(value);
+    meet(~0u, false, resolve_butterfly<Op>, nullptr, file, line);
+    return from_bits<float>(w.taken[lane()]);
+}
+
 /// What a warp's lanes show of a product. One for each warp of a block: lanes that have their result may already show the next operands.
 struct Product {
     alignas(64) unsigned char left8[16][32];
@@ -47,15 +66,19 @@ struct Product {
 };
 Product products[32];
 
-/// f32 holds these sums exactly: 32 products below 2^15 each. One loop for integers and halves, in a form that compilers vectorise.
+/// The 8 columns of a product side by side. Compilers do not find this by themselves.
+typedef float Columns __attribute__((vector_size(32)));
+
+/// f32 holds the sums of integers exactly: 32 products below 2^15 each. One loop for them and for halves.
 template <int K, class L, class R> void multiply(Product& p, const L (&left)[16][K], const R (&right)[K][8]) {
-    alignas(64) float l[16][K], r[K][8];
+    alignas(64) float l[16][K];
+    Columns r[K];
     for (int i = 0; i < 16; i++) for (int k = 0; k < K; k++) l[i][k] = float(left[i][k]);
     for (int k = 0; k < K; k++) for (int n = 0; n < 8; n++) r[k][n] = float(right[k][n]);
-    for (int i = 0; i < 16; i++) {
-        float sum[8] = {};
-        for (int k = 0; k < K; k++) for (int n = 0; n < 8; n++) sum[n] += l[i][k] * r[k][n];
-        for (int n = 0; n < 8; n++) p.out[i][n] = sum[n];
+    for (int i = 0; i < 16; i += 4) {
+        Columns sum[4] = {};
+        for (int k = 0; k < K; k++) for (int j = 0; j < 4; j++) sum[j] += l[i + j][k] * r[k];
+        for (int j = 0; j < 4; j++) std::memcpy(p.out[i + j], &sum[j], sizeof(Columns));
     }
 }
 void resolve_integers(Warp&, unsigned, void* context) {
@@ -87,6 +110,9 @@ SIMT_OWN uint64_t fold(Fold op, unsigned mask, uint64_t value, const char* file,
     meet(mask, false, resolve_fold, &op, file, line);
     return w.taken[lane()];
 }
+
+float butterfly_sum(float value, const char* file, int line) { return butterfly<Sum>(value, file, line); }
+float butterfly_max(float value, const char* file, int line) { return butterfly<Largest>(value, file, line); }
 
 SIMT_OWN void mma_m16n8k32(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool left_signed, const char* file, int line) {
     Product& p = products[current->linear / 32];

@@ -14,6 +14,10 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned source, const char* fi
 enum class Fold { Ballot, Add, Min, Max, MinSigned, MaxSigned, And, Or, Xor, Match };
 uint64_t fold(Fold op, unsigned mask, uint64_t value, const char* file, int line);
 
+/// The whole warp's sum or maximum in f32, added as five shuffles by 16, 8, 4, 2, 1 would, in one meeting.
+float butterfly_sum(float value, SIMT_AT);
+float butterfly_max(float value, SIMT_AT);
+
 /// The lane that a shuffle of segments of `width` lanes reads.
 inline unsigned in_segment(unsigned from, int width) { return (lane() & ~unsigned(width - 1)) | (from & unsigned(width - 1)); }
 
