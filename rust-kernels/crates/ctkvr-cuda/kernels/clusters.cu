@@ -105,15 +105,19 @@ extern "C" __global__ void __launch_bounds__(WEIGH_THREADS, 1) weigh_clusters(Cl
     for (uint32_t h = 0; h < group; h++) {
         float* weights = args.weights + (static_cast<uint64_t>(slot) * group + h) * stride;
         float most = -INFINITY, sum = 0.f;
-        for (uint32_t c = tid; c < m; c += WEIGH_THREADS) most = fmaxf(most, weights[c]);
+        each<WEIGH_THREADS>(m, [&](uint32_t c) { return weights[c]; }, [&](uint32_t, float score) { most = fmaxf(most, score); });
         most = block_max<WEIGH_THREADS>(most, room);
-        for (uint32_t c = tid; c < m; c += WEIGH_THREADS) {
-            const float weight = exp_nonpositive(weights[c] - most);
-            sum += weight * counts[c];
-            weights[c] = weight * static_cast<float>(left[c]);
-        }
+        each<WEIGH_THREADS>(
+            m, [&](uint32_t c) { return float3{weights[c], counts[c], static_cast<float>(left[c])}; },
+            [&](uint32_t c, float3 cluster) {
+                const float weight = exp_nonpositive(cluster.x - most);
+                sum += weight * cluster.y;
+                weights[c] = weight * cluster.z;
+            });
         const float per_total = 1.f / block_sum<WEIGH_THREADS>(sum, room);
-        for (uint32_t c = tid; c < m; c += WEIGH_THREADS) shares[c] += weights[c] * per_total;
+        each<WEIGH_THREADS>(
+            m, [&](uint32_t c) { return float2{weights[c], shares[c]}; },
+            [&](uint32_t c, float2 cluster) { shares[c] = cluster.y + cluster.x * per_total; });
         if (tid == 0) tail_lse[h] = most;  // for now
     }
     __syncthreads();
@@ -146,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(WEIGH_THREADS, 1) weigh_clusters(Cl
     for (uint32_t h = 0; h < group; h++) {
         const float* weights = args.weights + (static_cast<uint64_t>(slot) * group + h) * stride;
         float sum = 0.f;
-        for (uint32_t c = tid; c < m; c += WEIGH_THREADS) sum += weights[c];
+        each<WEIGH_THREADS>(m, [&](uint32_t c) { return weights[c]; }, [&](uint32_t, float weight) { sum += weight; });
         sum = block_sum<WEIGH_THREADS>(sum, room);
         if (tid == 0) tail_lse[h] = sum > 0.f ? tail_lse[h] + logf(sum) + at<float>(head->corrections)[h] : -INFINITY;
     }
@@ -193,6 +197,7 @@ __device__ void add_values(const ClusterArgs& args, const Head& head, uint32_t c
         for (int i = 0; i < 8; i++) total[h][i] = 0.f;
     if (row < rows) {
         uint32_t s = segment_of(segments, head.num_cluster_segments, chunk * CHUNK);
+#pragma unroll 4
         for (uint32_t k = row; k < count; k += rows) {
             const uint32_t c = chunk * CHUNK + k;
             while (c >= segments[s].first + segments[s].num) s++;

@@ -185,6 +185,21 @@ __device__ __forceinline__ T threads_before(T of_thread, T* room) {
     return before;
 }
 
+// `use(i, load(i))` for the i of this thread, ascending. Eight are loaded before the first is used: they arrive together.
+template <int THREADS, class Load, class Use>
+__device__ __forceinline__ void each(uint32_t n, const Load& load, const Use& use) {
+    constexpr int BATCH = 8;
+    for (uint32_t base = threadIdx.x; base < n; base += THREADS * BATCH) {
+        decltype(load(0u)) loaded[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (base + j * THREADS < n) loaded[j] = load(base + j * THREADS);
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (base + j * THREADS < n) use(base + j * THREADS, loaded[j]);
+    }
+}
+
 // Of n things in order, those of this warp: whole words of 32.
 template <int THREADS>
 __device__ __forceinline__ void warp_share(uint32_t n, uint32_t& first, uint32_t& end) {

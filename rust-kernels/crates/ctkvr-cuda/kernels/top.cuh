@@ -39,24 +39,23 @@ __device__ __forceinline__ unsigned long long units_of(uint32_t key) {
 // lay above the prefix.
 template <int THREADS, bool BY_SUM, class Value>
 __device__ void find_digit(uint32_t n, const Value& value, int shift, int bits, uint32_t prefix, double wanted, TopRoom<THREADS>& room) {
-    const uint32_t tid = threadIdx.x, bins = 1u << bits, each = (bins + THREADS - 1) / THREADS;
+    const uint32_t tid = threadIdx.x, bins = 1u << bits, a_thread = (bins + THREADS - 1) / THREADS;
     for (uint32_t b = tid; b < bins; b += THREADS) {
         room.counts[b] = 0;
         if (BY_SUM) room.sums[b] = 0;
     }
     __syncthreads();
-    for (uint32_t i = tid; i < n; i += THREADS) {
-        const uint32_t key = key_of(value(i));
-        if ((key >> shift) >> bits != prefix) continue;
-        const uint32_t bin = (key >> shift) & (bins - 1);
+    each<THREADS>(n, value, [&](uint32_t, float x) {
+        const uint32_t key = key_of(x), bin = (key >> shift) & (bins - 1);
+        if ((key >> shift) >> bits != prefix) return;
         atomicAdd(&room.counts[bin], 1u);
         if (BY_SUM) atomicAdd(&room.sums[bin], units_of(key));
-    }
+    });
     __syncthreads();
     // Thread t has bins in a row, the largest first.
     uint32_t count = 0;
     unsigned long long sum = 0;
-    for (uint32_t k = tid * each; k < min(bins, (tid + 1) * each); k++) {
+    for (uint32_t k = tid * a_thread; k < min(bins, (tid + 1) * a_thread); k++) {
         count += room.counts[bins - 1 - k];
         if (BY_SUM) sum += room.sums[bins - 1 - k];
     }
@@ -66,7 +65,7 @@ __device__ void find_digit(uint32_t n, const Value& value, int shift, int bits, 
     const auto reached = [&](uint32_t keys, unsigned long long units) { return static_cast<double>(BY_SUM ? units : keys) >= wanted; };
     // One thread's bins reach it: what lies above them does not.
     if (!reached(above, sum_above) && reached(above + count, sum_above + sum)) {
-        uint32_t k = tid * each;
+        uint32_t k = tid * a_thread;
         for (;; k++) {
             const uint32_t of_bin = room.counts[bins - 1 - k];
             const unsigned long long units = BY_SUM ? room.sums[bins - 1 - k] : 0;
@@ -105,18 +104,18 @@ __device__ Threshold largest(uint32_t n, const Value& value, uint32_t k, TopRoom
 template <int THREADS, class Value>
 __device__ uint32_t count_reaching(uint32_t n, const Value& value, double share, TopRoom<THREADS>& room) {
     unsigned long long units = 0;
-    for (uint32_t i = threadIdx.x; i < n; i += THREADS) units += units_of(key_of(value(i)));
+    each<THREADS>(n, value, [&](uint32_t, float x) { units += units_of(key_of(x)); });
     units = block_sum<THREADS>(units, room.sums_of_warps);
     const double wanted = share * static_cast<double>(units);
     const uint32_t bits = reach<THREADS, true>(n, value, wanted, room);
     // Of the keys that are equal, as many as it takes.
-    const unsigned long long each = units_of(bits), sum_above = room.sum_above;
+    const unsigned long long of_one = units_of(bits), sum_above = room.sum_above;
     const uint32_t above = room.above, equal = room.counts[bits & 1023];
     __syncthreads();
     uint32_t low = 1, high = equal;
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (static_cast<double>(sum_above + middle * each) >= wanted) high = middle;
+        if (static_cast<double>(sum_above + middle * of_one) >= wanted) high = middle;
         else low = middle + 1;
     }
     return above + low;
@@ -129,6 +128,7 @@ __device__ void take_largest(uint32_t n, const Value& value, Threshold chosen, T
     uint32_t first, end;
     warp_share<THREADS>(n, first, end);
     uint32_t above = 0, equal = 0;
+#pragma unroll 8
     for (uint32_t i = first + lane; i < end; i += 32) {
         const uint32_t key = key_of(value(i));
         above += key > chosen.bits;
@@ -137,15 +137,23 @@ __device__ void take_largest(uint32_t n, const Value& value, Threshold chosen, T
     above = warps_before<THREADS>(lanes_sum(above), room.warps);
     equal = warps_before<THREADS>(lanes_sum(equal), room.warps);
     uint32_t rank = above + min(equal, chosen.ties);
-    for (uint32_t base = first; base < end; base += 32) {
-        const uint32_t i = base + lane, key = i < end ? key_of(value(i)) : 0;
-        const uint32_t ties = __ballot_sync(ALL_LANES, i < end && key == chosen.bits);
-        const bool is_tie = (ties >> lane & 1) && equal + __popc(ties & lanes_before) < chosen.ties;
-        const uint32_t taken = __ballot_sync(ALL_LANES, i < end && (key > chosen.bits || is_tie));
-        if (taken >> lane & 1) take(rank + __popc(taken & lanes_before), i);
-        if (lane == 0) word(base / 32, taken);
-        rank += __popc(taken);
-        equal += __popc(ties);
+    constexpr int WORDS = 8;
+    for (uint32_t base = first; base < end; base += 32 * WORDS) {
+        uint32_t keys[WORDS];
+#pragma unroll
+        for (int w = 0; w < WORDS; w++) keys[w] = base + 32 * w + lane < end ? key_of(value(base + 32 * w + lane)) : 0;
+#pragma unroll
+        for (int w = 0; w < WORDS; w++) {
+            if (base + 32 * w >= end) break;
+            const uint32_t i = base + 32 * w + lane, key = keys[w];
+            const uint32_t ties = __ballot_sync(ALL_LANES, i < end && key == chosen.bits);
+            const bool is_tie = (ties >> lane & 1) && equal + __popc(ties & lanes_before) < chosen.ties;
+            const uint32_t taken = __ballot_sync(ALL_LANES, i < end && (key > chosen.bits || is_tie));
+            if (taken >> lane & 1) take(rank + __popc(taken & lanes_before), i);
+            if (lane == 0) word(base / 32 + w, taken);
+            rank += __popc(taken);
+            equal += __popc(ties);
+        }
     }
 }
 

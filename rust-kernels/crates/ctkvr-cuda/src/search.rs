@@ -39,6 +39,24 @@ impl SearchSizes {
             && head.num_probes <= num_probes
             && head.num_clusters <= num_clusters
     }
+
+    /// Bytes that a [`SearchMemory`] takes.
+    pub fn bytes(&self) -> usize {
+        let Self { slots, group, head_dim, most, .. } = *self;
+        let HeadSizes { region, num_centroids, num_probes, num_clusters } = most;
+        let chunks = clusters::chunks_of(num_clusters);
+        // Similarities and probes; marks; what is left, shares, heaviest, weights; candidates, selected, weights, scores; partial sums of values;
+        // tickets, counts, kinds; the tail.
+        let words = num_centroids + num_probes
+            + words_of(region)
+            + num_clusters * (3 + group)
+            + region * (3 + group)
+            + chunks * group * (head_dim + 1)
+            + 3
+            + group * (1 + head_dim);
+        let totals = group * (score::chunks_of(region) + 2);
+        slots * (words * size_of::<u32>() + totals * size_of::<Total>())
+    }
 }
 
 /// Memory of the searches of one layer, used again in the next.

@@ -3,10 +3,10 @@
 mod retrieval;
 
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::{Device, Result};
+use ctkvr_cuda::Result;
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, Numbers, query};
-use retrieval::{Ask, Layer, on_cpu, oracle};
+use retrieval::{Ask, Layer, oracle};
 
 fn ask<'a>(head: &'a Head, random: &mut Random, max_selected: usize) -> Ask<'a> {
     Ask { head: Some(head), query: query(random, &head.case), max_selected, top_p: 1.0 }
@@ -16,7 +16,7 @@ fn ask<'a>(head: &'a Head, random: &mut Random, max_selected: usize) -> Ask<'a> 
 #[test]
 fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
     let session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let mut random = Random(31);
     let shapes = [
         (8, 8, 0),
@@ -40,10 +40,6 @@ fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
             let ask = ask(&head, &mut random, 10);
             let answer = &Layer::new(&device, vec![ask.clone()], 1, &[0])?.run()?[0];
             oracle::check_clusters(answer, &ask, &format!("{case:?}"));
-            let expected = on_cpu(&ask, false);
-            for (h, (actual, expected)) in answer.tail_lse.iter().zip(&expected.tail_lse).enumerate() {
-                assert!(actual == expected || (actual - expected).abs() < 1e-4, "{case:?} head {h}: {actual}, on the CPU {expected}");
-            }
         }
     }
     Ok(())
@@ -53,7 +49,7 @@ fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
 #[test]
 fn nothing_is_left_where_lists_hold_everything() -> Result<()> {
     let _session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let case = Case { list_len: 1000, cluster_probes: 2, ..Case::default() };
     let head = Head::new(case);
     let ask = ask(&head, &mut Random(4), 0);
@@ -69,7 +65,7 @@ fn nothing_is_left_where_lists_hold_everything() -> Result<()> {
 #[test]
 fn the_mean_of_what_was_scored_and_dropped() -> Result<()> {
     let session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let mut random = Random(32);
     for (i, (region, cluster_size, max_selected)) in [(40, 1, 1), (300, 2, 299), (600, 8, 64), (1030, 4, 17)].into_iter().enumerate() {
         let (head_dim, group) = [(64, 3), (96, 1), (128, 7), (64, 16)][i];

@@ -5,7 +5,7 @@ mod retrieval;
 use std::collections::BTreeSet;
 
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::{Device, Result};
+use ctkvr_cuda::Result;
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, query};
 use retrieval::{Ask, Layer, oracle};
@@ -36,7 +36,7 @@ fn join(layer: &Layer) -> Result<Joined> {
 #[test]
 fn the_union_of_the_probed_lists_ascends() -> Result<()> {
     let session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let mut random = Random(21);
     for (i, (region, list_len, num_probes)) in
         [(1, 1, 1), (31, 40, 2), (32, 5, 3), (33, 33, 4), (255, 90, 1), (257, 257, 2), (513, 7, 20), (1025, 600, 4), (2300, 2, 6)]

@@ -3,7 +3,7 @@
 mod retrieval;
 
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::{Device, Result};
+use ctkvr_cuda::Result;
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, Numbers, query};
@@ -13,7 +13,7 @@ use retrieval::{Ask, Layer, oracle};
 #[test]
 fn scores_are_products_with_the_stored_keys() -> Result<()> {
     let session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let mut random = Random(41);
     let regions = [2, 31, 255, 256, 257, 513];
     let mut i = 0;
@@ -55,7 +55,7 @@ fn scores_are_products_with_the_stored_keys() -> Result<()> {
 #[test]
 fn nothing_is_scored_where_there_is_no_choice() -> Result<()> {
     let _session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let head = Head::new(Case::default());
     let ask = Ask { head: Some(&head), query: query(&mut Random(1), &head.case), max_selected: 0, top_p: 1.0 };
     let layer = Layer::new(&device, vec![ask], 1, &[0])?;

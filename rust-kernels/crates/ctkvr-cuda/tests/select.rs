@@ -4,7 +4,7 @@ mod retrieval;
 
 use ctkvr_cuda::launch::search_state::SlotSearch;
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::{Device, DeviceBuffer, Result};
+use ctkvr_cuda::{DeviceBuffer, Result};
 use ctkvr_core::refine::top_k::TopK;
 use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::Kernels;
@@ -53,7 +53,7 @@ fn select(layer: &Layer, scores: &[f32], max_selected: usize, top_p: f32) -> Res
 #[test]
 fn the_cpus_choice_among_the_same_weights() -> Result<()> {
     let session = session();
-    let device = Device::open(0)?;
+    let device = retrieval::open()?;
     let case = Case { group: 1, region: 3000, num_queries: 2, list_len: 4, cluster_size: 64, scores_all: true, ..Case::default() };
     let head = Head::new(case);
     let mut random = Random(51);

@@ -9,11 +9,17 @@ use ctkvr_core::retriever::{HeadRetriever, ProposedTail};
 use ctkvr_core::search::{HeadStep, Layout};
 use ctkvr_cuda::head_image::{HeadImage, HeadImages, HeadSizes, NO_HEAD};
 use ctkvr_cuda::launch::search_state::{SlotSearch, Total};
+use ctkvr_cuda::launch::{clusters, join, probe, score, select};
 use ctkvr_cuda::launch::slot::SlotLayout;
 use ctkvr_cuda::search::{LayerSearch, SearchMemory, SearchSizes};
 use ctkvr_cuda::{Device, DeviceBuffer, Plain, Result, Span};
 
 use head::Head;
+
+/// A device with the kernels of retrieval.
+pub fn open() -> Result<Device> {
+    Device::open_with(0, &[clusters::FAMILY, join::FAMILY, probe::FAMILY, score::FAMILY, select::FAMILY])
+}
 
 /// What one slot is asked. Slots are `[rows, num_kv_heads]`.
 #[derive(Clone)]
@@ -118,6 +124,19 @@ impl<'a> Layer<'a> {
         }
     }
 
+    /// Slots change places: other numbers at the same addresses.
+    pub fn reverse(&mut self) -> Result<()> {
+        let stream = self.device.compute();
+        let (mut heads, mut layouts) = (self.read(self.heads.span())?, self.read(self.layouts.span())?);
+        heads.reverse();
+        layouts.reverse();
+        self.asks.reverse();
+        let queries: Vec<f32> = self.asks.iter().flat_map(|ask| ask.query.iter().copied()).collect();
+        stream.copy_in(self.heads.span(), &heads)?;
+        stream.copy_in(self.layouts.span(), &layouts)?;
+        stream.copy_in(self.queries.span(), &queries)
+    }
+
     /// Runs everything on poisoned memory.
     pub fn run(&self) -> Result<Vec<Answer>> {
         self.poison()?;
@@ -128,8 +147,8 @@ impl<'a> Layer<'a> {
     /// No number is there by chance: NaN, and addresses that are none.
     pub fn poison(&self) -> Result<()> {
         let (stream, layer) = (self.device.compute(), self.search());
-        let (probe, join, clusters) = (self.memory.probe(&layer), self.memory.join(&layer), self.memory.clusters(&layer));
-        let select = self.memory.select(&layer);
+        let (probe, join) = (self.memory.probe(&layer), self.memory.join(&layer));
+        let (clusters, select) = (self.memory.clusters(&layer), self.memory.select(&layer));
         for span in [probe.similarities, clusters.weights, clusters.shares, clusters.partials, select.scores, select.weights] {
             stream.fill(span, 0xff)?;
         }
@@ -170,7 +189,8 @@ impl<'a> Layer<'a> {
                 heaviest: heaviest[first_cluster..first_cluster + num_heaviest].to_vec(),
                 selected: selected[slot * region..slot * region + counts[slot] as usize].to_vec(),
                 tail_kind: kinds[slot],
-                tail_lse: lse[slot * group..(slot + 1) * group].to_vec(),
+                // Written where it is given.
+                tail_lse: if kinds[slot] == 1 { lse[slot * group..(slot + 1) * group].to_vec() } else { Vec::new() },
                 tail_value: value[slot * row_len..(slot + 1) * row_len].to_vec(),
                 dropped: dropped[slot * group..(slot + 1) * group].to_vec(),
             }
