@@ -30,7 +30,9 @@ export async function compileKernels(only = []) {
   mkdirSync(imagesDir, { recursive: true });
   const sources = readdirSync(kernelsDir).filter((name) => name.endsWith('.cu'));
   const names = sources.map((name) => basename(name, '.cu')).filter((name) => only.length === 0 || only.includes(name));
-  const all = names.flatMap((file) => targets.map((target) => ({ ...places(file, target), digest: inputs(file, target) })));
+  const all = names.flatMap((file) =>
+    targets.map((target) => ({ ...places(file, target), digest: inputs(file, target) })),
+  );
   const stale = all.filter((one) => !exists(one.image) || !exists(one.log) || stampOf(one) !== one.digest);
   if (stale.length > 0) say(`compiling ${stale.length} of ${all.length} images of kernels ...`);
   await runDriver(stale);
@@ -47,7 +49,12 @@ function places(file, target) {
 /** Headers of all kernels count for each: they are few. @param {string} file @param {string} target */
 function inputs(file, target) {
   const headers = readdirSync(kernelsDir).filter((name) => name.endsWith('.cuh'));
-  const files = [driver, requirements, join(kernelsDir, `${file}.cu`), ...headers.map((name) => join(kernelsDir, name))];
+  const files = [
+    driver,
+    requirements,
+    join(kernelsDir, `${file}.cu`),
+    ...headers.map((name) => join(kernelsDir, name)),
+  ];
   return digest({ files, values: [target] });
 }
 
@@ -65,7 +72,10 @@ async function runDriver(jobs) {
     jobs: jobs.map(({ file, target, image, log }) => ({ source: join(kernelsDir, `${file}.cu`), target, image, log })),
   };
   const { code, stdout, stderr } = await withInput(python(), [driver], JSON.stringify(request));
-  const done = stdout.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line));
+  const done = stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line));
   const failed = [];
   for (const [i, { ok }] of done.entries()) {
     const job = /** @type {Compiled & { digest: string }} */ (jobs[i]);
@@ -73,10 +83,13 @@ async function runDriver(jobs) {
     else failed.push(job);
   }
   if (failed.length > 0) {
-    const texts = failed.map(({ file, target, log }) => `${file}.cu for ${target}:\n${readFileSync(log, 'utf8').trimEnd()}`);
+    const texts = failed.map(
+      ({ file, target, log }) => `${file}.cu for ${target}:\n${readFileSync(log, 'utf8').trimEnd()}`,
+    );
     throw new SetupError(`kernels do not compile.\n${texts.slice(0, 3).join('\n')}`);
   }
-  if (code !== 0 || done.length !== jobs.length) throw new SetupError(`the kernels' compiler failed: ${stderr.trimEnd()}`);
+  if (code !== 0 || done.length !== jobs.length)
+    throw new SetupError(`the kernels' compiler failed: ${stderr.trimEnd()}`);
 }
 
 /** @param {string} command @param {string[]} args @param {string} input @returns {Promise<{ code: number, stdout: string, stderr: string }>} */

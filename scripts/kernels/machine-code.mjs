@@ -15,7 +15,8 @@ export function resources(log) {
     const name = part.slice(0, part.indexOf("'"));
     // The entry's own properties come first; functions it calls may follow.
     const own = part.slice(part.indexOf(`Function properties for ${name}`));
-    const [, stack, stores, loads] = own.match(/(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/) ?? [];
+    const [, stack, stores, loads] =
+      own.match(/(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/) ?? [];
     found.set(name, {
       registers: Number(part.match(/Used (\d+) registers/)?.[1]),
       sharedBytes: Number(part.match(/(\d+) bytes smem/)?.[1] ?? 0),
@@ -40,7 +41,9 @@ export function instructions(disassembly) {
   for (const part of disassembly.split(/^\.text\./m).slice(1)) {
     const name = part.slice(0, part.indexOf(':'));
     const body = part.split(/^\/\/-{5,}/m)[0] ?? '';
-    const codes = [...body.matchAll(/\/\*[0-9a-f]{4,}\*\/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)/g)].map((match) => match[1] ?? '');
+    const codes = [...body.matchAll(/\/\*[0-9a-f]{4,}\*\/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)/g)].map(
+      (match) => match[1] ?? '',
+    );
     const count = (/** @type {RegExp} */ pattern) => codes.filter((code) => pattern.test(code)).length;
     found.set(name, {
       loads16: count(/^LDG(STS)?\.(\w+\.)*128\b/),
@@ -58,8 +61,15 @@ const widths = /** @type {Record<string, number>} */ ({ 8: 1, 16: 2, 32: 4, 64: 
 export function parameters(ptx) {
   const found = new Map();
   for (const [, name, list] of ptx.matchAll(/\.entry\s+(\w+)\s*\(([^)]*)\)/g)) {
-    const sizes = [...(list ?? '').matchAll(/\.param\s+(?:\.align\s+\d+\s+)?\.[usbf](\d+)\s+(?:\.ptr[^,\n]*\s)?\s*\w+(?:\[(\d+)\])?/g)];
-    found.set(name, sizes.map(([, bits, many]) => (widths[bits ?? ''] ?? 0) * Number(many ?? 1)));
+    const sizes = [
+      ...(list ?? '').matchAll(
+        /\.param\s+(?:\.align\s+\d+\s+)?\.[usbf](\d+)\s+(?:\.ptr[^,\n]*\s)?\s*\w+(?:\[(\d+)\])?/g,
+      ),
+    ];
+    found.set(
+      name,
+      sizes.map(([, bits, many]) => (widths[bits ?? ''] ?? 0) * Number(many ?? 1)),
+    );
   }
   return found;
 }

@@ -40,7 +40,12 @@ async function declarations() {
 
 /** The newest folder of results, or null. */
 function newest() {
-  return readdirSync(resultsDir).filter((name) => /^\d{4}-\d\d-\d\d-kernels$/.test(name)).sort().at(-1) ?? null;
+  return (
+    readdirSync(resultsDir)
+      .filter((name) => /^\d{4}-\d\d-\d\d-kernels$/.test(name))
+      .sort()
+      .at(-1) ?? null
+  );
 }
 
 /** @param {import('./report.mjs').Row[]} rows */
@@ -49,7 +54,10 @@ function write(rows) {
   mkdirSync(folder, { recursive: true });
   // A row a line: a change of one kernel is a change of its lines.
   writeFileSync(join(folder, 'kernels.json'), `[\n${rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n')}\n]\n`);
-  writeFileSync(join(folder, 'table.md'), `# Kernels as compiled\n\nWritten by \`node scripts/kernels/main.mjs\`: NVRTC 12.8.93, ranges over sm_80, 86, 89, 90, 100 and 120.\n\n${table(rows)}`);
+  writeFileSync(
+    join(folder, 'table.md'),
+    `# Kernels as compiled\n\nWritten by \`node scripts/kernels/main.mjs\`: NVRTC 12.8.93, ranges over sm_80, 86, 89, 90, 100 and 120.\n\n${table(rows)}`,
+  );
   say(`wrote ${folder}`);
 }
 
@@ -60,7 +68,11 @@ await runMain(async () => {
   await provideCudaTools();
   const compiled = await compileKernels(only);
   const rows = await rowsOf(compiled);
-  const sizes = new Map(compiled.filter((one) => one.target.startsWith('compute_')).flatMap(({ image }) => [...parameters(readFileSync(image, 'utf8'))]));
+  const sizes = new Map(
+    compiled
+      .filter((one) => one.target.startsWith('compute_'))
+      .flatMap(({ image }) => [...parameters(readFileSync(image, 'utf8'))]),
+  );
   const declared = (await declarations()).filter(({ file }) => only.length === 0 || only.includes(file));
   const wrong = faults(rows, declared, sizes);
   if (args.includes('--check')) {
@@ -69,6 +81,9 @@ await runMain(async () => {
     wrong.push(...differences(JSON.parse(readFileSync(join(resultsDir, name, 'kernels.json'), 'utf8')), rows));
   } else if (only.length > 0) process.stdout.write(table(rows));
   else write(rows);
-  if (wrong.length > 0) throw new SetupError(`kernels are not as they should be:\n${wrong.map((line) => `  ${line}`).join('\n')}`);
-  say(`${new Set(rows.map((row) => row.kernel)).size} kernels, ${rows.length} images of machine code: as they should be`);
+  if (wrong.length > 0)
+    throw new SetupError(`kernels are not as they should be:\n${wrong.map((line) => `  ${line}`).join('\n')}`);
+  say(
+    `${new Set(rows.map((row) => row.kernel)).size} kernels, ${rows.length} images of machine code: as they should be`,
+  );
 });

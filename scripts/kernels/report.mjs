@@ -36,13 +36,16 @@ export function faults(rows, declarations, parameters) {
     }
     if (row.spillBytes > 0) found.push(`${at}: ${row.spillBytes} bytes of registers are spilled`);
     if (row.local > 0) found.push(`${at}: ${row.local} loads and stores of local memory`);
-    if (row.loads16 < declared.loads16) found.push(`${at}: ${row.loads16} loads of 16 bytes, ${declared.loads16} are declared`);
-    if (row.products < declared.products) found.push(`${at}: ${row.products} tensor core products, ${declared.products} are declared`);
+    if (row.loads16 < declared.loads16)
+      found.push(`${at}: ${row.loads16} loads of 16 bytes, ${declared.loads16} are declared`);
+    if (row.products < declared.products)
+      found.push(`${at}: ${row.products} tensor core products, ${declared.products} are declared`);
   }
   for (const { kernel, sizes, file } of declarations) {
     const compiled = parameters.get(kernel);
     if (!compiled) found.push(`${file}.cu: has no kernel ${kernel}`);
-    else if (compiled.join() !== sizes.join()) found.push(`${kernel}: parameters of ${compiled} bytes, declared with ${sizes}`);
+    else if (compiled.join() !== sizes.join())
+      found.push(`${kernel}: parameters of ${compiled} bytes, declared with ${sizes}`);
   }
   return found;
 }
@@ -57,8 +60,13 @@ export function differences(before, now) {
     old.delete(key(row));
     if (!was) found.push(`${key(row)}: not in the table`);
     else {
-      const changed = Object.keys(row).filter((name) => row[/** @type {keyof Row} */ (name)] !== was[/** @type {keyof Row} */ (name)]);
-      if (changed.length > 0) found.push(`${key(row)}: ${changed.map((name) => `${name} ${was[/** @type {keyof Row} */ (name)]}, now ${row[/** @type {keyof Row} */ (name)]}`).join('; ')}`);
+      const changed = Object.keys(row).filter(
+        (name) => row[/** @type {keyof Row} */ (name)] !== was[/** @type {keyof Row} */ (name)],
+      );
+      if (changed.length > 0)
+        found.push(
+          `${key(row)}: ${changed.map((name) => `${name} ${was[/** @type {keyof Row} */ (name)]}, now ${row[/** @type {keyof Row} */ (name)]}`).join('; ')}`,
+        );
     }
   }
   return [...found, ...[...old.keys()].map((name) => `${name}: in the table, and gone`)];
@@ -78,7 +86,15 @@ export function table(rows) {
       const [low, high] = [Math.min(...values), Math.max(...values)];
       return low === high ? `${low}` : `${low} to ${high}`;
     };
-    const keys = /** @type {(keyof Row)[]} */ (['registers', 'sharedBytes', 'spillBytes', 'local', 'loads16', 'products', 'total']);
+    const keys = /** @type {(keyof Row)[]} */ ([
+      'registers',
+      'sharedBytes',
+      'spillBytes',
+      'local',
+      'loads16',
+      'products',
+      'total',
+    ]);
     lines.push(`| ${name.replace(' ', ' | ')} | ${keys.map(range).join(' | ')} |`);
   }
   return `${lines.join('\n')}\n`;

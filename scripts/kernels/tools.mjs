@@ -21,7 +21,10 @@ export const cudaTools = {
 /** The Python that drives the compiler. @throws {SetupError} when there is none */
 export function python() {
   const found = findProgram('python3') ?? findProgram('python');
-  if (!found) throw new SetupError('kernels are compiled through Python 3, which is missing (Debian: apt-get install python3-pip)');
+  if (!found)
+    throw new SetupError(
+      'kernels are compiled through Python 3, which is missing (Debian: apt-get install python3-pip)',
+    );
   return found;
 }
 
@@ -36,7 +39,19 @@ export function provideCudaTools() {
         name: 'cuda-tools',
         title: 'installing the CUDA compiler into .tools (wheels, 90 MB, no root needed)',
         command: python(),
-        args: ['-m', 'pip', 'install', '--target', folder, '--no-deps', '--only-binary', ':all:', '--require-hashes', '-r', requirements],
+        args: [
+          '-m',
+          'pip',
+          'install',
+          '--target',
+          folder,
+          '--no-deps',
+          '--only-binary',
+          ':all:',
+          '--require-hashes',
+          '-r',
+          requirements,
+        ],
       });
     },
   });

@@ -61,7 +61,7 @@ mod stand_in {
         for folder in ["kernels", "stand-in"] {
             println!("cargo:rerun-if-changed={folder}");
         }
-        for variable in ["CXX", "CTKVR_STAND_IN_SANITIZE"] {
+        for variable in ["CXX", "CTKVR_STAND_IN_SANITIZE", "CTKVR_STAND_IN_ONLY"] {
             println!("cargo:rerun-if-env-changed={variable}");
         }
         if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
@@ -71,7 +71,7 @@ mod stand_in {
         let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
         let mut units = Vec::new();
         for folder in ["kernels", "stand-in/kernels"] {
-            for source in files(&root.join(folder), &["cu"]) {
+            for source in files(&root.join(folder), &["cu"]).into_iter().filter(|source| is_wanted(&stem(source))) {
                 units.push(wrapped(&source, out));
             }
         }
@@ -86,10 +86,19 @@ mod stand_in {
         let library = out.join("libcuda.so");
         let mut link = Command::new(compiler());
         // A library with a driver's name: cudarc's dlopen("libcuda.so") finds this one when it is loaded already.
-        link.args(["-shared", "-Wl,-soname,libcuda.so", "-Wl,--no-undefined", "-o"]).arg(&library).args(sanitizer());
+        link.args(["-shared", "-Wl,-soname,libcuda.so", "-o"]).arg(&library).args(sanitizer());
+        if sanitizer().is_none() {
+            link.arg("-Wl,--no-undefined"); // a sanitizer's run time comes with the process
+        }
         link.args(units.iter().map(|unit| &unit.object));
         run(link).unwrap_or_else(|text| panic!("{text}"));
         library.display().to_string()
+    }
+
+    /// `CTKVR_STAND_IN_ONLY=probe,score` leaves the other kernels out: while one works on some, those of others need not be compiled.
+    fn is_wanted(name: &str) -> bool {
+        let only = env::var("CTKVR_STAND_IN_ONLY").unwrap_or_default();
+        only.is_empty() || only.split(',').any(|wanted| wanted == name)
     }
 
     /// A kernel's file in a namespace of its own, as a module of CUDA is.
@@ -114,7 +123,7 @@ mod stand_in {
     fn flags(root: &Path) -> Vec<String> {
         let mut flags: Vec<String> =
             "-std=c++20 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -fno-math-errno -g1 -Wall \
-             -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare -Wno-attributes -Wno-unused-const-variable -c"
+             -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare -Wno-restrict -Wno-attributes -Wno-unused-const-variable -c"
                 .split_whitespace()
                 .map(String::from)
                 .collect();

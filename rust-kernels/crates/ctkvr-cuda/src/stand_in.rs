@@ -11,6 +11,11 @@ pub fn library() -> &'static Path {
     Path::new(env!("CTKVR_STAND_IN_LIBRARY"))
 }
 
+/// Makes it this process's driver, for tests that take the driver as it is.
+pub fn load() {
+    functions();
+}
+
 struct Functions {
     set: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
     get: unsafe extern "C" fn(*const c_char) -> i64,
@@ -58,12 +63,18 @@ pub fn session() -> Session {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     // A test that failed leaves nothing that matters: the driver is reset.
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: no device of another session is alive.
-    unsafe { (functions().reset)() };
-    Session { _alone: alone }
+    let session = Session { _alone: alone };
+    session.reset();
+    session
 }
 
 impl Session {
+    /// The driver as at the start. Everything of before is dropped already.
+    pub fn reset(&self) {
+        // SAFETY: nobody but this session uses the driver; it takes handles of before for unknown, not for others.
+        unsafe { (functions().reset)() }
+    }
+
     /// Sets one of `Settings` of stand-in/driver/state.hpp.
     ///
     /// # Panics

@@ -124,6 +124,7 @@ fn a_grid_that_no_device_takes_is_refused_and_the_device_goes_on() {
     let _session = session();
     let device = open();
     let out = DeviceBuffer::<u32>::new(&device, 1).unwrap();
+    // SAFETY: refused before it runs.
     let refused =
         unsafe { ctkvr_cuda::launch::fill::fill_u32::launch(&device, device.compute(), Grid::new(1, 2048), out.span(), 1, 1) };
     assert!(matches!(refused, Err(Error::LaunchFailed { code: 1, .. })));

@@ -59,7 +59,6 @@ SIMT_OWN void release_block() {
 
 SIMT_OWN void entry() {
 #if defined(__SANITIZE_ADDRESS__)
-    extern const void* home_bottom; extern size_t home_size;
     const void* from; size_t size;
     __sanitizer_finish_switch_fiber(nullptr, &from, &size);
     if (!home_bottom) { home_bottom = from; home_size = size; }  // the first fiber is entered from home
@@ -200,7 +199,9 @@ void launch(const Launch& how, const std::function<void()>& run) {
         const uint64_t k = how.order == Order::Descending ? n - 1 - i : i;
         block.index = {unsigned(k % how.grid.x), unsigned(k / how.grid.x % how.grid.y), unsigned(k / (uint64_t(how.grid.x) * how.grid.y))};
         std::memset(block.dynamic, POISON, how.shared_bytes);
+#if !defined(__SANITIZE_ADDRESS__)  // between variables it has its red zones
         if (how.shared.begin) std::memset(how.shared.begin, POISON, how.shared.end - how.shared.begin);
+#endif
         run_block();
     }
 }

@@ -33,11 +33,20 @@ struct Fiber {
     unsigned lane() const { return linear & 31; }
 };
 
-constexpr size_t STACK = 128 << 10, GUARD = 4096;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr size_t STACK = 1 << 20;  // checked code has larger frames
+#else
+constexpr size_t STACK = 128 << 10;
+#endif
+constexpr size_t GUARD = 4096;
 
 // One launch runs at a time, under the driver's lock: none of this is thread-local.
 extern Fiber* current;  // the running thread of the block
 extern Fiber home;      // who runs the blocks
+#if defined(__SANITIZE_ADDRESS__)
+extern const void* home_bottom;  // its stack
+extern size_t home_size;
+#endif
 
 /// Saves the callee's registers and the stack in `*save`, continues with `load`.
 extern "C" void simt_switch(void** save, void* load);
