@@ -41,24 +41,18 @@ static_assert(sizeof(ClusterArgs) == 152, "as in Rust");
 __device__ __forceinline__ void dot_rows(const float* queries, uint32_t heads, uint32_t d, const uint16_t* row, float (&out)[TILE]) {
 #pragma unroll
     for (int h = 0; h < TILE; h++) out[h] = 0.f;
-#pragma unroll 4
-    for (uint32_t i = 0; i < d; i += 8) {
-        const uint4 bits = __ldg(reinterpret_cast<const uint4*>(row + i));
-        float key[8];
-        widen(bits, key);
+    for (uint32_t first = 0; first < d / 8; first += PIECES) {
+        uint4 pieces[PIECES];
+        load_pieces(row, first, d / 8, pieces);
 #pragma unroll
-        for (int h = 0; h < TILE; h++)
-            if (h < heads) {
-                const float4* query = reinterpret_cast<const float4*>(queries + h * d + i);
+        for (int j = 0; j < PIECES; j++) {
+            if (first + j >= d / 8) break;
+            float key[8];
+            widen(pieces[j], key);
 #pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const float4 q = query[j];
-                    out[h] += q.x * key[4 * j];
-                    out[h] += q.y * key[4 * j + 1];
-                    out[h] += q.z * key[4 * j + 2];
-                    out[h] += q.w * key[4 * j + 3];
-                }
-            }
+            for (int h = 0; h < TILE; h++)
+                if (h < heads) out[h] = add_products(out[h], queries + h * d + 8 * (first + j), key);
+        }
     }
 }
 

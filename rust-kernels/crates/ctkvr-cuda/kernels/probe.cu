@@ -71,17 +71,16 @@ __device__ void pool(const float* query, uint32_t group, uint32_t d, float* pool
 
 __device__ __forceinline__ float dot_codes(const float* pooled, const int8_t* codes, uint32_t d) {
     float sum = 0.f;
-#pragma unroll 4
-    for (uint32_t i = 0; i < d; i += 16) {
-        const uint4 bits = __ldg(reinterpret_cast<const uint4*>(codes + i));
-        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-        __align__(16) float q[16];
+    for (uint32_t first = 0; first < d / 16; first += PIECES) {
+        uint4 pieces[PIECES];
+        load_pieces(codes, first, d / 16, pieces);
 #pragma unroll
-        for (int w = 0; w < 4; w++) *reinterpret_cast<float4*>(q + 4 * w) = *reinterpret_cast<const float4*>(pooled + i + 4 * w);
-#pragma unroll
-        for (int w = 0; w < 4; w++)
-#pragma unroll
-            for (int b = 0; b < 4; b++) sum += q[4 * w + b] * static_cast<float>(static_cast<int8_t>(words[w] >> (8 * b)));
+        for (int j = 0; j < PIECES; j++) {
+            if (first + j >= d / 16) break;
+            float x[16];
+            widen_codes(pieces[j], x);
+            sum = add_products(sum, pooled + 16 * (first + j), x);
+        }
     }
     return sum;
 }

@@ -185,6 +185,37 @@ __device__ __forceinline__ T threads_before(T of_thread, T* room) {
     return before;
 }
 
+// Pieces first, first + 1, .. of a row of `pieces` times 16 bytes; 0 beyond its end. All are asked for before the first is used.
+constexpr int PIECES = 8;
+__device__ __forceinline__ void load_pieces(const void* row, uint32_t first, uint32_t pieces, uint4 (&out)[PIECES]) {
+#pragma unroll
+    for (int j = 0; j < PIECES; j++) {
+        out[j] = uint4{0, 0, 0, 0};
+        if (first + j < pieces) out[j] = load_16(static_cast<const uint4*>(row) + first + j);
+    }
+}
+
+// 16 codes as floats.
+__device__ __forceinline__ void widen_codes(const uint4& packed, float (&out)[16]) {
+    const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+    for (int b = 0; b < 16; b++) out[b] = static_cast<float>(static_cast<int8_t>(words[b / 4] >> (b % 4 * 8)));
+}
+
+// sum + query . x, in order. `query`: shared, aligned to 16 bytes.
+template <int N>
+__device__ __forceinline__ float add_products(float sum, const float* query, const float (&x)[N]) {
+#pragma unroll
+    for (int j = 0; j < N; j += 4) {
+        const float4 q = *reinterpret_cast<const float4*>(query + j);
+        sum += q.x * x[j];
+        sum += q.y * x[j + 1];
+        sum += q.z * x[j + 2];
+        sum += q.w * x[j + 3];
+    }
+    return sum;
+}
+
 // `use(i, load(i))` for the i of this thread, ascending. Eight are loaded before the first is used: they arrive together.
 template <int THREADS, class Load, class Use>
 __device__ __forceinline__ void each(uint32_t n, const Load& load, const Use& use) {

@@ -28,10 +28,10 @@ static_assert(sizeof(ScoreArgs) == 72, "as in Rust");
 
 // Keys as f16.
 struct F16Keys {
-    static constexpr int STEP = 8;
+    static constexpr int STEP = 8;  // values in 16 bytes
     const uint16_t* row;
     __device__ F16Keys(uint64_t page, uint32_t place, uint32_t d) : row(at<uint16_t>(page) + static_cast<uint64_t>(place) * d) {}
-    __device__ __forceinline__ void load(uint32_t i, float (&out)[STEP]) const { widen(__ldg(reinterpret_cast<const uint4*>(row + i)), out); }
+    __device__ __forceinline__ void widened(const uint4& piece, uint32_t, float (&out)[STEP]) const { widen(piece, out); }
 };
 
 // Keys as 8-bit codes with a scale for each 32.
@@ -41,13 +41,12 @@ struct Q8Keys {
     const float* scales;
     __device__ Q8Keys(uint64_t page, uint32_t place, uint32_t d)
         : row(at<int8_t>(page) + static_cast<uint64_t>(place) * d),
-          scales(at<float>(page + 2ull * PAGE * d) + static_cast<uint64_t>(place) * (d / 32)) {}
-    __device__ __forceinline__ void load(uint32_t i, float (&out)[STEP]) const {
-        const uint4 bits = __ldg(reinterpret_cast<const uint4*>(row + i));
-        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-        const float scale = __ldg(scales + i / 32);
+          scales(at<float>(page + 2ull * PAGE * d) + static_cast<uint64_t>(place) * (d / KV_BLOCK)) {}
+    __device__ __forceinline__ void widened(const uint4& piece, uint32_t i, float (&out)[STEP]) const {
+        widen_codes(piece, out);
+        const float scale = __ldg(scales + i * STEP / KV_BLOCK);
 #pragma unroll
-        for (int b = 0; b < STEP; b++) out[b] = static_cast<float>(static_cast<int8_t>(words[b / 4] >> (b % 4 * 8))) * scale;
+        for (int b = 0; b < STEP; b++) out[b] *= scale;
     }
 };
 
@@ -73,21 +72,16 @@ __device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
             float score[HEADS];
 #pragma unroll
             for (int h = 0; h < HEADS; h++) score[h] = 0.f;
-#pragma unroll 2
-            for (uint32_t at = 0; at < d; at += Keys::STEP) {
-                float x[Keys::STEP];
-                key.load(at, x);
+            for (uint32_t at = 0; at < d / Keys::STEP; at += PIECES) {
+                uint4 pieces[PIECES];
+                load_pieces(key.row, at, d / Keys::STEP, pieces);
 #pragma unroll
-                for (int h = 0; h < HEADS; h++) {
-                    const float4* query = reinterpret_cast<const float4*>(queries + (first + h) * d + at);
+                for (int j = 0; j < PIECES; j++) {
+                    if (at + j >= d / Keys::STEP) break;
+                    float x[Keys::STEP];
+                    key.widened(pieces[j], at + j, x);
 #pragma unroll
-                    for (int j = 0; j < Keys::STEP / 4; j++) {
-                        const float4 q = query[j];
-                        score[h] += q.x * x[4 * j];
-                        score[h] += q.y * x[4 * j + 1];
-                        score[h] += q.z * x[4 * j + 2];
-                        score[h] += q.w * x[4 * j + 3];
-                    }
+                    for (int h = 0; h < HEADS; h++) score[h] = add_products(score[h], queries + (first + h) * d + (at + j) * Keys::STEP, x);
                 }
             }
 #pragma unroll
@@ -120,7 +114,7 @@ __device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
 }
 
 #define SCORE(format, Keys, heads) \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2) score_##format##_h##heads(ScoreArgs args) { score_candidates<Keys, heads>(args); } \
+    extern "C" __global__ void __launch_bounds__(THREADS, heads == 8 ? 1 : 2) score_##format##_h##heads(ScoreArgs args) { score_candidates<Keys, heads>(args); } \
     KERNEL(score_##format##_h##heads)
 SCORE(f16, F16Keys, 1)
 SCORE(f16, F16Keys, 2)

@@ -88,7 +88,7 @@ const _: () = assert!(size_of::<ClusterArgs>() == 152);
 unsafe impl Plain for ClusterArgs {}
 
 crate::kernel! {
-    fn score_clusters(args: ClusterArgs) needs { loads_16: 1 };
+    fn score_clusters(args: ClusterArgs) needs { loads_16: 8 };
     fn weigh_clusters(args: ClusterArgs);
     fn rest_values(args: ClusterArgs) needs { loads_16: 1 };
 }

@@ -61,7 +61,7 @@ const _: () = assert!(size_of::<ProbeArgs>() == 88);
 unsafe impl Plain for ProbeArgs {}
 
 crate::kernel! {
-    fn probe(args: ProbeArgs) needs { loads_16: 1 };
+    fn probe(args: ProbeArgs) needs { loads_16: 8 };
 }
 
 pub const FAMILY: Family = Family { file: "probe", kernels: &[probe::DECLARATION] };

@@ -58,14 +58,14 @@ const _: () = assert!(size_of::<ScoreArgs>() == 72);
 unsafe impl Plain for ScoreArgs {}
 
 crate::kernel! {
-    fn score_f16_h1(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_f16_h2(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_f16_h4(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_f16_h8(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_q8_h1(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_q8_h2(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_q8_h4(args: ScoreArgs) needs { loads_16: 1 };
-    fn score_q8_h8(args: ScoreArgs) needs { loads_16: 1 };
+    fn score_f16_h1(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_f16_h2(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_f16_h4(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_f16_h8(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_q8_h1(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_q8_h2(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_q8_h4(args: ScoreArgs) needs { loads_16: 8 };
+    fn score_q8_h8(args: ScoreArgs) needs { loads_16: 8 };
 }
 
 pub const FAMILY: Family = Family {
