@@ -8,7 +8,7 @@
 //   tail_kinds  u32 [slots]                        0 none, 1 given, 2 scored (ProposedTail); null: all none
 //   tail_lse    f32 [slots, group]                 of the given tail, read where kind is 1
 //   tail_value  f32 [slots, group, D]              mean value of the tail, given or of what was scored and dropped, read where kind is not 0
-//   dropped     f32 [slots, group, 2]              maximum and sum of what was scored and not selected, (-infinity, 0) for nothing; null
+//   dropped     Total [slots, group]               maximum and sum of what was scored and not selected, (-infinity, 0) for nothing; null
 //   out         f32 [slots, group, D]
 //   shares      f32 [slots, group]                 of the attention that was read: with a tail, read / all; without, read / (read + dropped)
 //   read_lse    f32 [slots, group]                 log-sum-exp of what was read

@@ -43,7 +43,8 @@ __device__ __forceinline__ void turned(const RopeStoreArgs& args, const float* h
         out[k] = head[at];
         if (at >= 2 * pairs) continue;
         const bool is_second = args.is_adjacent ? at % 2 : at >= pairs;
-        const int pair = args.is_adjacent ? at / 2 : at % pairs, other = args.is_adjacent ? at ^ 1 : (is_second ? at - pairs : at + pairs);
+        const int other = args.is_adjacent ? at ^ 1 : is_second ? at - pairs : at + pairs;
+        const int pair = args.is_adjacent ? at / 2 : min(at, other);
         const float cos = args.cos[(uint64_t)row * pairs + pair], sin = args.sin[(uint64_t)row * pairs + pair], partner = head[other];
         out[k] = is_second ? __fadd_rn(__fmul_rn(partner, sin), __fmul_rn(out[k], cos)) : __fsub_rn(__fmul_rn(out[k], cos), __fmul_rn(partner, sin));
     }

@@ -1,19 +1,9 @@
 //! The last stage of a head's decode step: see `kernels/merge.cu`.
 
 use crate::launch::attend::partial_len;
+use crate::launch::search_state::Total;
 use crate::launch::slot::SlotLayout;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
-
-/// What stands for positions of the region that are not read: as `ctkvr_core::retriever::ProposedTail`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum TailKind {
-    None = 0,
-    /// A log-sum-exp and a mean value.
-    Given = 1,
-    /// The mean value of what was scored and dropped.
-    Scored = 2,
-}
 
 /// Splits, what the host attended to, and the tail, merged by log-sum-exp; and how much of the attention was read.
 #[derive(Debug, Clone, Copy)]
@@ -25,15 +15,14 @@ pub struct Merge {
     pub partials: Span<f32>,
     /// f32 `[slots, partial_len(group, head_dim)]`: one more partial each; a maximum of -infinity where there is none. Empty: none.
     pub host: Span<f32>,
-    /// [`TailKind`] as u32 `[slots]`. Empty: no tails.
+    /// What stands for positions of the region that are not read, `[slots]`: [`super::search_state::tail_code`]. Empty: no tails.
     pub tail_kinds: Span<u32>,
-    /// f32 `[slots, group]`, read where the kind is `Given`. Empty with `tail_kinds`.
+    /// f32 `[slots, group]`, of a given tail. Empty with `tail_kinds`.
     pub tail_lse: Span<f32>,
-    /// f32 `[slots, group, head_dim]`, read where the kind is not `None`. Empty with `tail_kinds`.
+    /// f32 `[slots, group, head_dim]`, mean value of the tail, given or of what was scored and dropped. Empty with `tail_kinds`.
     pub tail_value: Span<f32>,
-    /// f32 `[slots, group, 2]`: maximum and sum of e^(score - maximum) of what was scored and not selected; (-infinity, 0) for nothing.
-    /// Empty: nothing anywhere.
-    pub dropped: Span<f32>,
+    /// `[slots, group]`: what was scored and not selected; (-infinity, 0) for nothing. Empty: nothing anywhere.
+    pub dropped: Span<Total>,
     /// f32 `[slots, group, head_dim]`: the output.
     pub out: Span<f32>,
     /// f32 `[slots, group]`: the estimated share of the attention that was read.
@@ -88,18 +77,21 @@ impl Merge {
     pub fn launch(&self, device: &Device, stream: &Stream) -> Result<()> {
         let (slots, d, group) = (self.layouts.len(), self.head_dim, self.group);
         assert!(d <= 256, "heads of {d} values");
-        let optional = |span: Span<f32>, what, len| if span.is_empty() { Ok(span) } else { span.check(what, len) };
         if !self.counts.is_empty() {
             self.counts.check("merge: counts", slots)?;
         }
         self.partials.check("merge: partials", slots * self.max_splits * partial_len(group, d))?;
-        optional(self.host, "merge: host", slots * partial_len(group, d))?;
+        if !self.host.is_empty() {
+            self.host.check("merge: host", slots * partial_len(group, d))?;
+        }
         if !self.tail_kinds.is_empty() {
             self.tail_kinds.check("merge: tail_kinds", slots)?;
             self.tail_lse.check("merge: tail_lse", slots * group)?;
             self.tail_value.check("merge: tail_value", slots * group * d)?;
         }
-        optional(self.dropped, "merge: dropped", 2 * slots * group)?;
+        if !self.dropped.is_empty() {
+            self.dropped.check("merge: dropped", slots * group)?;
+        }
         self.out.check("merge: out", slots * group * d)?;
         self.shares.check("merge: shares", slots * group)?;
         self.read_lse.check("merge: read_lse", slots * group)?;
