@@ -30,6 +30,9 @@ pub enum Error {
     /// Cancelled between two work items.
     #[error("cancelled")]
     Cancelled,
+    /// The device that keys are on failed; what was on it is lost.
+    #[error("{reason}")]
+    DeviceLost { reason: String },
 }
 
 impl From<ctkvr_kernels::Error> for Error {

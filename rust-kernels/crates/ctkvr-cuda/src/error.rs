@@ -36,3 +36,23 @@ pub enum Error {
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// For the engine, which knows no driver.
+impl From<Error> for ctkvr_model::Error {
+    fn from(error: Error) -> Self {
+        let reason = error.to_string();
+        match error {
+            Error::OutOfMemory { needed, available } => {
+                Self::OutOfMemory { what: "the device".into(), needed: needed as u64, available: available as u64 }
+            }
+            Error::DeviceLost { .. } => Self::DeviceLost { reason },
+            Error::Length { .. } | Error::LaunchFailed { .. } | Error::Driver { .. } => Self::Internal { what: reason },
+            Error::NoDriver { .. }
+            | Error::DriverTooOld { .. }
+            | Error::NoDevice { .. }
+            | Error::DeviceTooOld { .. }
+            | Error::KernelsNotBuilt { .. }
+            | Error::BadKernel { .. } => Self::DeviceUnavailable { reason },
+        }
+    }
+}

@@ -8,22 +8,32 @@
 //! It builds without a toolkit and runs without a driver: what is missing is an [`Error`].
 
 mod context;
+mod decode_step;
 mod device;
 mod driver;
 mod error;
+mod executor;
+mod head_cache;
 pub mod head_image;
+mod host_head;
 mod images;
 mod kernel;
+pub mod kv_pool;
 pub mod launch;
+pub mod matrix;
 mod memory;
 pub mod search;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+mod step;
+mod step_memory;
 mod stream;
+mod weights;
 
 pub use device::{Device, Properties};
 pub use driver::device_count;
 pub use error::{Error, Result};
+pub use executor::{CudaExecutor, CudaOptions};
 #[doc(hidden)]
 pub use kernel::launch_raw;
 pub use kernel::{Argument, Declaration, Family, Grid, Needs};

@@ -44,6 +44,12 @@ pub enum Error {
     UnknownSequence(u64),
     #[error("cancelled")]
     Cancelled,
+    /// No driver, no such device, or nothing in this build for it.
+    #[error("{reason}")]
+    DeviceUnavailable { reason: String },
+    /// A kernel trapped, or the device is gone. Sequences that were on it are lost; saved ones are not.
+    #[error("{reason}. What was on the device is lost; load the model again")]
+    DeviceLost { reason: String },
     /// No library of compute kernels for this machine was found (builds with the feature `dynamic-backends` only).
     #[error(
         "no compute kernels for this machine: {reason}. Set CTKVR_BACKENDS_DIR to the folder that holds the ggml-cpu libraries"
@@ -83,6 +89,8 @@ impl Error {
             Self::Busy { .. } => "CTKVR_BUSY",
             Self::UnknownSequence(_) => "CTKVR_CLOSED",
             Self::Cancelled => "CTKVR_ABORTED",
+            Self::DeviceUnavailable { .. } => "CTKVR_DEVICE_UNAVAILABLE",
+            Self::DeviceLost { .. } => "CTKVR_DEVICE_LOST",
             Self::NoComputeBackend { .. } => "CTKVR_NATIVE_UNAVAILABLE",
             Self::Internal { .. } => "CTKVR_INTERNAL",
         }
@@ -121,7 +129,9 @@ impl Error {
             Self::Busy { operation } => vec![("operation", text(operation))],
             Self::UnknownSequence(id) => vec![("sequence", FieldValue::Number(*id as f64))],
             Self::Cancelled => vec![],
-            Self::NoComputeBackend { reason } => vec![("reason", text(reason))],
+            Self::NoComputeBackend { reason } | Self::DeviceUnavailable { reason } | Self::DeviceLost { reason } => {
+                vec![("reason", text(reason))]
+            }
             Self::Internal { what } => vec![("what", text(what))],
         }
     }
@@ -152,6 +162,7 @@ impl From<ctkvr_core::Error> for Error {
             Core::BadSnapshot { field, expected, actual } => Self::BadSnapshot { path: PathBuf::new(), field, expected, actual },
             Core::UnknownSequence(id) => Self::UnknownSequence(id),
             Core::Cancelled => Self::Cancelled,
+            Core::DeviceLost { reason } => Self::DeviceLost { reason },
             other => Self::Internal { what: other.to_string() },
         }
     }

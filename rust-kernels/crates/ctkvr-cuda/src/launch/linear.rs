@@ -65,9 +65,9 @@ type OfFormat = [Launch; 3];
 macro_rules! kernels {
     ($($one:ident $few:ident $many:ident;)*) => {
         kernel! {$(
-            fn $one(args: LinearArgs) needs { products: 2 };
-            fn $few(args: LinearArgs) needs { products: 2 };
-            fn $many(args: LinearArgs) needs { products: 8 };
+            fn $one(args: LinearArgs) needs { loads_16: 2, products: 2 };
+            fn $few(args: LinearArgs) needs { loads_16: 2, products: 2 };
+            fn $many(args: LinearArgs) needs { loads_16: 2, products: 8 };
         )*}
 
         pub const FEW_ROWS: Family = Family { file: "few_rows", kernels: &[$($one::DECLARATION, $few::DECLARATION),*] };

@@ -1,0 +1,137 @@
+//! The device's executor: what the engine asks, and what goes to the device for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use ctkvr_core::kv::pool::KvPool;
+use ctkvr_core::retriever::HeadState;
+use ctkvr_core::sequence::index_builder::{IndexBuilder, Stored};
+use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
+use ctkvr_core::sequence::store::Sequence;
+use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result};
+use ctkvr_kernels::Kernels;
+use ctkvr_model::{Model, num_usable_threads};
+
+use crate::Device;
+use crate::head_cache::HeadCache;
+use crate::host_head::HostHead;
+use crate::kv_pool::DeviceKvPool;
+use crate::launch::attend::{HEAD_DIMS, MAX_GROUP};
+use crate::search::SearchMemory;
+use crate::step::Step;
+use crate::step_memory::{StepMemory, StepSizes};
+use crate::weights::Weights;
+
+/// Most rows of one batch.
+const MAX_ROWS: usize = 1 << 12;
+
+/// How the device computes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CudaOptions {
+    /// As the driver counts devices.
+    pub device: usize,
+    /// The most bytes that keys and values of all sequences may take on the device; `None` = as many as it has.
+    pub kv_budget_bytes: Option<usize>,
+    /// Threads that make indexes; 0 = all that this process may use.
+    pub num_threads: usize,
+}
+
+/// Computes steps on one device. Weights, pages, indexes of CTkvr and all of a step are there; sequences, and the making of indexes, are here.
+pub struct CudaExecutor {
+    // Buffers go before the device.
+    pub(crate) memory: StepMemory,
+    /// One for each number of slots that steps have.
+    pub(crate) searches: Vec<SearchMemory>,
+    pub(crate) heads: HeadCache,
+    pub(crate) weights: Weights,
+    pub(crate) pool: Arc<DeviceKvPool>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) model: Arc<Model>,
+    pub(crate) builder: IndexBuilder,
+}
+
+impl CudaExecutor {
+    /// Opens the device and brings the model's weights there. `progress` receives 0..1.
+    ///
+    /// # Errors
+    /// `DeviceUnavailable` with the reason (no driver, no such device, no kernels in this build), `OutOfMemory`, `InvalidOption` for a model
+    /// whose heads have no kernels.
+    pub fn load(model: Arc<Model>, options: CudaOptions, progress: &mut dyn FnMut(f32)) -> Result<Self> {
+        let shape = model.spec().attention_shape();
+        if !HEAD_DIMS.contains(&shape.head_dim) || shape.group_size() > MAX_GROUP {
+            let expected = format!("cpu for this model: a device has kernels for heads of {HEAD_DIMS:?} values, in groups of at most {MAX_GROUP}");
+            let actual = format!("heads of {} values in groups of {}", shape.head_dim, shape.group_size());
+            return Err(Error::InvalidOption { option: "device".into(), expected, actual });
+        }
+        let device = Arc::new(Device::open(options.device).map_err(Error::from)?);
+        let weights = Weights::load(&device, &model, progress)?;
+        let pool = Arc::new(DeviceKvPool::new(Arc::clone(&device), shape.page_shape(), options.kv_budget_bytes));
+        let memory = StepMemory::new(&device, model.spec(), StepSizes::default())?;
+        let num_threads = if options.num_threads == 0 { num_usable_threads() } else { options.num_threads };
+        let builder = IndexBuilder { shape, kernels: Kernels::named("", shape.head_dim)?, num_threads };
+        Ok(Self { memory, searches: Vec::new(), heads: HeadCache::default(), weights, pool, device, model, builder })
+    }
+
+    /// The device that it computes on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl HeadMaker for CudaExecutor {
+    /// On the host: keys are copied there, as many heads at a time as there are threads.
+    fn make_heads(
+        &self,
+        sequence: &Sequence,
+        tasks: &[HeadTask],
+        deadline: Option<Instant>,
+        cancel: &AtomicBool,
+    ) -> ctkvr_core::Result<Vec<HeadState>> {
+        let shape = self.builder.shape.page_shape();
+        let mut made = Vec::with_capacity(tasks.len());
+        for tasks in tasks.chunks(self.builder.num_threads) {
+            if !made.is_empty() && deadline.is_some_and(|at| Instant::now() >= at) {
+                break;
+            }
+            let copies: Vec<HostHead> = tasks
+                .iter()
+                .map(|task| HostHead::copy(&self.device, &self.pool, shape, sequence, task.head))
+                .collect::<crate::Result<_>>()
+                .map_err(|error| ctkvr_core::Error::DeviceLost { reason: error.to_string() })?;
+            let kv = |head| {
+                let place = tasks.iter().position(|task| task.head == head);
+                place.map(|place| copies[place].kv()).expect("a head of the tasks")
+            };
+            made.extend(self.builder.make_heads_of(&Stored { sequence, kv: &kv }, tasks, deadline, cancel)?);
+        }
+        Ok(made)
+    }
+}
+
+impl Executor for CudaExecutor {
+    fn capabilities(&self) -> Capabilities {
+        let vocab_size = self.model.spec().vocab_size;
+        Capabilities { shape: self.builder.shape, vocab_size, max_rows: MAX_ROWS, num_threads: self.builder.num_threads }
+    }
+
+    fn arithmetic(&self) -> String {
+        let (major, minor) = self.device.properties().capability;
+        format!("cuda sm_{major}{minor}")
+    }
+
+    fn kv_pool(&self) -> Arc<dyn KvPool> {
+        Arc::<DeviceKvPool>::clone(&self.pool)
+    }
+
+    fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| Step::prepare(self, batch, output)?.run(batch, output, cancel)));
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal { what: "a step panicked".into() }));
+        if outcome.is_err() {
+            // What it was given still writes pages that the engine takes back.
+            let _ = self.device.compute().wait();
+        }
+        outcome
+    }
+}
