@@ -153,8 +153,18 @@ impl HeadImages {
         for segment in index.active().iter().filter(|s| s.num_centroids() > 0) {
             let image = self.centroids.get(segment, |segment| centroid_image(device, segment))?;
             let [codes, scales, list_offsets, list_bytes, _] = image.addresses;
-            let (num, len, per_list) = (segment.num_centroids() as u32, (segment.end - segment.start) as u32, segment.per_list as u32);
-            centroid_tables.push(CentroidTable { codes, scales, list_offsets, list_bytes, first: num_centroids, num, len, per_list });
+            let (num, len, per_list) =
+                (segment.num_centroids() as u32, (segment.end - segment.start) as u32, segment.per_list as u32);
+            centroid_tables.push(CentroidTable {
+                codes,
+                scales,
+                list_offsets,
+                list_bytes,
+                first: num_centroids,
+                num,
+                len,
+                per_list,
+            });
             num_centroids += num;
             segments.push(image);
         }
@@ -229,8 +239,7 @@ impl<T> Segments<T> {
 fn centroid_image(device: &Device, segment: &CentroidSegment) -> Result<SegmentImage> {
     let mut parts = Parts::default();
     let (bytes, offsets) = segment.lists.parts();
-    let addresses =
-        [parts.add(&segment.pooled.codes), parts.add(&segment.pooled.scales), parts.add(offsets), parts.add(bytes), 0];
+    let addresses = [parts.add(&segment.pooled.codes), parts.add(&segment.pooled.scales), parts.add(offsets), parts.add(bytes), 0];
     SegmentImage::new(device, &parts, addresses)
 }
 

@@ -47,7 +47,8 @@ impl SearchSizes {
         let chunks = clusters::chunks_of(num_clusters);
         // Similarities and probes; marks; what is left, shares, heaviest, weights; candidates, selected, weights, scores; partial sums of values;
         // tickets, counts, kinds; the tail.
-        let words = num_centroids + num_probes
+        let words = num_centroids
+            + num_probes
             + words_of(region)
             + num_clusters * (3 + group)
             + region * (3 + group)

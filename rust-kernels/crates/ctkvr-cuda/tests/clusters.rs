@@ -2,8 +2,8 @@
 
 mod retrieval;
 
-use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::Result;
+use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, Numbers, query};
 use retrieval::{Ask, Layer, oracle};
@@ -18,22 +18,23 @@ fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
     let session = session();
     let device = retrieval::open()?;
     let mut random = Random(31);
-    let shapes = [
-        (8, 8, 0),
-        (8, 1, 1),
-        (33, 1, 33),
-        (255, 2, 9),
-        (128, 1, 127),
-        (129, 1, 1),
-        (513, 1, 3),
-        (1100, 2, 600),
-        (700, 8, 16),
-    ];
+    let shapes =
+        [(8, 8, 0), (8, 1, 1), (33, 1, 33), (255, 2, 9), (128, 1, 127), (129, 1, 1), (513, 1, 3), (1100, 2, 600), (700, 8, 16)];
     for (i, (region, cluster_size, cluster_probes)) in shapes.into_iter().enumerate() {
         let (head_dim, group) = [(64, 3), (96, 1), (128, 7), (64, 16)][i % 4];
         let growths: &[usize] = if i % 2 == 0 { &[17, 1, 40] } else { &[] };
         let numbers = if i % 3 == 0 { Numbers::Small } else { Numbers::Real };
-        let case = Case { seed: 90 + i as u64, numbers, head_dim, group, region, growths, cluster_size, cluster_probes, ..Case::default() };
+        let case = Case {
+            seed: 90 + i as u64,
+            numbers,
+            head_dim,
+            group,
+            region,
+            growths,
+            cluster_size,
+            cluster_probes,
+            ..Case::default()
+        };
         let head = Head::new(case);
         session.order(ORDERS[i % 3]);
         for _ in 0..2 {
@@ -67,7 +68,9 @@ fn the_mean_of_what_was_scored_and_dropped() -> Result<()> {
     let session = session();
     let device = retrieval::open()?;
     let mut random = Random(32);
-    for (i, (region, cluster_size, max_selected)) in [(40, 1, 1), (300, 2, 299), (600, 8, 64), (1030, 4, 17)].into_iter().enumerate() {
+    for (i, (region, cluster_size, max_selected)) in
+        [(40, 1, 1), (300, 2, 299), (600, 8, 64), (1030, 4, 17)].into_iter().enumerate()
+    {
         let (head_dim, group) = [(64, 3), (96, 1), (128, 7), (64, 16)][i];
         let growths: &[usize] = if i % 2 == 0 { &[33] } else { &[] };
         let case = Case {

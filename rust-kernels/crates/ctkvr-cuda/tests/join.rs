@@ -4,8 +4,8 @@ mod retrieval;
 
 use std::collections::BTreeSet;
 
-use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::Result;
+use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, query};
 use retrieval::{Ask, Layer, oracle};
@@ -29,7 +29,13 @@ fn join(layer: &Layer) -> Result<Joined> {
     let state = layer.read(search.searches)?[0];
     let mut probes = layer.read(join.probes)?;
     probes.truncate(state.num_probed as usize);
-    Ok(Joined { probes, marks, left: layer.read(join.left)?, candidates: layer.read(join.candidates)?, num_candidates: state.num_candidates })
+    Ok(Joined {
+        probes,
+        marks,
+        left: layer.read(join.left)?,
+        candidates: layer.read(join.candidates)?,
+        num_candidates: state.num_candidates,
+    })
 }
 
 /// Regions around a word, a warp's words, a page; lists that are empty of gaps over a byte and full of them; one list and more than a warp each.

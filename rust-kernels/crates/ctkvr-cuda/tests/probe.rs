@@ -36,7 +36,17 @@ fn the_same_centroids_as_on_the_cpu_in_the_same_order() -> Result<()> {
         for numbers in [Numbers::Small, Numbers::Real] {
             let (head_dim, group) = [(64, 3), (96, 1), (128, 7), (64, 16)][i % 4];
             let growths: &[usize] = if i % 2 == 0 { &[] } else { &[41, 90] };
-            let case = Case { seed: 60 + i as u64, numbers, head_dim, group, growths, num_queries, per_list, num_probes, ..Case::default() };
+            let case = Case {
+                seed: 60 + i as u64,
+                numbers,
+                head_dim,
+                group,
+                growths,
+                num_queries,
+                per_list,
+                num_probes,
+                ..Case::default()
+            };
             let head = Head::new(case);
             for _ in 0..3 {
                 let query = query(&mut random, &case);

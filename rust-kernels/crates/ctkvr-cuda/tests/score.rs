@@ -2,8 +2,8 @@
 
 mod retrieval;
 
-use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::Result;
+use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, Numbers, query};
@@ -23,7 +23,16 @@ fn scores_are_products_with_the_stored_keys() -> Result<()> {
                 i += 1;
                 let region = regions[i % regions.len()];
                 session.order(ORDERS[i % 3]);
-                let case = Case { seed: 120 + i as u64, numbers: Numbers::Real, format, head_dim, group, region, scores_all, ..Case::default() };
+                let case = Case {
+                    seed: 120 + i as u64,
+                    numbers: Numbers::Real,
+                    format,
+                    head_dim,
+                    group,
+                    region,
+                    scores_all,
+                    ..Case::default()
+                };
                 let head = Head::new(case);
                 let ask = Ask { head: Some(&head), query: query(&mut random, &case), max_selected: 1, top_p: 1.0 };
                 let layer = Layer::new(&device, vec![ask.clone()], 1, &[0])?;
@@ -42,7 +51,11 @@ fn scores_are_products_with_the_stored_keys() -> Result<()> {
                         let sum: f64 = chunk.iter().map(|s| f64::from(s - max).max(-87.0).exp()).sum();
                         assert_eq!(total.max, max, "{case:?} head {h} chunk {c}");
                         // 4e-7 of each, and 256 additions in a tree of 5 + 8.
-                        assert!((f64::from(total.sum) - sum).abs() <= 2e-6 * sum, "{case:?} head {h} chunk {c}: {} for {sum}", total.sum);
+                        assert!(
+                            (f64::from(total.sum) - sum).abs() <= 2e-6 * sum,
+                            "{case:?} head {h} chunk {c}: {} for {sum}",
+                            total.sum
+                        );
                     }
                 }
             }

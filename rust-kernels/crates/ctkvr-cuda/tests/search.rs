@@ -4,10 +4,10 @@
 mod retrieval;
 
 use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
+use ctkvr_cuda::Result;
 use ctkvr_cuda::head_image::{HOST_HEAD, HeadSizes};
 use ctkvr_cuda::search::{SearchMemory, SearchSizes};
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::Result;
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, Numbers, query};
@@ -236,7 +236,13 @@ fn proposals_of_the_host_are_refined_alike() -> Result<()> {
         bytes_read: expected.index_bytes as usize,
         ..Proposal::default()
     };
-    let all = Proposal { reads_all: true, tail: ProposedTail::None, positions: listed.positions.clone(), candidates: Candidates::Listed, ..Proposal::default() };
+    let all = Proposal {
+        reads_all: true,
+        tail: ProposedTail::None,
+        positions: listed.positions.clone(),
+        candidates: Candidates::Listed,
+        ..Proposal::default()
+    };
     let region = Proposal { candidates: Candidates::Region, ..Proposal::default() };
     for proposal in [listed, all, region] {
         layer.poison()?;

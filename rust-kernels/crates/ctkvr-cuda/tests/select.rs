@@ -2,12 +2,12 @@
 
 mod retrieval;
 
+use ctkvr_core::refine::top_k::TopK;
 use ctkvr_cuda::launch::search_state::SlotSearch;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{DeviceBuffer, Result};
-use ctkvr_core::refine::top_k::TopK;
-use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::Kernels;
+use ctkvr_kernels::testing::Random;
 use retrieval::head::{Case, Head, query};
 use retrieval::{Ask, Layer};
 

@@ -111,7 +111,11 @@ pub(crate) fn check_shape(group: usize, head_dim: usize) -> Result<()> {
         return Err(Error::Length { what: "retrieval: query heads of a KV head, at most", expected: MOST_GROUP, actual: group });
     }
     if head_dim == 0 || head_dim > MOST_HEAD_DIM || !head_dim.is_multiple_of(16) {
-        return Err(Error::Length { what: "retrieval: head_dim, a multiple of 16 up to", expected: MOST_HEAD_DIM, actual: head_dim });
+        return Err(Error::Length {
+            what: "retrieval: head_dim, a multiple of 16 up to",
+            expected: MOST_HEAD_DIM,
+            actual: head_dim,
+        });
     }
     Ok(())
 }

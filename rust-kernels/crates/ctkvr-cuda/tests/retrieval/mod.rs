@@ -9,8 +9,8 @@ use ctkvr_core::retriever::{HeadRetriever, ProposedTail};
 use ctkvr_core::search::{HeadStep, Layout};
 use ctkvr_cuda::head_image::{HeadImage, HeadImages, HeadSizes, NO_HEAD};
 use ctkvr_cuda::launch::search_state::{SlotSearch, Total};
-use ctkvr_cuda::launch::{clusters, join, probe, score, select};
 use ctkvr_cuda::launch::slot::SlotLayout;
+use ctkvr_cuda::launch::{clusters, join, probe, score, select};
 use ctkvr_cuda::search::{LayerSearch, SearchMemory, SearchSizes};
 use ctkvr_cuda::{Device, DeviceBuffer, Plain, Result, Span};
 
@@ -169,8 +169,12 @@ impl<'a> Layer<'a> {
         let (group, row_len, region) = (sizes.group, sizes.group * sizes.head_dim, sizes.most.region);
         let (searches, probes, candidates) = (self.read(layer.searches)?, self.read(join.probes)?, self.read(join.candidates)?);
         let (heaviest, selected, counts) = (self.read(clusters.heaviest)?, self.read(select.selected)?, self.read(select.counts)?);
-        let (kinds, lse, value, dropped) =
-            (self.read(select.tail_kinds)?, self.read(clusters.tail_lse)?, self.read(clusters.tail_value)?, self.read(select.dropped)?);
+        let (kinds, lse, value, dropped) = (
+            self.read(select.tail_kinds)?,
+            self.read(clusters.tail_lse)?,
+            self.read(clusters.tail_value)?,
+            self.read(select.dropped)?,
+        );
         assert!(self.read(clusters.tickets)?.iter().all(|t| *t == 0), "tickets are for the next launch");
         let of = |slot: usize| {
             let search = searches[slot];
@@ -234,7 +238,8 @@ pub fn on_cpu(ask: &Ask, may_repair: bool) -> Expected {
     let head = ask.head.expect("a head");
     let step = HeadStep { query: &ask.query, group: head.case.group, layout: ask.layout(), may_repair };
     let (kernels, kv) = (head.kernels, head.kv());
-    let decode = select_alone(kernels, &kv, &step, Some(&head.state), |query, scratch, out| head.state.search(&query, scratch, out));
+    let decode =
+        select_alone(kernels, &kv, &step, Some(&head.state), |query, scratch, out| head.state.search(&query, scratch, out));
     let searched = decode.searched();
     let proposal = &searched.proposal;
     let mut expected = Expected {

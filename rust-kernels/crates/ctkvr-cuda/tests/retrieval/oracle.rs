@@ -102,7 +102,8 @@ pub struct Cluster {
 
 pub fn clusters(ask: &Ask, head: &Head) -> Vec<Cluster> {
     let (d, query) = (head.case.head_dim, scaled(ask, head));
-    let row = |values: &[u16], c: usize| -> Vec<f64> { values[c * d..(c + 1) * d].iter().map(|x| f16::from_bits(*x).to_f64()).collect() };
+    let row =
+        |values: &[u16], c: usize| -> Vec<f64> { values[c * d..(c + 1) * d].iter().map(|x| f16::from_bits(*x).to_f64()).collect() };
     let mut all = Vec::new();
     for segment in head.state.index.tail().map_or(&[][..], |tail| tail.segments()) {
         for c in 0..segment.num_clusters() {
@@ -128,14 +129,13 @@ pub fn check_clusters(answer: &Answer, ask: &Ask, what: &str) {
     let head = ask.head.expect("a head");
     let (union, clusters, group) = (union(answer, head), clusters(ask, head), head.case.group);
     let left: Vec<f64> = clusters.iter().map(|c| c.members.iter().filter(|p| !union.contains(p)).count() as f64).collect();
-    let maxima: Vec<f64> =
-        (0..group).map(|h| clusters.iter().map(|c| c.scores[h].0).fold(f64::NEG_INFINITY, f64::max)).collect();
+    let maxima: Vec<f64> = (0..group).map(|h| clusters.iter().map(|c| c.scores[h].0).fold(f64::NEG_INFINITY, f64::max)).collect();
     // Below -87 a weight is e^-87 (`exp_nonpositive`).
     let weight = |c: &Cluster, h: usize| (c.scores[h].0 - maxima[h]).max(-87.0).exp();
-    let totals: Vec<f64> =
-        (0..group).map(|h| clusters.iter().map(|c| weight(c, h) * c.members.len() as f64).sum()).collect();
+    let totals: Vec<f64> = (0..group).map(|h| clusters.iter().map(|c| weight(c, h) * c.members.len() as f64).sum()).collect();
     let share = |i: usize| (0..group).map(|h| weight(&clusters[i], h) * left[i] / totals[h]).sum::<f64>();
-    let error = 4.0 * worst(clusters.iter().flat_map(|c| c.scores.iter().copied())) + 4.0 * EXP + clusters.len() as f64 * 2f64.powi(-24);
+    let error =
+        4.0 * worst(clusters.iter().flat_map(|c| c.scores.iter().copied())) + 4.0 * EXP + clusters.len() as f64 * 2f64.powi(-24);
     let taken: BTreeSet<usize> = answer.heaviest.iter().map(|&c| c as usize).collect();
     assert_eq!(taken.len(), head.case.cluster_probes.min(clusters.len()), "{what}: heaviest clusters");
     assert!(answer.heaviest.is_sorted(), "{what}: heaviest clusters");
@@ -223,7 +223,13 @@ pub fn check_choice(answer: &Answer, ask: &Ask, what: &str) {
         let wanted = ask.top_p * shares.iter().sum::<f64>();
         let count_of = |wanted: f64| {
             let mut covered = 0.0;
-            descending.iter().position(|w| { covered += w; covered >= wanted }).map_or(n, |i| i + 1)
+            descending
+                .iter()
+                .position(|w| {
+                    covered += w;
+                    covered >= wanted
+                })
+                .map_or(n, |i| i + 1)
         };
         let (low, high) = (count_of(wanted * (1.0 - 2.0 * error)).min(most), count_of(wanted * (1.0 + 2.0 * error)).min(most));
         assert!((low..=high).contains(&selected.len()), "{what}: {} selected, {low} to {high} reach the share", selected.len());
@@ -233,7 +239,12 @@ pub fn check_choice(answer: &Answer, ask: &Ask, what: &str) {
     let is_selected: Vec<bool> = positions.iter().map(|p| selected.contains(p)).collect();
     let least = (0..n).filter(|&i| is_selected[i]).map(|i| shares[i]).fold(f64::INFINITY, f64::min);
     for i in (0..n).filter(|&i| !is_selected[i]) {
-        assert!(shares[i] * (1.0 - error) <= least * (1.0 + error), "{what}: {} of {} where {least} was taken", positions[i], shares[i]);
+        assert!(
+            shares[i] * (1.0 - error) <= least * (1.0 + error),
+            "{what}: {} of {} where {least} was taken",
+            positions[i],
+            shares[i]
+        );
     }
     for (h, dropped) in answer.dropped.iter().enumerate() {
         if selected.len() == n {
@@ -243,7 +254,12 @@ pub fn check_choice(answer: &Answer, ask: &Ask, what: &str) {
         let expected: f64 = (0..n).filter(|&i| !is_selected[i]).map(|i| weight(h, i)).sum();
         let close = (f64::from(dropped.sum) - expected).abs() <= error * totals[h];
         assert!(close, "{what}: head {h} dropped {} for {expected}", dropped.sum);
-        assert!((f64::from(dropped.max) - maxima[h]).abs() <= error, "{what}: head {h}'s largest {} for {}", dropped.max, maxima[h]);
+        assert!(
+            (f64::from(dropped.max) - maxima[h]).abs() <= error,
+            "{what}: head {h}'s largest {} for {}",
+            dropped.max,
+            maxima[h]
+        );
     }
 }
 
@@ -268,7 +284,8 @@ pub fn check_scored_rest(answer: &Answer, ask: &Ask, what: &str) {
             let mean: f64 = weights.iter().zip(&clusters).map(|(w, c)| w * c.value[i]).sum::<f64>() / sum;
             let size: f64 = weights.iter().zip(&clusters).map(|(w, c)| w * c.value[i].abs()).sum::<f64>() / sum;
             let expected = if sum > 0.0 { mean } else { 0.0 };
-            let budget = if sum > 0.0 { size * (4.0 * error + 4.0 * EXP + 2.0 * positions.len() as f64 * 2f64.powi(-24)) } else { 0.0 };
+            let budget =
+                if sum > 0.0 { size * (4.0 * error + 4.0 * EXP + 2.0 * positions.len() as f64 * 2f64.powi(-24)) } else { 0.0 };
             let actual = f64::from(answer.tail_value[h * d + i]);
             assert!((actual - expected).abs() <= budget, "{what}: head {h} value {i} is {actual} for {expected}");
         }
