@@ -52,8 +52,7 @@ mod stand_in {
     struct Unit {
         source: PathBuf,
         object: PathBuf,
-        /// `-O2` for kernels, of which some are instantiated dozens of times; `-O3` for the shim, which multiplies for them.
-        optimise: &'static str,
+        is_kernel: bool,
     }
 
     /// Compiles `kernels/*.cu` and `stand-in/` into a library; its path, or an empty string where there is no compiler for it.
@@ -78,7 +77,7 @@ mod stand_in {
         for folder in ["stand-in/simt", "stand-in/driver"] {
             for source in files(&root.join(folder), &["cpp"]) {
                 let object = out.join(format!("{}.o", stem(&source)));
-                units.push(Unit { source, object, optimise: "-O3" });
+                units.push(Unit { source, object, is_kernel: false });
             }
         }
         let flags = flags(&root);
@@ -86,9 +85,9 @@ mod stand_in {
         let library = out.join("libcuda.so");
         let mut link = Command::new(compiler());
         // A library with a driver's name: cudarc's dlopen("libcuda.so") finds this one when it is loaded already.
-        link.args(["-shared", "-Wl,-soname,libcuda.so", "-o"]).arg(&library).args(sanitizer());
+        link.args(["-shared", "-Wl,-soname,libcuda.so", "-o"]).arg(&library);
         if sanitizer().is_none() {
-            link.arg("-Wl,--no-undefined"); // a sanitizer's run time comes with the process
+            link.arg("-Wl,--no-undefined"); // a sanitizer's run time comes with the process (LD_PRELOAD)
         }
         link.args(units.iter().map(|unit| &unit.object));
         run(link).unwrap_or_else(|text| panic!("{text}"));
@@ -115,7 +114,7 @@ mod stand_in {
             source.display()
         );
         let (source, object) = (out.join(format!("kernel_{name}.cpp")), out.join(format!("kernel_{name}.o")));
-        let unit = Unit { source, object, optimise: "-O2" };
+        let unit = Unit { source, object, is_kernel: true };
         fs::write(&unit.source, text).expect("OUT_DIR can be written");
         unit
     }
@@ -135,14 +134,30 @@ mod stand_in {
         for folder in ["stand-in/include", "stand-in"] {
             flags.push(format!("-I{}", root.join(folder).display()));
         }
-        flags.extend(sanitizer());
         flags
     }
 
     /// `CTKVR_STAND_IN_SANITIZE=thread` or `address,undefined`.
     fn sanitizer() -> Option<String> {
-        let what = env::var("CTKVR_STAND_IN_SANITIZE").ok().filter(|what| !what.is_empty())?;
-        Some(format!("-fsanitize={what}"))
+        env::var("CTKVR_STAND_IN_SANITIZE").ok().filter(|what| !what.is_empty())
+    }
+
+    impl Unit {
+        /// Kernels are optimised less, as some are instantiated dozens of times; the shim multiplies for them. Sanitizers look at kernels
+        /// only, and the shim tells them of its fibers.
+        fn own_flags(&self) -> Vec<String> {
+            let mut flags = vec![String::from(if self.is_kernel { "-O2" } else { "-O3" })];
+            let what = sanitizer().unwrap_or_default();
+            for (sanitizer, define) in [("thread", "-DSIMT_TSAN"), ("address", "-DSIMT_ASAN")] {
+                if what.contains(sanitizer) {
+                    flags.push(define.into());
+                }
+            }
+            if self.is_kernel && !what.is_empty() {
+                flags.push(format!("-fsanitize={what}"));
+            }
+            flags
+        }
     }
 
     fn compiler() -> String {
@@ -180,18 +195,19 @@ mod stand_in {
     /// # Errors
     /// What the compiler says.
     fn object(unit: &Unit, flags: &[String]) -> Result<(), String> {
+        let flags = [unit.own_flags().as_slice(), flags].concat();
         let preprocessed = Command::new(compiler()).args(flags.iter().filter(|f| *f != "-c")).arg("-E").arg(&unit.source).output();
         let preprocessed = preprocessed.unwrap_or_else(|e| panic!("{}: {e}. The stand-in driver needs g++", compiler()));
         if !preprocessed.status.success() {
             return Err(String::from_utf8_lossy(&preprocessed.stderr).into());
         }
         let stamp = unit.object.with_extension("stamp");
-        let digest = format!("{} {} {:x}", unit.optimise, flags.join(" "), hash(&preprocessed.stdout));
+        let digest = format!("{} {:x}", flags.join(" "), hash(&preprocessed.stdout));
         if unit.object.exists() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == digest) {
             return Ok(());
         }
         let mut command = Command::new(compiler());
-        command.arg(unit.optimise).args(flags).arg(&unit.source).arg("-o").arg(&unit.object);
+        command.args(&flags).arg(&unit.source).arg("-o").arg(&unit.object);
         run(command)?;
         fs::write(&stamp, digest).expect("OUT_DIR can be written");
         Ok(())

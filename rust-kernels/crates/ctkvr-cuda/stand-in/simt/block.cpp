@@ -14,15 +14,19 @@ std::vector<Warp> warps;
 std::vector<unsigned> places;  // threads in the order in which they start
 const std::function<void()>* body = nullptr;
 
+#if defined(SIMT_TSAN)
+char begun, ended;  // two: a thread that ends orders nothing for one that begins after it
+#endif
+
 /// What nobody may rely on. Not zero, not a small number, and no NaN as f32: those would often do.
 constexpr unsigned char POISON = 0xee;
 
-SIMT_OWN void leave_ring(Fiber* f) {
+void leave_ring(Fiber* f) {
     f->prev->next = f->next; f->next->prev = f->prev;
     f->warp_prev->warp_next = f->warp_next; f->warp_next->warp_prev = f->warp_prev;
 }
 
-SIMT_OWN void report_deadlock() {
+void report_deadlock() {
     std::string what = "deadlock:";
     Fiber* f = current;
     unsigned shown = 0;
@@ -35,7 +39,7 @@ SIMT_OWN void report_deadlock() {
 }
 
 /// Others run until the generation changes.
-SIMT_OWN void wait_until(const unsigned& generation, unsigned seen, bool in_warp, const char* file, int line) {
+void wait_until(const unsigned& generation, unsigned seen, bool in_warp, const char* file, int line) {
     current->waits_at = file; current->waits_line = line;
     unsigned stuck = 0;
     while (*const_cast<const volatile unsigned*>(&generation) == seen) {
@@ -53,22 +57,22 @@ SIMT_OWN void wait_until(const unsigned& generation, unsigned seen, bool in_warp
     current->waits_at = nullptr;
 }
 
-SIMT_OWN void release_block() {
+void release_block() {
     block.arrived = 0; block.count = block.predicates; block.predicates = 0; block.generation++;
 }
 
-SIMT_OWN void entry() {
-#if defined(__SANITIZE_ADDRESS__)
+void entry() {
+#if defined(SIMT_ASAN)
     const void* from; size_t size;
     __sanitizer_finish_switch_fiber(nullptr, &from, &size);
     if (!home_bottom) { home_bottom = from; home_size = size; }  // the first fiber is entered from home
 #endif
-#if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&home);
+#if defined(SIMT_TSAN)
+    __tsan_acquire(&begun);
 #endif
     try { (*body)(); } catch (Abandon&) {} catch (...) { if (!block.error) block.error = std::current_exception(); }
-#if defined(__SANITIZE_THREAD__)
-    __tsan_release(&home);
+#if defined(SIMT_TSAN)
+    __tsan_release(&ended);
 #endif
     Fiber* me = current;
     me->warp->exited |= 1u << me->lane();
@@ -105,7 +109,7 @@ void place(const Launch& how, unsigned num) {
     }
 }
 
-SIMT_OWN void run_block() {
+void run_block() {
     const unsigned num = block.num;
     block.alive = num; block.arrived = 0; block.predicates = 0; block.error = nullptr;
     for (Warp& w : warps) { w.exited = 0; for (Meeting& m : w.meetings) m.arrived = 0; }
@@ -121,19 +125,19 @@ SIMT_OWN void run_block() {
         if (i == first) f.warp_next = f.warp_prev = &f;
         else { f.warp_next = &head; f.warp_prev = head.warp_prev; head.warp_prev->warp_next = &f; head.warp_prev = &f; }
         prepare(f, entry);
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
         f.tsan = __tsan_create_fiber(0);
 #endif
     }
     current = &home;
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     home.tsan = __tsan_get_current_fiber();
-    __tsan_release(&home);  // what the host did before is seen by all
+    __tsan_release(&begun);  // what the host did before is seen by all
 #endif
     switch_to(&fibers[places[0]]);
     current = nullptr;
-#if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&home);
+#if defined(SIMT_TSAN)
+    __tsan_acquire(&ended);
     for (unsigned i = 0; i < num; i++) __tsan_destroy_fiber(fibers[i].tsan);
 #endif
     totals.blocks++;
@@ -147,23 +151,23 @@ std::string where(const char* file, int line) {
     return std::string(name ? name + 1 : file) + ":" + std::to_string(line);
 }
 
-SIMT_OWN int sync_block(int predicate, const char* file, int line) {
+int sync_block(int predicate, const char* file, int line) {
     if (block.arrived == 0) block.line = line;
     else if (block.line != line) fail("threads meet at different barriers: " + where(file, block.line) + " and " + where(file, line));
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     __tsan_release(&block.tsan);
 #endif
     const unsigned seen = block.generation;
     block.predicates += predicate != 0;
     if (++block.arrived == block.alive) release_block();
     else wait_until(block.generation, seen, false, file, line);
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     __tsan_acquire(&block.tsan);
 #endif
     return block.count;
 }
 
-SIMT_OWN void meet(unsigned mask, bool orders, void (*last)(Warp&, unsigned, void*), void* context, const char* file, int line) {
+void meet(unsigned mask, bool orders, void (*last)(Warp&, unsigned, void*), void* context, const char* file, int line) {
     Warp& w = *current->warp;
     if (!(mask >> lane() & 1)) fail("a lane outside the mask at " + where(file, line));
     if (w.exited & mask) fail("the mask names a lane that has returned, at " + where(file, line));
@@ -171,14 +175,14 @@ SIMT_OWN void meet(unsigned mask, bool orders, void (*last)(Warp&, unsigned, voi
     if (m.arrived == 0) { m.mask = mask; m.line = line; }
     else if (m.mask != mask || m.line != line)
         fail("lanes of a warp meet with different masks or at different lines: " + where(file, m.line) + " and " + where(file, line));
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     if (orders) __tsan_release(&w.tsan);
 #endif
     const unsigned seen = m.generation;
     m.arrived |= 1u << lane();
     if (m.arrived == mask) { if (last) last(w, mask, context); m.arrived = 0; m.generation++; }
     else wait_until(m.generation, seen, true, file, line);
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     if (orders) __tsan_acquire(&w.tsan);
 #endif
     (void)orders;
@@ -199,7 +203,7 @@ void launch(const Launch& how, const std::function<void()>& run) {
         const uint64_t k = how.order == Order::Descending ? n - 1 - i : i;
         block.index = {unsigned(k % how.grid.x), unsigned(k / how.grid.x % how.grid.y), unsigned(k / (uint64_t(how.grid.x) * how.grid.y))};
         std::memset(block.dynamic, POISON, how.shared_bytes);
-#if !defined(__SANITIZE_ADDRESS__)  // between variables it has its red zones
+#if !defined(SIMT_ASAN)  // between variables it has its red zones
         if (how.shared.begin) std::memset(how.shared.begin, POISON, how.shared.end - how.shared.begin);
 #endif
         run_block();

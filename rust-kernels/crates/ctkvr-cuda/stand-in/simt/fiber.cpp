@@ -69,28 +69,28 @@ simt_switch:
 namespace simt {
 Fiber* current = nullptr;
 Fiber home;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIMT_ASAN)
 const void* home_bottom = nullptr;
 size_t home_size = 0;
 #endif
 
-SIMT_OWN void switch_to(Fiber* to) {
+void switch_to(Fiber* to) {
     Fiber* from = current;
     if (to == from) return;
     current = to;
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     __tsan_switch_to_fiber(to->tsan, __tsan_switch_to_fiber_no_sync);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIMT_ASAN)
     __sanitizer_start_switch_fiber(&from->asan, to->stack ? to->stack : home_bottom, to->stack ? STACK : home_size);
 #endif
     simt_switch(&from->sp, to->sp);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIMT_ASAN)
     __sanitizer_finish_switch_fiber(from->asan, nullptr, nullptr);
 #endif
 }
 
-SIMT_OWN void prepare(Fiber& fiber, void (*entry)()) {
+void prepare(Fiber& fiber, void (*entry)()) {
     if (!fiber.stack) {
         // A page that nobody may touch lies below: a stack that runs over stops there.
         void* p = mmap(nullptr, GUARD + STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

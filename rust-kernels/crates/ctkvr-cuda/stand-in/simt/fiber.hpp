@@ -2,18 +2,11 @@
 #pragma once
 #include "types.hpp"
 #include <cstddef>
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
 #include <sanitizer/tsan_interface.h>
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIMT_ASAN)
 #include <sanitizer/common_interface_defs.h>
-#endif
-
-// ThreadSanitizer looks at what kernels do, not at the shim.
-#if defined(__SANITIZE_THREAD__)
-#define SIMT_OWN __attribute__((no_sanitize_thread, noinline))
-#else
-#define SIMT_OWN
 #endif
 
 namespace simt {
@@ -33,7 +26,7 @@ struct Fiber {
     unsigned lane() const { return linear & 31; }
 };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(SIMT_ASAN) || defined(SIMT_TSAN)
 constexpr size_t STACK = 1 << 20;  // checked code has larger frames
 #else
 constexpr size_t STACK = 128 << 10;
@@ -43,7 +36,7 @@ constexpr size_t GUARD = 4096;
 // One launch runs at a time, under the driver's lock: none of this is thread-local.
 extern Fiber* current;  // the running thread of the block
 extern Fiber home;      // who runs the blocks
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIMT_ASAN)
 extern const void* home_bottom;  // its stack
 extern size_t home_size;
 #endif

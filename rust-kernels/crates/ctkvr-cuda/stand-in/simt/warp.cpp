@@ -49,7 +49,7 @@ template <class Op> void resolve_butterfly(Warp& w, unsigned, void*) {
 struct Sum { static float of(float a, float b) { return a + b; } };
 struct Largest { static float of(float a, float b) { return std::fmax(a, b); } };
 
-template <class Op> SIMT_OWN float butterfly(float value, const char* file, int line) {
+template <class Op> float butterfly(float value, const char* file, int line) {
     Warp& w = *current->warp;
     w.given[lane()] = as_bits(value);
     meet(~0u, false, resolve_butterfly<Op>, nullptr, file, line);
@@ -95,7 +95,7 @@ struct Rows { const unsigned short* at[32]; };
 Rows matrix_rows[32];
 }  // namespace
 
-SIMT_OWN uint64_t exchange(unsigned mask, uint64_t value, unsigned source, const char* file, int line) {
+uint64_t exchange(unsigned mask, uint64_t value, unsigned source, const char* file, int line) {
     Warp& w = *current->warp;
     w.given[lane()] = value; w.from[lane()] = source & 31;
     bool bad = false;
@@ -104,7 +104,7 @@ SIMT_OWN uint64_t exchange(unsigned mask, uint64_t value, unsigned source, const
     return w.taken[lane()];
 }
 
-SIMT_OWN uint64_t fold(Fold op, unsigned mask, uint64_t value, const char* file, int line) {
+uint64_t fold(Fold op, unsigned mask, uint64_t value, const char* file, int line) {
     Warp& w = *current->warp;
     w.given[lane()] = value;
     meet(mask, false, resolve_fold, &op, file, line);
@@ -114,7 +114,7 @@ SIMT_OWN uint64_t fold(Fold op, unsigned mask, uint64_t value, const char* file,
 float butterfly_sum(float value, const char* file, int line) { return butterfly<Sum>(value, file, line); }
 float butterfly_max(float value, const char* file, int line) { return butterfly<Largest>(value, file, line); }
 
-SIMT_OWN void mma_m16n8k32(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool left_signed, const char* file, int line) {
+void mma_m16n8k32(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool left_signed, const char* file, int line) {
     Product& p = products[current->linear / 32];
     const unsigned row = lane() / 4, t = lane() % 4;
     for (int i = 0; i < 4; i++) std::memcpy(&p.left8[row + i % 2 * 8][t * 4 + i / 2 * 16], &a[i], 4);
@@ -124,7 +124,7 @@ SIMT_OWN void mma_m16n8k32(int (&c)[4], const unsigned (&a)[4], const unsigned (
     for (int i = 0; i < 4; i++) c[i] += int(p.out[row + i / 2 * 8][t * 2 + i % 2]);
 }
 
-SIMT_OWN void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
+void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
     Product& p = products[current->linear / 32];
     const unsigned row = lane() / 4, t = lane() % 4;
     for (int i = 0; i < 4; i++) std::memcpy(&p.left16[row + i % 2 * 8][t * 2 + i / 2 * 8], &a[i], 4);
@@ -137,7 +137,7 @@ SIMT_OWN void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned
     for (int i = 0; i < 4; i++) c[i] += p.out[row + i / 2 * 8][t * 2 + i % 2];
 }
 
-SIMT_OWN void load_matrices(unsigned (&out)[4], const void* row, bool transposed, const char* file, int line) {
+void load_matrices(unsigned (&out)[4], const void* row, bool transposed, const char* file, int line) {
     Rows& rows = matrix_rows[current->linear / 32];
     if (reinterpret_cast<uintptr_t>(row) % 16) fail("a row of a matrix is not aligned to 16 bytes at " + where(file, line));
     rows.at[lane()] = static_cast<const unsigned short*>(row);
