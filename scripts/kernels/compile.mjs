@@ -2,7 +2,9 @@
 // as rust-kernels/crates/ctkvr-cuda/build.rs takes them (CTKVR_CUDA_KERNELS).
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { digest, exists } from '../lib/digest.mjs';
 import { SetupError, say } from '../lib/messages.mjs';
@@ -35,7 +37,7 @@ export async function compileKernels(only = []) {
   );
   const stale = all.filter((one) => !exists(one.image) || !exists(one.log) || stampOf(one) !== one.digest);
   if (stale.length > 0) say(`compiling ${stale.length} of ${all.length} images of kernels ...`);
-  await runDriver(stale);
+  await runDrivers(stale);
   if (only.length === 0) removeOthers(new Set(all.flatMap((one) => [one.image, one.log, `${one.image}.stamp`])));
   return all;
 }
@@ -46,16 +48,19 @@ function places(file, target) {
   return { file, target, image, log: `${image}.log` };
 }
 
-/** Headers of all kernels count for each: they are few. @param {string} file @param {string} target */
+/** @param {string} file @param {string} target */
 function inputs(file, target) {
-  const headers = readdirSync(kernelsDir).filter((name) => name.endsWith('.cuh'));
-  const files = [
-    driver,
-    requirements,
-    join(kernelsDir, `${file}.cu`),
-    ...headers.map((name) => join(kernelsDir, name)),
-  ];
+  const files = [driver, requirements, ...withHeaders(join(kernelsDir, `${file}.cu`))];
   return digest({ files, values: [target] });
+}
+
+/** A source and what it includes of ours. @param {string} path @param {Set<string>} seen @returns {Set<string>} */
+function withHeaders(path, seen = new Set()) {
+  if (seen.has(path)) return seen;
+  seen.add(path);
+  for (const [, name] of readFileSync(path, 'utf8').matchAll(/^#include "([^"]+)"/gm))
+    withHeaders(join(kernelsDir, name ?? ''), seen);
+  return seen;
 }
 
 /** @param {Compiled} compiled */
@@ -63,50 +68,50 @@ function stampOf({ image }) {
   return exists(`${image}.stamp`) ? readFileSync(`${image}.stamp`, 'utf8') : '';
 }
 
-/** @param {(Compiled & { digest: string })[]} jobs */
-async function runDriver(jobs) {
-  if (jobs.length === 0) return;
+/**
+ * Side by side, as many as there are processors. What is compiled stays compiled, whatever becomes of the others.
+ * @param {(Compiled & { digest: string })[]} jobs
+ */
+async function runDrivers(jobs) {
+  const count = Math.min(availableParallelism(), jobs.length);
+  const shares = Array.from({ length: count }, (_, i) => jobs.filter((_, j) => j % count === i));
+  const failed = (await Promise.all(shares.map(runDriver))).flat();
+  if (failed.length === 0) return;
+  const texts = failed.map(
+    ({ file, target, log }) => `${file}.cu for ${target}:\n${readFileSync(log, 'utf8').trimEnd()}`,
+  );
+  throw new SetupError(`kernels do not compile.\n${texts.slice(0, 3).join('\n')}`);
+}
+
+/** Those that do not compile. @param {(Compiled & { digest: string })[]} jobs @returns {Promise<Compiled[]>} */
+function runDriver(jobs) {
   const request = {
     library: cudaTools.library,
     includes: [kernelsDir, cudaTools.headers],
     jobs: jobs.map(({ file, target, image, log }) => ({ source: join(kernelsDir, `${file}.cu`), target, image, log })),
   };
-  const { code, stdout, stderr } = await withInput(python(), [driver], JSON.stringify(request));
-  const done = stdout
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line));
-  const failed = [];
-  for (const [i, { ok }] of done.entries()) {
-    const job = /** @type {Compiled & { digest: string }} */ (jobs[i]);
-    if (ok) writeFileSync(`${job.image}.stamp`, job.digest);
-    else failed.push(job);
-  }
-  if (failed.length > 0) {
-    const texts = failed.map(
-      ({ file, target, log }) => `${file}.cu for ${target}:\n${readFileSync(log, 'utf8').trimEnd()}`,
-    );
-    throw new SetupError(`kernels do not compile.\n${texts.slice(0, 3).join('\n')}`);
-  }
-  if (code !== 0 || done.length !== jobs.length)
-    throw new SetupError(`the kernels' compiler failed: ${stderr.trimEnd()}`);
-}
-
-/** @param {string} command @param {string[]} args @param {string} input @returns {Promise<{ code: number, stdout: string, stderr: string }>} */
-function withInput(command, args, input) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text) => {
-      stdout += text;
+    const child = spawn(python(), [driver], { stdio: ['pipe', 'pipe', 'pipe'] });
+    /** @type {Compiled[]} */
+    const failed = [];
+    let done = 0;
+    let errors = '';
+    // A line for each job, in their order.
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const job = /** @type {Compiled & { digest: string }} */ (jobs[done]);
+      done += 1;
+      if (JSON.parse(line).ok) writeFileSync(`${job.image}.stamp`, job.digest);
+      else failed.push(job);
     });
     child.stderr.setEncoding('utf8').on('data', (text) => {
-      stderr += text;
+      errors += text;
     });
     child.on('error', reject);
-    child.on('close', (code) => resolve({ code: code ?? 128, stdout, stderr }));
-    child.stdin.end(input);
+    child.on('close', () => {
+      if (done === jobs.length) resolve(failed);
+      else reject(new SetupError(`the kernels' compiler failed: ${errors.trimEnd()}`));
+    });
+    child.stdin.end(JSON.stringify(request));
   });
 }
 
