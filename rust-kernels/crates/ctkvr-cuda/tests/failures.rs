@@ -1,9 +1,11 @@
 //! Every entry point of the driver fails once: an error comes, never a panic, and the next device works. And the library that the
 //! environment names.
 
-use ctkvr_cuda::launch::fill::{self, fill};
+mod fill;
+
 use ctkvr_cuda::stand_in::{library, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, PinnedBuffer, Result};
+use fill::fill;
 
 /// Uses everything once, in a thread that has no context yet.
 fn scenario() -> Result<Vec<u32>> {

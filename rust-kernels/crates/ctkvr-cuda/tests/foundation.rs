@@ -1,8 +1,10 @@
 //! The ground that kernels stand on: memory, streams, launches, errors, against the stand-in driver.
 
-use ctkvr_cuda::launch::fill::{self, fill};
+mod fill;
+
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Family, Grid, PinnedBuffer, Span, kernel};
+use fill::fill;
 
 /// What new memory holds.
 const POISON: u32 = 0xeeee_eeee;
@@ -125,8 +127,7 @@ fn a_grid_that_no_device_takes_is_refused_and_the_device_goes_on() {
     let device = open();
     let out = DeviceBuffer::<u32>::new(&device, 1).unwrap();
     // SAFETY: refused before it runs.
-    let refused =
-        unsafe { ctkvr_cuda::launch::fill::fill_u32::launch(&device, device.compute(), Grid::new(1, 2048), out.span(), 1, 1) };
+    let refused = unsafe { fill::fill_u32::launch(&device, device.compute(), Grid::new(1, 2048), out.span(), 1, 1) };
     assert!(matches!(refused, Err(Error::LaunchFailed { code: 1, .. })));
     fill(&device, device.compute(), out.span(), 1, 5).unwrap();
     assert_eq!(out.to_vec(&device).unwrap(), [5]);

@@ -3,7 +3,6 @@
 pub mod argmax;
 pub mod attend;
 pub mod clusters;
-pub mod fill;
 pub mod join;
 pub mod linear;
 pub mod linear_f16;
@@ -26,7 +25,6 @@ pub const FAMILIES: &[Family] = &[
     argmax::FAMILY,
     attend::FAMILY,
     clusters::FAMILY,
-    fill::FAMILY,
     join::FAMILY,
     linear::FEW_ROWS,
     linear::MANY_ROWS,

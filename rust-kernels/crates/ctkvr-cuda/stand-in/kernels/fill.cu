@@ -1,9 +1,9 @@
-// Fills: out[i] = value for i < count.
+// A kernel without a mistake, for tests of everything but kernels: out[i] = value for i < count.
 //
 //   out    u32 [count]
 //
 // Grid (ceil(count / 256)), 256 threads. Writes count * 4 bytes.
-#include "common.cuh"
+#include "../../kernels/common.cuh"
 
 extern "C" __global__ void fill_u32(unsigned* __restrict__ out, int count, unsigned value) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;

@@ -1,6 +1,6 @@
-//! `kernels/fill.cu`: a sample, until there are others.
+//! A sample: the kernel of stand-in/kernels/fill.cu and its launcher.
 
-use crate::{Device, Family, Grid, Result, Span, Stream, kernel};
+use ctkvr_cuda::{Device, Family, Grid, Result, Span, Stream, kernel};
 
 kernel! {
     /// out[i] = value for i < count.
