@@ -190,7 +190,8 @@ impl SearchMemory {
     }
 
     /// Puts in what the host has searched for a slot, whose head is `HOST_HEAD`: before [`SearchMemory::find`], and each time anew. Of the tails
-    /// only a given one, or none: scored ones are CTkvr's.
+    /// only a given one, or none: scored ones are CTkvr's. Positions lie in the
+    /// region, as `Searched::search` of the core sees to: keys are read there.
     ///
     /// # Errors
     /// `Length` when the proposal does not fit the sizes; as the copies.
