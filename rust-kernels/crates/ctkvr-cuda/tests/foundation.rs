@@ -99,6 +99,10 @@ fn a_captured_graph_runs_as_often_as_it_is_launched() {
         assert_eq!(buffer.to_vec(&device).unwrap(), [1, 1, 1, 1, 2, 2, 2, 2]);
     }
     assert_eq!(session.count("launches"), 4);
+    let copied = device.compute().capture(|| device.compute().copy_in(buffer.span(), &[1; 8]));
+    assert!(matches!(copied.err(), Some(Error::Driver { code: 900, .. })), "a graph would keep the address of pageable memory");
+    let allocated = device.compute().capture(|| DeviceBuffer::<u8>::new(&device, 1).map(drop));
+    assert!(matches!(allocated.err(), Some(Error::Driver { code: 900, .. })));
     let failed = device.compute().capture(|| Err(Error::Length { what: "it", expected: 1, actual: 2 }));
     assert!(matches!(failed.err(), Some(Error::Length { .. })));
     fill(&device, device.compute(), buffer.span(), 8, 3).unwrap();

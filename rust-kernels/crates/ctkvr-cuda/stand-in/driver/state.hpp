@@ -85,6 +85,7 @@ void drop_stream(Stream* stream);
 int push(Stream* stream, std::function<void()> run, std::vector<OpRef> after = {});
 void finish(const OpRef& op);   // runs streams in a drawn order until it is done
 void finish_all();
+bool breaks_capture();          // whether something is captured; if so the capture is of no use any more
 void run_graph(const Graph& graph);
 void release_all_streams();
 

@@ -88,6 +88,12 @@ void finish_all() {
     drain([] { return std::none_of(streams.begin(), streams.end(), [](Stream* s) { return next_of(s) != nullptr; }); });
 }
 
+bool breaks_capture() {
+    bool any = false;
+    for (Stream* s : streams) if (s->graph) any = s->graph->broken = true;
+    return any;
+}
+
 void run_graph(const Graph& g) {
     std::vector<int> left(g.nodes.size()), can;
     std::vector<std::vector<int>> next(g.nodes.size());
