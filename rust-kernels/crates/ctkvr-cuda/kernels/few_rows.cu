@@ -22,77 +22,106 @@ template <class F> struct FewShared {
     float parts[FEW_WARPS][STRIP_ROWS][TILE_ROWS];
 };
 
-// Starts the copies of a warp's blocks of a step: header, then its blocks.
-template <class F> __device__ __forceinline__ void copy_step(unsigned char* stage, const unsigned char* strip, int step, int blocks) {
-    constexpr int HEADER_CHUNKS = F::HEADER_BYTES / CHUNK, BLOCK_CHUNKS = F::BLOCK_BYTES / CHUNK;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = step * STEP_BLOCKS + warp;
-    if (F::SHARED && lane < HEADER_CHUNKS && first < blocks) copy_async<CHUNK>(stage + lane * CHUNK, strip + F::header_at(first) + lane * CHUNK);
-#pragma unroll
-    for (int i = 0; i < WARP_BLOCKS; i++) {
-        const int block = first + i * FEW_WARPS;
-        if (block >= blocks) break;
-        const unsigned char* from = strip + F::block_at(block);
-        unsigned char* to = stage + F::HEADER_BYTES + i * F::BLOCK_BYTES;
-        for (int chunk = lane; chunk < BLOCK_CHUNKS; chunk += 32) copy_async<CHUNK>(to + swizzled<F>(chunk) * CHUNK, from + chunk * CHUNK);
+// A warp's copies, a step after another: header, then its blocks.
+template <class F> struct WarpCopies {
+    static constexpr int HEADER_CHUNKS = F::HEADER_BYTES / CHUNK, BLOCK_CHUNKS = F::BLOCK_BYTES / CHUNK;
+    static constexpr int STEP_BYTES = STEP_BLOCKS / F::RUN_BLOCKS * F::RUN_BYTES;
+    // Of the next step: where this lane's chunk of the header and of the first block come from.
+    const unsigned char *header, *block;
+    // Blocks from the warp's first one of the step on.
+    int left;
+
+    __device__ __forceinline__ WarpCopies(const unsigned char* strip, int blocks) {
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+        header = strip + lane * CHUNK;
+        block = header + F::HEADER_BYTES + warp * F::BLOCK_BYTES;
+        left = blocks - warp;
     }
-}
 
-// A warp's activations of a step.
-template <class F, int COLUMNS> struct StepRight {
-    Right of[WARP_BLOCKS];
-
-    // `codes`: this lane's of block 0; `scales`: of the rows whose results it has.
-    __device__ __forceinline__ void load(const unsigned char* codes, const float* const (&scales)[2], int step, int blocks) {
-        const int first = step * STEP_BLOCKS + threadIdx.x / 32;
+    __device__ __forceinline__ void start(unsigned char* stage) {
+        const int lane = threadIdx.x % WARP;
+        if (F::SHARED && left > 0 && lane < HEADER_CHUNKS) copy_async<CHUNK>(stage + lane * CHUNK, header);
 #pragma unroll
         for (int i = 0; i < WARP_BLOCKS; i++) {
-            const int block = min(first + i * FEW_WARPS, blocks - 1);
-            of[i].codes = __ldg(reinterpret_cast<const uint2*>(codes + block * BLOCK));
+            const unsigned char* from = block + i * FEW_WARPS * F::BLOCK_BYTES;
+            unsigned char* to = stage + F::HEADER_BYTES + i * F::BLOCK_BYTES;
+            if (left > i * FEW_WARPS && lane < BLOCK_CHUNKS) copy_async<CHUNK>(to + swizzled<F>(lane) * CHUNK, from);
+            if (left > i * FEW_WARPS && lane + WARP < BLOCK_CHUNKS) copy_async<CHUNK>(to + (lane + WARP) * CHUNK, from + WARP * CHUNK);
+        }
+        header += STEP_BYTES, block += STEP_BYTES, left -= STEP_BLOCKS;
+    }
+};
+
+// A warp's activations, a step after another.
+template <class F, int COLUMNS> struct WarpActivations {
+    // Of the next step: this lane's codes, and the scales of the rows whose results it has. Sums lie `to_sums` values behind their scales.
+    const unsigned char* codes;
+    const float* scales[COLUMNS];
+    int left, to_sums;
+
+    // Rows that are not there repeat the last one: their results are not written.
+    __device__ __forceinline__ WarpActivations(const Linear& p, int blocks) {
+        const int warp = threadIdx.x / WARP, group = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+        const long long row_bytes = p.k + blocks * 8;
+        codes = p.activations + min(group, p.rows - 1) * row_bytes + warp * BLOCK + t * 8;
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            scales[i] = reinterpret_cast<const float*>(p.activations + min(2 * t + i, p.rows - 1) * row_bytes + p.k) + warp;
+        }
+        left = blocks - warp, to_sums = blocks;
+    }
+
+    __device__ __forceinline__ void load(Right (&right)[WARP_BLOCKS]) {
+#pragma unroll
+        for (int i = 0; i < WARP_BLOCKS; i++) {
+            if (left <= i * FEW_WARPS) continue;
+            right[i].codes = __ldg(reinterpret_cast<const uint2*>(codes + i * FEW_WARPS * BLOCK));
 #pragma unroll
             for (int column = 0; column < COLUMNS; column++) {
-                of[i].scale[column] = __ldg(scales[column] + block);
-                if (F::HAS_MIN) of[i].sum[column] = __ldg(scales[column] + blocks + block);
+                right[i].scale[column] = __ldg(scales[column] + i * FEW_WARPS);
+                if (F::HAS_MIN) right[i].sum[column] = __ldg(scales[column] + to_sums + i * FEW_WARPS);
             }
         }
+        codes += STEP_BLOCKS * BLOCK, left -= STEP_BLOCKS;
+#pragma unroll
+        for (int column = 0; column < COLUMNS; column++) scales[column] += STEP_BLOCKS;
     }
 };
 
 template <class F, int COLUMNS> __device__ __forceinline__ void few_rows(FewShared<F>& shared, const Linear& p) {
     constexpr int STAGES = FewShared<F>::STAGES;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, t = lane % 4;
+    const int warp = threadIdx.x / WARP, group = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
     const int blocks = p.k / BLOCK, steps = (blocks + STEP_BLOCKS - 1) / STEP_BLOCKS;
-    const unsigned char* strip = p.strips + blockIdx.x * F::strip_bytes(blocks);
-    // Rows that are not there repeat the last one: their results are not written.
-    const long long row_bytes = p.k + blocks * 8;
-    const unsigned char* codes = p.activations + min(group, p.rows - 1) * row_bytes + t * 8;
-    const float* scales[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) scales[i] = reinterpret_cast<const float*>(p.activations + min(2 * t + i, p.rows - 1) * row_bytes + p.k);
-
+    WarpCopies<F> copies(p.strips + blockIdx.x * F::strip_bytes(blocks), blocks);
 #pragma unroll
     for (int step = 0; step < STAGES - 1; step++) {
-        if (step < steps) copy_step<F>(shared.stages[warp][step], strip, step, blocks);
+        copies.start(shared.stages[warp][step]);
         commit_copies();
     }
+    WarpActivations<F, COLUMNS> activations(p, blocks);
+    Right right[2][WARP_BLOCKS];
+    activations.load(right[0]);
     float sums[4] = {0.f, 0.f, 0.f, 0.f};
-    StepRight<F, COLUMNS> right, next;
-    right.load(codes, scales, 0, blocks);
-    for (int step = 0; step < steps; step++) {
-        wait_for_copies<STAGES - 2>();
-        __syncwarp();
-        // The stage that all lanes have read in the last turn.
-        const int ahead = step + STAGES - 1;
-        if (ahead < steps) copy_step<F>(shared.stages[warp][ahead % STAGES], strip, ahead, blocks);
-        commit_copies();
-        next.load(codes, scales, min(step + 1, steps - 1), blocks);
-        const unsigned char* stage = shared.stages[warp][step % STAGES];
+    int left = blocks - warp;
+    for (int first = 0; first < steps; first += 2) {
 #pragma unroll
-        for (int i = 0; i < WARP_BLOCKS; i++) {
-            if (step * STEP_BLOCKS + i * FEW_WARPS + warp >= blocks) break;
-            const Left left = left_operand<F>(stage + F::HEADER_BYTES + i * F::BLOCK_BYTES, stage, group, t);
-            add_block<F, COLUMNS>(sums, left, right.of[i]);
+        for (int odd = 0; odd < 2; odd++) {
+            const int step = first + odd;
+            if (odd && step >= steps) break;
+            wait_for_copies<STAGES - 2>();
+            __syncwarp();
+            // Into the stage that all lanes have read in the last turn.
+            copies.start(shared.stages[warp][(step + STAGES - 1) % STAGES]);
+            commit_copies();
+            activations.load(right[!odd]);
+            const unsigned char* stage = shared.stages[warp][step % STAGES];
+#pragma unroll
+            for (int i = 0; i < WARP_BLOCKS; i++) {
+                if (left <= i * FEW_WARPS) break;
+                add_block<F, COLUMNS>(sums, left_operand<F>(stage + F::HEADER_BYTES + i * F::BLOCK_BYTES, stage, group, t), right[odd][i]);
+            }
+            left -= STEP_BLOCKS;
         }
-        right = next;
     }
     wait_for_copies<0>();
 #pragma unroll
@@ -100,8 +129,8 @@ template <class F, int COLUMNS> __device__ __forceinline__ void few_rows(FewShar
     __syncthreads();
     const int row = threadIdx.x % STRIP_ROWS, token = threadIdx.x / STRIP_ROWS, output = blockIdx.x * STRIP_ROWS + row;
     if (token < p.rows && output < p.n) {
-        p.out[(long long)token * p.out_stride + output] =
-            whole_sum<F>(shared.parts[0][row][token], shared.parts[1][row][token], shared.parts[2][row][token], shared.parts[3][row][token], p.bias, output);
+        const auto part = [&](int w) { return shared.parts[w][row][token]; };
+        p.out[(long long)token * p.out_stride + output] = whole_sum<F>(part(0), part(1), part(2), part(3), p.bias, output);
     }
 }
 
