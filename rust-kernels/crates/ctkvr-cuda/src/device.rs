@@ -59,11 +59,8 @@ impl Device {
     pub fn open_with(index: usize, families: &[Family]) -> Result<Self> {
         driver::load()?;
         let context = Arc::new(Context::retain(index)?);
-        let properties = properties(&context)?;
-        if properties.capability < REQUIRED_CAPABILITY {
-            let (major, minor) = properties.capability;
-            return Err(Error::DeviceTooOld { name: properties.name, major, minor, required: REQUIRED_CAPABILITY_TEXT });
-        }
+        let properties = properties_of(&context)?;
+        check_capability(&properties)?;
         let (compute, copy) = (Stream::new(&context)?, Stream::new(&context)?);
         let mut device = Self { properties, functions: HashMap::new(), modules: Vec::new(), compute, copy, context };
         for family in families.iter().filter(|family| !family.kernels.is_empty()) {
@@ -160,7 +157,17 @@ impl Drop for Device {
     }
 }
 
-fn properties(context: &Context) -> Result<Properties> {
+/// # Errors
+/// `DeviceTooOld`.
+pub(crate) fn check_capability(properties: &Properties) -> Result<()> {
+    let (major, minor) = properties.capability;
+    if properties.capability < REQUIRED_CAPABILITY {
+        return Err(Error::DeviceTooOld { name: properties.name.clone(), major, minor, required: REQUIRED_CAPABILITY_TEXT });
+    }
+    Ok(())
+}
+
+pub(crate) fn properties_of(context: &Context) -> Result<Properties> {
     use sys::CUdevice_attribute as Attribute;
     let device = context.device();
     let attribute = |which| {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::device::Properties;
 use crate::error::{Error, Result};
 use crate::kernel::Family;
+use crate::launch;
 
 /// One `.cu` file compiled for one target: `sm_80` (a cubin) or `compute_80` (PTX).
 struct Image {
@@ -37,6 +38,14 @@ pub fn of(family: &Family, device: &Properties) -> Result<Cow<'static, [u8]>> {
         return Ok([image.bytes, b"\0"].concat().into());
     }
     Ok(image.bytes.into())
+}
+
+/// Whether there are images for a device at all.
+///
+/// # Errors
+/// `KernelsNotBuilt`.
+pub fn check(device: &Properties) -> Result<()> {
+    launch::FAMILIES.iter().filter(|family| !family.kernels.is_empty()).try_for_each(|family| of(family, device).map(drop))
 }
 
 /// How well a target fits, 0 where it does not run: machine code runs on its own major version and the same or a later minor one.

@@ -10,6 +10,7 @@
 mod context;
 mod decode_step;
 mod device;
+mod devices;
 mod driver;
 mod error;
 mod executor;
@@ -31,6 +32,7 @@ mod stream;
 mod weights;
 
 pub use device::{Device, Properties};
+pub use devices::{ListedDevice, devices};
 pub use driver::device_count;
 pub use error::{Error, Result};
 pub use executor::{CudaExecutor, CudaOptions};

@@ -20,6 +20,7 @@ mod centroid_index;
 mod centroid_index_objects;
 mod counters;
 mod deferred;
+mod devices;
 mod engine_host;
 mod error;
 mod kernels;

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
-use ctkvr_engine::{Engine, EngineOptions};
+use ctkvr_cuda::{CudaExecutor, CudaOptions};
+use ctkvr_engine::{Engine, EngineOptions, Executor};
 use ctkvr_kernels::Kernels;
 use ctkvr_model::{Model, RopeOverrides};
 use napi::Env;
@@ -28,6 +29,7 @@ pub struct JsLoadOptions {
     pub isa: Option<String>,
     pub map_weights: Option<bool>,
     pub kv_budget_bytes: Option<f64>,
+    pub device: Option<String>,
 }
 
 /// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
@@ -93,7 +95,15 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         }
     }
     let kv_budget = options.kv_budget_bytes.map(kv_budget).transpose()?;
+    let device = options.device.as_deref().map(device_index).transpose()?.flatten();
     let mut engine = || -> ctkvr_model::Result<Engine> {
+        let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
+        if let Some(index) = device {
+            let model = Arc::new(Model::load(path, rope)?);
+            let cuda = CudaOptions { device: index, kv_budget_bytes: kv_budget, num_threads: options.num_threads as usize };
+            let executor: Box<dyn Executor> = Box::new(CudaExecutor::load(Arc::clone(&model), cuda, progress)?);
+            return Engine::new(model, executor, EngineOptions { prefill_chunk });
+        }
         let isa = options.isa.as_deref().unwrap_or("");
         // A name that there is not is refused with the attention's kernels.
         let named = Kernels::available().into_iter().rfind(|kernels| !isa.is_empty() && kernels.name == isa);
@@ -107,10 +117,19 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         };
         let loading = Loading { progress: &mut *progress, cancel: &AtomicBool::new(false) };
         let executor = CpuExecutor::load(Arc::clone(&model), cpu, loading)?;
-        let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
         Engine::new(model, Box::new(executor), EngineOptions { prefill_chunk })
     };
     engine().map_err(|error| model_error(&error))
+}
+
+/// A device by its name: `cpu` has none, `cuda` is the first.
+fn device_index(name: &str) -> napi::Result<Option<usize>> {
+    let index = match name {
+        "cpu" => return Ok(None),
+        "cuda" => Some(0),
+        _ => name.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    index.map(Some).ok_or_else(|| invalid_option("device", "cpu, cuda or cuda:N", name))
 }
 
 /// A budget as JavaScript gives it.
