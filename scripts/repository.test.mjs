@@ -105,6 +105,7 @@ const crates = [
   'ctkvr-engine-suite',
   'ctkvr-reference',
   'ctkvr-cpu',
+  'ctkvr-cuda',
   'ctkvr-napi',
 ];
 

@@ -94,6 +94,9 @@ const modelCrates = ['ctkvr-model', 'ctkvr-engine', 'ctkvr-reference'];
 /** @param {string[]} crates */
 const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
 
+/** The release profile has ggml built already. */
+const cudaTests = ['--locked', '--release', '-p', 'ctkvr-cuda'];
+
 const modelTests = ['.model.test.ts', '--no-file-parallelism'];
 
 /** @param {string} name @param {string[]} args @param {NodeJS.ProcessEnv} [env] @returns {Promise<Finding>} */
@@ -222,6 +225,26 @@ export const checks = Object.fromEntries(
           CTKVR_TEST_MODEL: await testModel(),
           ...oneAtATime,
         }),
+    },
+    {
+      name: 'cargo-cuda',
+      about: 'the CUDA kernels, compiled for the CPU, through their launchers and a stand-in for the driver',
+      run: () => cargoTest('cargo-cuda', [...cudaTests, '--lib', '--test=driver', '--test=kernels']),
+    },
+    {
+      name: 'cuda-engine',
+      about: "the engine's tests on the device's executor, on the stand-in",
+      run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine'], oneAtATime),
+    },
+    {
+      name: 'cuda-model',
+      about: "the small model on the device's executor, on the stand-in, beside the CPU's",
+      run: async () => cargoTest('cuda-model', [...cudaTests, '--test=smollm2'], { CTKVR_TEST_MODEL: await testModel() }),
+    },
+    {
+      name: 'cuda-code',
+      about: 'the CUDA kernels compiled for every generation: registers, spills, loads, beside the table of docs/results',
+      run: () => program('cuda-code', { command: process.execPath, args: ['scripts/kernels/main.mjs', '--check'], timeoutMs: 60 * 60_000 }),
     },
     {
       name: 'vitest',

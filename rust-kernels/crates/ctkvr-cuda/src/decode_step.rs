@@ -11,7 +11,7 @@ use ctkvr_engine::{Batch, BatchOutput, Result};
 use ctkvr_kernels::KvFormat;
 
 use crate::Span;
-use crate::executor::CudaExecutor;
+use crate::on_device::OnDevice;
 use crate::head_image::{HeadSizes, NO_HEAD};
 use crate::host_head::HostHead;
 use crate::launch::attend::{Attend, partial_len, splits_of};
@@ -61,8 +61,8 @@ pub(crate) struct DecodeStep {
 
 impl DecodeStep {
     /// Says what every slot reads, and brings that and the indexes to the device. `tables`: where each sequence's page table begins.
-    pub fn prepare(executor: &mut CudaExecutor, batch: &Batch, tables: &[u64]) -> Result<Self> {
-        let shape = executor.builder.shape;
+    pub fn prepare(on: &mut OnDevice, batch: &Batch, tables: &[u64]) -> Result<Self> {
+        let shape = on.builder.shape;
         let (decodes, layers, num_kv_heads) = (batch.num_decodes(), shape.num_layers, shape.num_kv_heads);
         let plans: Vec<DecodePlan> = batch.sequences[..decodes].iter().map(|of| of.sequence.decode_plan()).collect();
         let mut formats = format_rows(batch);
@@ -73,7 +73,7 @@ impl DecodeStep {
                 for g in 0..num_kv_heads {
                     let head = layer * num_kv_heads + g;
                     let state = of.sequence.indexed_head(plan, head);
-                    let image = state.map(|state| executor.heads.image(&executor.device, state)).transpose()?;
+                    let image = state.map(|state| on.heads.image(&on.device, state)).transpose()?;
                     let place = if matches!(image, Some(None)) { Place::Host } else { Place::Device };
                     let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
                     // What the host does is nothing to the device.
@@ -94,7 +94,7 @@ impl DecodeStep {
                 }
             }
         }
-        let (memory, stream) = (&executor.memory, executor.device.compute());
+        let (memory, stream) = (&on.memory, on.device.compute());
         let all = 0..slots.len();
         stream.copy_in(memory.layouts.span().part(all.clone()), &layouts)?;
         stream.copy_in(memory.dense_layouts.span().part(all.clone()), &dense)?;
@@ -103,7 +103,7 @@ impl DecodeStep {
         stream.copy_in(memory.repair_budgets.span().part(0..decodes), &budgets)?;
         stream.fill(memory.repairs.span().part(0..decodes), 0)?;
         for part in &formats {
-            make_search_memory(executor, part, num_kv_heads)?;
+            make_search_memory(on, part, num_kv_heads)?;
         }
         let max_splits = splits_of(plans.iter().map(|plan| plan.layout.len).max().unwrap_or(0));
         let counted = (0..decodes).map(|_| Default::default()).collect();
@@ -121,21 +121,21 @@ impl DecodeStep {
     }
 
     /// Every decoded row of a layer attends to what is chosen for it.
-    pub fn attend(&mut self, executor: &CudaExecutor, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
+    pub fn attend(&mut self, on: &OnDevice, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
         for part in &self.formats {
             if !part.decodes.is_empty() {
-                self.attend_on_device(executor, layer, part)?;
+                self.attend_on_device(on, layer, part)?;
             }
         }
-        let CudaExecutor { memory, device, builder, .. } = executor;
+        let OnDevice { memory, device, builder, .. } = on;
         let (decodes, q) = (self.num_decodes(), builder.shape.num_q_heads * builder.shape.head_dim);
         let queries = memory.queries.span().part(0..decodes * q);
         device.compute().copy(memory.decode_queries.span().part(layer * decodes * q..(layer + 1) * decodes * q), queries)?;
-        self.attend_on_host(executor, layer, batch, output)
+        self.attend_on_host(on, layer, batch, output)
     }
 
-    fn attend_on_device(&self, executor: &CudaExecutor, layer: usize, part: &FormatRows) -> Result<()> {
-        let CudaExecutor { memory, device, builder, .. } = executor;
+    fn attend_on_device(&self, on: &OnDevice, layer: usize, part: &FormatRows) -> Result<()> {
+        let OnDevice { memory, device, builder, .. } = on;
         let (shape, stream) = (builder.shape, device.compute());
         let (d, group) = (shape.head_dim, shape.group_size());
         let slots = self.slots_of(layer, &part.decodes);
@@ -143,7 +143,7 @@ impl DecodeStep {
         let q_row = group * d;
         let queries = memory.queries.span().part(rows.start * q_row..rows.end * q_row);
         let layouts = memory.layouts.span().part(slots.clone());
-        let searched = part.search.map(|_| search_memory(executor, slots.len()));
+        let searched = part.search.map(|_| search_memory(on, slots.len()));
         if let Some(search) = searched {
             let layer = LayerSearch {
                 heads: memory.heads.span().part(slots.clone()),
@@ -188,12 +188,12 @@ impl DecodeStep {
             max_splits: self.max_splits,
         };
         merge.launch(device, stream)?;
-        self.audit(executor, &attend, &merge, slots)
+        self.audit(on, &attend, &merge, slots)
     }
 
     /// The log-sum-exp over everything, of slots that are audited.
-    fn audit(&self, executor: &CudaExecutor, attend: &Attend, merge: &Merge, slots: Range<usize>) -> Result<()> {
-        let CudaExecutor { memory, device, builder, .. } = executor;
+    fn audit(&self, on: &OnDevice, attend: &Attend, merge: &Merge, slots: Range<usize>) -> Result<()> {
+        let OnDevice { memory, device, builder, .. } = on;
         let (d, group) = (builder.shape.head_dim, builder.shape.group_size());
         let q_row = group * d;
         for (i, slot) in slots.enumerate() {
@@ -225,8 +225,8 @@ impl DecodeStep {
     }
 
     /// Slots of methods that have no kernels: keys, values and queries come here, outputs go back.
-    fn attend_on_host(&mut self, executor: &CudaExecutor, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
-        let CudaExecutor { memory, device, builder, pool, .. } = executor;
+    fn attend_on_host(&mut self, on: &OnDevice, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
+        let OnDevice { memory, device, builder, pool, .. } = on;
         let (shape, stream, kernels) = (builder.shape, device.compute(), builder.kernels);
         let row_len = shape.group_size() * shape.head_dim;
         debug_assert_eq!(output.sequences.len(), batch.sequences.len());
@@ -271,12 +271,12 @@ impl DecodeStep {
     }
 
     /// Counters and repairs come back.
-    pub fn report(mut self, executor: &CudaExecutor, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
+    pub fn report(mut self, on: &OnDevice, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
         if self.num_decodes() == 0 {
             return Ok(());
         }
-        let results = Results::fetch(executor, &self)?;
-        let (shape, decodes) = (executor.builder.shape, self.num_decodes());
+        let results = Results::fetch(on, &self)?;
+        let (shape, decodes) = (on.builder.shape, self.num_decodes());
         let row_bytes: Vec<usize> =
             batch.sequences[..decodes].iter().map(|of| of.sequence.kv.format().row_bytes(shape.head_dim)).collect();
         for i in 0..self.slots.len() {
@@ -318,8 +318,8 @@ struct Results {
 }
 
 impl Results {
-    fn fetch(executor: &CudaExecutor, step: &DecodeStep) -> Result<Self> {
-        let CudaExecutor { memory, device, builder, .. } = executor;
+    fn fetch(on: &OnDevice, step: &DecodeStep) -> Result<Self> {
+        let OnDevice { memory, device, builder, .. } = on;
         let (stream, shape, slots) = (device.compute(), builder.shape, step.slots.len());
         let group = shape.group_size();
         let mut searches = vec![SlotSearch::default(); slots];
@@ -420,15 +420,15 @@ fn joined(a: HeadSizes, b: HeadSizes) -> HeadSizes {
 }
 
 /// Memory for the searches of some rows, with room to grow.
-fn make_search_memory(executor: &mut CudaExecutor, part: &FormatRows, num_kv_heads: usize) -> Result<()> {
+fn make_search_memory(on: &mut OnDevice, part: &FormatRows, num_kv_heads: usize) -> Result<()> {
     let Some(needed) = part.search else { return Ok(()) };
-    let (shape, slots) = (executor.builder.shape, part.decodes.len() * num_kv_heads);
-    let held = executor.searches.iter().find(|memory| memory.sizes().slots == slots);
+    let (shape, slots) = (on.builder.shape, part.decodes.len() * num_kv_heads);
+    let held = on.searches.iter().find(|memory| memory.sizes().slots == slots);
     if held.is_some_and(|memory| memory.sizes().hold(&needed)) {
         return Ok(());
     }
     let most = held.map_or(needed, |memory| joined(memory.sizes().most, needed));
-    executor.searches.retain(|memory| memory.sizes().slots != slots);
+    on.searches.retain(|memory| memory.sizes().slots != slots);
     let grown = |n: usize| (n + n / 8).next_multiple_of(64);
     let most = HeadSizes {
         region: grown(most.region),
@@ -437,13 +437,13 @@ fn make_search_memory(executor: &mut CudaExecutor, part: &FormatRows, num_kv_hea
         num_clusters: grown(most.num_clusters),
     };
     let sizes = SearchSizes { slots, num_kv_heads, group: shape.group_size(), head_dim: shape.head_dim, most };
-    let memory = SearchMemory::new(&executor.device, sizes)?;
-    executor.searches.push(memory);
+    let memory = SearchMemory::new(&on.device, sizes)?;
+    on.searches.push(memory);
     Ok(())
 }
 
 /// The memory that [`make_search_memory`] made.
-fn search_memory(executor: &CudaExecutor, slots: usize) -> &SearchMemory {
-    let found = executor.searches.iter().find(|memory| memory.sizes().slots == slots);
+fn search_memory(on: &OnDevice, slots: usize) -> &SearchMemory {
+    let found = on.searches.iter().find(|memory| memory.sizes().slots == slots);
     found.expect("made before the first layer")
 }

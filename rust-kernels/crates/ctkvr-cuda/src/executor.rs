@@ -19,7 +19,7 @@ use crate::head_cache::HeadCache;
 use crate::host_head::HostHead;
 use crate::kv_pool::DeviceKvPool;
 use crate::launch::attend::{HEAD_DIMS, MAX_GROUP};
-use crate::search::SearchMemory;
+use crate::on_device::OnDevice;
 use crate::step::Step;
 use crate::step_memory::{StepMemory, StepSizes};
 use crate::weights::Weights;
@@ -40,16 +40,7 @@ pub struct CudaOptions {
 
 /// Computes steps on one device. Weights, pages, indexes of CTkvr and all of a step are there; sequences, and the making of indexes, are here.
 pub struct CudaExecutor {
-    // Buffers go before the device.
-    pub(crate) memory: StepMemory,
-    /// One for each number of slots that steps have.
-    pub(crate) searches: Vec<SearchMemory>,
-    pub(crate) heads: HeadCache,
-    pub(crate) weights: Weights,
-    pub(crate) pool: Arc<DeviceKvPool>,
-    pub(crate) device: Arc<Device>,
-    pub(crate) model: Arc<Model>,
-    pub(crate) builder: IndexBuilder,
+    on_device: OnDevice,
 }
 
 impl CudaExecutor {
@@ -71,12 +62,14 @@ impl CudaExecutor {
         let memory = StepMemory::new(&device, model.spec(), StepSizes::default())?;
         let num_threads = if options.num_threads == 0 { num_usable_threads() } else { options.num_threads };
         let builder = IndexBuilder { shape, kernels: Kernels::named("", shape.head_dim)?, num_threads };
-        Ok(Self { memory, searches: Vec::new(), heads: HeadCache::default(), weights, pool, device, model, builder })
+        let on_device =
+            OnDevice { memory, searches: Vec::new(), heads: HeadCache::default(), weights, pool, device, model, builder };
+        Ok(Self { on_device })
     }
 
     /// The device that it computes on.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.on_device.device
     }
 }
 
@@ -89,22 +82,23 @@ impl HeadMaker for CudaExecutor {
         deadline: Option<Instant>,
         cancel: &AtomicBool,
     ) -> ctkvr_core::Result<Vec<HeadState>> {
-        let shape = self.builder.shape.page_shape();
+        let OnDevice { device, pool, builder, .. } = &self.on_device;
+        let shape = builder.shape.page_shape();
         let mut made = Vec::with_capacity(tasks.len());
-        for tasks in tasks.chunks(self.builder.num_threads) {
+        for tasks in tasks.chunks(builder.num_threads) {
             if !made.is_empty() && deadline.is_some_and(|at| Instant::now() >= at) {
                 break;
             }
             let copies: Vec<HostHead> = tasks
                 .iter()
-                .map(|task| HostHead::copy(&self.device, &self.pool, shape, sequence, task.head))
+                .map(|task| HostHead::copy(device, pool, shape, sequence, task.head))
                 .collect::<crate::Result<_>>()
                 .map_err(|error| ctkvr_core::Error::DeviceLost { reason: error.to_string() })?;
             let kv = |head| {
                 let place = tasks.iter().position(|task| task.head == head);
                 place.map(|place| copies[place].kv()).expect("a head of the tasks")
             };
-            made.extend(self.builder.make_heads_of(&Stored { sequence, kv: &kv }, tasks, deadline, cancel)?);
+            made.extend(builder.make_heads_of(&Stored { sequence, kv: &kv }, tasks, deadline, cancel)?);
         }
         Ok(made)
     }
@@ -112,25 +106,26 @@ impl HeadMaker for CudaExecutor {
 
 impl Executor for CudaExecutor {
     fn capabilities(&self) -> Capabilities {
-        let vocab_size = self.model.spec().vocab_size;
-        Capabilities { shape: self.builder.shape, vocab_size, max_rows: MAX_ROWS, num_threads: self.builder.num_threads }
+        let OnDevice { model, builder, .. } = &self.on_device;
+        let vocab_size = model.spec().vocab_size;
+        Capabilities { shape: builder.shape, vocab_size, max_rows: MAX_ROWS, num_threads: builder.num_threads }
     }
 
     fn arithmetic(&self) -> String {
-        let (major, minor) = self.device.properties().capability;
+        let (major, minor) = self.on_device.device.properties().capability;
         format!("cuda sm_{major}{minor}")
     }
 
     fn kv_pool(&self) -> Arc<dyn KvPool> {
-        Arc::<DeviceKvPool>::clone(&self.pool)
+        Arc::<DeviceKvPool>::clone(&self.on_device.pool)
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| Step::prepare(self, batch, output)?.run(batch, output, cancel)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| Step::prepare(&mut self.on_device, batch, output)?.run(batch, output, cancel)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal { what: "a step panicked".into() }));
         if outcome.is_err() {
             // What it was given still writes pages that the engine takes back.
-            let _ = self.device.compute().wait();
+            let _ = self.on_device.device.compute().wait();
         }
         outcome
     }

@@ -23,6 +23,7 @@ pub mod kv_pool;
 pub mod launch;
 pub mod matrix;
 mod memory;
+mod on_device;
 pub mod search;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;

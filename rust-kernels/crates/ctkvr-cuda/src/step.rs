@@ -7,7 +7,7 @@ use ctkvr_engine::{Batch, BatchOutput, Error, Result, SequenceOutput};
 use ctkvr_model::{Activation, NormSpan};
 
 use crate::decode_step::DecodeStep;
-use crate::executor::CudaExecutor;
+use crate::on_device::OnDevice;
 use crate::launch::norm_round::{NormRound, NormRows};
 use crate::launch::outputs::Outputs;
 use crate::launch::prefill_attend::{PrefillAttend, RowTile, push_tiles};
@@ -22,7 +22,7 @@ use crate::{DeviceBuffer, Span};
 
 /// A step whose inputs are on the device.
 pub(crate) struct Step<'a> {
-    executor: &'a mut CudaExecutor,
+    on: &'a mut OnDevice,
     decodes: DecodeStep,
     tiles: Vec<RowTile>,
     rows: usize,
@@ -30,8 +30,8 @@ pub(crate) struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// Makes room, and brings rows, positions and page tables to the device.
-    pub fn prepare(executor: &'a mut CudaExecutor, batch: &Batch, output: &mut BatchOutput) -> Result<Self> {
-        let shape = executor.builder.shape;
+    pub fn prepare(on: &'a mut OnDevice, batch: &Batch, output: &mut BatchOutput) -> Result<Self> {
+        let shape = on.builder.shape;
         output.stages = StageTimes::default();
         output.sequences.clear();
         output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
@@ -44,25 +44,25 @@ impl<'a> Step<'a> {
             splits: splits_of(longest),
             pages: batch.sequences.iter().map(|of| of.sequence.kv.pages().len()).sum(),
         };
-        if !executor.memory.sizes.hold(&sizes) {
+        if !on.memory.sizes.hold(&sizes) {
             // The old memory goes first: there may not be room for both.
-            let sizes = executor.memory.sizes.joined(&sizes);
-            executor.memory = StepMemory::new(&executor.device, executor.model.spec(), StepSizes::default())?;
-            executor.memory = StepMemory::new(&executor.device, executor.model.spec(), sizes)?;
+            let sizes = on.memory.sizes.joined(&sizes);
+            on.memory = StepMemory::new(&on.device, on.model.spec(), StepSizes::default())?;
+            on.memory = StepMemory::new(&on.device, on.model.spec(), sizes)?;
         }
-        let tables = upload_rows(executor, batch)?;
+        let tables = upload_rows(on, batch)?;
         let mut tiles = Vec::new();
         for of in batch.sequences.iter().filter(|of| of.append.phase == Phase::Prefill) {
             push_tiles(&mut tiles, of.rows(), shape.group_size());
         }
-        executor.device.compute().copy_in(executor.memory.tiles.span().part(0..tiles.len()), &tiles)?;
-        let decodes = DecodeStep::prepare(executor, batch, &tables)?;
-        Ok(Self { executor, decodes, tiles, rows: batch.num_rows() })
+        on.device.compute().copy_in(on.memory.tiles.span().part(0..tiles.len()), &tiles)?;
+        let decodes = DecodeStep::prepare(on, batch, &tables)?;
+        Ok(Self { on, decodes, tiles, rows: batch.num_rows() })
     }
 
     /// Launches all layers and brings back what they gave.
     pub fn run(mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let num_layers = self.executor.weights.layers.len();
+        let num_layers = self.on.weights.layers.len();
         let mut block_scale = None;
         for index in 0..num_layers {
             if cancel.load(Ordering::Relaxed) {
@@ -70,27 +70,27 @@ impl<'a> Step<'a> {
             }
             self.attention(index, block_scale, batch, output)?;
             self.feed_forward(index)?;
-            block_scale = Some(self.executor.model.spec().description.layer.residual_scale);
+            block_scale = Some(self.on.model.spec().description.layer.residual_scale);
         }
         self.logits(batch, output)?;
         self.keep_queries(batch)?;
-        self.decodes.report(self.executor, batch, output)
+        self.decodes.report(self.on, batch, output)
     }
 
     /// hidden += the block before it; the block of attention of one layer.
     fn attention(&mut self, index: usize, block_scale: Option<f32>, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
-        let layer = &self.executor.weights.layers[index];
+        let layer = &self.on.weights.layers[index];
         let takers = [&layer.query, &layer.key, &layer.value];
         let normed = self.norm(layer.attention_norm.as_ref(), block_scale, &takers)?;
-        let memory = &self.executor.memory;
+        let memory = &self.on.memory;
         for (matrix, out) in takers.into_iter().zip([&memory.queries, &memory.keys, &memory.values]) {
             self.multiply(matrix, &normed, out.span().part(0..self.rows * matrix.n))?;
         }
         self.norm_queries_and_keys(layer)?;
         self.rope_and_store(index)?;
-        self.decodes.attend(self.executor, index, batch, output)?;
+        self.decodes.attend(self.on, index, batch, output)?;
         self.prefill(index)?;
-        let (memory, layer) = (&self.executor.memory, &self.executor.weights.layers[index]);
+        let (memory, layer) = (&self.on.memory, &self.on.weights.layers[index]);
         let activations = memory.attended_rounded.outputs(&[&layer.output], self.rows);
         let k = layer.output.k;
         self.round(memory.attended.span(), k, activations)?;
@@ -101,26 +101,26 @@ impl<'a> Step<'a> {
 
     /// hidden += attention's block; the block of the feed-forward of one layer.
     fn feed_forward(&self, index: usize) -> Result<()> {
-        let (layer, memory) = (&self.executor.weights.layers[index], &self.executor.memory);
-        let spec = &self.executor.model.spec().description.layer;
+        let (layer, memory) = (&self.on.weights.layers[index], &self.on.memory);
+        let spec = &self.on.model.spec().description.layer;
         let Activation::Silu = spec.feed_forward.activation;
         let normed = self.norm(layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &[&layer.gate, &layer.up])?;
         let width = layer.gate.n;
         let both = memory.gate_and_up.span().part(0..self.rows * 2 * width);
         let up = both.part(width..both.len());
         for (matrix, out) in [(&layer.gate, both), (&layer.up, up)] {
-            matrix.multiply(&self.executor.device, &normed, out, (self.rows, 2 * width))?;
+            matrix.multiply(&self.on.device, &normed, out, (self.rows, 2 * width))?;
         }
         let out = memory.gated.outputs(&[&layer.down], self.rows);
         SiluRound { gate: both, up, stride: 2 * width, out, rows: self.rows, width }
-            .launch(&self.executor.device, self.executor.device.compute())?;
+            .launch(&self.on.device, self.on.device.compute())?;
         self.multiply(&layer.down, &out, memory.block.span().part(0..self.rows * layer.down.n))?;
         self.norm_after(layer.feed_forward_norm_after.as_ref())
     }
 
     /// hidden += scale * block, where there is one; then the norm, rounded for those who take it.
     fn norm(&self, weight: Option<&Vector>, block_scale: Option<f32>, takers: &[&DeviceMatrix]) -> Result<Outputs> {
-        let (memory, width, rows) = (&self.executor.memory, takers[0].k, self.rows);
+        let (memory, width, rows) = (&self.on.memory, takers[0].k, self.rows);
         let out = memory.normed.outputs(takers, rows);
         let norm = NormRound {
             hidden: memory.hidden.span(),
@@ -130,13 +130,13 @@ impl<'a> Step<'a> {
             block_stride: width,
             block_scale: block_scale.unwrap_or(0.0),
             weight: weight.map_or(Span::EMPTY, DeviceBuffer::span),
-            epsilon: self.executor.model.spec().rms_epsilon,
+            epsilon: self.on.model.spec().rms_epsilon,
             factor: 1.0,
             out,
             rows,
             width,
         };
-        norm.launch(&self.executor.device, self.executor.device.compute())?;
+        norm.launch(&self.on.device, self.on.device.compute())?;
         Ok(out)
     }
 
@@ -156,20 +156,20 @@ impl<'a> Step<'a> {
             rows: self.rows,
             width,
         };
-        Ok(rounding.launch(&self.executor.device, self.executor.device.compute())?)
+        Ok(rounding.launch(&self.on.device, self.on.device.compute())?)
     }
 
     /// The norm of a block before it is added, where the model has one.
     fn norm_after(&self, weight: Option<&Vector>) -> Result<()> {
         let Some(weight) = weight else { return Ok(()) };
-        let block = self.executor.memory.block.span();
+        let block = self.on.memory.block.span();
         self.norm_rows(block, weight, 1)
     }
 
     /// Norms of `spans` spans of each row, in place.
     fn norm_rows(&self, x: Span<f32>, weight: &Vector, spans: usize) -> Result<()> {
-        let (span, device) = (weight.len(), &self.executor.device);
-        let epsilon = self.executor.model.spec().rms_epsilon;
+        let (span, device) = (weight.len(), &self.on.device);
+        let epsilon = self.on.model.spec().rms_epsilon;
         let stride = spans * span;
         let norm = NormRows { x, stride, out: x, out_stride: stride, weight: weight.span(), epsilon, rows: self.rows, spans, span };
         Ok(norm.launch(device, device.compute())?)
@@ -177,19 +177,19 @@ impl<'a> Step<'a> {
 
     fn norm_queries_and_keys(&self, layer: &Layer) -> Result<()> {
         let Some(norms) = &layer.query_key_norms else { return Ok(()) };
-        let (memory, shape) = (&self.executor.memory, self.executor.builder.shape);
+        let (memory, shape) = (&self.on.memory, self.on.builder.shape);
         let heads = |count| if norms.span == NormSpan::Head { count } else { 1 };
         self.norm_rows(memory.queries.span(), &norms.query, heads(shape.num_q_heads))?;
         self.norm_rows(memory.keys.span(), &norms.key, heads(shape.num_kv_heads))
     }
 
     fn multiply(&self, matrix: &DeviceMatrix, rows: &Outputs, out: Span<f32>) -> Result<()> {
-        Ok(matrix.multiply(&self.executor.device, rows, out, (self.rows, matrix.n))?)
+        Ok(matrix.multiply(&self.on.device, rows, out, (self.rows, matrix.n))?)
     }
 
     /// Queries and keys are turned; keys and values go to their pages.
     fn rope_and_store(&self, index: usize) -> Result<()> {
-        let CudaExecutor { memory, device, weights, builder, .. } = &*self.executor;
+        let OnDevice { memory, device, weights, builder, .. } = &*self.on;
         let (shape, rows) = (builder.shape, self.rows);
         let (d, pairs) = (shape.head_dim, weights.rotary.num_pairs());
         let (q, kv) = (shape.num_q_heads * d, shape.num_kv_heads * d);
@@ -208,7 +208,7 @@ impl<'a> Step<'a> {
                 num_q_heads: shape.num_q_heads,
                 num_kv_heads: shape.num_kv_heads,
                 num_pairs: pairs,
-                pairing: self.executor.model.spec().rope.pairing,
+                pairing: self.on.model.spec().rope.pairing,
                 query_factor: weights.query_factor,
             };
             store.launch(device, device.compute())?;
@@ -218,7 +218,7 @@ impl<'a> Step<'a> {
 
     /// Rows of prompts attend to everything up to themselves.
     fn prefill(&self, index: usize) -> Result<()> {
-        let CudaExecutor { memory, device, builder, .. } = &*self.executor;
+        let OnDevice { memory, device, builder, .. } = &*self.on;
         let (shape, rows) = (builder.shape, self.rows);
         let q = shape.num_q_heads * shape.head_dim;
         for part in &self.decodes.formats {
@@ -243,7 +243,7 @@ impl<'a> Step<'a> {
 
     /// The last norm and the output's product of the rows whose logits are wanted.
     fn logits(&self, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
-        let CudaExecutor { memory, device, weights, model, .. } = &*self.executor;
+        let OnDevice { memory, device, weights, model, .. } = &*self.on;
         let (spec, outputs, width) = (model.spec(), batch.output_rows.len(), weights.output.k);
         let listed: Vec<u32> = batch.output_rows.iter().map(|row| *row as u32).collect();
         device.compute().copy_in(memory.output_rows.span().part(0..outputs), &listed)?;
@@ -274,7 +274,7 @@ impl<'a> Step<'a> {
 
     /// Queries that sequences keep come to their rings.
     fn keep_queries(&self, batch: &Batch) -> Result<()> {
-        let CudaExecutor { memory, device, builder, .. } = &*self.executor;
+        let OnDevice { memory, device, builder, .. } = &*self.on;
         let q = builder.shape.num_q_heads * builder.shape.head_dim;
         let kept = |of: &ctkvr_engine::BatchRows| of.append.queries.skip < of.append.num_rows;
         let Some(most) = batch.sequences.iter().filter(|of| kept(of)).map(|of| of.append.num_rows).max() else { return Ok(()) };
@@ -297,8 +297,8 @@ impl<'a> Step<'a> {
 }
 
 /// Rows of the embedding, angles, places and page tables. Returns where each sequence's table begins, on the device.
-fn upload_rows(executor: &CudaExecutor, batch: &Batch) -> Result<Vec<u64>> {
-    let CudaExecutor { memory, device, weights, model, .. } = executor;
+fn upload_rows(on: &OnDevice, batch: &Batch) -> Result<Vec<u64>> {
+    let OnDevice { memory, device, weights, model, .. } = on;
     let (stream, embedding) = (device.compute(), &model.spec().description.embedding);
     let matrix = weights.matrices.get(model, &embedding.rows.weight_name())?;
     let mut hidden: Vec<f32> = batch.tokens.iter().flat_map(|token| matrix.row(*token as usize)).collect();

@@ -1,15 +1,13 @@
 //! kernels/select.cu: the choice, on weights that a test makes.
 
-mod retrieval;
-
 use ctkvr_core::refine::top_k::TopK;
 use ctkvr_cuda::launch::search_state::SlotSearch;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{DeviceBuffer, Result};
 use ctkvr_kernels::Kernels;
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, query};
-use retrieval::{Ask, Layer};
+use crate::retrieval::head::{Case, Head, query};
+use crate::retrieval::{Ask, Layer};
 
 /// Scores of one head become weights: the choice among them, by the CPU's own code.
 fn select(layer: &Layer, scores: &[f32], max_selected: usize, top_p: f32) -> Result<Vec<u32>> {

@@ -1,6 +1,4 @@
 //! Sequences in pages on the stand-in's device, and what attention over them is, in f64.
-#![allow(dead_code, reason = "each test takes what it needs")]
-
 pub mod slots;
 
 use ctkvr_cuda::{Device, DeviceBuffer};

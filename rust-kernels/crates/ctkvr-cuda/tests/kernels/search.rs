@@ -1,8 +1,6 @@
 //! CTkvr's search and choice on the device, against the CPU's own code: the same lists and counters where numbers are small, near ties at most
 //! where they are real; and nothing but a slot's own state in its bits.
 
-mod retrieval;
-
 use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
 use ctkvr_cuda::Result;
 use ctkvr_cuda::head_image::{HOST_HEAD, HeadSizes};
@@ -10,8 +8,8 @@ use ctkvr_cuda::search::{SearchMemory, SearchSizes};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, Numbers, query};
-use retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
 
 /// Two rows of two heads: regions of several lengths, from one that is within a page to one that crosses some.
 fn cases(base: Case) -> Vec<Case> {

@@ -1,12 +1,10 @@
 //! kernels/clusters.cu: which clusters are read, and what stands for the others.
 
-mod retrieval;
-
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, Numbers, query};
-use retrieval::{Ask, Layer, oracle};
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 
 fn ask<'a>(head: &'a Head, random: &mut Random, max_selected: usize) -> Ask<'a> {
     Ask { head: Some(head), query: query(random, &head.case), max_selected, top_p: 1.0 }

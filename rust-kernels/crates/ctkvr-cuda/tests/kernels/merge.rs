@@ -1,7 +1,5 @@
 //! Splits, what the host attended to, and the tail as one softmax: against sums in f64.
 
-mod paged;
-
 use ctkvr_core::retriever::ProposedTail;
 use ctkvr_cuda::launch::attend::{self, partial_len, splits_of};
 use ctkvr_cuda::launch::merge::{self, Merge};
@@ -9,8 +7,8 @@ use ctkvr_cuda::launch::search_state::{Total, tail_code};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
 use ctkvr_kernels::{KvFormat, PageLayout};
-use paged::slots::{Case, Reads, bits, guarded, is_poison};
-use paged::{Budget, MOST, Random, Softmax};
+use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
+use crate::paged::{Budget, MOST, Random, Softmax};
 
 fn open() -> Device {
     Device::open_with(0, &[attend::FAMILY, merge::FAMILY]).unwrap()

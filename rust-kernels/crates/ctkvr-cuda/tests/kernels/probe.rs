@@ -1,13 +1,11 @@
 //! kernels/probe.cu: which centroids are probed.
 
-mod retrieval;
-
 use ctkvr_core::index::probe::ProbeScratch;
 use ctkvr_cuda::stand_in::session;
 use ctkvr_cuda::{Device, Result};
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, Numbers, query};
-use retrieval::{Ask, Layer, oracle};
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 
 /// Ids, similarities of the first, and what the kernel read.
 fn probes(device: &Device, head: &Head, query: &[f32]) -> Result<(Vec<u32>, Vec<f32>, u64, u32)> {

@@ -1,13 +1,11 @@
 //! Attention of decoded tokens, split by split: against sums in f64.
 
-mod paged;
-
 use ctkvr_cuda::launch::attend::{self, Attend, SPLIT, partial_len, splits_of};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, Span};
 use ctkvr_kernels::{KvFormat, PageLayout};
-use paged::slots::{Case, Reads, bits, guarded, is_poison};
-use paged::{Budget, Random};
+use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
+use crate::paged::{Budget, Random};
 
 fn open() -> Device {
     Device::open_with(0, &[attend::FAMILY]).unwrap()

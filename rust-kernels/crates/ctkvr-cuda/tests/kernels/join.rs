@@ -1,14 +1,12 @@
 //! kernels/join.cu: the union of lists, and its ascending list.
 
-mod retrieval;
-
 use std::collections::BTreeSet;
 
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, query};
-use retrieval::{Ask, Layer, oracle};
+use crate::retrieval::head::{Case, Head, query};
+use crate::retrieval::{Ask, Layer, oracle};
 
 struct Joined {
     probes: Vec<u32>,

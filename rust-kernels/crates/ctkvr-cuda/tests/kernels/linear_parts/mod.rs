@@ -1,6 +1,4 @@
 //! What the tests of linear layers and of what stands between them share: seeded numbers, rows of activations, packed weights, outputs.
-#![allow(dead_code, reason = "each test takes what it needs")]
-
 use ctkvr_cuda::{Device, DeviceBuffer};
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS, activation_bytes};
 use half::f16;

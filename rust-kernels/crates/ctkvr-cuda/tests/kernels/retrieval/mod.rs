@@ -1,6 +1,4 @@
 //! Searches of some heads on the device, and what the CPU makes of the same.
-#![allow(dead_code, reason = "each test uses some of it")]
-
 pub mod head;
 pub mod oracle;
 

@@ -1,13 +1,11 @@
 //! kernels/score.cu: exact scores of candidates.
 
-mod retrieval;
-
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
-use retrieval::head::{Case, Head, Numbers, query};
-use retrieval::{Ask, Layer, oracle};
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 
 /// Every head of the group, both formats, candidates around a chunk; listed and all of the region.
 #[test]

@@ -1,0 +1,20 @@
+//! Every kernel against a plain reference, through its launcher and the stand-in driver. One program: the tests take turns with the driver.
+
+mod argmax;
+mod attend;
+mod clusters;
+mod join;
+mod linear;
+mod linear_f16;
+mod linear_parts;
+mod merge;
+mod norm_round;
+mod paged;
+mod prefill_attend;
+mod probe;
+mod retrieval;
+mod rope_store;
+mod score;
+mod search;
+mod select;
+mod silu_round;
