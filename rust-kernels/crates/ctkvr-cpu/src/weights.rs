@@ -10,7 +10,6 @@ use ctkvr_kernels::PackedKernels;
 use ctkvr_model::{Error, Model, PackedShape, Result, TensorInfo, TensorUse, Weight};
 use llama_cpp_sys_2 as sys;
 
-
 /// Pages are brought in by pieces of this size, so that progress moves and a cancel is seen.
 const POPULATE_BYTES: usize = 16 << 20;
 /// Where a copied tensor may begin: a cache line.

@@ -11,13 +11,13 @@ use ctkvr_engine::{Batch, BatchOutput, Result};
 use ctkvr_kernels::KvFormat;
 
 use crate::Span;
-use crate::on_device::OnDevice;
 use crate::head_image::{HeadSizes, NO_HEAD};
 use crate::host_head::HostHead;
 use crate::launch::attend::{Attend, partial_len, splits_of};
 use crate::launch::merge::Merge;
 use crate::launch::search_state::SlotSearch;
 use crate::launch::slot::SlotLayout;
+use crate::on_device::OnDevice;
 use crate::search::{LayerSearch, SearchMemory, SearchSizes};
 
 /// Consecutive rows of a step whose sequences store keys and values alike.
@@ -284,8 +284,7 @@ impl DecodeStep {
             if slot.place == Place::Host {
                 continue;
             }
-            let (layer, row, g) =
-                (i / (decodes * self.num_kv_heads), i / self.num_kv_heads % decodes, i % self.num_kv_heads);
+            let (layer, row, g) = (i / (decodes * self.num_kv_heads), i / self.num_kv_heads % decodes, i % self.num_kv_heads);
             let search = results.search(&self, row, i);
             let (counters, repairs) = &mut self.counted[row];
             count(&slot, &search, row_bytes[row], counters);

@@ -52,7 +52,9 @@ impl CudaExecutor {
     pub fn load(model: Arc<Model>, options: CudaOptions, progress: &mut dyn FnMut(f32)) -> Result<Self> {
         let shape = model.spec().attention_shape();
         if !HEAD_DIMS.contains(&shape.head_dim) || shape.group_size() > MAX_GROUP {
-            let expected = format!("cpu for this model: a device has kernels for heads of {HEAD_DIMS:?} values, in groups of at most {MAX_GROUP}");
+            let expected = format!(
+                "cpu for this model: a device has kernels for heads of {HEAD_DIMS:?} values, in groups of at most {MAX_GROUP}"
+            );
             let actual = format!("heads of {} values in groups of {}", shape.head_dim, shape.group_size());
             return Err(Error::InvalidOption { option: "device".into(), expected, actual });
         }
@@ -121,7 +123,8 @@ impl Executor for CudaExecutor {
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| Step::prepare(&mut self.on_device, batch, output)?.run(batch, output, cancel)));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| Step::prepare(&mut self.on_device, batch, output)?.run(batch, output, cancel)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal { what: "a step panicked".into() }));
         if outcome.is_err() {
             // What it was given still writes pages that the engine takes back.

@@ -5,8 +5,8 @@ use ctkvr_core::kv::pool::PageShape;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_kernels::PageLayout;
 
-use crate::{Device, Result};
 use crate::kv_pool::DeviceKvPool;
+use crate::{Device, Result};
 
 /// One head's part of all pages of a sequence.
 pub(crate) struct HostHead {

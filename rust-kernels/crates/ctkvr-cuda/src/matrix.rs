@@ -17,7 +17,10 @@ pub struct DeviceMatrix {
 }
 
 enum Form {
-    Strips { bytes: DeviceBuffer<u8>, shape: PackedShape },
+    Strips {
+        bytes: DeviceBuffer<u8>,
+        shape: PackedShape,
+    },
     /// Of types that have no strips.
     Rows(DeviceBuffer<f16>),
 }
@@ -75,7 +78,13 @@ impl DeviceMatrix {
     ///
     /// # Errors
     /// As launches.
-    pub fn multiply(&self, device: &Device, activations: &Outputs, out: Span<f32>, (rows, out_stride): (usize, usize)) -> Result<()> {
+    pub fn multiply(
+        &self,
+        device: &Device,
+        activations: &Outputs,
+        out: Span<f32>,
+        (rows, out_stride): (usize, usize),
+    ) -> Result<()> {
         let (k, n, stream) = (self.k, self.n, device.compute());
         let bias = self.bias.as_ref().map_or(Span::EMPTY, DeviceBuffer::span);
         match &self.form {

@@ -7,15 +7,15 @@ use ctkvr_engine::{Batch, BatchOutput, Error, Result, SequenceOutput};
 use ctkvr_model::{Activation, NormSpan};
 
 use crate::decode_step::DecodeStep;
-use crate::on_device::OnDevice;
+use crate::launch::attend::splits_of;
 use crate::launch::norm_round::{NormRound, NormRows};
 use crate::launch::outputs::Outputs;
 use crate::launch::prefill_attend::{PrefillAttend, RowTile, push_tiles};
 use crate::launch::rope_store::RopeStore;
 use crate::launch::silu_round::SiluRound;
 use crate::launch::slot::RowPlace;
-use crate::launch::attend::splits_of;
 use crate::matrix::DeviceMatrix;
+use crate::on_device::OnDevice;
 use crate::step_memory::{StepMemory, StepSizes};
 use crate::weights::{Layer, Vector};
 use crate::{DeviceBuffer, Span};

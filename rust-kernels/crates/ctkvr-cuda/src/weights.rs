@@ -1,11 +1,9 @@
 //! A model's weights on the device, layer by layer, as its description orders them.
 
-use ctkvr_model::{
-    Description, LayerSpec, LinearSpec, Matrices, Model, NormSpan, RotaryTable, VectorSpec, layer_tensor,
-};
+use ctkvr_model::{Description, LayerSpec, LinearSpec, Matrices, Model, NormSpan, RotaryTable, VectorSpec, layer_tensor};
 
 use crate::matrix::DeviceMatrix;
-use crate::{Device, DeviceBuffer, Error};
+use crate::{Device, DeviceBuffer};
 
 /// f32 `[width]`.
 pub(crate) type Vector = DeviceBuffer<f32>;
@@ -109,7 +107,7 @@ impl Weights {
         }
         let output_norm = loader.vector(output.norm.name)?;
         let output = loader.matrix(&output.product.weight_name(), &output.product.bias_name())?;
-        device.compute().wait().map_err(Error::from)?;
+        device.compute().wait()?;
         progress(1.0);
         Ok(Self {
             layers,

@@ -15,8 +15,8 @@ use ctkvr_core::{AttentionShape, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result, SequenceOutput};
 use ctkvr_kernels::Kernels;
 use ctkvr_model::{
-    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Matrices, Matrix, Model, NormSpan, RopePairing, RotaryTable, VectorSpec,
-    layer_tensor,
+    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Matrices, Matrix, Model, NormSpan, RopePairing, RotaryTable,
+    VectorSpec, layer_tensor,
 };
 
 use crate::attention::{Attention, LayerRows};

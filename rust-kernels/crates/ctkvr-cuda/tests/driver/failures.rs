@@ -1,9 +1,10 @@
 //! Every entry point of the driver fails once: an error comes, never a panic, and the next device works. And the library that the
 //! environment names.
 
+use crate::fill;
+use crate::fill::fill;
 use ctkvr_cuda::stand_in::{library, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, PinnedBuffer, Result};
-use crate::fill::fill;
 
 /// Uses everything once, in a thread that has no context yet.
 fn scenario() -> Result<Vec<u32>> {
@@ -112,7 +113,11 @@ fn every_entry_point_that_fails_is_an_error() {
 fn with_driver(path: &str, test: &str) -> String {
     let program = std::env::current_exe().unwrap();
     let mut command = std::process::Command::new(program);
-    let output = command.args([&format!("failures::{test}"), "--exact", "--ignored", "--nocapture"]).env("CTKVR_CUDA_DRIVER", path).output().unwrap();
+    let output = command
+        .args([&format!("failures::{test}"), "--exact", "--ignored", "--nocapture"])
+        .env("CTKVR_CUDA_DRIVER", path)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,8 +1,9 @@
 //! The ground that kernels stand on: memory, streams, launches, errors, against the stand-in driver.
 
+use crate::fill;
+use crate::fill::fill;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Family, Grid, PinnedBuffer, Span, kernel};
-use crate::fill::fill;
 
 /// What new memory holds.
 const POISON: u32 = 0xeeee_eeee;

@@ -175,7 +175,10 @@ fn products_of_tensor_cores_are_the_sums_that_they_should_be() {
 /// Runs a test of this file that ends the process, in a process of its own; what it says.
 fn dies(test: &str) -> String {
     let program = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(program).args([&format!("shim::{test}"), "--exact", "--ignored", "--nocapture"]).output().unwrap();
+    let output = std::process::Command::new(program)
+        .args([&format!("shim::{test}"), "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
     assert!(!output.status.success(), "it lives");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,10 +1,10 @@
 //! kernels/clusters.cu: which clusters are read, and what stands for the others.
 
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, Numbers, query};
-use crate::retrieval::{Ask, Layer, oracle};
 
 fn ask<'a>(head: &'a Head, random: &mut Random, max_selected: usize) -> Ask<'a> {
     Ask { head: Some(head), query: query(random, &head.case), max_selected, top_p: 1.0 }
@@ -14,7 +14,7 @@ fn ask<'a>(head: &'a Head, random: &mut Random, max_selected: usize) -> Ask<'a> 
 #[test]
 fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(31);
     let shapes =
         [(8, 8, 0), (8, 1, 1), (33, 1, 33), (255, 2, 9), (128, 1, 127), (129, 1, 1), (513, 1, 3), (1100, 2, 600), (700, 8, 16)];
@@ -48,7 +48,7 @@ fn the_heaviest_clusters_and_the_mean_of_the_rest() -> Result<()> {
 #[test]
 fn nothing_is_left_where_lists_hold_everything() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let case = Case { list_len: 1000, cluster_probes: 2, ..Case::default() };
     let head = Head::new(case);
     let ask = ask(&head, &mut Random(4), 0);
@@ -64,7 +64,7 @@ fn nothing_is_left_where_lists_hold_everything() -> Result<()> {
 #[test]
 fn the_mean_of_what_was_scored_and_dropped() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(32);
     for (i, (region, cluster_size, max_selected)) in
         [(40, 1, 1), (300, 2, 299), (600, 8, 64), (1030, 4, 17)].into_iter().enumerate()

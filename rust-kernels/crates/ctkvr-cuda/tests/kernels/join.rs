@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::retrieval::head::{Case, Head, query};
+use crate::retrieval::{Ask, Layer, oracle};
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, query};
-use crate::retrieval::{Ask, Layer, oracle};
 
 struct Joined {
     probes: Vec<u32>,
@@ -40,7 +40,7 @@ fn join(layer: &Layer) -> Result<Joined> {
 #[test]
 fn the_union_of_the_probed_lists_ascends() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(21);
     for (i, (region, list_len, num_probes)) in
         [(1, 1, 1), (31, 40, 2), (32, 5, 3), (33, 33, 4), (255, 90, 1), (257, 257, 2), (513, 7, 20), (1025, 600, 4), (2300, 2, 6)]

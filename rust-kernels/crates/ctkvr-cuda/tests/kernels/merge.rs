@@ -1,5 +1,7 @@
 //! Splits, what the host attended to, and the tail as one softmax: against sums in f64.
 
+use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
+use crate::paged::{Budget, MOST, Random, Softmax};
 use ctkvr_core::retriever::ProposedTail;
 use ctkvr_cuda::launch::attend::{self, partial_len, splits_of};
 use ctkvr_cuda::launch::merge::{self, Merge};
@@ -7,8 +9,6 @@ use ctkvr_cuda::launch::search_state::{Total, tail_code};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
 use ctkvr_kernels::{KvFormat, PageLayout};
-use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
-use crate::paged::{Budget, MOST, Random, Softmax};
 
 fn open() -> Device {
     Device::open_with(0, &[attend::FAMILY, merge::FAMILY]).unwrap()
@@ -48,16 +48,15 @@ fn merged(read: &Softmax, beside: &Beside) -> (Vec<f64>, f64, f64, f64) {
         ProposedTail::Given => beside.tail_lse,
         ProposedTail::None => f64::NEG_INFINITY,
     };
-    let share;
-    if tail == f64::NEG_INFINITY {
-        share = if read == f64::NEG_INFINITY { 0.0 } else { 1.0 / (1.0 + (max - read).exp() * sum) };
+    let share = if tail == f64::NEG_INFINITY {
+        if read == f64::NEG_INFINITY { 0.0 } else { 1.0 / (1.0 + (max - read).exp() * sum) }
     } else {
         if beside.tail == ProposedTail::Given {
             add(tail, 1.0, &|i| beside.tail_value[i]);
         }
         let all = add(max, sum, &|i| sum * beside.tail_value[i]).lse();
-        share = (read - all).exp();
-    }
+        (read - all).exp()
+    };
     let total = add(f64::NEG_INFINITY, 0.0, &|_| 0.0);
     let out = total.values.iter().map(|x| if total.sum > 0.0 { x / total.sum } else { 0.0 }).collect();
     (out, share, read, total.lse())
@@ -90,7 +89,7 @@ fn the_merge_is_one_softmax_over_all_its_parts() {
         let slots: Vec<usize> = (0..n).collect();
         let max_splits = splits_of(1300) + 1;
         let mut beside = Vec::new();
-        for slot in 0..n {
+        for (slot, kind) in kinds.into_iter().enumerate() {
             for _ in 0..group {
                 let host = (slot % 3 == 1).then(|| Softmax {
                     max: f64::from(random.unit()),
@@ -104,7 +103,7 @@ fn the_merge_is_one_softmax_over_all_its_parts() {
                     (f64::from(random.unit()), f64::from(2.0 + random.unit()))
                 };
                 let tail_value = random.values(d, MOST).iter().map(|x| f64::from(*x)).collect();
-                beside.push(Beside { host, tail: kinds[slot], tail_lse: f64::from(3.0 * random.unit()), tail_value, dropped });
+                beside.push(Beside { host, tail: kind, tail_lse: f64::from(3.0 * random.unit()), tail_value, dropped });
             }
         }
         let to_f32 = |f: &dyn Fn(&Beside) -> Vec<f64>| beside.iter().flat_map(f).map(|x| x as f32).collect::<Vec<f32>>();

@@ -1,12 +1,12 @@
 //! Residual, RMS norm and rounding: norms against f64, rounding byte for byte as the CPU does it.
 
+use crate::linear_parts::{GUARD, Out, POISON, Random, U, bits, rounded};
 use ctkvr_cuda::launch::norm_round::{self, NormRound, NormRows};
 use ctkvr_cuda::launch::outputs::Outputs;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
 use ctkvr_kernels::{BLOCK, Kernels, activation_bytes};
 use half::f16;
-use crate::linear_parts::{GUARD, Out, POISON, Random, U, bits, rounded};
 
 const EPSILON: f32 = 1e-5;
 

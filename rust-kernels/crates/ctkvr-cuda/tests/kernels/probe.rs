@@ -1,11 +1,11 @@
 //! kernels/probe.cu: which centroids are probed.
 
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 use ctkvr_core::index::probe::ProbeScratch;
 use ctkvr_cuda::stand_in::session;
 use ctkvr_cuda::{Device, Result};
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, Numbers, query};
-use crate::retrieval::{Ask, Layer, oracle};
 
 /// Ids, similarities of the first, and what the kernel read.
 fn probes(device: &Device, head: &Head, query: &[f32]) -> Result<(Vec<u32>, Vec<f32>, u64, u32)> {
@@ -26,7 +26,7 @@ fn probes(device: &Device, head: &Head, query: &[f32]) -> Result<(Vec<u32>, Vec<
 #[test]
 fn the_same_centroids_as_on_the_cpu_in_the_same_order() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(11);
     for (i, (num_queries, per_list, num_probes)) in
         [(1, 1, 1), (1, 3, 5), (31, 1, 4), (33, 4, 2), (255, 2, 6), (257, 1, 3), (300, 7, 300)].into_iter().enumerate()
@@ -66,7 +66,7 @@ fn the_same_centroids_as_on_the_cpu_in_the_same_order() -> Result<()> {
 #[test]
 fn ties_go_to_the_smaller_id() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let case = Case { num_queries: 70, per_list: 3, num_probes: 5, ..Case::default() };
     let head = Head::of_one_query(case);
     let (ids, ..) = probes(&device, &head, &query(&mut Random(1), &case))?;
@@ -77,7 +77,7 @@ fn ties_go_to_the_smaller_id() -> Result<()> {
 #[test]
 fn a_query_of_nothing_is_like_nothing() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let case = Case { num_queries: 40, ..Case::default() };
     let head = Head::new(case);
     let zeros = vec![0.0; case.group * case.head_dim];
@@ -90,7 +90,7 @@ fn a_query_of_nothing_is_like_nothing() -> Result<()> {
 #[test]
 fn the_best_by_definition() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(12);
     let case = Case { seed: 70, numbers: Numbers::Real, head_dim: 96, group: 7, num_queries: 120, per_list: 2, ..Case::default() };
     let head = Head::new(case);

@@ -1,12 +1,12 @@
 //! Queries and keys turned, rows stored: the bytes that the CPU's scalar kernels store.
 
+use crate::paged::{Paged, Random};
 use ctkvr_cuda::launch::rope_store::{self, RopeStore};
 use ctkvr_cuda::launch::slot::RowPlace;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
 use ctkvr_kernels::{Kernels, KvFormat, PageLayout};
 use ctkvr_model::RopePairing;
-use crate::paged::{Paged, Random};
 
 /// What new device memory holds.
 const POISON: u32 = 0xeeee_eeee;

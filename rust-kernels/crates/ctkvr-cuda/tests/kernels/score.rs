@@ -1,17 +1,17 @@
 //! kernels/score.cu: exact scores of candidates.
 
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Ask, Layer, oracle};
 use ctkvr_cuda::Result;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, Numbers, query};
-use crate::retrieval::{Ask, Layer, oracle};
 
 /// Every head of the group, both formats, candidates around a chunk; listed and all of the region.
 #[test]
 fn scores_are_products_with_the_stored_keys() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let mut random = Random(41);
     let regions = [2, 31, 255, 256, 257, 513];
     let mut i = 0;
@@ -66,7 +66,7 @@ fn scores_are_products_with_the_stored_keys() -> Result<()> {
 #[test]
 fn nothing_is_scored_where_there_is_no_choice() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let head = Head::new(Case::default());
     let ask = Ask { head: Some(&head), query: query(&mut Random(1), &head.case), max_selected: 0, top_p: 1.0 };
     let layer = Layer::new(&device, vec![ask], 1, &[0])?;

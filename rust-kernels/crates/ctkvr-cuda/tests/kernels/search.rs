@@ -1,6 +1,8 @@
 //! CTkvr's search and choice on the device, against the CPU's own code: the same lists and counters where numbers are small, near ties at most
 //! where they are real; and nothing but a slot's own state in its bits.
 
+use crate::retrieval::head::{Case, Head, Numbers, query};
+use crate::retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
 use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
 use ctkvr_cuda::Result;
 use ctkvr_cuda::head_image::{HOST_HEAD, HeadSizes};
@@ -8,8 +10,6 @@ use ctkvr_cuda::search::{SearchMemory, SearchSizes};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, Numbers, query};
-use crate::retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
 
 /// Two rows of two heads: regions of several lengths, from one that is within a page to one that crosses some.
 fn cases(base: Case) -> Vec<Case> {
@@ -56,7 +56,7 @@ const CHOICES: [(usize, f64); 4] = [(24, 1.0), (0, 0.75), (33, 0.5), (0, 1.0)];
 #[test]
 fn small_numbers_give_the_cpus_lists_and_counters() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     for case in shapes(Numbers::Small) {
         let heads: Vec<Head> = cases(case).into_iter().map(Head::new).collect();
         for (i, (max_selected, top_p)) in CHOICES.into_iter().enumerate() {
@@ -75,7 +75,7 @@ fn small_numbers_give_the_cpus_lists_and_counters() -> Result<()> {
 #[test]
 fn real_numbers_differ_among_near_ties_at_most() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     for case in shapes(Numbers::Real) {
         let heads: Vec<Head> = cases(case).into_iter().map(Head::new).collect();
         for (i, (max_selected, top_p)) in CHOICES.into_iter().enumerate() {
@@ -109,7 +109,7 @@ fn check(answer: &Answer, ask: &Ask, what: &str) {
 #[test]
 fn bits_depend_on_neither_warps_nor_company() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let base = Case { seed: 21, numbers: Numbers::Real, head_dim: 96, region: 700, growths: &[40], ..Case::default() };
     let heads: Vec<Head> = cases(base).into_iter().map(Head::new).collect();
     let asks = asks(&heads, 5, 30, 0.875);
@@ -130,7 +130,7 @@ fn bits_depend_on_neither_warps_nor_company() -> Result<()> {
 #[test]
 fn one_graph_serves_every_token() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let base = Case { seed: 61, numbers: Numbers::Real, region: 300, growths: &[40], ..Case::default() };
     let heads: Vec<Head> = cases(base).into_iter().map(Head::new).collect();
     let mut layer = Layer::new(&device, asks(&heads, 6, 30, 0.875), 2, &[0, 0])?;
@@ -151,7 +151,7 @@ fn one_graph_serves_every_token() -> Result<()> {
 #[test]
 fn outliers_read_everything_within_their_rows_budget() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let case = Case { seed: 31, region: 300, num_queries: 64, ..Case::default() };
     let mut first = Head::new(case);
     first.state.index = with_floor(&first, 0.9);
@@ -183,7 +183,7 @@ fn with_floor(head: &Head, floor: f32) -> ctkvr_core::index::centroid_index::Cen
 #[test]
 fn rows_without_an_index_choose_nothing() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let head = Head::new(Case { seed: 41, ..Case::default() });
     let mut random = Random(3);
     let ask = |head| Ask { head, query: query(&mut random, &Case::default()), max_selected: 20, top_p: 1.0 };
@@ -202,7 +202,7 @@ fn rows_without_an_index_choose_nothing() -> Result<()> {
 #[test]
 fn memory_is_what_its_sizes_say() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let most = HeadSizes { region: 1000, num_centroids: 70, num_probes: 5, num_clusters: 130 };
     let sizes = SearchSizes { slots: 6, num_kv_heads: 3, group: 5, head_dim: 96, most };
     let before = session.count("used_memory");
@@ -217,7 +217,7 @@ fn memory_is_what_its_sizes_say() -> Result<()> {
 #[test]
 fn proposals_of_the_host_are_refined_alike() -> Result<()> {
     let _session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let head = Head::new(Case { seed: 51, region: 600, ..Case::default() });
     let asks = asks(std::slice::from_ref(&head), 9, 24, 1.0);
     let (layer, expected) = (Layer::new(&device, asks.clone(), 1, &[0])?, on_cpu(&asks[0], false));

@@ -1,13 +1,13 @@
 //! kernels/select.cu: the choice, on weights that a test makes.
 
+use crate::retrieval::head::{Case, Head, query};
+use crate::retrieval::{Ask, Layer};
 use ctkvr_core::refine::top_k::TopK;
 use ctkvr_cuda::launch::search_state::SlotSearch;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{DeviceBuffer, Result};
 use ctkvr_kernels::Kernels;
 use ctkvr_kernels::testing::Random;
-use crate::retrieval::head::{Case, Head, query};
-use crate::retrieval::{Ask, Layer};
 
 /// Scores of one head become weights: the choice among them, by the CPU's own code.
 fn select(layer: &Layer, scores: &[f32], max_selected: usize, top_p: f32) -> Result<Vec<u32>> {
@@ -51,7 +51,7 @@ fn select(layer: &Layer, scores: &[f32], max_selected: usize, top_p: f32) -> Res
 #[test]
 fn the_cpus_choice_among_the_same_weights() -> Result<()> {
     let session = session();
-    let device = retrieval::open()?;
+    let device = crate::retrieval::open()?;
     let case = Case { group: 1, region: 3000, num_queries: 2, list_len: 4, cluster_size: 64, scores_all: true, ..Case::default() };
     let head = Head::new(case);
     let mut random = Random(51);

@@ -50,7 +50,6 @@ pub struct Layer<'a> {
     pub device: &'a Device,
     pub asks: Vec<Ask<'a>>,
     pub memory: SearchMemory,
-    pub num_kv_heads: usize,
     pub repairs: DeviceBuffer<u32>,
     heads: DeviceBuffer<u64>,
     layouts: DeviceBuffer<SlotLayout>,
@@ -97,7 +96,6 @@ impl<'a> Layer<'a> {
         Ok(Self {
             device,
             memory: SearchMemory::new(device, sizes)?,
-            num_kv_heads,
             repairs: DeviceBuffer::zeroed(device, slots / num_kv_heads)?,
             heads: DeviceBuffer::from_slice(device, &addresses)?,
             layouts: DeviceBuffer::from_slice(device, &layouts)?,
