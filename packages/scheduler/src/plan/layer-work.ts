@@ -1,10 +1,10 @@
 /** How long the device and the CPU work on one layer of one micro-batch, by part. */
-import { cpuMs } from './cpu-ms.js';
+import { type CpuWork, cpuMs } from './cpu-ms.js';
 import type { MachineRates } from './machine-spec.js';
-import { countHeads, type ModelShape } from './model-shape.js';
+import { countHeads } from './model-shape.js';
 import type { LayerPlace } from './placement.js';
-import { type ReadBytesInput, type ReadPart, readBytes, totalBytes } from './read-bytes.js';
-import { type RetrievalReads, splitHeads } from './retrieval-reads.js';
+import { clusterCount, type ReadBytesInput, type ReadPart, readBytes, totalBytes } from './read-bytes.js';
+import { splitHeads } from './retrieval-reads.js';
 
 /** Parts of a step's time, in the order in which they are shown. */
 export const workParts = [
@@ -60,9 +60,8 @@ export function layerWork(place: LayerPlace, numSequences: number, input: LayerW
   for (const part of onDevice[place]) device[part] = (share * bytes[part]) / (KEYS_SHARE * rates.deviceBytesPerMs);
   const deviceMs = workMs(device);
   if (place === 'device') return { device, deviceMs, host: null, hostMs: 0 };
-  const hostBytes = place === 'hybrid' ? bytes.candidates + bytes.values : totalBytes(bytes);
-  const keys = place === 'hybrid' ? plainKeys(input) : plainKeys(input) + retrievalKeys(input);
-  const ms = cpuMs({ bytes: share * hostBytes, keys: share * keys, headDim: model.headDim }, rates);
+  const cpu = place === 'hybrid' ? hybridCpuWork(input) : hostCpuWork(input);
+  const ms = share * cpuMs(cpu, rates);
   return { device, deviceMs, host: byBytes(ms, bytes, place), hostMs: ms };
 }
 
@@ -71,13 +70,29 @@ export function workMs(work: Work): number {
   return Object.values(work).reduce((sum, ms) => sum + ms, 0);
 }
 
-/** Keys that a step scores of heads that are no retrieval heads, of one sequence. */
-function plainKeys({ model, reads }: { readonly model: ModelShape; readonly reads: RetrievalReads }): number {
-  return splitHeads(countHeads(model), reads).plain * reads.candidates;
+/** Of one sequence and all layers: the candidates of all heads but the retrieval heads. */
+function hybridCpuWork(input: ReadBytesInput): CpuWork {
+  const { candidates, values } = readBytes(input);
+  const { plain } = splitHeads(countHeads(input.model), input.reads);
+  return {
+    bytes: candidates + values,
+    keys: plain * input.reads.candidates,
+    clusters: 0,
+    headDim: input.model.headDim,
+  };
 }
 
-function retrievalKeys({ model, reads, context }: LayerWorkInput): number {
-  return splitHeads(countHeads(model), reads).retrieval * context;
+/** Of one sequence and all layers: everything. */
+function hostCpuWork(input: ReadBytesInput): CpuWork {
+  const { model, context, reads } = input;
+  const heads = countHeads(model);
+  const { retrieval, plain } = splitHeads(heads, reads);
+  return {
+    bytes: totalBytes(readBytes(input)),
+    keys: plain * reads.candidates + retrieval * context,
+    clusters: heads * clusterCount(context, reads),
+    headDim: model.headDim,
+  };
 }
 
 /** Divides the CPU's time over the parts that it reads. */

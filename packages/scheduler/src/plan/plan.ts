@@ -146,12 +146,13 @@ function doesNotFit(options: PlanOptions): CtkvrError {
   const { context, sequences, devices, host } = options;
   const neededBytes = leastDeviceBytes(options);
   const largest = Math.max(...devices.map(({ memoryBytes }) => memoryBytes));
-  const what = `${sequences} ${sequences === 1 ? 'sequence' : 'sequences'} of ${context} tokens`;
+  const what =
+    sequences === 1 ? `a sequence of ${context} tokens does` : `${sequences} sequences of ${context} tokens do`;
   const why =
     neededBytes === null || neededBytes <= largest
       ? `the host's ${gigabytes(host.memoryBytes)} are too few for what the device has no room for`
       : `at least ${gigabytes(neededBytes)} are needed on the device, got ${gigabytes(largest)}`;
-  return new CtkvrError('CTKVR_OUT_OF_MEMORY', `plan: ${what} do not fit: ${why}`, {
+  return new CtkvrError('CTKVR_OUT_OF_MEMORY', `plan: ${what} not fit: ${why}`, {
     fields: { neededBytes, deviceBytes: largest, hostBytes: host.memoryBytes, context, sequences },
     remedy: 'take smaller weights, kvFormat q8, a shorter context, fewer sequences or more memory',
   });

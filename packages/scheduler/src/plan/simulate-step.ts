@@ -8,7 +8,8 @@
 import type { LayerWork, Work } from './layer-work.js';
 
 export interface TimelineEvent {
-  readonly resource: 'device' | 'host' | 'hop';
+  /** What works, or which way queries and results hop. */
+  readonly resource: 'device' | 'host' | 'toHost' | 'toDevice';
   readonly layer: number;
   readonly microBatch: number;
   readonly startMs: number;
@@ -46,9 +47,9 @@ export function simulateStep(
       const backMs = endMs + hopMs;
       ready[microBatch] = backMs;
       hostFree = endMs;
-      onEvent?.({ resource: 'hop', layer, microBatch, startMs: leftMs, endMs: arrivedMs, work: {} });
+      onEvent?.({ resource: 'toHost', layer, microBatch, startMs: leftMs, endMs: arrivedMs, work: {} });
       onEvent?.({ resource: 'host', layer, microBatch, startMs, endMs, work: host });
-      onEvent?.({ resource: 'hop', layer, microBatch, startMs: endMs, endMs: backMs, work: {} });
+      onEvent?.({ resource: 'toDevice', layer, microBatch, startMs: endMs, endMs: backMs, work: {} });
     });
   });
   return Math.max(0, ...ready);

@@ -57,7 +57,7 @@ export function timePlacement(placement: Placement, work: StepWork): StepTime {
   const timeline: TimelineEvent[] = [];
   const endMs = simulateStep(layersOf(placement, work), work.hopMs, (event) => timeline.push(event));
   const only = (resource: TimelineEvent['resource']) => timeline.filter((event) => event.resource === resource);
-  const hops = only('hop').filter(({ microBatch }) => microBatch === 0);
+  const hops = [...only('toHost'), ...only('toDevice')].filter(({ microBatch }) => microBatch === 0);
   return {
     totalMs: endMs + SAMPLING_MS,
     device: { ...sum(only('device')), sampling: SAMPLING_MS },

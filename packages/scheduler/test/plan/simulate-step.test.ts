@@ -46,9 +46,9 @@ it('layers on the device have neither hops nor work of the CPU', () => {
     ['device', 0, 0, 2],
     ['device', 1, 2, 4],
     ['device', 2, 4, 7],
-    ['hop', 2, 7, 7.5],
+    ['toHost', 2, 7, 7.5],
     ['host', 2, 7.5, 11.5],
-    ['hop', 2, 11.5, 12],
+    ['toDevice', 2, 11.5, 12],
   ]);
 });
 
