@@ -105,6 +105,23 @@ it('cards, hosts and sizes as texts', async () => {
   expect(await modelOf(sizes)).toMatchObject({ numLayers: 32, numQueryHeads: 32, numKvHeads: 8, headDim: 128 });
 });
 
+describe('docs/guide/plan.md', () => {
+  const guide = new URL('../../../docs/guide/', import.meta.url);
+
+  it('shows what its commands print and draw', async () => {
+    const page = await readFile(new URL('plan.md', guide), 'utf8');
+    const shown = [...page.matchAll(/```sh\nnpm run -s ctkvr -- (plan .*)\n```\n[^`]*```text\n([^`]*)```/g)];
+    expect(shown).toHaveLength(2);
+    const picture = join(await temporaryFolder(), 'plan.svg');
+    for (const [, command = '', table] of shown) {
+      const args = [...command.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '');
+      const { stdout } = await ctkvrInProcess(args.map((arg) => (arg === 'plan.svg' ? picture : arg)));
+      expect(stdout).toBe(table);
+    }
+    expect(await readFile(picture, 'utf8')).toBe(await readFile(new URL('pictures/plan.svg', guide), 'utf8'));
+  });
+});
+
 describe('--host here', () => {
   it('is what doctor --calibrate measured', async () => {
     const env = { CTKVR_CACHE_DIR: await temporaryFolder() };
