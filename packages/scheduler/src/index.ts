@@ -7,7 +7,7 @@ export { type Work, type WorkPart, workParts } from './plan/layer-work.js';
 export type { Calibration, DeviceSpec, HostSpec } from './plan/machine-spec.js';
 export { type ModelShape, modelShapes } from './plan/model-shape.js';
 export { type MemoryBytes, type MemoryPart, memoryParts, type PlacedMemory } from './plan/placed-memory.js';
-export type { LayerPlace, Placement } from './plan/placement.js';
+export { type LayerPlace, layerPlaces, type Placement } from './plan/placement.js';
 export { type PlacedStep, type Plan, plan } from './plan/plan.js';
 export { type CardNeed, type CardPlan, type CardPlans, type CardPlansOptions, planCards } from './plan/plan-cards.js';
 export { LEAST_CONTEXT, type PlanOptions, type Workload } from './plan/plan-options.js';

@@ -1,6 +1,7 @@
 /** A plan as text for people. */
 import {
   type LayerPlace,
+  layerPlaces,
   memoryParts,
   type PlacedStep,
   type Plan,
@@ -19,7 +20,7 @@ export function describePlan(plan: Plan, workload: Workload): string {
 /** `20 layers on the device, 12 hybrid; two micro-batches`. */
 export function describePlacement({ placement }: Pick<PlacedStep, 'placement'>): string {
   const names: Record<LayerPlace, string> = { device: 'on the device', hybrid: 'hybrid', host: 'on the host' };
-  const used = (Object.keys(names) as LayerPlace[]).filter((place) => placement.layers[place] > 0);
+  const used = layerPlaces.filter((place) => placement.layers[place] > 0);
   const layers = used.map((place, i) => `${placement.layers[place]}${i === 0 ? ' layers' : ''} ${names[place]}`);
   return `${layers.join(', ')}${placement.microBatches === 2 ? '; two micro-batches' : ''}`;
 }
