@@ -11,6 +11,7 @@ import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
 import { modelsCommand } from './commands/models.js';
 import { needlesCommand } from './commands/needles.js';
+import { planCommand } from './commands/plan.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
 import type { ConsoleIo } from './console-io.js';
@@ -50,6 +51,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     inspectCommand,
     fidelityCommand,
     needlesCommand,
+    planCommand,
     serveCommand,
     benchCommand,
     demoCommand,
