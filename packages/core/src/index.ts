@@ -4,7 +4,7 @@ export type { BackendChoice } from './choose-backend.js';
 export { chooseBackend } from './choose-backend.js';
 export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
-export type { BlockInfo, RefineRules, TailEstimate, TailInfo, TailSegmentInfo } from './index-parts.js';
+export type { RefineRules, SegmentInfo, TailEstimate, TailInfo, TailSegmentInfo } from './index-parts.js';
 export type { IndexedRegion } from './indexed-region.js';
 export { indexedRegion } from './indexed-region.js';
 export type { KvFormat } from './kv-format.js';
