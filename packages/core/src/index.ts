@@ -2,6 +2,7 @@ export type { CheckedArgument } from './checks.js';
 export { checkCapacity, checkFinite, checkInteger, checkLength } from './checks.js';
 export type { BackendChoice } from './choose-backend.js';
 export { chooseBackend } from './choose-backend.js';
+export { countOf } from './count-of.js';
 export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
 export type { RefineRules, SegmentInfo, TailEstimate, TailInfo, TailSegmentInfo } from './index-parts.js';

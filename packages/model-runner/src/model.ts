@@ -8,7 +8,7 @@ import { Conversation } from './conversation.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { ModelTemplate } from './model-template.js';
-import { closedError, contextExceededError } from './operation-errors.js';
+import { closedError, savedContextError } from './operation-errors.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
@@ -177,13 +177,7 @@ export class Model {
       this.#checkOpen();
       const { tokens, conversation } = readNotes(path, restored.notes);
       if (contextLength > this.contextLength || tokens.length > contextLength) {
-        const { length } = tokens;
-        throw contextExceededError({
-          contextLength: this.contextLength,
-          length,
-          added: contextLength - length,
-          maxNew: 0,
-        });
+        throw savedContextError({ path, saved: contextLength, contextLength: this.contextLength });
       }
       this.#checkMemory({ contextLength, kvFormat, selector, sharedBytes: native.memory.kvBytes });
       const sequence = new StoredSequence({ native, composer: this.#composer, selector });

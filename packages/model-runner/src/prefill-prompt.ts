@@ -38,7 +38,8 @@ export async function prefillPrompt(
   const { keep, added, conversation } = await planPrompt(prompt, context);
   operation.check();
   if (keep + added.length > contextLength) {
-    throw contextExceededError({ contextLength, length: keep, added: added.length, maxNew: 0 });
+    const { trainedContext } = host.info;
+    throw contextExceededError({ contextLength, trainedContext, length: keep, added: added.length, maxNew: 0 });
   }
   const report = (phase: 'prefill' | 'index', tokensDone: number) => {
     const tokensPerSecond = (tokensDone / (performance.now() - startedAt)) * 1000;

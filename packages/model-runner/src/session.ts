@@ -283,7 +283,14 @@ export class Session {
   /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
   #checkRoom({ added, maxNew }: { readonly added: number; readonly maxNew: number }): void {
     const { contextLength, length } = this;
-    if (length + added + maxNew > contextLength) throw contextExceededError({ contextLength, length, added, maxNew });
+    if (length + added + maxNew <= contextLength) return;
+    throw contextExceededError({
+      contextLength,
+      trainedContext: this.#host.info.trainedContext,
+      length,
+      added,
+      maxNew,
+    });
   }
 
   #maxTokens(asked: number | undefined): number {
