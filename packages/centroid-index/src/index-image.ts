@@ -1,6 +1,6 @@
 /**
  * One head's index as bytes: little endian, every section at a multiple of 64, so that a file can be mapped into memory. The same format as
- * ctkvr-core's index_image.rs; docs/design/retrieval.md has it as a table. Keys and values are not in it.
+ * ctkvr-core's head_index/image.rs and index/sections.rs; docs/design/retrieval.md has it as a table. Keys and values are not in it.
  */
 import type { SelectorOptions } from '@ctkvr/core';
 import type { KeptQueries } from './kept-queries.js';
