@@ -211,7 +211,8 @@ export class Session {
 
   /**
    * Writes the session to a file that `model.restoreSession` reads: what is generated from it is what would have been generated here. The
-   * file is replaced once it is whole, and readable by its owner alone; it holds the text. Other sessions' steps wait meanwhile.
+   * file is replaced once it is whole, and readable by its owner alone; it holds the text. What a killed
+   * save left beside it an hour ago or more is removed. Other sessions' steps wait meanwhile.
    * @throws {CtkvrError} CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_ABORTED before it begins, CTKVR_BUSY, CTKVR_CLOSED.
    */
   async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
