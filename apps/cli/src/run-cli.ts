@@ -20,9 +20,10 @@ import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { exitCodeOfSignal, type Interrupt, Interrupted } from './interrupt.js';
 import { version } from './version.js';
 
-const EXIT_HELP = `
+/** Names every number of `exitCodes`; a test checks that. */
+export const EXIT_HELP = `
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable file or model, 4 does not fit (context, memory, disk),
-5 download failed, 130 interrupted.
+5 download failed, 130 interrupted (Ctrl-C), 141 the reader of the output left, 143 ended by SIGTERM.
 Environment: CTKVR_CACHE_DIR (models and texts), HF_ENDPOINT and HF_TOKEN (Hugging Face hub), PIP_INDEX_URL (package index).`;
 
 /** Returns the exit status. Nothing is thrown; every error has been printed to stderr. */
