@@ -9,7 +9,7 @@ import { rustModuleGraphs } from './lib/rust-modules.mjs';
 import { MIN_RUST } from './setup/needed-programs.mjs';
 import { workspacePackages } from './setup/typescript.mjs';
 
-/** ARCHITECTURE.md, "which way dependencies point": a package may use packages of lower levels only. */
+/** ARCHITECTURE.md, "Crates and packages": a package may use packages of lower levels only. */
 const level = /** @type {Record<string, number>} */ ({
   core: 0,
   'rope-similarity': 1,

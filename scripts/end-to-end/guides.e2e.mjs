@@ -76,10 +76,10 @@ function runShell(code) {
   return spawnSync('bash', ['-c', npmOfCheckout + code], { cwd: dir, encoding: 'utf8', timeout: TIMEOUT_MS });
 }
 
-/** From standard input, in the folder of a package that depends on the model runner. @param {string} code */
+/** From standard input, in the folder where a reader is told to save it. @param {string} code */
 function runProgram(code) {
   return spawnSync(process.execPath, ['--input-type=module', '-', join(dir, 'your.txt')], {
-    cwd: join(root, 'apps/cli'),
+    cwd: join(root, 'examples'),
     input: code,
     encoding: 'utf8',
     timeout: TIMEOUT_MS,

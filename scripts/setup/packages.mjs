@@ -44,6 +44,7 @@ export const installPackages = {
     digest({
       files: [
         ...['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', '.npmrc'].map((name) => join(root, name)),
+        join(root, 'examples/package.json'),
         ...['packages', 'apps'].flatMap((dir) => filesBelow(join(root, dir), (path) => path.endsWith('package.json'))),
       ],
       values: [process.platform, process.arch],

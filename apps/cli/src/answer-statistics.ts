@@ -1,7 +1,7 @@
 /** What an answer cost, gathered token by token: the statistics line of `ask` and `chat`, and their JSON. */
 import type { SelectionCounters } from '@ctkvr/core';
 import { significant } from '@ctkvr/evaluation';
-import { formatBytes, formatCount, formatDuration } from './format.js';
+import { formatBytes, formatCount, formatCounted, formatDuration } from './format.js';
 
 export interface AnswerStatistics {
   readonly promptTokens: number;
@@ -82,7 +82,7 @@ export class AnswerMeter {
 
 /** The one line after an answer. */
 export function statisticsLine(s: AnswerStatistics): string {
-  const parts = [`${formatCount(s.promptTokens)} tokens read, ${formatCount(s.answerTokens)} written`];
+  const parts = [`${formatCounted(s.promptTokens, 'token')} read, ${formatCount(s.answerTokens)} written`];
   if (s.timeToFirstTokenMs !== null) parts.push(`first token after ${formatDuration(s.timeToFirstTokenMs)}`);
   if (s.msPerToken !== null) parts.push(`${s.msPerToken.toFixed(1)} ms/token`);
   if (s.keysReadPerHead !== null && s.keysPerHead !== null) {

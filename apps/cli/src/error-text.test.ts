@@ -17,9 +17,17 @@ describe('errors on the command line', () => {
     ],
     [
       new CtkvrError('CTKVR_CONTEXT_EXCEEDED', '9 tokens are needed', {
-        remedy: 'create the session with a longer context',
+        fields: { contextLength: 8, trainedContext: 8, length: 0, added: 9, maxNew: 0, needed: 9 },
+        remedy: 'shorten the text',
       }),
-      '9 tokens are needed; give less text, lower --max-tokens, or raise --context as far as the model goes',
+      'text and question take 9 tokens, the context holds 8; give less text, or take a model with a longer context',
+    ],
+    [
+      new CtkvrError('CTKVR_CONTEXT_EXCEEDED', '9 tokens are needed (7 in the session, 2 to generate)', {
+        fields: { contextLength: 8, trainedContext: 64, length: 7, added: 0, maxNew: 2, needed: 9 },
+      }),
+      '7 tokens of text and questions and 2 of answer are needed, the context holds 8; ' +
+        'give less text, lower --max-tokens, or raise --context up to 64',
     ],
     [
       new CtkvrError('CTKVR_INVALID_OPTION', 'the model has no chat template', {

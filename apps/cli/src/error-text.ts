@@ -2,7 +2,7 @@
  * What a command prints about an error. The packages' errors name options and functions in their remedy; here they are replaced by the flags
  * of the command line.
  */
-import { CtkvrError } from '@ctkvr/core';
+import { CtkvrError, countOf } from '@ctkvr/core';
 
 /** Returns the message of an error that a user can fix; of any other, with how to report it. */
 export function errorText(error: unknown, env: NodeJS.ProcessEnv): string {
@@ -16,14 +16,34 @@ export function errorText(error: unknown, env: NodeJS.ProcessEnv): string {
 export function forCommandLine(error: CtkvrError): string {
   // An error of another copy of the package may have no remedy.
   const remedy = error.remedy ?? null;
-  const problem = remedy === null ? error.message : error.message.slice(0, -`; ${remedy}`.length);
   const ours = remedyOf(error) ?? (remedy === null ? null : withFlags(remedy));
-  return withFlags(problem) + (ours === null ? '' : `; ${ours}`);
+  return problemOf(error) + (ours === null ? '' : `; ${ours}`);
+}
+
+/** The error's message without its remedy. */
+export function problemOf(error: CtkvrError): string {
+  const { code, fields, message } = error;
+  const { needed, maxNew, contextLength } = fields;
+  if (code === 'CTKVR_CONTEXT_EXCEEDED' && typeof needed === 'number' && typeof maxNew === 'number') {
+    // A session is nothing that the command line knows: there are text and answer.
+    const what =
+      maxNew === 0
+        ? `text and question take ${countOf(needed, 'token')}`
+        : `${countOf(needed - maxNew, 'token')} of text and questions and ${maxNew} of answer are needed`;
+    return `${what}, the context holds ${contextLength}`;
+  }
+  const remedy = error.remedy ?? null;
+  return withFlags(remedy === null ? message : message.slice(0, -`; ${remedy}`.length));
 }
 
 function remedyOf({ code, fields }: CtkvrError): string | null {
   if (code === 'CTKVR_CONTEXT_EXCEEDED') {
-    return 'give less text, lower --max-tokens, or raise --context as far as the model goes';
+    const { contextLength, trainedContext, maxNew } = fields;
+    const remedies = ['give less text'];
+    if (maxNew !== 0) remedies.push('lower --max-tokens');
+    const canGrow = Number(contextLength) < Number(trainedContext);
+    remedies.push(canGrow ? `raise --context up to ${trainedContext}` : 'take a model with a longer context');
+    return `${remedies.slice(0, -1).join(', ')}, or ${remedies.at(-1)}`;
   }
   if (code === 'CTKVR_OUT_OF_MEMORY' && Number(fields.fittingContextLength) > 0) {
     return `--context ${fields.fittingContextLength} would fit`;

@@ -1,4 +1,5 @@
 /** Numbers as people read them. */
+import { countOf } from '@ctkvr/core';
 
 /** 98362432 becomes `93.8 MiB`. */
 export function formatBytes(bytes: number): string {
@@ -15,6 +16,11 @@ export function formatBytes(bytes: number): string {
 /** 7103 becomes `7,103`. */
 export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
+}
+
+/** `7,103 tokens`, `1 token`. */
+export function formatCounted(count: number, noun: string): string {
+  return countOf(count, noun, formatCount(count));
 }
 
 /** `850 ms`, `12.3 s`, `3 min 05 s`. */

@@ -11,6 +11,7 @@ import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
 import { modelsCommand } from './commands/models.js';
 import { needlesCommand } from './commands/needles.js';
+import { planCommand } from './commands/plan.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
 import type { ConsoleIo } from './console-io.js';
@@ -19,9 +20,10 @@ import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { exitCodeOfSignal, type Interrupt, Interrupted } from './interrupt.js';
 import { version } from './version.js';
 
-const EXIT_HELP = `
+/** Names every number of `exitCodes`; a test checks that. */
+export const EXIT_HELP = `
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable file or model, 4 does not fit (context, memory, disk),
-5 download failed, 130 interrupted.
+5 download failed, 130 interrupted (Ctrl-C), 141 the reader of the output left, 143 ended by SIGTERM.
 Environment: CTKVR_CACHE_DIR (models and texts), HF_ENDPOINT and HF_TOKEN (Hugging Face hub), PIP_INDEX_URL (package index).`;
 
 /** Returns the exit status. Nothing is thrown; every error has been printed to stderr. */
@@ -50,6 +52,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     inspectCommand,
     fidelityCommand,
     needlesCommand,
+    planCommand,
     serveCommand,
     benchCommand,
     demoCommand,

@@ -17,6 +17,8 @@ describe.concurrent('wrong usage', () => {
     [['fidelity'], /--text/],
     [['no-such-command'], /unknown command/],
     [['chat', '-'], /as a file/],
+    [['ask', 'no-such-file.txt', ''], /the question is empty/],
+    [['ask', 'no-such-file.txt', ' \n'], /the question is empty/],
     [['serve', '--port', '70000'], /--port.*65535/],
     [['pull', 'no-such-model', '--json', 'surplus'], /too many arguments/],
   ])('%j', async (args, message) => {

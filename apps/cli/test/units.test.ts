@@ -1,15 +1,20 @@
+import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { formatBytes, formatCount, formatDuration, formatTable } from '../src/format.js';
+import { exitCodes } from '../src/exit-codes.js';
+import { formatBytes, formatCount, formatCounted, formatDuration, formatTable } from '../src/format.js';
 import { drawNeedle, drawNeedles } from '../src/needles/draw-needle.js';
 import { hideFacts } from '../src/needles/hide-facts.js';
 import { lighthouseFact, lighthousePlaces, lighthouseQuestion, namesNumber } from '../src/needles/lighthouse.js';
-import { prefillState, renderProgress } from '../src/progress-line.js';
+import { downloadState, ProgressLine, prefillState, renderProgress } from '../src/progress-line.js';
+import { EXIT_HELP } from '../src/run-cli.js';
 
 describe('format', () => {
   it.each([
     [formatBytes(98_362_432), '93.8 MiB'],
     [formatBytes(0), '0 B'],
     [formatCount(7103), '7,103'],
+    [formatCounted(1, 'token'), '1 token'],
+    [formatCounted(7103, 'token'), '7,103 tokens'],
     [formatDuration(850.4), '850 ms'],
     [formatDuration(12_340), '12.3 s'],
     [formatDuration(185_000), '3 min 05 s'],
@@ -35,6 +40,39 @@ describe('progress', () => {
       'reading [######------------------] 25%  2,000 of 8,000 tokens  500 tokens/s  12.0 s left',
     );
     expect(renderProgress(state, 30)).toHaveLength(29);
+  });
+});
+
+describe('progress into a pipe', () => {
+  /** What a progress line writes to a stderr that is no terminal. */
+  function written(options: { readonly stages?: boolean }): string {
+    const stderr = new PassThrough();
+    const progress = new ProgressLine({ stdin: process.stdin, stdout: new PassThrough(), stderr, env: {} }, options);
+    const download = { name: 'a.gguf', phase: 'download', bytesTotal: 1024 } as const;
+    for (const bytesDone of [0, 512]) progress.show(downloadState({ ...download, bytesDone, bytesPerSecond: 0 }));
+    progress.clear();
+    for (const tokensDone of [2000, 4000]) {
+      progress.show(prefillState({ tokensDone, tokensTotal: 8000, tokensPerSecond: 500, phase: 'prefill' }));
+    }
+    progress.show({ label: 'asking: dense', fraction: null, detail: '' });
+    progress.clear();
+    return String(stderr.read() ?? '');
+  }
+
+  it('is a plain line as each stage begins, where a person waits', () => {
+    expect(written({ stages: true })).toBe(
+      'fetching a.gguf, 1.0 KiB\nreading, 8,000 tokens, 12.0 s left\nasking: dense\n',
+    );
+  });
+
+  it('is nothing elsewhere', () => {
+    expect(written({})).toBe('');
+  });
+});
+
+describe('exit statuses', () => {
+  it.each(Object.entries(exitCodes))('--help names that of %s', (_, code) => {
+    expect(EXIT_HELP).toMatch(new RegExp(`\\b${code} \\w`));
   });
 });
 

@@ -27,6 +27,9 @@ export interface AppDeps extends CallerOptions {
   readonly onWork?: (work: Promise<void>) => void;
 }
 
+/** Letters of a path that a log line holds; clients can send kilobytes. */
+const MAX_LOGGED_PATH = 200;
+
 /** Returns the application. It owns nothing: engine and queue are the caller's to close. */
 export function createApp(deps: AppDeps): Hono {
   const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
@@ -34,6 +37,15 @@ export function createApp(deps: AppDeps): Hono {
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
+  // Chat requests log themselves, with their id. Of the others, only those that are refused leave a line.
+  const toldThemselves = new WeakSet<Request>();
+  app.use(async (context, next) => {
+    await next();
+    const { method, path, raw } = context.req;
+    const { status } = context.res;
+    if (status < 400 || status >= 500 || toldThemselves.has(raw)) return; // what fails is told by onError
+    logger.info({ method, path: path.slice(0, MAX_LOGGED_PATH), status }, 'refused');
+  });
 
   app.onError((error, context) => {
     const failure = toApiError(error);
@@ -76,6 +88,9 @@ export function createApp(deps: AppDeps): Hono {
   );
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
   const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
-  app.post('/v1/chat/completions', chat);
+  app.post('/v1/chat/completions', (context) => {
+    toldThemselves.add(context.req.raw);
+    return chat(context);
+  });
   return app;
 }

@@ -2,9 +2,9 @@
  * The body of POST /v1/chat/completions as the engine gets it: checked field by field against the tables of request-fields.ts, with
  * defaults filled in.
  */
-import type { z } from 'zod';
 import { ApiError } from './api-error.js';
 import { checkFields } from './check-fields.js';
+import { invalidValue, mustBe } from './invalid-value.js';
 import {
   type HonouredValues,
   messageFields,
@@ -74,9 +74,14 @@ export function parseChatRequest(json: unknown): ChatRequest {
 }
 
 function checked(json: unknown): HonouredValues {
-  const parsed = requestSchema.safeParse(isObject(json) ? honouredParts(json) : json);
-  if (!parsed.success) throw toInvalid(parsed.error.issues[0]);
+  const parts = isObject(json) ? honouredParts(json) : json;
+  const parsed = requestSchema.safeParse(parts);
+  if (!parsed.success) throw invalidValue(requestSchema, parts, parsed.error.issues[0]!);
   const given = parsed.data as HonouredValues;
+  given.messages.forEach(({ role, content }, index) => {
+    if (role !== 'user' || plainText(content).trim() !== '') return;
+    throw mustBe(`messages[${index}].content`, 'a text that is not empty in a message of the user', content);
+  });
   if (given.stream_options !== undefined && !given.stream) {
     throw invalid('stream_options', 'it is only allowed together with stream: true');
   }
@@ -120,7 +125,7 @@ function repetition(given: HonouredValues): Pick<ChatRequest, 'repeatPenalty' | 
 }
 
 function invalid(param: string, why: string): ApiError {
-  return new ApiError(400, `Invalid '${param}': ${why}`, { param, code: 'invalid_value' });
+  return new ApiError(400, `'${param}' cannot be honoured: ${why}`, { param, code: 'invalid_value' });
 }
 
 /** GGUF chat templates know `system`; `developer` is OpenAI's newer word for it. */
@@ -135,33 +140,4 @@ function plainText(value: HonouredValues['messages'][number]['content']): string
 /** Any integer a client sends becomes a u32, the same one each time: negative and large seeds wrap. */
 function toU32(seed: number): number {
   return Number(BigInt.asUintN(32, BigInt(seed)));
-}
-
-function toInvalid(issue: z.core.$ZodIssue | undefined): ApiError {
-  const inner = issue === undefined ? undefined : deepest(issue);
-  const param = inner === undefined || inner.path.length === 0 ? null : pathName(inner.path);
-  const message = inner?.message ?? 'the body is not a chat completion request';
-  if (param === null) return new ApiError(400, `Invalid request body: ${message}`, { code: 'invalid_value' });
-  if (!/undefined/.test(message)) return invalid(param, message);
-  return new ApiError(400, `Invalid '${param}': ${message}`, { param, code: 'missing_required_parameter' });
-}
-
-/** Follows a union into the branch that got furthest, so that `messages[0].content[1].type` is named, not `messages[0].content`. */
-function deepest(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string; code: string } {
-  if (issue.code === 'invalid_union') {
-    const nested = issue.errors.map((branch) => branch[0]).filter((one) => one !== undefined && one.path.length > 0);
-    const first = nested[0];
-    if (first !== undefined) {
-      const inside = deepest(first);
-      return { ...inside, path: [...issue.path, ...inside.path] };
-    }
-  }
-  return { path: [...issue.path], message: issue.message, code: issue.code };
-}
-
-function pathName(path: readonly PropertyKey[]): string {
-  return path.reduce<string>(
-    (name, key) => (typeof key === 'number' ? `${name}[${key}]` : name === '' ? String(key) : `${name}.${String(key)}`),
-    '',
-  );
 }

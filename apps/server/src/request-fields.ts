@@ -50,7 +50,7 @@ function refused(source: FieldSource, off: readonly unknown[], note: string): Re
 /** More than any client is known to send; each is looked for in every token's text. */
 const MAX_STOPS = 64;
 
-const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() });
+const textPart = z.object({ type: z.literal('text'), text: z.string() });
 
 /** Fields of one part of a message's content. */
 export const partFields = {
@@ -61,15 +61,11 @@ export const partFields = {
 
 /** Fields of one message. */
 export const messageFields = {
-  role: honoured(
-    'OpenAI',
-    z.enum(['system', 'developer', 'user', 'assistant'], 'must be system, developer, user or assistant'),
-    '`developer` is rendered as `system`',
-  ),
+  role: honoured('OpenAI', z.enum(['system', 'developer', 'user', 'assistant']), '`developer` is rendered as `system`'),
   content: honoured(
     'OpenAI',
-    z.union([z.string(), z.array(textPart).min(1)], 'must be a string or a list of text parts'),
-    'a text, or a list of text parts, which are joined',
+    z.union([z.string(), z.array(textPart).min(1)]),
+    'a text, or a list of text parts, which are joined; a user’s is not empty',
   ),
   name: ignored('OpenAI', 'chat templates have no place for it'),
   refusal: ignored('OpenAI', 'part of an earlier answer'),
@@ -123,10 +119,7 @@ const honouredFields = {
   seed: honoured('OpenAI', z.int(), 'taken modulo 2^32; default: drawn anew for each request'),
   stop: honoured(
     'OpenAI',
-    z.union(
-      [z.string().min(1), z.array(z.string().min(1)).max(MAX_STOPS)],
-      `must be a string or up to ${MAX_STOPS} strings, none empty`,
-    ),
+    z.union([z.string().min(1), z.array(z.string().min(1)).max(MAX_STOPS)]),
     `a text, or up to ${MAX_STOPS}`,
   ),
   ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),

@@ -3,7 +3,7 @@
  * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait in order. A place is held for
  * exactly as long as the work it was given for: there is nothing to give back, and so nothing to forget.
  */
-import { checkInteger } from '@ctkvr/core';
+import { checkInteger, countOf } from '@ctkvr/core';
 import { ApiError, shuttingDown } from './api-error.js';
 
 export interface RequestQueueOptions {
@@ -124,11 +124,14 @@ export class RequestQueue {
 }
 
 function queueFull({ maxRunning, maxQueued }: RequestQueueOptions): ApiError {
-  return busy('queue_full', `${maxRunning} requests run and ${maxQueued} wait.`);
+  return busy('queue_full', `${countOf(maxRunning, 'request')} at once and ${maxQueued} that wait are all it takes.`);
 }
 
 function waitedTooLong({ maxRunning, maxWaitMs }: RequestQueueOptions): ApiError {
-  return busy('queue_timeout', `${maxRunning} requests run, and this one waited for ${maxWaitMs / 1000} seconds.`);
+  return busy(
+    'queue_timeout',
+    `it takes ${countOf(maxRunning, 'request')} at once, and this one waited for ${countOf(maxWaitMs / 1000, 'second')}.`,
+  );
 }
 
 function busy(code: string, why: string): ApiError {

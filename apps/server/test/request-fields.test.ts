@@ -98,6 +98,8 @@ describe('every honoured field', () => {
     const { status, error } = await post(put({ [name]: nonsense }));
     expect([status, error?.type]).toEqual([400, 'invalid_request_error']);
     expect(error?.param?.startsWith(param)).toBe(true); // inside stream_options a field of it
+    if (name !== 'stream_options') expect(error?.message).toMatch(/^'[\w.[\]]+' must be .+, got /); // there a field is unknown
+    expect(error?.message).not.toMatch(/undefined|something else/);
   });
 
   test('include_usage adds the usage', async () => {

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type AppDeps, createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
@@ -54,6 +55,23 @@ describe('models and health', () => {
     const response = await setUp().app.request('/v1/nothing');
     expect(response.status).toBe(404);
     expect(await response.json()).toMatchObject({ error: { code: 'not_found' } });
+  });
+
+  test('what is refused leaves one line in the log, what is answered none', async () => {
+    const lines: Record<string, unknown>[] = [];
+    const logger = pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) });
+    const { app, post } = setUp({ logger });
+    for (const path of ['/v1/models', '/health', '/v1/nothing', '/v1/models/other', `/${'x'.repeat(500)}`]) {
+      await app.request(path);
+    }
+    expect(lines).toEqual([
+      { level: 30, method: 'GET', path: '/v1/nothing', status: 404, msg: 'refused' },
+      { level: 30, method: 'GET', path: '/v1/models/other', status: 404, msg: 'refused' },
+      { level: 30, method: 'GET', path: `/${'x'.repeat(199)}`, status: 404, msg: 'refused' },
+    ]);
+    lines.length = 0;
+    await post({});
+    expect(lines).toMatchObject([{ outcome: 'missing_required_parameter', msg: 'ended' }]);
   });
 });
 

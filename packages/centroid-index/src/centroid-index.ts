@@ -1,8 +1,8 @@
 /**
  * The interface of an index over one KV head of one layer, the same for every backend. It finds which keys past queries attended to, by the
- * similarity of a new query to them: the paper's qcIVF (arXiv 2512.15550), grown in blocks, with clusters of keys for what lists miss.
+ * similarity of a new query to them: the paper's qcIVF (arXiv 2512.15550), grown in segments, with clusters of keys for what lists miss.
  */
-import type { BlockInfo, IndexedRegion, NativeCentroidIndex, SelectorOptions, TailInfo } from '@ctkvr/core';
+import type { IndexedRegion, NativeCentroidIndex, SegmentInfo, SelectorOptions, TailInfo } from '@ctkvr/core';
 import type { Phase } from './growth.js';
 
 export interface CentroidIndex {
@@ -12,14 +12,14 @@ export interface CentroidIndex {
   readonly headDim: number;
   /** Query heads that share this KV head. */
   readonly groupSize: number;
-  /** Centroids that probes look at; ids are 0 (oldest) to numCentroids - 1 (newest), and change when old blocks are dropped. */
+  /** Centroids that probes look at; ids are 0 (oldest) to numCentroids - 1 (newest), and change when old segments are dropped. */
   readonly numCentroids: number;
   /** The settings it was built with, complete. */
   readonly options: SelectorOptions;
   /** Indexed positions; what lies outside is always attended. Empty without an index: then everything is. */
   readonly region: IndexedRegion;
-  /** The blocks that probes look at, oldest first: centroid ids count through them. None when a cut left no index. */
-  readonly blocks: readonly BlockInfo[];
+  /** The segments that probes look at, oldest first: centroid ids count through them. None when a cut left no index. */
+  readonly segments: readonly SegmentInfo[];
   /** Most centroids a probe returns: options.numProbes, or all lists where there are fewer. */
   readonly numProbed: number;
   /** Most candidates that one probe, and `widen` after it, can give: the length of output buffers. */
@@ -56,7 +56,7 @@ export interface CentroidIndex {
 
   /**
    * Writes the ascending union, without repeats, of the centroids' lists and of the indexed positions that came after the first one's
-   * block, and returns its length.
+   * segment, and returns its length.
    * @param input.centroids ids as a probe gives them, the nearest first; any number, repeats allowed. @param input.out u32, room for it.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH when out is too short, CTKVR_INVALID_OPTION for an unknown id.
    */
@@ -87,14 +87,14 @@ export interface CentroidIndex {
 
   /**
    * Stores the tokens that follow; how they are split into calls makes no difference. Generated tokens (phase decode): every fourth query is
-   * kept, and every `options.appendSize` tokens the index grows by a block. Prompt tokens (prefill): all queries are kept until `extend`.
+   * kept, and every `options.appendSize` tokens the index grows by a segment. Prompt tokens (prefill): all queries are kept until `extend`.
    * Until it resolves, every other call is CTKVR_BUSY. When it rejects, nothing has changed.
    * @throws {CtkvrError} CTKVR_SHAPE_MISMATCH, CTKVR_NON_FINITE, CTKVR_INVALID_OPTION, CTKVR_ABORTED.
    */
   append(input: AppendInput): Promise<void>;
 
   /**
-   * Ends a turn: the queries kept since the last block, at most the last `options.numCentroids`, become centroids over all that is stored.
+   * Ends a turn: the queries kept since the last segment, at most the last `options.numCentroids`, become centroids over all that is stored.
    * Where a cut left no index, they make a new one. Busy as `append`. @throws {CtkvrError} CTKVR_ABORTED.
    */
   extend(input?: { readonly signal?: AbortSignal }): Promise<void>;
@@ -107,8 +107,8 @@ export interface CentroidIndex {
   insert(query: Float32Array): Promise<void>;
 
   /**
-   * Drops positions >= length, as if they had never been appended. Old blocks are dropped in time (docs/design/retrieval.md): a cut that
-   * would need one leaves no index, and `blocks` is empty. @throws {CtkvrError} CTKVR_INVALID_OPTION.
+   * Drops positions >= length, as if they had never been appended. Old segments are dropped in time (docs/design/retrieval.md): a cut that
+   * would need one leaves no index, and `segments` is empty. @throws {CtkvrError} CTKVR_INVALID_OPTION.
    */
   truncate(length: number): void;
 

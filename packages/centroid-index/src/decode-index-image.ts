@@ -1,7 +1,9 @@
-/** Reads an index image, which may be damaged or forged. */
+/**
+ * Reads an index image, which may be damaged or forged. Its errors name fields as ctkvr-core's do, whoever reads it: there a segment is still
+ * called a block.
+ */
 import { resolveSelectorOptions } from '@ctkvr/core';
-import { BlockRow } from './block-row.js';
-import { CentroidBlock } from './centroid-block.js';
+import { CentroidSegment } from './centroid-segment.js';
 import { crc32 } from './crc32.js';
 import { decodeFloat16 } from './float16.js';
 import { badImage, ImageReader } from './image-reader.js';
@@ -17,6 +19,7 @@ import {
 } from './index-image.js';
 import { KeptQueries } from './kept-queries.js';
 import { decodeGaps } from './position-gaps.js';
+import { SegmentRow } from './segment-row.js';
 import { Tail } from './tail.js';
 import { TailSegment } from './tail-segment.js';
 import { maxCorrection } from './volatility.js';
@@ -26,8 +29,8 @@ const maxTokens = 0x7fff_ffff;
 const maxHeadDim = 65_536;
 /** Query heads of a KV head: models have up to 128. */
 const maxGroup = 65_536;
-/** An index holds at most twice as many centroids as its base, in blocks of one or more. */
-const maxBlocks = 2 ** 20;
+/** An index holds at most twice as many centroids as its base, in segments of one or more. */
+const maxSegments = 2 ** 20;
 const maxCentroids = 2 ** 24;
 /** Clusters of a segment are counted by u16. */
 const maxClusters = 2 ** 16;
@@ -77,8 +80,8 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   if (checksum !== reader.u32(12)) throw badImage('checksum', hex(reader.u32(12)), hex(checksum));
   const shape = imageShape(bytes);
   const { numTokens, headDim, groupSize } = shape;
-  const numBlocks = reader.size('numBlocks', 36, { least: 0, most: maxBlocks });
-  const numBase = reader.size('numBase', 40, { least: Math.min(1, numBlocks), most: maxCentroids });
+  const numSegments = reader.size('numBlocks', 36, { least: 0, most: maxSegments });
+  const numBase = reader.size('numBase', 40, { least: Math.min(1, numSegments), most: maxCentroids });
   const knownFrom = reader.size('knownFrom', 44, { least: 0, most: numTokens });
   const volatility = reader.f32(48);
   const similarityFloor = reader.f32(52);
@@ -87,7 +90,7 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   }
   const numBuilt = reader.size('numBuilt', 56, { least: 0, most: numTokens + 1 });
   const numKept = reader.size('numKept', 60, { least: 0, most: numTokens });
-  const numSegments = reader.size('numTailSegments', 112, { least: 0, most: numTokens });
+  const numTailSegments = reader.size('numTailSegments', 112, { least: 0, most: numTokens });
   reader.expectZeros('header', 116, imageHeaderBytes);
 
   const builtAt = reader.u32s('builtAt', [numBuilt]);
@@ -95,28 +98,29 @@ export function decodeIndexImage(bytes: Uint8Array): IndexImage {
   const positions = reader.u32s('keptPositions', [numKept]);
   checkAscending('keptPositions', positions, numTokens);
   const keptRows = reader.f32s('keptQueries', [numKept, groupSize, headDim], Number.isFinite);
-  const blockRecords = readRecords(reader, 'blocks', numBlocks);
-  const segmentRecords = readRecords(reader, 'tail segments', numSegments);
-  const hasTail = shape.options.tail && numBlocks > 0;
+  const segmentRecords = readRecords(reader, 'blocks', numSegments);
+  const tailRecords = readRecords(reader, 'tail segments', numTailSegments);
+  const hasTail = shape.options.tail && numSegments > 0;
   const isCorrection = (x: number) => x >= 0 && x <= maxCorrection;
   const corrections = hasTail ? reader.f32s('tail corrections', [groupSize], isCorrection) : null;
-  const blocks: CentroidBlock[] = [];
-  for (const record of blockRecords) blocks.push(readBlock({ record, reader, shape, before: blocks.at(-1) ?? null }));
-  const segments: TailSegment[] = [];
-  const region = { start: blocks[0]?.start ?? 0, end: blocks.at(-1)?.end ?? 0 };
-  for (const record of segmentRecords) {
-    const { end: start, madeAt } = segments.at(-1) ?? { end: region.start, madeAt: 0 };
-    segments.push(readTailSegment({ record, reader, shape, start, end: region.end, madeAt }));
+  const segments: CentroidSegment[] = [];
+  for (const record of segmentRecords)
+    segments.push(readSegment({ record, reader, shape, before: segments.at(-1) ?? null }));
+  const tailSegments: TailSegment[] = [];
+  const region = { start: segments[0]?.start ?? 0, end: segments.at(-1)?.end ?? 0 };
+  for (const record of tailRecords) {
+    const { end: start, madeAt } = tailSegments.at(-1) ?? { end: region.start, madeAt: 0 };
+    tailSegments.push(readTailSegment({ record, reader, shape, start, end: region.end, madeAt }));
   }
-  const covered = segments.at(-1)?.end ?? region.start;
-  if (hasTail ? covered !== region.end : numSegments > 0) {
-    throw badImage('numTailSegments', 'as many as cover the region', numSegments);
+  const covered = tailSegments.at(-1)?.end ?? region.start;
+  if (hasTail ? covered !== region.end : numTailSegments > 0) {
+    throw badImage('numTailSegments', 'as many as cover the region', numTailSegments);
   }
   if (reader.at !== bytes.length) throw badImage('size', `${reader.at} bytes`, bytes.length);
-  if ((numBlocks === 0) !== (numBuilt === 0)) throw badImage('numBuilt', '0 without blocks, and only then', numBuilt);
-  const tail = corrections === null ? null : new Tail(segments, corrections);
+  if ((numSegments === 0) !== (numBuilt === 0)) throw badImage('numBuilt', '0 without blocks, and only then', numBuilt);
+  const tail = corrections === null ? null : new Tail(tailSegments, corrections);
   const measures = { volatility, similarityFloor, tail };
-  const row = numBlocks === 0 ? null : new BlockRow({ blocks, numBase, knownFrom, ...measures });
+  const row = numSegments === 0 ? null : new SegmentRow({ segments, numBase, knownFrom, ...measures });
   const kept = new KeptQueries({ positions, rows: keptRows, rowLength: groupSize * headDim });
   return { ...shape, row, builtAt: Array.from(builtAt), kept };
 }
@@ -128,12 +132,12 @@ function readRecords(reader: ImageReader, field: string, count: number): ImageRe
   });
 }
 
-function readBlock(of: {
+function readSegment(of: {
   readonly record: ImageReader;
   readonly reader: ImageReader;
   readonly shape: ImageShape;
-  readonly before: CentroidBlock | null;
-}): CentroidBlock {
+  readonly before: CentroidSegment | null;
+}): CentroidSegment {
   const { record, reader, shape, before } = of;
   const { groupSize, headDim, numTokens } = shape;
   const { centroidsPerList } = shape.options;
@@ -156,7 +160,7 @@ function readBlock(of: {
     return list;
   });
   const positions = { start, end, madeAt, grownAt };
-  return new CentroidBlock({ ...positions, groupSize, headDim, centroidsPerList, pooled, lists });
+  return new CentroidSegment({ ...positions, groupSize, headDim, centroidsPerList, pooled, lists });
 }
 
 /** Reads a segment that begins at `start`, ends by `end`, and was not made before `madeAt`. */

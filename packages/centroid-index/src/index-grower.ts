@@ -1,11 +1,11 @@
 /** Makes the states that an index goes through: the first build, growth by appended tokens, the end of a turn, repairs. */
 import { centroidCount, type IndexedRegion, indexedRegion, postingListLength, type SelectorOptions } from '@ctkvr/core';
-import { BlockRow, baseCentroids } from './block-row.js';
-import { type BlockInput, buildBlock } from './build-block.js';
+import { buildSegment, type SegmentInput } from './build-segment.js';
 import type { AppendInput } from './centroid-index.js';
 import { keepsQuery, nextGrowth, type Phase } from './growth.js';
 import type { IndexImage } from './index-image.js';
 import type { PagedRows } from './paged-rows.js';
+import { baseCentroids, SegmentRow } from './segment-row.js';
 import { Tail } from './tail.js';
 import { buildTailSegment } from './tail-segment.js';
 import { measureVolatility } from './volatility.js';
@@ -62,16 +62,16 @@ export class IndexGrower {
     return nextGrowth({ builtAt: last, numTokens, appendSize: this.#options.appendSize });
   }
 
-  /** Adds a block of the queries kept since the last one, if there are any. */
+  /** Adds a segment of the queries kept since the last one, if there are any. */
   *#grow(state: IndexState): Generator<void, IndexState> {
     const { row, numTokens, kept } = state;
     if (row === null) return state;
     const most = this.mostCentroids(this.#regionFrom(row.region.start, numTokens));
     const { rows: queries } = kept.of({ start: row.newest.grownAt, end: numTokens, most });
-    return queries.length === 0 ? state : yield* this.#withBlock(state, row, { queries, grownAt: numTokens });
+    return queries.length === 0 ? state : yield* this.#withSegment(state, row, { queries, grownAt: numTokens });
   }
 
-  /** Ends a turn: a block of the queries kept since the last one, or a new index where a cut left none. */
+  /** Ends a turn: a segment of the queries kept since the last one, or a new index where a cut left none. */
   *extend(state: IndexState): Generator<void, IndexState> {
     let extended = state;
     if (state.row !== null) {
@@ -86,44 +86,44 @@ export class IndexGrower {
     return { ...extended, builtAt };
   }
 
-  /** Adds a block of one query, f32 [groupSize, headDim]. Which queries the next growth takes does not change. */
-  *insert(state: IndexState, row: BlockRow, query: Float32Array): Generator<void, IndexState> {
-    return yield* this.#withBlock(state, row, { queries: query, grownAt: row.newest.grownAt });
+  /** Adds a segment of one query, f32 [groupSize, headDim]. Which queries the next growth takes does not change. */
+  *insert(state: IndexState, row: SegmentRow, query: Float32Array): Generator<void, IndexState> {
+    return yield* this.#withSegment(state, row, { queries: query, grownAt: row.newest.grownAt });
   }
 
   /** Builds the index over what is stored now, from nothing. */
-  *firstRow(state: IndexState, queries: Float32Array): Generator<void, BlockRow> {
+  *firstRow(state: IndexState, queries: Float32Array): Generator<void, SegmentRow> {
     const region = indexedRegion(state.numTokens, this.#options);
-    const input = this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt: state.numTokens });
+    const input = this.#segmentInput({ numTokens: state.numTokens, region, queries, grownAt: state.numTokens });
     const none = this.#options.tail ? new Tail([], new Float32Array(this.#groupSize)) : null;
     const uncorrected = yield* this.#extendedTail(none, { ...region, madeAt: state.numTokens });
-    const block = yield* buildBlock(input);
+    const segment = yield* buildSegment(input);
     const { numProbes, clusterProbes } = this.#options;
-    const meter = measureVolatility({ input, block, tail: uncorrected, numProbes, clusterProbes });
+    const meter = measureVolatility({ input, segment, tail: uncorrected, numProbes, clusterProbes });
     const { corrections, ...measured } = yield* meter;
     const tail = uncorrected?.corrected(corrections) ?? null;
-    const numBase = baseCentroids(this.#options, block.numCentroids);
-    return new BlockRow({ ...measured, tail, blocks: [block], numBase, knownFrom: 0 });
+    const numBase = baseCentroids(this.#options, segment.numCentroids);
+    return new SegmentRow({ ...measured, tail, segments: [segment], numBase, knownFrom: 0 });
   }
 
-  *#withBlock(
+  *#withSegment(
     state: IndexState,
-    row: BlockRow,
+    row: SegmentRow,
     { queries, grownAt }: { readonly queries: Float32Array; readonly grownAt: number },
   ): Generator<void, IndexState> {
     const { start, end: before } = row.region;
     const region = this.#regionFrom(start, state.numTokens);
-    const block = yield* buildBlock(this.#blockInput({ numTokens: state.numTokens, region, queries, grownAt }));
+    const segment = yield* buildSegment(this.#segmentInput({ numTokens: state.numTokens, region, queries, grownAt }));
     const tail = yield* this.#extendedTail(row.tail, { start: before, end: region.end, madeAt: state.numTokens });
-    return this.#withoutOldQueries({ ...state, row: row.extended(block, tail) });
+    return this.#withoutOldQueries({ ...state, row: row.extended(segment, tail) });
   }
 
-  /** The region of a later block that is made when `numTokens` are stored. */
+  /** The region of a later segment that is made when `numTokens` are stored. */
   #regionFrom(start: number, numTokens: number): IndexedRegion {
     return { start, end: Math.max(start, numTokens - this.#options.recentWindow) };
   }
 
-  /** Most centroids of a block over a region. */
+  /** Most centroids of a segment over a region. */
   mostCentroids({ start, end }: IndexedRegion): number {
     return centroidCount(this.#options, end - start);
   }
@@ -138,12 +138,12 @@ export class IndexGrower {
     return tail.with(yield* buildTailSegment({ keys: this.#keys, values: this.#values, ...of, clusterSize }));
   }
 
-  #blockInput(of: {
+  #segmentInput(of: {
     readonly numTokens: number;
     readonly region: IndexedRegion;
     readonly queries: Float32Array;
     readonly grownAt: number;
-  }): BlockInput {
+  }): SegmentInput {
     const { numTokens, region, queries, grownAt } = of;
     const headDim = this.#headDim;
     const groupSize = this.#groupSize;
@@ -156,7 +156,7 @@ export class IndexGrower {
 
   /** Drops the queries that can become centroids no more, whatever is cut. */
   #withoutOldQueries(state: IndexState): IndexState {
-    const oldest = state.row?.blocks[0]?.grownAt ?? 0;
+    const oldest = state.row?.segments[0]?.grownAt ?? 0;
     const kept = state.kept.of({ start: oldest, end: Number.POSITIVE_INFINITY, most: Number.POSITIVE_INFINITY });
     return { ...state, kept };
   }

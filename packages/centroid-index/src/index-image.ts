@@ -1,16 +1,16 @@
 /**
  * One head's index as bytes: little endian, every section at a multiple of 64, so that a file can be mapped into memory. The same format as
- * ctkvr-core's index_image.rs; docs/design/retrieval.md has it as a table. Keys and values are not in it.
+ * ctkvr-core's head_index/image.rs and index/sections.rs; docs/design/retrieval.md has it as a table. Keys and values are not in it.
  */
 import type { SelectorOptions } from '@ctkvr/core';
-import type { BlockRow } from './block-row.js';
 import type { KeptQueries } from './kept-queries.js';
+import type { SegmentRow } from './segment-row.js';
 
 export const imageMagic = 'CTKVRIDX';
 /** Raised whenever a field changes its meaning; images of other versions are refused. */
 export const imageVersion = 3;
 export const imageHeaderBytes = 128;
-/** Of a block's and of a tail segment's. */
+/** Of a segment's and of a tail segment's. */
 export const imageRecordBytes = 64;
 /** What the checksum covers begins behind it. */
 export const imageCheckedFrom = 16;
@@ -25,7 +25,7 @@ export interface ImageShape {
 /** What an image holds. */
 export interface IndexImage extends ImageShape {
   /** Null when a cut left no index. */
-  readonly row: BlockRow | null;
+  readonly row: SegmentRow | null;
   /** Tokens stored at the first build and at the end of each turn since, ascending; empty without an index. */
   readonly builtAt: readonly number[];
   readonly kept: KeptQueries;

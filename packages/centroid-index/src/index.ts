@@ -1,4 +1,4 @@
-export type { BlockInfo, NativeCentroidIndex, NativeIndexBinding, TailInfo, TailSegmentInfo } from '@ctkvr/core';
+export type { NativeCentroidIndex, NativeIndexBinding, SegmentInfo, TailInfo, TailSegmentInfo } from '@ctkvr/core';
 export { buildCentroidIndex } from './build-centroid-index.js';
 export type { BuildCentroidIndexInput, IndexBackend } from './build-input.js';
 export type { AppendInput, CentroidIndex } from './centroid-index.js';

@@ -1,4 +1,4 @@
-/** Queries of appended tokens that may still become centroids: those that are in no block, or will be in none after a cut. */
+/** Queries of appended tokens that may still become centroids: those that are in no segment, or will be in none after a cut. */
 
 /** Immutable: forks share it. Positions ascend. */
 export class KeptQueries {

@@ -1,21 +1,18 @@
 /** The same index held by the native binary: checks arguments, translates calls. */
 import {
-  type BlockInfo,
   CtkvrError,
   checkCapacity,
-  checkFinite,
   checkInteger,
-  checkLength,
-  checkOption,
   checkOptions,
   type IndexedRegion,
   type NativeCentroidIndex as NativeCentroidIndexHandle,
+  type SegmentInfo,
   type SelectorOptions,
   type TailInfo,
-  takes,
 } from '@ctkvr/core';
 import type { AppendInput, CentroidIndex } from './centroid-index.js';
 import { checkCandidates } from './check-candidates.js';
+import { checkQuery } from './check-query.js';
 import { checkPhase } from './growth.js';
 import { throwIfAborted } from './in-slices.js';
 import { appendChecks, methodChecks } from './method-checks.js';
@@ -49,8 +46,8 @@ export class NativeCentroidIndex implements CentroidIndex {
     return this.#open().region;
   }
 
-  get blocks(): readonly BlockInfo[] {
-    return this.#open().blocks;
+  get segments(): readonly SegmentInfo[] {
+    return this.#open().blocks; // the binary's name for them, which only this line knows
   }
 
   get numProbed(): number {
@@ -185,11 +182,7 @@ export class NativeCentroidIndex implements CentroidIndex {
 
   #checkQuery(query: Float32Array, op: string): void {
     this.#open();
-    checkOption(op, 'query', query, takes.float32);
-    const { groupSize, headDim } = this;
-    const shape = `[groupSize, headDim] = [${groupSize}, ${headDim}]`;
-    checkLength(query.length, groupSize * headDim, { op, name: 'query', shape });
-    checkFinite(query, { op, name: 'query' });
+    checkQuery(query, { op, groupSize: this.groupSize, headDim: this.headDim });
   }
 
   #open(): NativeCentroidIndexHandle {

@@ -1,9 +1,9 @@
 /** The probe: which centroids are most like a query, by the cosine of pooled vectors. */
-import type { CentroidBlock } from './centroid-block.js';
+import type { CentroidSegment } from './centroid-segment.js';
 import { pooledVector } from './pooled-vector.js';
 
 export interface NearCentroid {
-  /** Counted through the blocks. */
+  /** Counted through the segments. */
   readonly centroid: number;
   readonly similarity: number;
 }
@@ -13,19 +13,19 @@ export interface NearCentroid {
  * @param input.query f32 [groupSize, headDim]. @param input.numCentroids only the first so many are looked at; default all.
  */
 export function nearestCentroids(input: {
-  readonly blocks: readonly CentroidBlock[];
+  readonly segments: readonly CentroidSegment[];
   readonly query: Float32Array;
   readonly numProbes: number;
   readonly numCentroids?: number;
 }): NearCentroid[] {
-  const { blocks, query, numProbes } = input;
-  const pooled = new Float32Array(blocks[0]!.headDim);
+  const { segments, query, numProbes } = input;
+  const pooled = new Float32Array(segments[0]!.headDim);
   pooledVector(query, pooled);
-  const places = blocks.flatMap((block) =>
-    Array.from({ length: block.numCentroids }, (_, place) => ({ block, place })),
+  const places = segments.flatMap((segment) =>
+    Array.from({ length: segment.numCentroids }, (_, place) => ({ segment, place })),
   );
-  const near = places.slice(0, input.numCentroids).map(({ block, place }, centroid) => {
-    return { centroid, similarity: block.pooled.dot(place, pooled), list: block.lists[block.listOf(place)] };
+  const near = places.slice(0, input.numCentroids).map(({ segment, place }, centroid) => {
+    return { centroid, similarity: segment.pooled.dot(place, pooled), list: segment.lists[segment.listOf(place)] };
   });
   near.sort((a, b) => b.similarity - a.similarity || a.centroid - b.centroid);
   const probed = new Set<unknown>();

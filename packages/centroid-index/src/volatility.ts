@@ -4,9 +4,9 @@
  * queries show by how much the tail's estimate is too low.
  */
 
-import type { BlockInput } from './build-block.js';
 import { middleCentroid, scoreKeys } from './build-list.js';
-import type { CentroidBlock } from './centroid-block.js';
+import type { SegmentInput } from './build-segment.js';
+import type { CentroidSegment } from './centroid-segment.js';
 import { markedPositions } from './marked-positions.js';
 import { nearestCentroids } from './nearest-centroids.js';
 import type { Tail } from './tail.js';
@@ -36,17 +36,17 @@ export interface Volatility {
   readonly corrections: Float32Array;
 }
 
-/** Looks up a sample of the block's queries in it. Numbers are rounded to f32, as they are stored. Yields between queries. */
+/** Looks up a sample of the segment's queries in it. Numbers are rounded to f32, as they are stored. Yields between queries. */
 export function* measureVolatility(of: {
-  readonly input: BlockInput;
-  readonly block: CentroidBlock;
+  readonly input: SegmentInput;
+  readonly segment: CentroidSegment;
   /** Without corrections; null when the index has none. */
   readonly tail: Tail | null;
   readonly numProbes: number;
   readonly clusterProbes: number;
 }): Generator<void, Volatility> {
-  const { block, input, tail, numProbes, clusterProbes } = of;
-  const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = block;
+  const { segment, input, tail, numProbes, clusterProbes } = of;
+  const { numCentroids, groupSize, headDim, centroidsPerList, start, end } = segment;
   const numLists = Math.ceil(numCentroids / centroidsPerList);
   const half = Math.floor(numLists / 2);
   const perPass = Math.max(1, Math.floor(rowsPerPass / groupSize / centroidsPerList)) * centroidsPerList;
@@ -59,15 +59,15 @@ export function* measureVolatility(of: {
   let numRows = 0;
   let floor = Number.POSITIVE_INFINITY;
   for (let list = half; list < numLists; list += stride) {
-    const centroid = middleCentroid(list, block);
+    const centroid = middleCentroid(list, segment);
     if (centroid < lag || end === start) continue;
     const rowLength = groupSize * headDim;
     const query = input.queries.subarray(centroid * rowLength, (centroid + 1) * rowLength);
-    const nearest = nearestCentroids({ blocks: [block], query, numProbes, numCentroids: centroid + 1 - lag });
+    const nearest = nearestCentroids({ segments: [segment], query, numProbes, numCentroids: centroid + 1 - lag });
     floor = Math.min(floor, nearest[0]!.similarity);
     const found = new Uint8Array(end - start);
     for (const near of nearest) {
-      for (const position of block.lists[block.listOf(near.centroid)]!) found[position - start] = 1;
+      for (const position of segment.lists[segment.listOf(near.centroid)]!) found[position - start] = 1;
     }
     rest.lse.fill(Number.NEGATIVE_INFINITY);
     if (tail !== null) {

@@ -1,7 +1,7 @@
 /** What a centroid index is made of, as it shows it. Types only; packages/centroid-index and the native engine give them. */
 
 /** Centroids made at one time. */
-export interface BlockInfo {
+export interface SegmentInfo {
   /** Where its lists end. */
   readonly end: number;
   /** Tokens stored when it was made. */

@@ -2,7 +2,7 @@
  * One KV head's index on plain arrays, as the native engine (rust-kernels/crates/ctkvr-napi) offers it. Types only: packages/native types
  * its binding with them, packages/centroid-index and packages/token-refiner what they are given, so that these two need no binary.
  */
-import type { BlockInfo, RefineRules, TailEstimate, TailInfo } from './index-parts.js';
+import type { RefineRules, SegmentInfo, TailEstimate, TailInfo } from './index-parts.js';
 import type { IndexedRegion } from './indexed-region.js';
 import type { SelectorOptions } from './selector-options.js';
 import type { SelectionCounters } from './statistics.js';
@@ -76,8 +76,8 @@ export interface NativeCentroidIndex {
   readonly numCentroids: number;
   /** Indexed positions. */
   readonly region: IndexedRegion;
-  /** The blocks that probes look at, oldest first. */
-  readonly blocks: readonly BlockInfo[];
+  /** The index's segments that probes look at, oldest first; the binary calls them blocks. */
+  readonly blocks: readonly SegmentInfo[];
   /** Bytes of the index and of the queries kept for it, without keys and values. */
   readonly indexBytes: number;
   /** How much the lists would miss, 0 to 1. */
@@ -94,7 +94,7 @@ export interface NativeCentroidIndex {
   widen(query: Float32Array, candidates: Uint32Array): Uint32Array;
   /** The numProbes nearest centroids, best first, and their similarities. */
   probe(query: Float32Array): { readonly centroids: Uint32Array; readonly similarities: Float32Array };
-  /** Ascending union of the lists of `centroids`, and of the indexed positions that came after the first one's block. */
+  /** Ascending union of the lists of `centroids`, and of the indexed positions that came after the first one's segment. */
   candidates(centroids: Uint32Array): Uint32Array;
   /** Exact scores f32 [groupSize, candidates.length]. */
   scores(query: Float32Array, candidates: Uint32Array): Float32Array;
@@ -113,7 +113,7 @@ export interface NativeCentroidIndex {
   ): NativeHeadAttention;
   /** Stores the tokens that follow, off the JavaScript thread. */
   append(input: NativeIndexAppend): Promise<void>;
-  /** Ends a turn: kept queries become a block, off the JavaScript thread. */
+  /** Ends a turn: kept queries become a segment, off the JavaScript thread. */
   extend(): Promise<void>;
   /** Makes a query a centroid by an exact scan off the JavaScript thread. */
   insert(query: Float32Array): Promise<void>;

@@ -157,7 +157,7 @@ const presets: Record<PresetName, SelectorOptions> = {
 };
 
 /**
- * Returns the least and the most centroids that one block of an index may have: `numCentroids` both, or for 0 as `centroidCount` bounds them.
+ * Returns the least and the most centroids that one segment of an index may have: `numCentroids` both, or for 0 as `centroidCount` bounds them.
  */
 export function centroidBounds({ numCentroids }: Pick<SelectorOptions, 'numCentroids'>): {
   readonly least: number;
@@ -167,7 +167,7 @@ export function centroidBounds({ numCentroids }: Pick<SelectorOptions, 'numCentr
 }
 
 /**
- * Returns how many queries, if there are so many, become centroids of a block over `numKeys` indexed positions: `numCentroids`, or for 0 a
+ * Returns how many queries, if there are so many, become centroids of a segment over `numKeys` indexed positions: `numCentroids`, or for 0 a
  * fortieth of the positions, at least 128 and at most 384. More would cost a short prompt time and memory and save it nothing
  * (docs/decisions/2026-11-25-defaults-from-the-study.md).
  */

@@ -12,3 +12,9 @@ describe('the turn that asks a question of a document', () => {
     expect(commonPrefixLength(Int32Array.of(1, 2), Int32Array.of(1, 2, 3))).toBe(2);
   });
 });
+
+it.each(['', ' \n\t'])('an empty question is refused: %j', (question) => {
+  expect(() => documentTurn({ document: 'text', question })).toThrow(
+    expect.objectContaining({ code: 'CTKVR_INVALID_OPTION', fields: { option: 'question' } }),
+  );
+});

@@ -1,5 +1,5 @@
 export type { ChatMessage } from './chat-template.js';
-export { commonPrefixLength, documentTurn } from './document-turn.js';
+export { checkQuestion, commonPrefixLength, documentTurn } from './document-turn.js';
 export { groupSizeOf } from './group-size.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
 export {

@@ -2,12 +2,13 @@
 import { CtkvrError, checkOption, checkOptions, resolveKvFormat, selectorOptionNames, takes } from '@ctkvr/core';
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
-import { type ChatMessage, ChatTemplate } from './chat-template.js';
+import type { ChatMessage } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
-import { closedError, contextExceededError } from './operation-errors.js';
+import { ModelTemplate } from './model-template.js';
+import { closedError, savedContextError } from './operation-errors.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
@@ -17,7 +18,6 @@ import type { ClosableSession, SessionHost, SessionNeed } from './session-host.j
 import { readNotes } from './session-notes.js';
 import type { AdmitOptions, SessionOptions } from './session-types.js';
 import { StoredSequence } from './stored-sequence.js';
-import { TemplateRenderer } from './template-renderer.js';
 
 /** Made by `loadModel`. */
 export interface ModelParts {
@@ -45,8 +45,7 @@ export class Model {
   readonly #host: SessionHost;
   readonly #admission: MemoryAdmission;
   readonly #sessions = new Set<ClosableSession>();
-  readonly #templates = new TemplateRenderer();
-  #template: ChatTemplate | null = null;
+  readonly #template: ModelTemplate;
   #closing: Promise<void> | null = null;
 
   /** @internal Models are made by `loadModel`. */
@@ -55,10 +54,11 @@ export class Model {
     this.info = parts.native.info;
     this.contextLength = parts.contextLength;
     this.#parts = parts;
+    this.#template = new ModelTemplate(parts.native, parts.chatTemplate);
     this.#composer = new StepComposer(parts.native, { prefillChunk: parts.prefillChunk });
     this.#host = {
       info: this.info,
-      chatTemplate: () => this.#chatTemplate(),
+      chatTemplate: () => this.#template.get(),
       tokenizePieces: (pieces) => this.#tokenizePieces(pieces),
       tokenBytes: (tokenId) => this.native.tokenBytes(tokenId, false),
       lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
@@ -73,7 +73,6 @@ export class Model {
       pageSize: parts.pageSize,
       budgetBytes: () => this.#admissionBudget(),
     });
-    if (this.#templateSource !== null) this.#templates.start();
   }
 
   get numThreads(): number {
@@ -109,7 +108,7 @@ export class Model {
     checkMessages(messages);
     checkOptions('applyChatTemplate', options, templateChecks);
     const { addGenerationPrompt = true, signal } = options;
-    const rendered = await this.#chatTemplate().render(messages, { addGenerationPrompt }, signal);
+    const rendered = await this.#template.get().render(messages, { addGenerationPrompt }, signal);
     const ids = await this.#tokenizePieces(rendered.split());
     return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
   }
@@ -178,13 +177,7 @@ export class Model {
       this.#checkOpen();
       const { tokens, conversation } = readNotes(path, restored.notes);
       if (contextLength > this.contextLength || tokens.length > contextLength) {
-        const { length } = tokens;
-        throw contextExceededError({
-          contextLength: this.contextLength,
-          length,
-          added: contextLength - length,
-          maxNew: 0,
-        });
+        throw savedContextError({ path, saved: contextLength, contextLength: this.contextLength });
       }
       this.#checkMemory({ contextLength, kvFormat, selector, sharedBytes: native.memory.kvBytes });
       const sequence = new StoredSequence({ native, composer: this.#composer, selector });
@@ -216,7 +209,7 @@ export class Model {
   }
 
   async #close(): Promise<void> {
-    this.#templates.close();
+    this.#template.close();
     this.#admission.close();
     await Promise.all([...this.#sessions].map((session) => session.close()));
     await this.#composer.close();
@@ -259,35 +252,6 @@ export class Model {
       if (!session.isAdmitted) budgetBytes -= session.heldBytes + session.reservedBytes;
     }
     return budgetBytes;
-  }
-
-  get #templateSource(): string | null {
-    return this.#parts.chatTemplate ?? this.info.chatTemplate;
-  }
-
-  #chatTemplate(): ChatTemplate {
-    const source = this.#templateSource;
-    if (source === null) {
-      throw new CtkvrError(
-        'CTKVR_INVALID_OPTION',
-        `the model ${this.info.name ?? this.info.path} has no chat template`,
-        { fields: { option: 'chatTemplate' }, remedy: 'prefill text or tokens, or pass chatTemplate to loadModel' },
-      );
-    }
-    this.#template ??= new ChatTemplate(
-      {
-        source,
-        controlTokens: this.info.controlTokens,
-        bosToken: this.#controlText(this.info.bosTokenId),
-        eosToken: this.#controlText(this.info.eosTokenId),
-      },
-      this.#templates,
-    );
-    return this.#template;
-  }
-
-  #controlText(tokenId: number | null): string {
-    return tokenId === null ? '' : Buffer.from(this.native.tokenBytes(tokenId, true)).toString('utf8');
   }
 
   async #tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]> {

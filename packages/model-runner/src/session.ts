@@ -13,12 +13,14 @@ import {
 } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
+import { forceTokens } from './force-tokens.js';
 import { generateAnswer } from './generate-answer.js';
-import { shouldBuildAfterPrefill } from './index-policy.js';
 import { estimateMemory } from './memory-estimate.js';
-import { Operation } from './operation.js';
-import { busyError, closedError, contextExceededError } from './operation-errors.js';
-import { type PromptInput, planPrompt } from './prompt-plan.js';
+import type { Operation } from './operation.js';
+import { contextExceededError } from './operation-errors.js';
+import { OperationSlot } from './operation-slot.js';
+import { prefillPrompt } from './prefill-prompt.js';
+import type { PromptInput } from './prompt-plan.js';
 import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
 import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './session-checks.js';
@@ -56,10 +58,9 @@ export class Session {
   readonly kvFormat: KvFormat;
   readonly #host: SessionHost;
   readonly #sequence: StoredSequence;
+  readonly #slot = new OperationSlot();
   #conversation: Conversation | null;
-  #operation: Operation | null = null;
   #lastFinish: GenerateFinish | null = null;
-  #closing: Promise<void> | null = null;
 
   /** @internal Sessions are made by `Model.createSession` and `Session.fork`. */
   constructor(parts: SessionParts) {
@@ -88,7 +89,7 @@ export class Session {
 
   /** Bytes held now. Pages shared with a fork count in both. */
   get memory(): SequenceMemory {
-    this.#checkOpen();
+    this.#slot.checkOpen();
     return this.native.memory;
   }
 
@@ -130,7 +131,18 @@ export class Session {
    */
   async prefill(input: PromptInput, options: PrefillOptions = {}): Promise<PrefillResult> {
     checkOptions('prefill', options, prefillChecks);
-    return await this.#exclusively('prefill', options.signal, (operation) => this.#prefill(input, options, operation));
+    return await this.#slot.run('prefill', options.signal, async (operation) => {
+      const { result, conversation } = await prefillPrompt(input, options, {
+        host: this.#host,
+        sequence: this.#sequence,
+        contextLength: this.contextLength,
+        conversation: this.#conversation,
+        operation,
+        isClosing: () => this.#slot.isClosing,
+      });
+      this.#conversation = conversation;
+      return result;
+    });
   }
 
   /**
@@ -141,11 +153,11 @@ export class Session {
    */
   async *generate(options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
     checkOptions('generate', options, generateChecks, nestedInGenerate);
-    const operation = this.#begin('generate', options.signal);
+    const operation = this.#slot.begin('generate', options.signal);
     try {
       yield* this.#generate(options, operation);
     } finally {
-      this.#end(operation);
+      this.#slot.end(operation);
     }
   }
 
@@ -156,30 +168,28 @@ export class Session {
    */
   async *force(tokens: ForcedTokens, options: ForcedOptions = {}): AsyncGenerator<ForcedStep, void, undefined> {
     checkOptions('force', options, forcedChecks);
-    const operation = this.#begin('force', options.signal);
+    const operation = this.#slot.begin('force', options.signal);
     try {
       const [given, choose] = typeof tokens === 'function' ? [null, tokens] : [Array.from(tokens), null];
       const numTokens = given?.length ?? this.#maxTokens(options.numTokens);
       this.#checkRoom({ added: numTokens, maxNew: 0 });
       this.#requireToken();
-      for (let i = 0; i < numTokens; i++) {
-        const decoded = await this.#sequence.decode(operation, { output: 'logits', audit: options.audit });
-        const { result, statistics } = decoded;
-        const { logits } = result;
-        if (logits === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no logits');
-        const tokenId = given === null ? choose!(logits) : given[i]!;
-        this.#sequence.push([tokenId]);
-        yield { tokenId, logits, statistics };
-      }
+      yield* forceTokens({
+        sequence: this.#sequence,
+        operation,
+        numTokens,
+        tokenAt: (i, logits) => (given === null ? choose!(logits) : given[i]!),
+        audit: options.audit,
+      });
     } finally {
-      this.#end(operation);
+      this.#slot.end(operation);
     }
   }
 
   /** Builds the index over what is stored, whatever the policy says. A no-op for selectors without one. */
   async buildIndex(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<IndexReport> {
     checkOptions('buildIndex', options, signalChecks);
-    return await this.#exclusively('buildIndex', options.signal, (operation) => this.#sequence.buildIndex(operation));
+    return await this.#slot.run('buildIndex', options.signal, (operation) => this.#sequence.buildIndex(operation));
   }
 
   /**
@@ -187,8 +197,7 @@ export class Session {
    * (`prefill(…, { buildIndex: false })`), each fork that needs one builds its own: call `buildIndex` before.
    */
   fork(): Session {
-    this.#checkOpen();
-    if (this.#operation?.isInEngine) throw busyError('fork', this.#operation.name);
+    this.#slot.checkBetweenSteps('fork');
     const { contextLength, kvFormat, selector } = this;
     this.#host.checkMemory({ contextLength, kvFormat, selector, sharedBytes: this.native.memory.kvBytes });
     return new Session({
@@ -202,13 +211,14 @@ export class Session {
 
   /**
    * Writes the session to a file that `model.restoreSession` reads: what is generated from it is what would have been generated here. The
-   * file is replaced once it is whole, and readable by its owner alone; it holds the text. Other sessions' steps wait meanwhile.
+   * file is replaced once it is whole, and readable by its owner alone; it holds the text. What a killed
+   * save left beside it an hour ago or more is removed. Other sessions' steps wait meanwhile.
    * @throws {CtkvrError} CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_ABORTED before it begins, CTKVR_BUSY, CTKVR_CLOSED.
    */
   async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
     checkOption('save', 'path', path, takes.text);
     checkOptions('save', options, signalChecks);
-    return await this.#exclusively('save', options.signal, async (operation) => {
+    return await this.#slot.run('save', options.signal, async (operation) => {
       const conversation = this.#conversation?.saved ?? null;
       const notes = writeNotes({ tokens: Array.from(this.tokens), conversation });
       return { bytes: await this.#sequence.save(operation, path, notes) };
@@ -217,7 +227,7 @@ export class Session {
 
   /** Drops tokens from `length` on, as if they had never been there. @throws {CtkvrError} CTKVR_INVALID_OPTION beyond the end. */
   truncate(length: number): void {
-    this.#checkIdle('truncate');
+    this.#slot.checkIdle('truncate');
     if (!Number.isInteger(length) || length < 0 || length > this.length) {
       throw new CtkvrError(
         'CTKVR_INVALID_OPTION',
@@ -234,58 +244,20 @@ export class Session {
 
   /** Changes what decode steps read from now on; an index that does not fit is built anew when next needed. */
   setSelector(choice: SelectorChoice): void {
-    this.#checkIdle('setSelector');
+    this.#slot.checkIdle('setSelector');
     this.#sequence.setSelector(selectorFor(this.#host.info, choice));
   }
 
   /** Ends what runs (it throws CTKVR_CLOSED), then frees the session's memory. Idempotent. */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#slot.close(() => {
+      this.#sequence.close();
+      this.#host.closed(this);
+    });
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async #close(): Promise<void> {
-    const operation = this.#operation;
-    operation?.abort(closedError('session'));
-    await operation?.settled();
-    this.#sequence.close();
-    this.#host.closed(this);
-  }
-
-  async #prefill(input: PromptInput, options: PrefillOptions, operation: Operation): Promise<PrefillResult> {
-    const startedAt = performance.now();
-    const sequence = this.#sequence;
-    const { addGenerationPrompt = true, buildIndex = true } = options;
-    const { signal } = operation;
-    const context = { host: this.#host, sequence, conversation: this.#conversation, addGenerationPrompt, signal };
-    const { keep, added, conversation } = await planPrompt(input, context);
-    operation.check();
-    if (keep + added.length > this.contextLength) {
-      throw contextExceededError({ contextLength: this.contextLength, length: keep, added: added.length, maxNew: 0 });
-    }
-    const report = (phase: 'prefill' | 'index', tokensDone: number) => {
-      const tokensPerSecond = (tokensDone / (performance.now() - startedAt)) * 1000;
-      options.onProgress?.({ phase, tokensDone, tokensTotal: added.length, tokensPerSecond });
-    };
-    sequence.truncate(keep);
-    try {
-      sequence.push(added);
-      const numStored = await sequence.store(operation, (done) => report('prefill', Math.min(done, added.length)));
-      const prefillMs = performance.now() - startedAt;
-      report('prefill', added.length);
-      const due = shouldBuildAfterPrefill({ sequence: sequence.native, selector: this.selector }, numStored);
-      if (buildIndex && due) report('index', added.length);
-      const index = buildIndex && due ? await sequence.buildIndex(operation) : null;
-      this.#conversation = conversation;
-      return { numTokens: added.length, prefillMs, tokensPerSecond: (added.length / prefillMs) * 1000, index };
-    } catch (error) {
-      if (this.#closing === null) sequence.truncate(keep);
-      throw error;
-    }
   }
 
   #generate(options: GenerateOptions, operation: Operation): AsyncGenerator<GenerateEvent, void, undefined> {
@@ -312,7 +284,14 @@ export class Session {
   /** @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
   #checkRoom({ added, maxNew }: { readonly added: number; readonly maxNew: number }): void {
     const { contextLength, length } = this;
-    if (length + added + maxNew > contextLength) throw contextExceededError({ contextLength, length, added, maxNew });
+    if (length + added + maxNew <= contextLength) return;
+    throw contextExceededError({
+      contextLength,
+      trainedContext: this.#host.info.trainedContext,
+      length,
+      added,
+      maxNew,
+    });
   }
 
   #maxTokens(asked: number | undefined): number {
@@ -325,39 +304,5 @@ export class Session {
     throw new CtkvrError('CTKVR_INVALID_OPTION', 'the session is empty: prefill a prompt before generating', {
       fields: { option: 'session' },
     });
-  }
-
-  async #exclusively<T>(
-    name: string,
-    signal: AbortSignal | undefined,
-    work: (operation: Operation) => Promise<T>,
-  ): Promise<T> {
-    const operation = this.#begin(name, signal);
-    try {
-      operation.check();
-      return await work(operation);
-    } finally {
-      this.#end(operation);
-    }
-  }
-
-  #begin(name: string, signal: AbortSignal | undefined): Operation {
-    this.#checkIdle(name);
-    this.#operation = new Operation(name, signal);
-    return this.#operation;
-  }
-
-  #end(operation: Operation): void {
-    operation.end();
-    if (this.#operation === operation) this.#operation = null;
-  }
-
-  #checkIdle(name: string): void {
-    this.#checkOpen();
-    if (this.#operation !== null) throw busyError(name, this.#operation.name);
-  }
-
-  #checkOpen(): void {
-    if (this.#closing !== null) throw closedError('session');
   }
 }

@@ -5,6 +5,7 @@
 import type { SelectorOptions } from '@ctkvr/core';
 import type { NativeSequence } from '@ctkvr/native';
 import type { RequestResult, StepComposer, StepOutput, StepRequestOptions } from '@ctkvr/scheduler';
+import { removeAbandonedSaves } from './abandoned-saves.js';
 import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
 import type { AdmittedRoom } from './memory-admission.js';
 import type { Operation } from './operation.js';
@@ -88,6 +89,7 @@ export class StoredSequence {
   /** Writes the engine's sequence to a file, with notes about the session. Returns the file's bytes. */
   async save(operation: Operation, path: string, notes: string): Promise<number> {
     const save = () => this.native.save(path, notes);
+    await removeAbandonedSaves(path); // before: they may take the room that this one needs
     const { bytes } = await operation.track(this.#composer.runExclusive(save, { signal: operation.signal }));
     return bytes;
   }

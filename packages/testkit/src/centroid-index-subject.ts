@@ -1,5 +1,5 @@
 /** What the suites need of a centroid index, and how one comes to be. */
-import type { BlockInfo, IndexedRegion, SelectorOptions, TailInfo } from '@ctkvr/core';
+import type { IndexedRegion, SegmentInfo, SelectorOptions, TailInfo } from '@ctkvr/core';
 import { type HeadData, indexInput } from './head-data.js';
 import { type GrowthEvent, type GrowthHistory, prefixOf } from './naive-growth.js';
 
@@ -11,7 +11,7 @@ export interface CentroidIndexSubject {
   readonly numProbed: number;
   readonly maxCandidates: number;
   readonly region: IndexedRegion;
-  readonly blocks: readonly BlockInfo[];
+  readonly segments: readonly SegmentInfo[];
   readonly sizeBytes: number;
   readonly volatility: number;
   readonly similarityFloor: number;

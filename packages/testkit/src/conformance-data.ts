@@ -95,7 +95,7 @@ export interface GrowthCase extends ConformanceCase {
   readonly history: GrowthHistory;
 }
 
-/** Returns fresh histories of an index: growth while decoding, several turns, repairs, blocks that fall out. */
+/** Returns fresh histories of an index: growth while decoding, several turns, repairs, segments that fall out. */
 export function growthCases(): GrowthCase[] {
   const decode = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'decode' });
   const prefill = (count: number): GrowthEvent => ({ kind: 'append', count, phase: 'prefill' });
@@ -132,13 +132,13 @@ export function growthCases(): GrowthCase[] {
       { builtAt: 110, events: [decode(22), { kind: 'insert', decode: 1 }, decode(20)] },
       { seed: 33, options: { centroidsPerList: 4 } },
     ),
-    make('old blocks dropped', { builtAt: 90, events: [decode(230)] }, { seed: 34, options: { numCentroids: 10 } }),
+    make('old segments dropped', { builtAt: 90, events: [decode(230)] }, { seed: 34, options: { numCentroids: 10 } }),
     make(
       'a long turn',
       { builtAt: 60, events: [prefill(70), extend] },
       { seed: 35, geometric: true, options: { centroidsPerList: 2 } },
     ),
-    // The first block is pushed out: 100 + 4 * 128 centroids are more than 3/2 of 384.
+    // The first segment is pushed out: 100 + 4 * 128 centroids are more than 3/2 of 384.
     make(
       'as many centroids as the region says',
       { builtAt: 100, events: Array.from({ length: 4 }, () => [prefill(150), extend]).flat() },

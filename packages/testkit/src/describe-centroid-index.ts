@@ -43,12 +43,12 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
         expect(index.numCentroids).toBe(oracle.centroids.length);
         expect(index.region).toEqual(oracle.region);
         if (layout !== undefined) {
-          const sizes = layout.blocks.map(({ end, madeAt, queries }) => ({
+          const sizes = layout.segments.map(({ end, madeAt, queries }) => ({
             end,
             madeAt,
             numCentroids: queries.length,
           }));
-          expect(index.blocks).toEqual(sizes);
+          expect(index.segments).toEqual(sizes);
         }
         oracle.centroids.forEach(({ list, ranking }, c) => {
           const actual = Array.from(index.list(c));
@@ -85,7 +85,7 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
         index.close();
       });
 
-      test(`${name}: candidates are the union of lists and of what came after the nearest block`, async () => {
+      test(`${name}: candidates are the union of lists and of what came after the nearest segment`, async () => {
         const index = await build(conformance);
         const { start, end } = index.region;
         const out = new Uint32Array(end - start);
@@ -93,7 +93,7 @@ export function describeCentroidIndex(make: CentroidIndexMaker, options: Conform
         const last = index.numCentroids - 1;
         for (const ids of [[], [0], [last, 0], [0, last], [0, 0], [...Array(index.numCentroids).keys()]]) {
           const count = index.candidates({ centroids: Uint32Array.from(ids), out });
-          const since = ids.length === 0 ? end : oracle.centroids[ids[0]!]!.blockEnd;
+          const since = ids.length === 0 ? end : oracle.centroids[ids[0]!]!.segmentEnd;
           const lists = new Set(ids.flatMap((c) => Array.from(index.list(c))));
           const union = positions.filter((position) => position >= since || lists.has(position));
           expect(Array.from(out.subarray(0, count)), `union of ${ids}`).toEqual(union);

@@ -39,7 +39,7 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
         cut.truncate(length);
         expect(cut.numTokens).toBe(length);
         // What is not remembered any more leaves no index rather than another one.
-        if (cut.blocks.length === 0) return;
+        if (cut.segments.length === 0) return;
         const kept = await build(historyCase(eventsUntil(events, length)));
         expect(visible(cut)).toEqual(visible(kept));
         for (const index of [cut, kept]) {
@@ -143,13 +143,13 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
     expect(similarities[0]!).toBeGreaterThan(0.99);
   });
 
-  test('old blocks are dropped, and a cut beyond them leaves no index until the next turn', async () => {
-    const dropped = growthCases().find(({ name }) => name === 'old blocks dropped')!;
+  test('old segments are dropped, and a cut beyond them leaves no index until the next turn', async () => {
+    const dropped = growthCases().find(({ name }) => name === 'old segments dropped')!;
     const { data, history } = dropped;
     const index = await build(dropped);
     expect(index.numCentroids).toBeLessThanOrEqual(15);
     index.truncate(history.builtAt + 30);
-    expect(index.blocks).toEqual([]);
+    expect(index.segments).toEqual([]);
     expect([index.numCentroids, index.numProbed, index.region.end]).toEqual([0, 0, index.region.start]);
     expect(
       index.probe({
@@ -160,9 +160,9 @@ export function describeIndexGrowth(make: CentroidIndexMaker, test: NamedTest): 
     ).toBe(0);
     await expectCode('CTKVR_INVALID_OPTION', () => index.insert(data.decodes.slice(0, 32)));
     await live(index, data, { kind: 'append', count: 40, phase: 'decode' });
-    expect(index.blocks).toEqual([]);
+    expect(index.segments).toEqual([]);
     await index.extend();
-    expect(index.blocks).toEqual([{ end: 160 - 16, madeAt: 160, numCentroids: 10 }]);
+    expect(index.segments).toEqual([{ end: 160 - 16, madeAt: 160, numCentroids: 10 }]);
   });
 
   test('appends are checked, and a refused one changes nothing', async () => {
@@ -260,7 +260,7 @@ function expectSameBytes(actual: Uint8Array, expected: Uint8Array): void {
 function visible(index: CentroidIndexSubject) {
   const decodes: HeadData = other;
   return {
-    sizes: { numTokens: index.numTokens, region: index.region, blocks: index.blocks },
+    sizes: { numTokens: index.numTokens, region: index.region, segments: index.segments },
     lists: Array.from({ length: index.numCentroids }, (_, c) => index.list(c)),
     tail: index.tail(),
     probes: [0, 1, 2, 3].map((i) => {

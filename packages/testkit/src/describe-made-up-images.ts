@@ -8,8 +8,8 @@ import { indexInput } from './head-data.js';
 
 type NamedTest = (name: string, run: () => Promise<void> | void) => void;
 
-/** Where the fields of an image of one block and one segment are (docs/design/retrieval.md): header, `builtAt`, records, corrections. */
-const [header, blockRecord, segmentRecord, corrections] = [0, 192, 256, 320];
+/** Where the fields of an image of one segment and one tail segment are (docs/design/retrieval.md): header, `builtAt`, records, corrections. */
+const [header, segmentRecord, tailRecord, corrections] = [0, 192, 256, 320];
 
 interface Change {
   readonly what: string;
@@ -23,13 +23,13 @@ const changes: readonly Change[] = [
   { what: 'too many probes', field: 'clusterProbes', change: (v) => v.setUint32(header + 108, 2 ** 31, true) },
   { what: 'too many segments', field: 'numTailSegments', change: (v) => v.setUint32(header + 112, 2 ** 31, true) },
   { what: 'more in the header', field: 'header', change: (v) => v.setUint8(header + 116, 1) },
-  { what: 'more in a block record', field: 'block', change: (v) => v.setUint8(blockRecord + 24, 1) },
-  { what: 'another start', field: 'tail segment start', change: (v) => v.setUint32(segmentRecord, 5, true) },
-  { what: 'nothing in it', field: 'tail segment end', change: (v) => v.setUint32(segmentRecord + 4, 4, true) },
-  { what: 'beyond the region', field: 'tail segment end', change: (v) => v.setUint32(segmentRecord + 4, 285, true) },
-  { what: 'made too late', field: 'tail segment madeAt', change: (v) => v.setUint32(segmentRecord + 8, 301, true) },
-  { what: 'no clusters', field: 'tail segment numClusters', change: (v) => v.setUint32(segmentRecord + 12, 0, true) },
-  { what: 'more in its record', field: 'tail segment', change: (v) => v.setUint8(segmentRecord + 16, 1) },
+  { what: 'more in a segment record', field: 'block', change: (v) => v.setUint8(segmentRecord + 24, 1) },
+  { what: 'another start', field: 'tail segment start', change: (v) => v.setUint32(tailRecord, 5, true) },
+  { what: 'nothing in it', field: 'tail segment end', change: (v) => v.setUint32(tailRecord + 4, 4, true) },
+  { what: 'beyond the region', field: 'tail segment end', change: (v) => v.setUint32(tailRecord + 4, 285, true) },
+  { what: 'made too late', field: 'tail segment madeAt', change: (v) => v.setUint32(tailRecord + 8, 301, true) },
+  { what: 'no clusters', field: 'tail segment numClusters', change: (v) => v.setUint32(tailRecord + 12, 0, true) },
+  { what: 'more in its record', field: 'tail segment', change: (v) => v.setUint8(tailRecord + 16, 1) },
   { what: 'a correction above log 2', field: 'tail corrections', change: (v) => v.setFloat32(corrections, 0.7, true) },
   { what: 'no number', field: 'tail corrections', change: (v) => v.setFloat32(corrections, Number.NaN, true) },
   {
@@ -56,7 +56,7 @@ export function describeMadeUpImages(make: CentroidIndexMaker, test: NamedTest):
       const { start, end } = index.region;
       const image = (await index.save()).slice();
       const view = new DataView(image.buffer);
-      const numClusters = view.getUint32(segmentRecord + 12, true);
+      const numClusters = view.getUint32(tailRecord + 12, true);
       const sectionBytes = (numbers: number) => Math.ceil((2 * numbers) / 64) * 64;
       const keys = image.length - 2 * sectionBytes(numClusters * data.headDim);
       change(view, { numClusters, clusters: keys - sectionBytes(end - start), keys });

@@ -17,7 +17,7 @@ import { expectCode, expectNear } from './expectations.js';
 import { f16Bits, f16Value } from './f16.js';
 import { indexInput, integerHeadData } from './head-data.js';
 import { dot, groupsOf, naiveAttention, naiveScores, rankedIds, rowsOf } from './naive.js';
-import { jointRows, type NaiveSegment, naiveSegment, naiveWeigh, tailOfRows } from './naive-clusters.js';
+import { jointRows, type NaiveTailSegment, naiveTailSegment, naiveWeigh, tailOfRows } from './naive-clusters.js';
 import { naiveGrowth } from './naive-growth.js';
 import { firstLayout } from './naive-head.js';
 
@@ -240,12 +240,12 @@ function restOf(index: CentroidIndexSubject, query: Float32Array, candidates: Ui
  * terms as a row has, twice, and by the centre's own error, a mean of some `clusterSize` rows.
  */
 function expectClusters(
-  segment: NaiveSegment,
+  segment: NaiveTailSegment,
   rows: { readonly keys: readonly (readonly number[])[]; readonly values: readonly (readonly number[])[] },
   options: SelectorOptions,
 ): void {
   const { clusterOf, start, end } = segment;
-  const naive = naiveSegment(rows, segment, options);
+  const naive = naiveTailSegment(rows, segment, options);
   const elsewhere = clusterOf.filter((cluster, i) => cluster !== naive.clusterOf[i]).length;
   if (elsewhere === 0) return;
   const joint = jointRows(rows.keys.slice(start, end), rows.values.slice(start, end));

@@ -15,7 +15,7 @@ export interface NaiveStretch {
   readonly madeAt: number;
 }
 
-export interface NaiveSegment extends NaiveStretch {
+export interface NaiveTailSegment extends NaiveStretch {
   /** [positions] */
   readonly clusterOf: readonly number[];
   /** [numClusters][headDim], f16 numbers. */
@@ -26,7 +26,7 @@ export interface NaiveSegment extends NaiveStretch {
 export interface NaiveTail {
   /** [groupSize] */
   readonly corrections: readonly number[];
-  readonly segments: readonly NaiveSegment[];
+  readonly segments: readonly NaiveTailSegment[];
 }
 
 /** What a query makes of a tail when some positions are known better. */
@@ -53,11 +53,11 @@ export function tailOfRows(tail: TailInfo, headDim: number): NaiveTail {
  * Returns the clusters of a stretch, and the smallest difference in likeness (see `nearest`), ties apart, that decided between two centres:
  * where that is within rounding, others are as good.
  */
-export function naiveSegment(
+export function naiveTailSegment(
   { keys, values }: { readonly keys: readonly (readonly number[])[]; readonly values: readonly (readonly number[])[] },
   stretch: NaiveStretch,
   { clusterSize }: Pick<SelectorOptions, 'clusterSize'>,
-): NaiveSegment & { readonly margin: number } {
+): NaiveTailSegment & { readonly margin: number } {
   const own = (rows: readonly (readonly number[])[]) => rows.slice(stretch.start, stretch.end);
   const n = stretch.end - stretch.start;
   const joint = jointRows(own(keys), own(values));
@@ -101,7 +101,7 @@ export function naiveTail(
   options: Pick<SelectorOptions, 'clusterSize'>,
 ): NaiveTail {
   const rows = { keys: rowsOf(data.keys, data.headDim), values: rowsOf(data.values, data.headDim) };
-  const segments = stretches.map((stretch) => naiveSegment(rows, stretch, options));
+  const segments = stretches.map((stretch) => naiveTailSegment(rows, stretch, options));
   return { corrections: Array(data.groupSize).fill(0), segments };
 }
 

@@ -1,12 +1,12 @@
 /**
- * The blocks of an index that grew, by definition (docs/design/retrieval.md): every token alone, nothing remembered but what was said.
+ * The segments of an index that grew, by definition (docs/design/retrieval.md): every token alone, nothing remembered but what was said.
  * Shares no code with the implementations.
  */
 import { centroidCount, type SelectorOptions } from '@ctkvr/core';
 import type { HeadData } from './head-data.js';
 import { groupsOf } from './naive.js';
 import type { NaiveStretch } from './naive-clusters.js';
-import { firstLayout, type NaiveBlock, type NaiveLayout } from './naive-head.js';
+import { firstLayout, type NaiveLayout, type NaiveSegment } from './naive-head.js';
 
 /** What happens to an index after its build. */
 export type GrowthEvent =
@@ -22,25 +22,25 @@ export interface GrowthHistory {
 }
 
 /**
- * Returns the blocks that probes look at in the end, and the stretches of its tail, oldest first.
+ * Returns the segments that probes look at in the end, and the stretches of its tail, oldest first.
  * @param data keys, values and queries of every token: `data.queries` is [numTokens, groupSize, headDim].
  */
 export function naiveGrowth(data: HeadData, options: SelectorOptions, { builtAt, events }: GrowthHistory): NaiveLayout {
   const queries = groupsOf(data.queries, data.groupSize, data.headDim);
   const decodes = groupsOf(data.decodes, data.groupSize, data.headDim);
   const layout = firstLayout(prefixOf(data, builtAt), options);
-  const [first] = layout.blocks as [NaiveBlock];
-  const blocks = [first];
+  const [first] = layout.segments as [NaiveSegment];
+  const segments = [first];
   const stretches: NaiveStretch[] = [...layout.stretches];
   let kept: number[] = [];
   let length = builtAt;
   let turnEnd = builtAt;
-  const add = (added: NaiveBlock['queries']) => {
+  const add = (added: NaiveSegment['queries']) => {
     const end = Math.max(first.start, length - options.recentWindow);
     if (added.length === 0) return;
-    const { end: before } = blocks.at(-1)!;
+    const { end: before } = segments.at(-1)!;
     if (end > before) stretches.push({ start: before, end, madeAt: length });
-    blocks.push({ start: first.start, end, madeAt: length, queries: added });
+    segments.push({ start: first.start, end, madeAt: length, queries: added });
   };
   const grow = () => {
     const region = Math.max(first.start, length - options.recentWindow) - first.start;
@@ -62,14 +62,14 @@ export function naiveGrowth(data: HeadData, options: SelectorOptions, { builtAt,
   }
   // The newest that together have at most 3/2 of the base's centroids, and at least the last.
   const base = options.numCentroids === 0 ? 384 : first.queries.length;
-  const active: NaiveBlock[] = [];
+  const active: NaiveSegment[] = [];
   let total = 0;
-  for (const block of blocks.reverse()) {
-    total += block.queries.length;
+  for (const segment of segments.reverse()) {
+    total += segment.queries.length;
     if (active.length > 0 && 2 * total > 3 * base) break;
-    active.unshift(block);
+    active.unshift(segment);
   }
-  return { blocks: active, stretches };
+  return { segments: active, stretches };
 }
 
 /** The first `numTokens` tokens of data that has a query for every token. */

@@ -17,7 +17,7 @@ import { type NaiveStretch, type NaiveTail, naiveTail, naiveWeigh, naiveWiden } 
 import { naiveSpread } from './naive-spread.js';
 
 /** Centroids made at one time over positions [start, end). */
-export interface NaiveBlock {
+export interface NaiveSegment {
   readonly start: number;
   readonly end: number;
   /** Tokens stored when it was made. */
@@ -29,19 +29,19 @@ export interface NaiveBlock {
 /** How an index is made up. */
 export interface NaiveLayout {
   /** What probes look at, oldest first. */
-  readonly blocks: readonly NaiveBlock[];
+  readonly segments: readonly NaiveSegment[];
   /** What its tail's segments are of, in order. */
   readonly stretches: readonly NaiveStretch[];
 }
 
 export interface NaiveCentroid {
-  /** [numKeys of the block's region]: what the list ranks by. */
+  /** [numKeys of the segment's region]: what the list ranks by. */
   readonly ranking: readonly number[];
   /** Shared with the neighbours of `listId`. */
   readonly list: readonly number[];
   readonly listId: number;
-  /** Where its block's region ends. */
-  readonly blockEnd: number;
+  /** Where its segment's region ends. */
+  readonly segmentEnd: number;
 }
 
 export interface NaiveStep {
@@ -50,7 +50,7 @@ export interface NaiveStep {
   readonly probes: readonly number[];
   /** [numClusters]: sum over heads of the share of all weight that the probed lists leave in each cluster. */
   readonly shares: readonly number[];
-  /** The probed lists, what came after the nearest block, and the tail's heaviest clusters. */
+  /** The probed lists, what came after the nearest segment, and the tail's heaviest clusters. */
   readonly candidates: readonly number[];
   /** [groupSize][candidates.length] */
   readonly scores: readonly (readonly number[])[];
@@ -91,26 +91,26 @@ export function naiveHead(
   tail?: NaiveTail,
 ): NaiveHead {
   const { headDim } = data;
-  const { blocks } = layout;
+  const { segments } = layout;
   let ownTail = tail;
   const keys = rowsOf(data.keys, headDim);
   const values = rowsOf(data.values, headDim);
-  const queries = blocks.flatMap((block) => block.queries);
-  const region = { start: blocks[0]!.start, end: blocks.at(-1)!.end };
+  const queries = segments.flatMap((segment) => segment.queries);
+  const region = { start: segments[0]!.start, end: segments.at(-1)!.end };
   const rows = (of: readonly (readonly number[])[], positions: readonly number[]) => positions.map((p) => of[p]!);
 
-  const lists = blocks.flatMap((block) => {
-    const blockKeys = keys.slice(block.start, block.end);
-    return chunked(block.queries, options.centroidsPerList).map((members) => {
-      const weights = members.map((group) => naiveGroupWeights(group, blockKeys));
-      const ranking = blockKeys.map((_, j) => weights.reduce((total, of) => total + of[j]!, 0));
+  const lists = segments.flatMap((segment) => {
+    const segmentKeys = keys.slice(segment.start, segment.end);
+    return chunked(segment.queries, options.centroidsPerList).map((members) => {
+      const weights = members.map((group) => naiveGroupWeights(group, segmentKeys));
+      const ranking = segmentKeys.map((_, j) => weights.reduce((total, of) => total + of[j]!, 0));
       const list = rankedIds(
         ranking,
-        postingListLength(options, { numKeys: blockKeys.length, groupSize: members[0]!.length }),
+        postingListLength(options, { numKeys: segmentKeys.length, groupSize: members[0]!.length }),
       )
-        .map((j) => j + block.start)
+        .map((j) => j + segment.start)
         .sort((a, b) => a - b);
-      return { members, shared: { ranking, list, blockEnd: block.end } };
+      return { members, shared: { ranking, list, segmentEnd: segment.end } };
     });
   });
   const centroids = lists.flatMap(({ members, shared }, listId): NaiveCentroid[] =>
@@ -135,7 +135,7 @@ export function naiveHead(
         if (isNew && probes.length < options.numProbes) probes.push(near);
       }
       const nearest = centroids[probes[0]!]!;
-      const later = keys.map((_, p) => p).slice(nearest.blockEnd, region.end);
+      const later = keys.map((_, p) => p).slice(nearest.segmentEnd, region.end);
       const taken = [...probes.flatMap((c) => centroids[c]!.list), ...later];
       const { clusterProbes } = options;
       ownTail ??= naiveTail(data, options.tail ? layout.stretches : [], options);
@@ -187,7 +187,7 @@ export function firstLayout(data: HeadData, options: SelectorOptions): NaiveLayo
   const stretch = { ...indexedRegion(madeAt, options), madeAt };
   const count = centroidCount(options, stretch.end - stretch.start);
   const queries = options.centroids === 'spread' ? naiveSpread(all, count) : all.slice(-count);
-  return { blocks: [{ ...stretch, queries }], stretches: stretch.end > stretch.start ? [stretch] : [] };
+  return { segments: [{ ...stretch, queries }], stretches: stretch.end > stretch.start ? [stretch] : [] };
 }
 
 function chunked<T>(items: readonly T[], size: number): T[][] {

@@ -7,7 +7,7 @@ import type { NaiveHead } from './naive-head.js';
 
 /**
  * Returns volatility, similarity floor and the tail's corrections.
- * @param head of one block. @param lists of its centroids, as the index in question has them. @param tail likewise; null for none.
+ * @param head of one segment. @param lists of its centroids, as the index in question has them. @param tail likewise; null for none.
  */
 export function naiveVolatility(
   data: HeadData,

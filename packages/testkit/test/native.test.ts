@@ -79,7 +79,11 @@ if ('reason' in loaded) {
             const { keys, values, decodes } = growth.data;
             const loaded = await to.load({ image, keys, values });
             expect(Buffer.compare(await loaded.save(), image)).toBe(0);
-            expect(loaded).toMatchObject({ numTokens: saved.numTokens, region: saved.region, blocks: saved.blocks });
+            expect(loaded).toMatchObject({
+              numTokens: saved.numTokens,
+              region: saved.region,
+              segments: saved.segments,
+            });
             for (let c = 0; c < saved.numCentroids; c++) {
               expect(loaded.list(c)).toEqual(saved.list(c));
             }
@@ -100,7 +104,7 @@ if ('reason' in loaded) {
               await live(index, growth.data, { kind: 'insert', decode: 2 });
               await index.extend();
             }
-            expect(loaded.blocks).toEqual(saved.blocks);
+            expect(loaded.segments).toEqual(saved.segments);
           }
         });
       }

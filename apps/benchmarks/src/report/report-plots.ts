@@ -1,4 +1,5 @@
 /** The plots of a report, over all of its results: a line joins figures of one model, machine and contender. */
+import { countOf } from '@ctkvr/core';
 import { groupedDigits } from '../plots/chart.js';
 import { linePlot, type PlotLine } from '../plots/line-plot.js';
 import { stackedBars } from '../plots/stacked-bars.js';
@@ -48,7 +49,7 @@ const isBench = (suite: SuiteName): suite is BenchResult['suite'] => suite === '
 
 /** Only figures of one place may share a line. */
 function place({ model, machine }: ResultHead): string {
-  return `${model.name}, ${machine.cpu}, ${machine.usableThreads} threads, ${machine.isa}`;
+  return `${model.name}, ${machine.cpu}, ${countOf(machine.usableThreads, 'thread')}, ${machine.isa}`;
 }
 
 function timePlot(what: string, unit: string, results: readonly BenchResult[]): ReportPlot {

@@ -1,4 +1,5 @@
 /** A study as a Markdown page: a table and two plots for each situation. */
+import { countOf } from '@ctkvr/core';
 import { type Column, makeTable, type Table } from '../tables/table.js';
 import { plotFile, plotKinds } from './study-plot.js';
 import type { StudyResult, StudyRow, StudySituation } from './study-result.js';
@@ -8,7 +9,7 @@ export function studyPage(result: StudyResult): string {
   const intro = [
     `# ${model.name}: ${count(result.tokens)} tokens, ${result.steps} steps`,
     '',
-    `${machine.cpu}, ${machine.usableThreads} threads, ${machine.isa}${commit === null ? '' : `, commit ${commit}`}, ${result.date.slice(0, 10)}. ` +
+    `${machine.cpu}, ${countOf(machine.usableThreads, 'thread')}, ${machine.isa}${commit === null ? '' : `, commit ${commit}`}, ${result.date.slice(0, 10)}. ` +
       'KL is that of the next-token distributions, dense attention to selector, in nats, a mean over the steps; keys read are a mean over layers and KV heads.',
   ];
   return `${[...intro, ...result.situations.flatMap(section)].join('\n')}\n`;

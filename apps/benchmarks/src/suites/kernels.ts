@@ -2,6 +2,7 @@
  * The kernels alone, with every instruction set of this machine, on data inside the caches and far beyond them: how near each comes to
  * what memory and arithmetic allow.
  */
+import { countOf } from '@ctkvr/core';
 import { significant } from '@ctkvr/evaluation';
 import { measureMemoryBandwidth } from '@ctkvr/native';
 import { highestPeak } from '../arithmetic-peak.js';
@@ -18,7 +19,7 @@ export async function kernelsSuite(options: {
   readonly onProgress: (line: string) => void;
 }): Promise<KernelsFindings> {
   const { threads, rounds, onProgress } = options;
-  onProgress(`measuring memory bandwidth and kernels on ${threads} threads; cargo builds them first`);
+  onProgress(`measuring memory bandwidth and kernels on ${countOf(threads, 'thread')}; cargo builds them first`);
   const { gigabytesPerSecond } = await measureMemoryBandwidth(threads);
   const lines = await runKernelsExample(['--threads', String(threads), '--rounds', String(rounds)]);
   return toKernelFindings(lines, significant(gigabytesPerSecond));

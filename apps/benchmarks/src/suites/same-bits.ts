@@ -2,7 +2,9 @@
  * Whether a greedy answer depends on other requests in the same steps, or on the number of threads: all questions by one client, and again by several at the
  * same time, on models of different numbers of threads. Every distribution is compared, not only the tokens that it led to.
  */
+
 import { createHash } from 'node:crypto';
+import { countOf } from '@ctkvr/core';
 import { loadModel, type Model } from '@ctkvr/model-runner';
 import type { SameBitsRow } from './same-bits-result.js';
 
@@ -29,7 +31,7 @@ export async function sameBitsSuite(options: SameBitsOptions): Promise<SameBitsR
   for (const numThreads of options.threads) {
     await using model = await loadModel(options.modelPath, { numThreads });
     for (const clients of [1, ...options.clients]) {
-      options.onProgress(`${numThreads} threads, ${clients} clients`);
+      options.onProgress(`${countOf(numThreads, 'thread')}, ${countOf(clients, 'client')}`);
       const answers: Answer[] = [];
       for (let round = 0; round < options.rounds; round++) answers.push(...(await askAll(model, clients, options)));
       expected ??= answers.slice(0, options.questions.length);

@@ -2,6 +2,7 @@
  * Finds the peer's best settings for what is measured, so that the comparison is with what its users could get: every thread count up to
  * what this machine runs at once (more than that is far slower), each with flash attention and without.
  */
+import { countOf } from '@ctkvr/core';
 import { significant } from '@ctkvr/evaluation';
 import type { ContenderClient } from '../contenders/contender-client.js';
 import type { PeerTrial } from './bench-row.js';
@@ -41,7 +42,9 @@ export async function tunePeer(peer: ContenderClient, options: TuneOptions): Pro
       if (index === 0) await prepare?.();
       const bestMs = significant(Math.min(...(await measure())));
       trials.push({ threads, flashAttention, bestMs });
-      onProgress(`node-llama-cpp, ${threads} threads, flash attention ${flashAttention ? 'on' : 'off'}: ${bestMs} ms`);
+      onProgress(
+        `node-llama-cpp, ${countOf(threads, 'thread')}, flash attention ${flashAttention ? 'on' : 'off'}: ${bestMs} ms`,
+      );
     }
   }
   return trials.sort((a, b) => a.bestMs - b.bestMs);

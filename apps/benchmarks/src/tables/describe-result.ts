@@ -1,4 +1,5 @@
 /** What was measured, on what, in a few words: the head of every table. */
+import { countOf } from '@ctkvr/core';
 import type { ArithmeticPeak } from '../arithmetic-peak.js';
 import type { Machine } from '../machine.js';
 import type { SuiteResult } from '../suites/result.js';
@@ -15,7 +16,7 @@ export function describeMachineShortly(machine: Partial<Pick<Machine, 'arithmeti
   const { cpu, usableThreads, isa, memory, arithmetic, loadAverage } = machine;
   return [
     cpu,
-    `${usableThreads} threads`,
+    countOf(usableThreads, 'thread'),
     isa,
     `${memory.bandwidthGBps} GB/s read`,
     ...(arithmetic == null ? [] : [arithmeticText(arithmetic)]),

@@ -1,4 +1,5 @@
 /** The kernels alone, as tables. */
+import { countOf } from '@ctkvr/core';
 import type { KernelRow, KernelsResult } from '../suites/kernels-result.js';
 import { figure, limitShare } from './cells.js';
 import { makeTable, type Table } from './table.js';
@@ -15,7 +16,7 @@ export function kernelsTables({
   ];
   return [
     makeTable(
-      `limits of ${threads} threads`,
+      `limits of ${countOf(threads, 'thread')}`,
       [
         ['', ([what]) => what],
         ['', ([, value]) => value],
@@ -23,7 +24,7 @@ export function kernelsTables({
       limits,
     ),
     makeTable<KernelRow>(
-      `kernels on ${threads} threads`,
+      `kernels on ${countOf(threads, 'thread')}`,
       [
         ['', (row) => row.kernel],
         ['rows', (row) => row.rows ?? '-'],

@@ -1,9 +1,10 @@
 /** `ctkvr ask`: reads documents, answers one question, says what that cost. */
-import { documentTurn, groupSizeOf } from '@ctkvr/model-runner';
+import { checkQuestion, documentTurn, groupSizeOf } from '@ctkvr/model-runner';
 import { Command } from 'commander';
 import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, print, printJson } from '../console-io.js';
+import { formatCounted } from '../format.js';
 import { openModel } from '../open-model.js';
 import {
   addModelOptions,
@@ -53,7 +54,8 @@ export async function ask(
   { io, signal }: CommandContext,
 ): Promise<void> {
   const { question } = what;
-  // Before the model: a wrong file name must not cost a download.
+  // Before the model: a wrong file name or an empty question must not cost a download.
+  checkQuestion(question);
   const document = await readDocuments(what.files, { stdin: io.stdin, signal });
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
@@ -95,5 +97,5 @@ export async function ask(
   await print(io, answer.endsWith('\n') ? '' : '\n');
   await note(io, statisticsLine(statistics));
   if (finish?.reason === 'length')
-    await note(io, `The answer was cut at ${flags.maxTokens} tokens: --max-tokens allows more.`);
+    await note(io, `The answer was cut at ${formatCounted(flags.maxTokens, 'token')}: --max-tokens allows more.`);
 }

@@ -8,6 +8,7 @@ import { ChatLines } from '../chat-lines.js';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, print } from '../console-io.js';
 import { DocumentChat } from '../document-chat.js';
+import { problemOf } from '../error-text.js';
 import { Interrupted } from '../interrupt.js';
 import { openModel } from '../open-model.js';
 import {
@@ -109,7 +110,7 @@ async function chat(files: readonly string[], flags: ChatFlags, { io, signal }: 
       // A question that does not fit, or a stopped one, ends that turn only.
       if (!CtkvrError.isInstance(error) || !endsTheTurnOnly.has(error.code)) throw error;
       if (text !== '' && !flags.json) await print(io, '\n');
-      await note(io, error.code === 'CTKVR_ABORTED' ? '(stopped)' : `ctkvr: ${error.message}; /new makes room`);
+      await note(io, error.code === 'CTKVR_ABORTED' ? '(stopped)' : `ctkvr: ${problemOf(error)}; /new makes room`);
     }
   }
 }

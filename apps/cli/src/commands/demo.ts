@@ -6,7 +6,7 @@ import { type CommandContext, type RunAction, SilentExit } from '../command-cont
 import { note, print, printJson } from '../console-io.js';
 import { askThrice, type DemoAnswer, type DemoTask, makeTask, readTask } from '../demo/run-demo.js';
 import { exitCodes } from '../exit-codes.js';
-import { formatCount, formatDuration, formatTable } from '../format.js';
+import { formatCount, formatCounted, formatDuration, formatTable } from '../format.js';
 import { lighthouseFact } from '../needles/lighthouse.js';
 import { openModel } from '../open-model.js';
 import { integer } from '../parse-options.js';
@@ -38,7 +38,7 @@ export function demoCommand(run: RunAction): Command {
 
 async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<void> {
   const say = (text: string) => (flags.json ? Promise.resolve() : print(io, text));
-  const progress = new ProgressLine(io);
+  const progress = new ProgressLine(io, { stages: true });
   const book = await readMobyDick({ signal, onProgress: progress.onDownload }).finally(() => progress.clear());
   await using model = await openModel(
     { model: DEFAULT_MODEL, threads: flags.threads, mapWeights: false },
@@ -75,10 +75,11 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
 
   /** Hides the number of one draw and asks for it; when dense attention does not find it, the others are not asked. */
   async function show(draw: number): Promise<{ task: DemoTask; prefillMs: number; answers: DemoAnswer[] }> {
-    const task = await makeTask({ model, book, seed, draw });
+    progress.show({ label: 'hiding a fact in the text', fraction: null, detail: '' });
+    const task = await makeTask({ model, book, seed, draw }).finally(() => progress.clear());
     const numTokens = task.tokens.length;
     await say(
-      `${model.info.name ?? DEFAULT_MODEL} reads the beginning of Moby Dick, ${formatCount(numTokens)} tokens, on ${model.numThreads} threads.\n` +
+      `${DEFAULT_MODEL} reads the beginning of Moby Dick, ${formatCounted(numTokens, 'token')}, on ${formatCounted(model.numThreads, 'thread')}.\n` +
         `Hidden at token ${formatCount(task.factAt)} (${Math.round((task.factAt / numTokens) * 100)} % of the way): "${lighthouseFact(task.number)}"\n\n`,
     );
     const { session: base, prefillMs } = await readTask(model, task, {
@@ -88,12 +89,18 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
     await using _base = base;
     await say(`Read once, in ${formatDuration(prefillMs)}. The same question, three ways to look back:\n\n`);
     const answers: DemoAnswer[] = [];
-    for await (const answer of askThrice({ model, task, base, prefillMs, signal })) {
-      answers.push(answer);
-      await say(
-        `  ${answer.name} (${answer.what}): ${answer.found ? 'found it' : 'did not find it'}\n    ${answer.text.replace(/\s+/g, ' ')}\n\n`,
-      );
-      if (!answers[0]?.found) break;
+    const onStage = (label: string) => progress.show({ label, fraction: null, detail: '' });
+    try {
+      for await (const answer of askThrice({ model, task, base, prefillMs, onStage, signal })) {
+        progress.clear();
+        answers.push(answer);
+        await say(
+          `  ${answer.name} (${answer.what}): ${answer.found ? 'found it' : 'did not find it'}\n    ${answer.text.replace(/\s+/g, ' ')}\n\n`,
+        );
+        if (!answers[0]?.found) break;
+      }
+    } finally {
+      progress.clear();
     }
     return { task, prefillMs, answers };
   }

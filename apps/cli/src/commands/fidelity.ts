@@ -16,6 +16,7 @@ import type { CommandContext, RunAction } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
 import { describeFidelity, describeTurns } from '../fidelity/describe-report.js';
 import { readQuestions } from '../fidelity/read-questions.js';
+import { formatCounted } from '../format.js';
 import { openModel } from '../open-model.js';
 import { addModelOptions, integer, kvFormatOption, listOf, type ModelOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
@@ -87,7 +88,11 @@ async function fidelity(flags: FidelityFlags, { io, signal }: CommandContext): P
     signal,
     onPrefill: (state: PrefillProgress) => progress.show(prefillState(state)),
     onStep: (what: string, step: number, of: number) =>
-      progress.show({ label: `decoding with ${what}`, fraction: step / of, detail: `${step} of ${of} steps` }),
+      progress.show({
+        label: `decoding with ${what}`,
+        fraction: step / of,
+        detail: `${step} of ${formatCounted(of, 'step')}`,
+      }),
   };
   const head = {
     model: flags.model,

@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import { type CommandContext, type RunAction, SilentExit } from '../command-context.js';
 import { print, printJson } from '../console-io.js';
 import { exitCodes } from '../exit-codes.js';
-import { formatBytes, formatCount, formatTable } from '../format.js';
+import { formatBytes, formatCount, formatCounted, formatTable } from '../format.js';
 import { integer } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
 
@@ -99,7 +99,7 @@ function attentionRows(info: NativeModelInfo): string[][] {
   return [
     ['layers', formatCount(info.numLayers)],
     ['heads', `${info.numQueryHeads} query, ${info.numKvHeads} KV, ${info.headDim} numbers each`],
-    ['trained context', `${formatCount(info.trainedContext)} tokens`],
+    ['trained context', formatCounted(info.trainedContext, 'token')],
     ['RoPE', `base ${info.ropeFreqBase}, scaling ${info.ropeScaling}`],
     ['KV per token', formatBytes(info.kvBytesPerToken)],
   ];

@@ -79,11 +79,15 @@ export async function* askThrice(input: {
   readonly task: DemoTask;
   readonly base: Session;
   readonly prefillMs: number;
+  /** Told what begins. */
+  readonly onStage: (label: string) => void;
   readonly signal: AbortSignal;
 }): AsyncGenerator<DemoAnswer, void, undefined> {
-  const { model, task, base, prefillMs, signal } = input;
+  const { model, task, base, prefillMs, onStage, signal } = input;
+  onStage('answering densely, for the comparison');
   const reference = await denseReference({ model, base, numSteps: COMPARED_STEPS, signal });
   for (const { name, what, choice } of demoSelectors) {
+    onStage(`asking: ${name}`);
     const { text, statistics: own } = await greedyAnswer({ model, base, choice, signal });
     const timeToFirstTokenMs = own.timeToFirstTokenMs === null ? null : prefillMs + own.timeToFirstTokenMs;
     const statistics = { ...own, timeToFirstTokenMs };

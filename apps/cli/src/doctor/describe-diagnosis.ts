@@ -1,4 +1,5 @@
 /** A diagnosis as text for people. */
+import { countOf } from '@ctkvr/core';
 import { formatBytes, formatTable } from '../format.js';
 import type { Diagnosis, Problem } from './diagnosis.js';
 
@@ -27,7 +28,7 @@ function machineRows({ processor, memory }: Diagnosis): string[][] {
       '',
       bandwidth === null
         ? 'its speed could not be measured'
-        : `read at ${bandwidth.gigabytesPerSecond} GB/s by ${threads(bandwidth.numThreads)} (measured for a moment only${loadAverage > cores / 2 ? ', on a busy machine' : ''})`,
+        : `read at ${bandwidth.gigabytesPerSecond} GB/s by ${countOf(bandwidth.numThreads, 'thread')} (measured for a moment only${loadAverage > cores / 2 ? ', on a busy machine' : ''})`,
     ],
   ];
 }
@@ -82,10 +83,6 @@ function describeProblems(problems: readonly Problem[], usable: boolean): string
     ? 'Models run here; what could be better is above.'
     : 'Models do not run here until the errors above are mended.';
   return `${each.join('\n')}\n\n${verdict}`;
-}
-
-function threads(count: number): string {
-  return count === 1 ? '1 thread' : `${count} threads`;
 }
 
 /** Words in lines of some 100 characters. */

@@ -1,6 +1,6 @@
 /** A fidelity report as tables for people. */
 import type { FidelityMeasure, StepsMeasure, TurnsMeasure } from '@ctkvr/evaluation';
-import { formatBytes, formatCount, formatDuration, formatTable } from '../format.js';
+import { formatBytes, formatCount, formatCounted, formatDuration, formatTable } from '../format.js';
 
 /** From this many steps on, the two ends of the generation are told apart. */
 const MIN_STEPS_FOR_ENDS = 128;
@@ -45,7 +45,7 @@ export function describeFidelity(report: FidelityMeasure & ReportHead): string {
     s.attentionMs.toFixed(2),
     s.indexBuildMs === 0 ? '-' : `${formatBytes(s.indexBytes)}, ${formatDuration(s.indexBuildMs)}`,
   ]);
-  const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.steps} steps\n`;
+  const title = `${report.model}, ${report.text}: ${formatCounted(report.tokens, 'token')} read in ${formatDuration(report.prefillMs)}, ${formatCounted(report.steps, 'step')}\n`;
   const ends = report.steps < MIN_STEPS_FOR_ENDS ? '' : `\n${describeEnds(report.selectors)}`;
   return title + formatTable([head, ...rows], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) + ends;
 }
@@ -87,7 +87,7 @@ export function describeTurns(report: TurnsMeasure & ReportHead): string {
       formatDuration(inTurn.questionMs),
     ]),
   );
-  const title = `${report.model}, ${report.text}: ${formatCount(report.tokens)} tokens read in ${formatDuration(report.prefillMs)}, ${report.turns.length} turns of ${report.steps} steps\n`;
+  const title = `${report.model}, ${report.text}: ${formatCounted(report.tokens, 'token')} read in ${formatDuration(report.prefillMs)}, ${formatCounted(report.turns.length, 'turn')} of ${formatCounted(report.steps, 'step')}\n`;
   return title + formatTable([head, ...rows], [0, 2, 3, 4, 5, 6, 7]);
 }
 

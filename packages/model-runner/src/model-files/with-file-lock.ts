@@ -6,7 +6,6 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { checkOptions, takes } from '@ctkvr/core';
-import lockfile from 'proper-lockfile';
 import { abortedError, cacheFileError, throwIfAborted } from './file-errors.js';
 
 /** A holder refreshes its lock every third of this; a lock that was not refreshed for this long belongs to a dead process. */
@@ -43,6 +42,19 @@ export async function withFileLock<T>(
   }
 }
 
+/**
+ * proper-lockfile comes only when a lock is needed, since loading it listens to every signal that ends a process (signal-exit). SIGXFSZ is
+ * none in Node.js, which ignores it, so that a write beyond `ulimit -f` is an error: as long as somebody else listens too, it stays one.
+ */
+async function loadLocks(): Promise<typeof import('proper-lockfile')> {
+  if (process.platform !== 'win32' && !process.listeners('SIGXFSZ').includes(onFileTooLarge)) {
+    process.on('SIGXFSZ', onFileTooLarge);
+  }
+  return (await import('proper-lockfile')).default;
+}
+
+function onFileTooLarge(): void {}
+
 async function acquire(path: string, options: Parameters<typeof withFileLock>[1]): Promise<() => Promise<void>> {
   const { signal, onWait, staleMs = STALE_MS } = options;
   try {
@@ -54,7 +66,8 @@ async function acquire(path: string, options: Parameters<typeof withFileLock>[1]
     throwIfAborted(signal, `waiting for ${path}`);
     try {
       // The result is checked by hash and renamed into place at the end, so a compromised lock costs work, never a wrong file.
-      return await lockfile.lock(path, { realpath: false, stale: staleMs, onCompromised: () => {} });
+      const { lock } = await loadLocks();
+      return await lock(path, { realpath: false, stale: staleMs, onCompromised: () => {} });
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'ELOCKED') throw cacheFileError(`${path}.lock`, cause);
     }

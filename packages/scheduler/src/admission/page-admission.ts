@@ -6,7 +6,7 @@
  * are preempted to make room: they give their memory back, wait at their old place, and compute it again later. The oldest is never
  * preempted, so that it ends, and with it, one after the other, everybody.
  */
-import { CtkvrError, checkOptions, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
+import { CtkvrError, checkOptions, countOf, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
 import { AdmissionEntry } from './admission-entry.js';
 import type { AdmissionDecision, AdmissionOptions, AdmissionRequest } from './admission-request.js';
 
@@ -198,8 +198,12 @@ function sumBytes(entries: readonly AdmissionEntry[]): number {
 }
 
 function overloaded(numRunning: number, numWaiting: number): CtkvrError {
-  return new CtkvrError('CTKVR_OVERLOADED', `${numRunning} requests hold the memory and ${numWaiting} wait for it`, {
-    fields: { numRunning, numWaiting },
-    remedy: 'ask again later, or allow more to wait',
-  });
+  return new CtkvrError(
+    'CTKVR_OVERLOADED',
+    `the memory is held by ${countOf(numRunning, 'request')}, and ${numWaiting} wait for it`,
+    {
+      fields: { numRunning, numWaiting },
+      remedy: 'ask again later, or allow more to wait',
+    },
+  );
 }

@@ -90,7 +90,7 @@ const templates: readonly CaseTemplate[] = [
   },
   {
     name: 'integers-grown',
-    why: 'blocks of decoded tokens, of a turn, and one repair; the first block is no longer probed',
+    why: 'segments of decoded tokens, of a turn, and one repair; the first segment is no longer probed',
     options: {
       numCentroids: 12,
       centroidsPerList: 2,

@@ -1,6 +1,6 @@
 /** Whether rounding could change an id in a case: then it is no use as golden data with exact ids. */
 import { groupsOf, rowsOf } from '../../src/naive.js';
-import { naiveSegment } from '../../src/naive-clusters.js';
+import { naiveTailSegment } from '../../src/naive-clusters.js';
 import { naiveGrowth } from '../../src/naive-growth.js';
 import { firstLayout, type NaiveHead, naiveHead } from '../../src/naive-head.js';
 import type { GoldenInput } from './cases.js';
@@ -18,7 +18,7 @@ export function isUnambiguous(input: GoldenInput): boolean {
   const { data, options, history } = input;
   const layout = history === undefined ? firstLayout(data, options) : naiveGrowth(data, options, history);
   const rows = { keys: rowsOf(data.keys, data.headDim), values: rowsOf(data.values, data.headDim) };
-  const margins = layout.stretches.map((stretch) => naiveSegment(rows, stretch, options).margin);
+  const margins = layout.stretches.map((stretch) => naiveTailSegment(rows, stretch, options).margin);
   if (options.tail && margins.some((margin) => margin < likenessGap)) return false;
   const head = naiveHead(data, options, layout);
   const regionTokens = head.region.end - head.region.start;

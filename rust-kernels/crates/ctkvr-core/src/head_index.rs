@@ -81,7 +81,7 @@ pub struct TailInfo {
     pub segments: Vec<TailSegmentInfo>,
 }
 
-/// Clusters of one stretch of positions; see `tail_segment.rs`.
+/// Clusters of one stretch of positions; see `tail/segment.rs`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TailSegmentInfo {
     pub start: usize,

@@ -1,10 +1,10 @@
 /**
- * Centroids made at one time over one region: neighbouring ones share a posting list. A block never changes; an index is a row of
- * them (block-row.ts), and forks share them.
+ * Centroids made at one time over one region: neighbouring ones share a posting list. A segment never changes; an index is a row of
+ * them (segment-row.ts), and forks share them.
  */
 import type { Int8Rows } from './int8-rows.js';
 
-export class CentroidBlock {
+export class CentroidSegment {
   /** Lists are over positions [start, end). */
   readonly start: number;
   readonly end: number;

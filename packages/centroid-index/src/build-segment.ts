@@ -1,16 +1,16 @@
-/** Makes a block of centroids over a region, list by list. */
+/** Makes a segment of centroids over a region, list by list. */
 import { type ListInput, listBuilder } from './build-list.js';
-import { CentroidBlock } from './centroid-block.js';
+import { CentroidSegment } from './centroid-segment.js';
 import { Int8Rows } from './int8-rows.js';
 import { pooledVector } from './pooled-vector.js';
 
-export interface BlockInput extends ListInput {
+export interface SegmentInput extends ListInput {
   readonly madeAt: number;
   readonly grownAt: number;
 }
 
 /** Yields between lists; each takes O(centroidsPerList * groupSize * region * headDim). */
-export function* buildBlock(input: BlockInput): Generator<void, CentroidBlock> {
+export function* buildSegment(input: SegmentInput): Generator<void, CentroidSegment> {
   const { groupSize, headDim, centroidsPerList, madeAt, grownAt, region } = input;
   const numCentroids = input.queries.length / (groupSize * headDim);
   const numLists = Math.ceil(numCentroids / centroidsPerList);
@@ -23,11 +23,11 @@ export function* buildBlock(input: BlockInput): Generator<void, CentroidBlock> {
   const pooled = pooledRows(input, numCentroids);
   const { start, end } = region;
   const shape = { start, end, madeAt, grownAt, groupSize, headDim, centroidsPerList };
-  return new CentroidBlock({ ...shape, pooled, lists });
+  return new CentroidSegment({ ...shape, pooled, lists });
 }
 
 /** Pooled vectors of all centroids, as 8-bit codes. */
-function pooledRows({ queries, groupSize, headDim }: BlockInput, numCentroids: number): Int8Rows {
+function pooledRows({ queries, groupSize, headDim }: SegmentInput, numCentroids: number): Int8Rows {
   const rows = new Int8Rows(numCentroids, headDim);
   const rowLength = groupSize * headDim;
   const pooled = new Float32Array(headDim);

@@ -1,0 +1,18 @@
+/** Runs a command in this process: for commands that only compute, where a process for each of many cases would take minutes. */
+import { Readable, Writable } from 'node:stream';
+import { runCli } from '../src/run-cli.js';
+import type { Finished } from './run-ctkvr.js';
+
+export async function ctkvrInProcess(args: readonly string[]): Promise<Finished> {
+  const written = { stdout: '', stderr: '' };
+  const into = (name: keyof typeof written) =>
+    new Writable({
+      write(chunk, _encoding, done) {
+        written[name] += chunk;
+        done();
+      },
+    });
+  const io = { stdin: Readable.from([]), stdout: into('stdout'), stderr: into('stderr'), env: process.env };
+  const interrupt = { signal: new AbortController().signal, received: null, [Symbol.dispose]() {} };
+  return { code: await runCli(args, io, interrupt), ...written };
+}
