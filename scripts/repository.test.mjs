@@ -131,7 +131,7 @@ test('the least Rust version is the same in Cargo.toml and in the setup', () => 
 });
 
 const isText = (/** @type {string} */ path) =>
-  /\.(md|ts|mjs|rs|toml|json|ya?ml|sh)$/.test(path) || /scripts\/[a-z-]+$/.test(path);
+  /\.(md|ts|mjs|rs|toml|json|ya?ml|sh|py|cpp)$/.test(path) || /scripts\/[a-z-]+$/.test(path);
 const texts = ['packages', 'apps', 'rust-kernels', 'scripts', 'docs', '.github'].flatMap((dir) =>
   filesBelow(join(root, dir), isText),
 );

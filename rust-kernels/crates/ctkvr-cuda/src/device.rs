@@ -6,27 +6,14 @@ use std::sync::Arc;
 use cudarc::driver::{result, sys};
 
 use crate::context::Context;
+use crate::declaration::{Declaration, Family};
 use crate::error::{Error, Result};
-use crate::kernel::{Declaration, Family};
+use crate::properties::{Properties, check_capability, properties_of};
 use crate::stream::{Event, Stream};
-use crate::{driver, images, launch};
-
-/// The oldest that the kernels are compiled for.
-const REQUIRED_CAPABILITY: (i32, i32) = (8, 0);
-const REQUIRED_CAPABILITY_TEXT: &str = "8.0 (Ampere)";
+use crate::{driver, images};
 
 /// Above so many bytes of dynamic shared memory a kernel must be allowed to have them.
 const FREE_SHARED: usize = 48 << 10;
-
-/// What a device says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Properties {
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub capability: (i32, i32),
-    pub total_bytes: usize,
-    pub multiprocessors: usize,
-}
 
 /// An open device.
 pub struct Device {
@@ -44,18 +31,10 @@ unsafe impl Send for Device {}
 unsafe impl Sync for Device {}
 
 impl Device {
-    /// Opens device `index` with every kernel of this crate.
-    ///
-    /// # Errors
-    /// `NoDriver`, `DriverTooOld`, `NoDevice`, `DeviceTooOld`, `KernelsNotBuilt`, `BadKernel`, `OutOfMemory`.
-    pub fn open(index: usize) -> Result<Self> {
-        Self::open_with(index, launch::FAMILIES)
-    }
-
     /// Opens device `index` with these kernels.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// `NoDriver`, `DriverTooOld`, `NoDevice`, `DeviceTooOld`, `KernelsNotBuilt`, `BadKernel`, `OutOfMemory`.
     pub fn open_with(index: usize, families: &[Family]) -> Result<Self> {
         driver::load()?;
         let context = Arc::new(Context::retain(index)?);
@@ -155,33 +134,4 @@ impl Drop for Device {
             self.context.release(|| unsafe { result::module::unload(module) });
         }
     }
-}
-
-/// # Errors
-/// `DeviceTooOld`.
-pub(crate) fn check_capability(properties: &Properties) -> Result<()> {
-    let (major, minor) = properties.capability;
-    if properties.capability < REQUIRED_CAPABILITY {
-        return Err(Error::DeviceTooOld { name: properties.name.clone(), major, minor, required: REQUIRED_CAPABILITY_TEXT });
-    }
-    Ok(())
-}
-
-pub(crate) fn properties_of(context: &Context) -> Result<Properties> {
-    use sys::CUdevice_attribute as Attribute;
-    let device = context.device();
-    let attribute = |which| {
-        // SAFETY: the device is one of the driver's.
-        context.call("cuDeviceGetAttribute", || unsafe { result::device::get_attribute(device, which) })
-    };
-    Ok(Properties {
-        name: context.call("cuDeviceGetName", || result::device::get_name(device))?,
-        capability: (
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ),
-        // SAFETY: as above.
-        total_bytes: context.call("cuDeviceTotalMem", || unsafe { result::device::total_mem(device) })?,
-        multiprocessors: usize::try_from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).unwrap_or(0),
-    })
 }

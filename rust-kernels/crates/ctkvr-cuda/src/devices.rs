@@ -1,10 +1,9 @@
 //! What devices there are, without opening one for work.
 
 use crate::context::Context;
-use crate::device::{Properties, check_capability, properties_of};
-use crate::driver;
 use crate::error::{Error, Result};
-use crate::images;
+use crate::properties::{Properties, check_capability, properties_of};
+use crate::{driver, images, launch};
 
 /// A device that the driver lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub fn devices() -> Result<Vec<ListedDevice>> {
         .map(|index| {
             let context = Context::retain(index)?;
             let properties = properties_of(&context)?;
-            let unusable = check_capability(&properties).and_then(|()| images::check(&properties)).err();
+            let unusable = check_capability(&properties).and_then(|()| images::check(launch::FAMILIES, &properties)).err();
             Ok(ListedDevice { index, free_bytes: context.memory()?.0, properties, unusable })
         })
         .collect()

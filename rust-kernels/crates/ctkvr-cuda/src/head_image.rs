@@ -12,9 +12,10 @@ use ctkvr_core::index::ctkvr::CtkvrHead;
 use ctkvr_core::retriever::HeadRetriever;
 use ctkvr_core::tail::segment::TailSegment;
 
+use crate::buffer::DeviceBuffer;
 use crate::device::Device;
 use crate::error::Result;
-use crate::memory::{DeviceBuffer, Plain};
+use crate::span::Plain;
 
 /// `CentroidSegment` of kernels/retrieval.cuh.
 #[repr(C)]

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::device::Properties;
+use crate::declaration::Family;
 use crate::error::{Error, Result};
-use crate::kernel::Family;
-use crate::launch;
+use crate::properties::Properties;
 
 /// One `.cu` file compiled for one target: `sm_80` (a cubin) or `compute_80` (PTX).
 struct Image {
@@ -40,12 +39,12 @@ pub fn of(family: &Family, device: &Properties) -> Result<Cow<'static, [u8]>> {
     Ok(image.bytes.into())
 }
 
-/// Whether there are images for a device at all.
+/// Whether there are images of all families for a device.
 ///
 /// # Errors
 /// `KernelsNotBuilt`.
-pub fn check(device: &Properties) -> Result<()> {
-    launch::FAMILIES.iter().filter(|family| !family.kernels.is_empty()).try_for_each(|family| of(family, device).map(drop))
+pub fn check(families: &[Family], device: &Properties) -> Result<()> {
+    families.iter().filter(|family| !family.kernels.is_empty()).try_for_each(|family| of(family, device).map(drop))
 }
 
 /// How well a target fits, 0 where it does not run: machine code runs on its own major version and the same or a later minor one.

@@ -7,7 +7,9 @@
 //!
 //! It builds without a toolkit and runs without a driver: what is missing is an [`Error`].
 
+mod buffer;
 mod context;
+mod declaration;
 mod decode_step;
 mod device;
 mod devices;
@@ -22,9 +24,10 @@ mod kernel;
 pub mod kv_pool;
 pub mod launch;
 pub mod matrix;
-mod memory;
 mod on_device;
+mod properties;
 pub mod search;
+mod span;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 mod step;
@@ -32,13 +35,15 @@ mod step_memory;
 mod stream;
 mod weights;
 
-pub use device::{Device, Properties};
+pub use buffer::{DeviceBuffer, PinnedBuffer};
+pub use declaration::{Argument, Declaration, Family, Grid, Needs};
+pub use device::Device;
 pub use devices::{ListedDevice, devices};
 pub use driver::device_count;
 pub use error::{Error, Result};
 pub use executor::{CudaExecutor, CudaOptions};
 #[doc(hidden)]
 pub use kernel::launch_raw;
-pub use kernel::{Argument, Declaration, Family, Grid, Needs};
-pub use memory::{DeviceBuffer, PinnedBuffer, Plain, Span};
+pub use properties::Properties;
+pub use span::{Plain, Span};
 pub use stream::{Event, Graph, Stream};

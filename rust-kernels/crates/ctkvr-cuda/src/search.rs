@@ -4,6 +4,7 @@
 use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
 use ctkvr_kernels::KvFormat;
 
+use crate::buffer::DeviceBuffer;
 use crate::device::Device;
 use crate::error::Result;
 use crate::head_image::HeadSizes;
@@ -14,7 +15,7 @@ use crate::launch::score::{self, Score};
 use crate::launch::search_state::{SlotSearch, Total, candidates_code, tail_code};
 use crate::launch::select::Select;
 use crate::launch::slot::SlotLayout;
-use crate::memory::{DeviceBuffer, Span};
+use crate::span::Span;
 use crate::stream::Stream;
 
 /// What a search's memory has room for.

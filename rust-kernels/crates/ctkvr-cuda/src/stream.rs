@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cudarc::driver::{result, sys};
 
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::memory::{PinnedBuffer, Plain, Span};
+use crate::error::Result;
+use crate::span::{Plain, Span};
 
 /// A queue of work on a device.
 pub struct Stream {
@@ -57,48 +57,6 @@ impl Stream {
             self.context.call("cuMemcpyDtoHAsync", || unsafe { result::memcpy_dtoh_async(to, from.address(), self.raw) })?;
         }
         self.wait()
-    }
-
-    /// Copies the first `to.len()` elements of pinned memory, later.
-    ///
-    /// # Safety
-    /// Nobody writes them until the copy has ended, and `from` lives until then.
-    ///
-    /// # Errors
-    /// As [`Self::copy_in`].
-    pub unsafe fn copy_in_pinned<T: Plain>(&self, to: Span<T>, from: &PinnedBuffer<T>) -> Result<()> {
-        if from.len() < to.len() {
-            return Err(Error::Length { what: "a copy to the device", expected: to.len(), actual: from.len() });
-        }
-        if to.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: the memory is there and as long; the rest is the caller's promise.
-        self.context.call("cuMemcpyHtoDAsync", || unsafe {
-            let from = std::slice::from_raw_parts(from.pointer(), to.len());
-            result::memcpy_htod_async(to.address(), from, self.raw)
-        })
-    }
-
-    /// Copies to the first `from.len()` elements of pinned memory, later.
-    ///
-    /// # Safety
-    /// Nobody reads or writes them until the copy has ended, and `to` lives until then.
-    ///
-    /// # Errors
-    /// As [`Self::copy_in`].
-    pub unsafe fn copy_out_pinned<T: Plain>(&self, to: &PinnedBuffer<T>, from: Span<T>) -> Result<()> {
-        if to.len() < from.len() {
-            return Err(Error::Length { what: "a copy from the device", expected: from.len(), actual: to.len() });
-        }
-        if from.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: the memory is there and as long; the rest is the caller's promise.
-        self.context.call("cuMemcpyDtoHAsync", || unsafe {
-            let to = std::slice::from_raw_parts_mut(to.pointer(), from.len());
-            result::memcpy_dtoh_async(to, from.address(), self.raw)
-        })
     }
 
     /// Copies on the device. The two do not overlap.

@@ -6,8 +6,8 @@ use super::search_state::{SlotSearch, Total};
 use super::slot::SlotLayout;
 use crate::device::Device;
 use crate::error::Result;
-use crate::kernel::{Family, Grid};
-use crate::memory::{Plain, Span};
+use crate::declaration::{Family, Grid};
+use crate::span::{Plain, Span};
 use crate::stream::Stream;
 
 const SCORE_THREADS: usize = 128;

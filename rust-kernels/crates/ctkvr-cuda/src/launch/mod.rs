@@ -18,7 +18,8 @@ pub mod select;
 pub mod silu_round;
 pub mod slot;
 
-use crate::kernel::Family;
+use crate::declaration::Family;
+use crate::{Device, Result};
 
 /// Every family that [`crate::Device::open`] loads. A new file adds its line.
 pub const FAMILIES: &[Family] = &[
@@ -38,3 +39,13 @@ pub const FAMILIES: &[Family] = &[
     select::FAMILY,
     silu_round::FAMILY,
 ];
+
+impl Device {
+    /// Opens device `index` with every kernel of this crate.
+    ///
+    /// # Errors
+    /// `NoDriver`, `DriverTooOld`, `NoDevice`, `DeviceTooOld`, `KernelsNotBuilt`, `BadKernel`, `OutOfMemory`.
+    pub fn open(index: usize) -> Result<Self> {
+        Self::open_with(index, FAMILIES)
+    }
+}

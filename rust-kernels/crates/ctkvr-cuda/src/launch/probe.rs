@@ -4,8 +4,8 @@ use super::search_state::SlotSearch;
 use super::slot::SlotLayout;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernel::{Family, Grid};
-use crate::memory::{Plain, Span};
+use crate::declaration::{Family, Grid};
+use crate::span::{Plain, Span};
 use crate::stream::Stream;
 
 const THREADS: usize = 256;

@@ -7,8 +7,8 @@ use super::search_state::{SlotSearch, Total};
 use super::slot::SlotLayout;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernel::{Family, Grid};
-use crate::memory::{Plain, Span};
+use crate::declaration::{Family, Grid};
+use crate::span::{Plain, Span};
 use crate::stream::Stream;
 
 /// Candidates that have a total of their own, and threads.

@@ -2,7 +2,7 @@
 
 use ctkvr_core::retriever::{Candidates, ProposedTail};
 
-use crate::memory::Plain;
+use crate::span::Plain;
 
 /// `Search` of kernels/retrieval.cuh; what the host reads for the report, and writes where it has searched itself.
 #[repr(C)]

@@ -2,7 +2,7 @@
 
 use ctkvr_core::attention::decode::Layout;
 
-use crate::memory::Plain;
+use crate::span::Plain;
 
 /// One (sequence, KV head) of one layer of a decode step: what `Layout` and `DecodePlan` say, and where its pages are.
 ///

@@ -1,7 +1,6 @@
-//! Memory: [`DeviceBuffer`] owns some of the device's, [`Span`] is a view of it, [`PinnedBuffer`] is host memory that copies take directly.
+//! Memory that is owned: [`DeviceBuffer`] is some of the device's, [`PinnedBuffer`] is host memory that copies take directly.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::result;
@@ -9,94 +8,8 @@ use cudarc::driver::result;
 use crate::context::Context;
 use crate::device::Device;
 use crate::error::{Error, Result};
-
-/// A type of which all bytes are a value, laid out alike on both sides.
-///
-/// # Safety
-/// Any bytes are a value, there is no padding, and a C++ type of the kernels has the same layout.
-pub unsafe trait Plain: Copy + Send + Sync + 'static {}
-macro_rules! plain {
-    ($($t:ty)*) => {$(
-        // SAFETY: a number.
-        unsafe impl Plain for $t {}
-    )*};
-}
-plain! { u8 i8 u16 i16 u32 i32 u64 i64 f32 half::f16 }
-
-/// A view of device memory: address and length in elements. It is a number to the host, which cannot read through it; whoever launches
-/// with it sees to it that the buffer lives.
-pub struct Span<T> {
-    address: u64,
-    len: usize,
-    of: PhantomData<fn() -> T>,
-}
-
-impl<T> Clone for Span<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Span<T> {}
-
-impl<T> std::fmt::Debug for Span<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Span({:#x}, {})", self.address, self.len)
-    }
-}
-
-impl<T: Plain> Span<T> {
-    /// Of nothing, at address 0: what an optional argument of a kernel is when it is absent.
-    pub const EMPTY: Self = Self { address: 0, len: 0, of: PhantomData };
-
-    /// Where it begins, in the device's memory.
-    pub fn address(self) -> u64 {
-        self.address
-    }
-
-    /// Elements.
-    pub fn len(self) -> usize {
-        self.len
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
-    pub(crate) fn bytes(self) -> usize {
-        self.len * size_of::<T>()
-    }
-
-    /// Some of it.
-    ///
-    /// # Panics
-    /// When the range is not inside, as slices do.
-    pub fn part(self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of a span of {}", self.len);
-        Self { address: self.address + (range.start * size_of::<T>()) as u64, len: range.end - range.start, of: PhantomData }
-    }
-
-    /// The same bytes as elements of another type.
-    ///
-    /// # Panics
-    /// When they do not fit: address or length are no multiple of the type's.
-    pub fn cast<U: Plain>(self) -> Span<U> {
-        let fits = self.address.is_multiple_of(align_of::<U>() as u64) && self.bytes().is_multiple_of(size_of::<U>());
-        assert!(fits, "{self:?} of {} bytes each cast to elements of {}", size_of::<T>(), size_of::<U>());
-        Span { address: self.address, len: self.bytes() / size_of::<U>(), of: PhantomData }
-    }
-
-    /// # Errors
-    /// `Length` when it has not exactly `expected` elements.
-    pub fn check(self, what: &'static str, expected: usize) -> Result<Self> {
-        if self.len == expected { Ok(self) } else { Err(Error::Length { what, expected, actual: self.len }) }
-    }
-
-    /// # Errors
-    /// `Length` when it has fewer than `expected` elements.
-    pub fn check_at_least(self, what: &'static str, expected: usize) -> Result<Self> {
-        if self.len >= expected { Ok(self) } else { Err(Error::Length { what, expected, actual: self.len }) }
-    }
-}
+use crate::span::{Plain, Span};
+use crate::stream::Stream;
 
 /// Owned device memory. Freed when dropped, which waits for the device.
 pub struct DeviceBuffer<T> {
@@ -248,5 +161,49 @@ impl<T> Drop for PinnedBuffer<T> {
     fn drop(&mut self) {
         // SAFETY: allocated in `new`, freed once.
         self.context.release(|| unsafe { result::free_host(self.pointer.cast()) });
+    }
+}
+
+impl Stream {
+    /// Copies the first `to.len()` elements of pinned memory, later.
+    ///
+    /// # Safety
+    /// Nobody writes them until the copy has ended, and `from` lives until then.
+    ///
+    /// # Errors
+    /// As [`Self::copy_in`].
+    pub unsafe fn copy_in_pinned<T: Plain>(&self, to: Span<T>, from: &PinnedBuffer<T>) -> Result<()> {
+        if from.len() < to.len() {
+            return Err(Error::Length { what: "a copy to the device", expected: to.len(), actual: from.len() });
+        }
+        if to.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the memory is there and as long; the rest is the caller's promise.
+        self.context().call("cuMemcpyHtoDAsync", || unsafe {
+            let from = std::slice::from_raw_parts(from.pointer(), to.len());
+            result::memcpy_htod_async(to.address(), from, self.raw())
+        })
+    }
+
+    /// Copies to the first `from.len()` elements of pinned memory, later.
+    ///
+    /// # Safety
+    /// Nobody reads or writes them until the copy has ended, and `to` lives until then.
+    ///
+    /// # Errors
+    /// As [`Self::copy_in`].
+    pub unsafe fn copy_out_pinned<T: Plain>(&self, to: &PinnedBuffer<T>, from: Span<T>) -> Result<()> {
+        if to.len() < from.len() {
+            return Err(Error::Length { what: "a copy from the device", expected: from.len(), actual: to.len() });
+        }
+        if from.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the memory is there and as long; the rest is the caller's promise.
+        self.context().call("cuMemcpyDtoHAsync", || unsafe {
+            let to = std::slice::from_raw_parts_mut(to.pointer(), from.len());
+            result::memcpy_dtoh_async(to, from.address(), self.raw())
+        })
     }
 }
