@@ -28,6 +28,8 @@ export type CtkvrErrorCode =
   | 'CTKVR_OVERLOADED' // others are ahead, and as many wait as may
   | 'CTKVR_ABORTED' // cancelled through an AbortSignal
   | 'CTKVR_NATIVE_UNAVAILABLE' // the native binary could not be loaded
+  | 'CTKVR_DEVICE_UNAVAILABLE' // no driver, no such device, or nothing in this build for it
+  | 'CTKVR_DEVICE_LOST' // a kernel trapped or the device is gone: what was on it is lost, the model is to be loaded again
   | 'CTKVR_INTERNAL'; // a bug of ours: a native panic, a broken invariant
 
 /** Numbers and names behind a message, for programs. */

@@ -3,6 +3,8 @@ export { checkCapacity, checkFinite, checkInteger, checkLength } from './checks.
 export type { BackendChoice } from './choose-backend.js';
 export { chooseBackend } from './choose-backend.js';
 export { countOf } from './count-of.js';
+export type { DeviceChoice } from './device-choice.js';
+export { deviceCheck } from './device-choice.js';
 export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
 export type { RefineRules, SegmentInfo, TailEstimate, TailInfo, TailSegmentInfo } from './index-parts.js';

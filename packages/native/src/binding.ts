@@ -38,6 +38,8 @@ export interface NativeBinding extends NativeIndexBinding, NativeRopeBinding {
   allowedKernels(): string[] | null;
   /** The table that is used where none is named. @throws {CtkvrError} CTKVR_INVALID_OPTION when CTKVR_ISA names none that may be used. */
   fastestKernels(): string;
+  /** Devices of this machine beside the CPU, the unusable ones too. Asks the driver each time. Binaries of before there were devices lack it. */
+  listDevices?(): NativeDeviceList;
   /** Resident set size of this process now and at its peak, bytes. */
   processMemory(): { rssBytes: number; peakRssBytes: number };
 }
@@ -61,6 +63,26 @@ export interface NativeMemoryNeed {
   readonly kvBytes: number;
   /** The index, and the queries kept for it. */
   readonly indexBytes: number;
+}
+
+export interface NativeDeviceList {
+  readonly devices: readonly NativeDevice[];
+  /** Why there are none; null or left out where there are some. */
+  readonly reason?: string | null;
+}
+
+export interface NativeDevice {
+  /** As `NativeLoadOptions.device` takes it: 'cuda:0'. */
+  readonly name: string;
+  /** The product's name, as the driver says it. */
+  readonly description: string;
+  /** '8.9': which machine code it runs. */
+  readonly computeCapability: string;
+  readonly totalBytes: number;
+  /** Now, whoever uses the rest. */
+  readonly freeBytes: number;
+  /** Why it cannot be used; null or left out when it can. */
+  readonly unusable?: string | null;
 }
 
 export interface NativeKernelTable {
@@ -131,8 +153,16 @@ export interface NativeLoadOptions {
   readonly isa?: string;
   /** Use weights in place, from the file, where no faster order of them is known: processes share them. Default false: copies in huge pages. */
   readonly mapWeights?: boolean;
-  /** The most bytes that keys and values of all sequences may take; a step that needs more rejects with CTKVR_OUT_OF_MEMORY. Default: no limit. */
+  /**
+   * The most bytes that keys and values of all sequences may take, on the device where one is used; a step that needs more rejects with
+   * CTKVR_OUT_OF_MEMORY. Default: no limit.
+   */
   readonly kvBudgetBytes?: number;
+  /**
+   * 'cpu' (the default), 'cuda' (the first) or 'cuda:N'. Rejects with CTKVR_DEVICE_UNAVAILABLE where it is not to be had; a step on a device
+   * that fails for good rejects with CTKVR_DEVICE_LOST, as does every later one.
+   */
+  readonly device?: string;
 }
 
 export interface NativeModel {

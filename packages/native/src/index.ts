@@ -6,6 +6,7 @@ export type {
 } from '@ctkvr/core';
 export type * from './binding.js';
 export { cacheFolder } from './cache-folder.js';
+export { type DeviceReport, devicesOf } from './devices.js';
 export { mapNativeError } from './errors.js';
 export { type FoundBinding, findBinding, loadBinding, NATIVE_PATH_VARIABLE, openBinding } from './load-binding.js';
 export { type BandwidthOptions, type MemoryBandwidth, measureMemoryBandwidth } from './memory-bandwidth.js';

@@ -53,6 +53,7 @@ describe('loadFirst', () => {
       { what: 'complete', request: complete },
     ]);
     expect(binding.buildInfo()).toBe('buildInfo');
+    expect(binding.listDevices).toBeUndefined(); // one of before there were devices loads too
     expect(path).toBe(realpathSync(complete));
   });
 });
