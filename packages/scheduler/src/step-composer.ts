@@ -5,16 +5,21 @@
  */
 import { CtkvrError, checkInteger, checkOptions, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
 import { type ComposeLimits, composeStep, type Share } from './compose-step.js';
+import { isDeviceLost } from './device-lost.js';
 import type { EngineSequence, EngineStepResult, StepEngine } from './step-engine.js';
 import { type RequestResult, StepRequest, type StepRequestOptions } from './step-request.js';
 import { type StepLoad, StepTimes } from './step-times.js';
 
-export interface StepComposerOptions extends Partial<ComposeLimits> {}
+export interface StepComposerOptions extends Partial<ComposeLimits> {
+  /** Called once, when the engine says CTKVR_DEVICE_LOST: from then on nothing runs, and all that waits or comes is rejected with this error. */
+  readonly onLost?: ((error: CtkvrError) => void) | undefined;
+}
 
 const optionChecks: OptionChecks<StepComposerOptions> = {
   prefillChunk: takes.anything,
   prefillChunkBesideDecode: takes.anything,
   decodeSlowdown: takes.anything,
+  onLost: takes.optional(takes.func),
 };
 const appendChecks: OptionChecks<StepRequestOptions> = {
   phase: takes.oneOf(['prefill', 'decode']),
@@ -50,11 +55,16 @@ export class StepComposer<Sequence extends EngineSequence> {
   #stepsSinceExclusive = 0;
   #loop: Promise<void> | null = null;
   #closed = false;
+  /** What the engine said when its device was lost. */
+  #lost: CtkvrError | null = null;
+  readonly #onLost: (error: CtkvrError) => void;
 
   constructor(engine: StepEngine<Sequence>, options: StepComposerOptions = {}) {
     checkOptions('StepComposer', options, optionChecks);
     this.#engine = engine;
-    this.#limits = { ...defaultLimits, ...options };
+    const { onLost = () => {}, ...limits } = options;
+    this.#onLost = onLost;
+    this.#limits = { ...defaultLimits, ...limits };
     for (const name of ['prefillChunk', 'prefillChunkBesideDecode'] as const) {
       checkInteger(this.#limits[name], { op: 'StepComposer', name, min: 1, max: UNBOUNDED });
     }
@@ -71,7 +81,8 @@ export class StepComposer<Sequence extends EngineSequence> {
    * last token gave. When it rejects, the sequence is as it was before the request.
    * @param tokens token ids; copied.
    * @throws {CtkvrError} CTKVR_ABORTED by the signal, CTKVR_CLOSED after close(), CTKVR_BUSY when the sequence has a request already,
-   * CTKVR_INVALID_OPTION for no tokens, or a decode of several; and what the engine's step rejects with.
+   * CTKVR_INVALID_OPTION for no tokens, or a decode of several; CTKVR_DEVICE_LOST once the engine has said so; and what the engine's step
+   * rejects with.
    */
   async append(sequence: Sequence, tokens: ArrayLike<number>, options: StepRequestOptions): Promise<RequestResult> {
     this.#checkOpen();
@@ -107,7 +118,7 @@ export class StepComposer<Sequence extends EngineSequence> {
 
   /**
    * Runs `work` between two steps, with the engine to itself, and returns what it returns. An abort cancels the engine's running work.
-   * @throws {CtkvrError} CTKVR_ABORTED, CTKVR_CLOSED; and what `work` rejects with.
+   * @throws {CtkvrError} CTKVR_ABORTED, CTKVR_CLOSED, CTKVR_DEVICE_LOST; and what `work` rejects with.
    */
   async runExclusive<T>(
     work: () => Promise<T>,
@@ -144,6 +155,7 @@ export class StepComposer<Sequence extends EngineSequence> {
 
   #checkOpen(): void {
     if (this.#closed) throw closedError();
+    if (this.#lost !== null) throw this.#lost;
   }
 
   /** Ends a waiting request now; a running one when its step ends, or at once if nobody else needs the step. */
@@ -205,6 +217,7 @@ export class StepComposer<Sequence extends EngineSequence> {
     try {
       await entry.run();
     } catch (error) {
+      if (isDeviceLost(error)) this.#lose(error);
       entry.fail(this.#closed ? closedError() : entry.signal?.aborted ? abortedError(entry.signal) : error);
     } finally {
       this.#runningExclusive = null;
@@ -262,6 +275,10 @@ export class StepComposer<Sequence extends EngineSequence> {
 
   /** The engine has put every sequence back. A shared step is tried again one request at a time, so that only the one at fault fails. */
   #onStepFailed(shares: readonly Share<Sequence>[], error: unknown): void {
+    if (isDeviceLost(error)) {
+      this.#lose(error);
+      return;
+    }
     for (const { request } of shares) {
       if (request.abortError !== null || shares.length === 1) {
         this.#remove(request);
@@ -270,6 +287,17 @@ export class StepComposer<Sequence extends EngineSequence> {
         request.mustRunAlone = true;
       }
     }
+  }
+
+  /** Nobody gains by a second try: what was on the device is gone. */
+  #lose(error: CtkvrError): void {
+    if (this.#lost !== null) return;
+    this.#lost = error;
+    const [requests, works] = [[...this.#decodes, ...this.#prefills], this.#exclusive];
+    [this.#decodes, this.#prefills, this.#exclusive] = [[], [], []];
+    for (const request of requests) request.fail(request.abortError ?? error);
+    for (const work of works) work.fail(error);
+    this.#onLost(error);
   }
 
   #remove(request: StepRequest<Sequence>): void {

@@ -1,5 +1,6 @@
 /** One caller's request while the composer works on it: what is left to run, and how it ends. Internal to this package. */
 import { CtkvrError } from '@ctkvr/core';
+import { isDeviceLost } from './device-lost.js';
 import type { EngineSequence, EngineStepResult, SequenceStepResult, StepOutput, StepPhase } from './step-engine.js';
 
 /** The end of a request: what its last token gave, and what the steps took. */
@@ -78,6 +79,10 @@ export class StepRequest<Sequence extends EngineSequence> {
     try {
       if (this.sequence.length > this.#startLength) this.sequence.truncate(this.#startLength);
     } catch (cause) {
+      if (isDeviceLost(error)) {
+        this.#reject(error); // there is nothing left to put back
+        return;
+      }
       this.#reject(
         new CtkvrError('CTKVR_INTERNAL', 'a request failed and its sequence could not be put back; close the session', {
           cause: new AggregateError([error, cause]),

@@ -1,3 +1,4 @@
+import { CtkvrError } from '@ctkvr/core';
 import { describe, expect, it } from 'vitest';
 import { StepComposer } from '../src/index.js';
 import { CountingEngine, CountingSequence, VOCAB_SIZE } from './counting-engine.js';
@@ -307,6 +308,79 @@ describe('exclusive work', () => {
       throw thrown;
     });
     await expect(failing).rejects.toBe(thrown);
+  });
+});
+
+describe('a lost device', () => {
+  const lost = new CtkvrError('CTKVR_DEVICE_LOST', 'driver error 719');
+
+  /** Loses the device in its second step; sequences of it cannot be put back from then on. */
+  function makeLosing() {
+    const engine = new CountingEngine();
+    const losses: unknown[] = [];
+    const composer = new StepComposer(engine, { ...limits, onLost: (error) => losses.push(error) });
+    engine.duringStep = (index) => {
+      if (index === 1) throw lost;
+    };
+    return { engine, composer, losses };
+  }
+
+  it('ends what runs and what waits with its error, steps no more, and says so once', async () => {
+    const { engine, composer, losses } = makeLosing();
+    const [long, waiting] = [new CountingSequence(), new CountingSequence()];
+    long.truncate = () => {
+      throw new Error('its pages are gone');
+    };
+    const ends = Promise.allSettled([
+      composer.append(long, ids(40), { phase: 'prefill' }),
+      composer.append(waiting, ids(40), { phase: 'prefill' }),
+      composer.append(new CountingSequence(), [1], { phase: 'decode' }).then(() => {
+        throw lost; // it had its token in the first step
+      }),
+    ]);
+    for (const end of await ends) expect(end).toEqual({ status: 'rejected', reason: lost });
+    expect(losses).toEqual([lost]);
+    expect(engine.plans).toHaveLength(2);
+    await expect(composer.append(waiting, [1], { phase: 'decode' })).rejects.toBe(lost);
+    await expect(composer.runExclusive(() => engine.exclusive(1))).rejects.toBe(lost);
+    expect(engine.plans).toHaveLength(2);
+    await composer.close();
+    await expect(composer.append(waiting, [1], { phase: 'decode' })).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
+  });
+
+  it('a shared step is not tried again one by one', async () => {
+    const { engine, composer, losses } = makeLosing();
+    const decode = () => decodeLoop(composer, new CountingSequence(), 9);
+    for (const end of await Promise.allSettled([decode(), decode(), decode()])) {
+      expect(end).toEqual({ status: 'rejected', reason: lost });
+    }
+    expect([engine.plans.length, losses.length]).toEqual([2, 1]);
+  });
+
+  it('is noticed in exclusive work as well, and ends the work that waits behind it', async () => {
+    const { engine, composer, losses } = makeLosing();
+    const works = [
+      composer.runExclusive(async () => {
+        throw lost;
+      }),
+      composer.runExclusive(() => engine.exclusive(1)),
+      composer.append(new CountingSequence(), ids(40), { phase: 'prefill' }),
+    ];
+    for (const end of await Promise.allSettled(works)) expect(end).toEqual({ status: 'rejected', reason: lost });
+    expect(losses).toEqual([lost]);
+  });
+
+  it('who has cancelled hears that', async () => {
+    const { engine, composer } = makeLosing();
+    const abort = new AbortController();
+    engine.duringStep = () => {
+      abort.abort();
+      throw lost;
+    };
+    await expect(
+      composer.append(new CountingSequence(), ids(4), { phase: 'prefill', signal: abort.signal }),
+    ).rejects.toMatchObject({ code: 'CTKVR_ABORTED' });
+    await expect(composer.append(new CountingSequence(), ids(4), { phase: 'prefill' })).rejects.toBe(lost);
   });
 });
 
