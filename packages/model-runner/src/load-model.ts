@@ -1,7 +1,16 @@
 /** From a name or a path to a model that is ready to run. */
 import { stat } from 'node:fs/promises';
-import { CtkvrError, checkOption, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
-import { type NativeBinding, type NativeModel, openBinding } from '@ctkvr/native';
+import {
+  CtkvrError,
+  checkOption,
+  checkOptions,
+  type DeviceChoice,
+  deviceCheck,
+  type OptionChecks,
+  takes,
+} from '@ctkvr/core';
+import { devicesOf, type NativeBinding, type NativeLoadOptions, type NativeModel, openBinding } from '@ctkvr/native';
+import { type ChosenDevice, chooseDevice, fallbackWarning } from './choose-device.js';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
 import { abortedError } from './operation-errors.js';
@@ -26,9 +35,20 @@ export interface LoadModelOptions {
   readonly mapWeights?: boolean | undefined;
   /**
    * Bytes that the keys, values and indexes of all sessions may take together. Default: nine tenths of what this process may still allocate
-   * once the model is loaded.
+   * once the model is loaded; on a device `kvDeviceBudgetBytes`.
    */
   readonly sessionMemoryBytes?: number | undefined;
+  /**
+   * 'cpu'; 'cuda', the first device that can be used; 'cuda:N'; or 'auto', the first that can be used, else the CPU, with one `CtkvrWarning`
+   * where there is a driver and no device of it works. `model.device` says what it became. Default 'cpu' for now: what runs on a device is
+   * verified on a stand-in of the driver, not yet on a card.
+   */
+  readonly device?: DeviceChoice | undefined;
+  /**
+   * Bytes of a device's memory that keys and values of all sessions may take together. Default: nine tenths of what is free there once the model
+   * is loaded. Without effect where 'auto' uses the CPU; refused with 'cpu'.
+   */
+  readonly kvDeviceBudgetBytes?: number | undefined;
   /** Forces a kernel set of the engine, for tests. */
   readonly isa?: string | undefined;
   /** Receives the share of the weights that is loaded, 0 to 1. */
@@ -47,12 +67,15 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   chatTemplate: takes.optional(takes.text),
   mapWeights: takes.optional(takes.boolean),
   sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
+  device: takes.optional(deviceCheck),
+  kvDeviceBudgetBytes: takes.optional(takes.integer(1, Number.MAX_SAFE_INTEGER)),
   isa: takes.optional(takes.text),
   onProgress: takes.optional(takes.func),
   onDownloadProgress: takes.optional(takes.func),
   signal: takes.optional(takes.abortSignal),
 };
 
+const DEFAULT_DEVICE = 'cpu';
 const DEFAULT_PREFILL_CHUNK = 512;
 /** The rest is for what steps compute with, and for other programs. */
 const SESSION_MEMORY_SHARE = 0.9;
@@ -60,34 +83,94 @@ const SESSION_MEMORY_SHARE = 0.9;
 /**
  * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
  * @throws {CtkvrError} what `resolveModelFile` throws; CTKVR_NOT_GGUF, CTKVR_CORRUPT_GGUF, CTKVR_UNSUPPORTED_MODEL,
- * CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION, CTKVR_ABORTED, CTKVR_NATIVE_UNAVAILABLE.
+ * CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION, CTKVR_ABORTED, CTKVR_NATIVE_UNAVAILABLE; CTKVR_DEVICE_UNAVAILABLE before anything is downloaded.
  */
 export async function loadModel(nameOrPath: string, options: LoadModelOptions = {}): Promise<Model> {
   checkOption('loadModel', 'nameOrPath', nameOrPath, takes.text);
   checkOptions('loadModel', options, loadModelChecks);
+  checkBudgetHasDevice(options);
   const { signal } = options;
   const checked = nativeOptions(options);
   const binding = await openBinding();
+  const chosen = chooseDevice(binding, options.device ?? DEFAULT_DEVICE);
   const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
   if (signal?.aborted) throw abortedError('loadModel', signal.reason);
   await checkFits(path, binding);
-  const native = await binding.loadModel(path, checked, options.onProgress);
+  const { native, device } = await loadOn(chosen, (name) =>
+    binding.loadModel(path, { ...checked, ...deviceOptions(name, options) }, options.onProgress),
+  );
   try {
     if (signal?.aborted) throw abortedError('loadModel', signal.reason);
-    const { availableMemoryBytes, pageSize } = binding.buildInfo();
+    const { pageSize } = binding.buildInfo();
     return new Model({
       native,
+      device,
       pageSize,
-      sessionMemoryBytes: options.sessionMemoryBytes ?? SESSION_MEMORY_SHARE * availableMemoryBytes,
+      ...memoryOf(binding, device, options),
       contextLength: contextLengthFor(native, options),
       chatTemplate: options.chatTemplate ?? null,
       prefillChunk: checked.prefillChunk,
-      availableMemoryBytes: () => binding.buildInfo().availableMemoryBytes,
     });
   } catch (error) {
     await native.close();
     throw error;
   }
+}
+
+/** Loads on the device, or, where that may be, on the CPU when the device does not take the model. */
+async function loadOn(
+  { name, mayFallBack, warning }: ChosenDevice,
+  load: (device: string) => Promise<NativeModel>,
+): Promise<{ readonly native: NativeModel; readonly device: string }> {
+  let why = warning;
+  let device = name;
+  const native = await load(name).catch((error: unknown) => {
+    if (!mayFallBack || !CtkvrError.isInstance(error) || error.code === 'CTKVR_ABORTED') throw error;
+    why = fallbackWarning(`${name} did not take the model: ${error.message}`);
+    device = 'cpu';
+    return load('cpu'); // what is wrong with the file is wrong there too
+  });
+  if (why !== null) process.emitWarning(why, 'CtkvrWarning');
+  return { native, device };
+}
+
+/** Nothing for the CPU: binaries of before there were devices know no such option. */
+function deviceOptions(
+  device: string,
+  { kvDeviceBudgetBytes }: LoadModelOptions,
+): Pick<NativeLoadOptions, 'device' | 'kvBudgetBytes'> {
+  if (device === 'cpu') return {};
+  return { device, ...(kvDeviceBudgetBytes === undefined ? {} : { kvBudgetBytes: kvDeviceBudgetBytes }) };
+}
+
+/** How much the sessions may take, and how much can still be allocated; on a device what counts is its memory, of which its budget is a part. */
+function memoryOf(
+  binding: NativeBinding,
+  device: string,
+  { sessionMemoryBytes, kvDeviceBudgetBytes }: LoadModelOptions,
+) {
+  const availableMemoryBytes = () => binding.buildInfo().availableMemoryBytes;
+  const listed = device === 'cpu' ? undefined : devicesOf(binding).devices.find(({ name }) => name === device);
+  const onDevice = kvDeviceBudgetBytes ?? (listed && SESSION_MEMORY_SHARE * listed.freeBytes);
+  if (device === 'cpu' || onDevice === undefined) {
+    return {
+      sessionMemoryBytes: sessionMemoryBytes ?? SESSION_MEMORY_SHARE * availableMemoryBytes(),
+      availableMemoryBytes,
+    };
+  }
+  return {
+    sessionMemoryBytes: Math.min(sessionMemoryBytes ?? Number.POSITIVE_INFINITY, onDevice),
+    availableMemoryBytes: () => Number.POSITIVE_INFINITY,
+  };
+}
+
+/** An option that would silently have no effect is refused. */
+function checkBudgetHasDevice({ device = DEFAULT_DEVICE, kvDeviceBudgetBytes }: LoadModelOptions): void {
+  if (kvDeviceBudgetBytes === undefined || device !== 'cpu') return;
+  throw new CtkvrError('CTKVR_INVALID_OPTION', "kvDeviceBudgetBytes bounds a device's memory, and the CPU is used", {
+    fields: { option: 'kvDeviceBudgetBytes', device },
+    remedy: "set device to 'auto' or 'cuda', or set sessionMemoryBytes instead",
+  });
 }
 
 function nativeOptions({ numThreads = 0, prefillChunk = DEFAULT_PREFILL_CHUNK, ...options }: LoadModelOptions) {

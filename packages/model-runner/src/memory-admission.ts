@@ -26,7 +26,8 @@ export class MemoryAdmission {
   readonly #policy: PageAdmission;
   readonly #budgetBytes: () => number;
   readonly #rooms = new Map<number, AdmittedRoom>();
-  #isClosed = false;
+  /** What waiting ended with for good. */
+  #ended: CtkvrError | null = null;
 
   constructor({ budgetBytes, ...options }: MemoryAdmissionParts) {
     this.#policy = new PageAdmission(options);
@@ -39,7 +40,7 @@ export class MemoryAdmission {
    * of `signal`.
    */
   async enter(request: AdmissionRequest, { signal, onWait }: EnterOptions = {}): Promise<AdmittedRoom> {
-    if (this.#isClosed) throw closedError('model');
+    if (this.#ended !== null) throw this.#ended;
     signal?.throwIfAborted();
     const id = this.#policy.arrive(request);
     const room = new AdmittedRoom(id, this.#policy, () => this.update());
@@ -59,10 +60,10 @@ export class MemoryAdmission {
     for (const decision of this.#policy.decide(this.#budgetBytes())) this.#rooms.get(decision.id)?.decided(decision);
   }
 
-  /** Ends all waiting with CTKVR_CLOSED. Idempotent. */
-  close(): void {
-    this.#isClosed = true;
-    for (const room of this.#rooms.values()) room.end(closedError('model'));
+  /** Ends all waiting, now and later: with CTKVR_CLOSED, or with why nothing runs any more. Idempotent. */
+  close(error: CtkvrError = closedError('model')): void {
+    this.#ended ??= error;
+    for (const room of [...this.#rooms.values()]) room.endForGood(this.#ended);
   }
 }
 
@@ -75,6 +76,7 @@ export class AdmittedRoom {
   readonly #update: () => void;
   #waiter: Waiter | null = null;
   #isPreempted = false;
+  #ended: unknown = null;
   /** Whether its memory has been given back. */
   #isOutside = false;
 
@@ -138,7 +140,8 @@ export class AdmittedRoom {
     signal?.addEventListener('abort', onAbort, { once: true });
     if (signal?.aborted) onAbort();
     else this.#update();
-    if (this.#waiter !== null) onWait();
+    if (this.#ended !== null) this.end(this.#ended);
+    else if (this.#waiter !== null) onWait();
     try {
       await decided;
     } finally {
@@ -159,6 +162,12 @@ export class AdmittedRoom {
     }
     this.#waiter?.resolve();
     this.#waiter = null;
+  }
+
+  /** @internal What waits later ends as well. */
+  endForGood(error: unknown): void {
+    this.#ended = error;
+    this.end(error);
   }
 
   /** @internal */

@@ -22,6 +22,8 @@ import { StoredSequence } from './stored-sequence.js';
 /** Made by `loadModel`. */
 export interface ModelParts {
   readonly native: NativeModel;
+  /** 'cpu', or a device's name. */
+  readonly device: string;
   readonly contextLength: number;
   /** Jinja source that replaces the GGUF's. */
   readonly chatTemplate: string | null;
@@ -30,7 +32,7 @@ export interface ModelParts {
   readonly pageSize: number;
   /** Bytes that all sessions together may hold. */
   readonly sessionMemoryBytes: number;
-  /** Bytes this process may still allocate, asked each time. */
+  /** Bytes that can still be allocated where sessions are kept, asked each time. */
   readonly availableMemoryBytes: () => number;
 }
 
@@ -38,6 +40,8 @@ export class Model {
   /** The engine, for measurements. Its steps belong to the composer: step it only while no session works. */
   readonly native: NativeModel;
   readonly info: NativeModelInfo;
+  /** What it runs on: 'cpu', or a device as the engine calls it: 'cuda:0'. */
+  readonly device: string;
   /** Context of a session that does not ask for its own. */
   readonly contextLength: number;
   readonly #parts: ModelParts;
@@ -47,15 +51,23 @@ export class Model {
   readonly #sessions = new Set<ClosableSession>();
   readonly #template: ModelTemplate;
   #closing: Promise<void> | null = null;
+  #failure: CtkvrError | null = null;
 
   /** @internal Models are made by `loadModel`. */
   constructor(parts: ModelParts) {
     this.native = parts.native;
     this.info = parts.native.info;
+    this.device = parts.device;
     this.contextLength = parts.contextLength;
     this.#parts = parts;
     this.#template = new ModelTemplate(parts.native, parts.chatTemplate);
-    this.#composer = new StepComposer(parts.native, { prefillChunk: parts.prefillChunk });
+    this.#composer = new StepComposer(parts.native, {
+      prefillChunk: parts.prefillChunk,
+      onLost: (error) => {
+        this.#failure = error;
+        this.#admission.close(error);
+      },
+    });
     this.#host = {
       info: this.info,
       chatTemplate: () => this.#template.get(),
@@ -77,6 +89,14 @@ export class Model {
 
   get numThreads(): number {
     return this.native.numThreads;
+  }
+
+  /**
+   * Why nothing runs on this model any more: CTKVR_DEVICE_LOST, which every call of its sessions then rejects with; null while all is well.
+   * Sessions that were saved can be restored on the model once it is loaded anew.
+   */
+  get failure(): CtkvrError | null {
+    return this.#failure;
   }
 
   /** Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS. */
@@ -115,10 +135,11 @@ export class Model {
 
   /**
    * Creates an empty session. Takes no memory yet, but refuses a context that could not be filled.
-   * @throws {CtkvrError} CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION.
+   * @throws {CtkvrError} CTKVR_OUT_OF_MEMORY, CTKVR_INVALID_OPTION, CTKVR_DEVICE_LOST.
    */
   createSession(options: SessionOptions = {}): Session {
     this.#checkOpen();
+    this.#checkWorks();
     checkOptions('createSession', options, sessionChecks, { selector: selectorOptionNames });
     const settings = this.#settings(options);
     this.#checkMemory({ ...settings, sharedBytes: 0 });
@@ -130,10 +151,11 @@ export class Model {
    * waits for memory as it grows; a session that came later may have to give its memory back and be computed again, to the same bits.
    * Requests are served in order of arrival. For answers that end by themselves: a session that is kept keeps its place.
    * @throws {CtkvrError} CTKVR_OVERLOADED when too many wait; CTKVR_OUT_OF_MEMORY when the prompt alone, or the context, can never have
-   * room; CTKVR_ABORTED, CTKVR_CLOSED, CTKVR_INVALID_OPTION.
+   * room; CTKVR_ABORTED, CTKVR_CLOSED, CTKVR_DEVICE_LOST, CTKVR_INVALID_OPTION.
    */
   async admitSession(options: AdmitOptions): Promise<Session> {
     this.#checkOpen();
+    this.#checkWorks();
     checkOptions('admitSession', options, admitChecks, { selector: selectorOptionNames });
     const { promptLength, signal, onWait } = options;
     const settings = this.#settings(options);
@@ -146,6 +168,7 @@ export class Model {
     const room = await this.#admission.enter(request, { signal, onWait });
     try {
       this.#checkOpen();
+      this.#checkWorks();
       return this.#open(settings, room);
     } catch (error) {
       room.leave();
@@ -168,6 +191,7 @@ export class Model {
    */
   async restoreSession(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Session> {
     this.#checkOpen();
+    this.#checkWorks();
     checkOption('restoreSession', 'path', path, takes.text);
     checkOptions('restoreSession', options, { signal: takes.optional(takes.abortSignal) });
     const restore = () => this.native.restoreSequence(path);
@@ -218,6 +242,11 @@ export class Model {
 
   #checkOpen(): void {
     if (this.#closing !== null) throw closedError('model');
+  }
+
+  /** @throws {CtkvrError} CTKVR_DEVICE_LOST */
+  #checkWorks(): void {
+    if (this.#failure !== null) throw this.#failure;
   }
 
   #settings(options: SessionOptions): SessionSettings {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { devicesOf } from './devices.js';
 
@@ -27,6 +28,13 @@ describe('devicesOf', () => {
     ['the CUDA driver is of version 11040, 12000 or newer is needed', true],
   ])('keeps the reason, and whether there is a driver: %s', (reason, hasDriver) => {
     expect(devicesOf({ listDevices: () => ({ devices: [], reason }) })).toEqual({ devices: [], reason, hasDriver });
+  });
+
+  it('knows a missing library by the words that the crate has for it', () => {
+    const source = (file: string) =>
+      readFileSync(new URL(`../../../rust-kernels/crates/ctkvr-cuda/src/${file}`, import.meta.url), 'utf8');
+    expect(source('error.rs')).toContain('#[error("no CUDA driver: {reason}.');
+    expect(source('driver.rs')).toContain('"its library (libcuda.so.1, nvcuda.dll) is not found"');
   });
 
   it('takes a binary of before there were devices, and one that fails', () => {
