@@ -35,6 +35,7 @@ const well: Diagnosis = {
     used: 'avx2',
     forced: null,
   },
+  device: { devices: [], reason: 'no CUDA driver: its library (libcuda.so.1) is not found', hasDriver: false },
   cache: {
     folder: '/c',
     writable: true,
@@ -61,12 +62,20 @@ describe('what doctor concludes', () => {
     }
     expect(text).toMatch(/avx2 +tested just now: correct \(in use\)/);
     expect(text).toMatch(/avx512 +not here: this machine lacks avx512f/);
+    expect(text).toMatch(/^device +no device: no CUDA driver: its library/m);
     expect(text).toMatch(/m \(1\.0 GiB\)/);
     expect(text).toContain('No problems found.');
   });
 
   const { program, engine, memory, cache, network } = well;
   const unreachable = { ...network.sources[0]!, reachable: false, why: 'ENOTFOUND' };
+  const card = {
+    name: 'cuda:0',
+    description: 'A card',
+    computeCapability: '8.9',
+    totalBytes: 24 * GIB,
+    freeBytes: GIB,
+  };
   const failedAmx = { name: 'amx', state: 'failed' as const, why: 'its self-test was ended by SIGILL' };
   it.each<[string, Partial<Diagnosis>, 'error' | 'warning', RegExp, RegExp]>([
     ['an old Node.js', { program: { ...program, node: 'v18.20.0' } }, 'error', /v18\.20\.0 is too old/, /Node\.js 20/],
@@ -76,6 +85,20 @@ describe('what doctor concludes', () => {
     ['kernels that failed', { engine: { ...engine, kernels: [failedAmx] } }, 'warning', /'amx'.*SIGILL/, /report/],
     ['scalar only', { engine: { ...engine, used: 'scalar' } }, 'warning', /many times slower/, /AVX2/],
     ['little memory', { memory: { ...memory, usableBytes: 1e8 } }, 'error', /95\.4 MiB/, /limit of 8\.0 GiB/],
+    [
+      'a driver without a device of use',
+      { device: { devices: [], reason: 'the CUDA driver is too old.', hasDriver: true } },
+      'warning',
+      /no device can be used: the CUDA driver is too old\.$/,
+      /devices\.md/,
+    ],
+    [
+      'a device that cannot be used',
+      { device: { devices: [{ ...card, unusable: 'no kernels for sm_89' }], reason: null, hasDriver: true } },
+      'warning',
+      /cuda:0: no kernels for sm_89/,
+      /devices\.md/,
+    ],
     [
       'a cache to read only',
       { cache: { ...cache, writable: false } },
@@ -103,6 +126,16 @@ describe('what doctor concludes', () => {
     const text = describeDiagnosis({ ...facts, problems, usable: severity === 'warning' });
     expect(text).toContain(`${severity}: ${problems[0]?.what}`);
     expect(text).toContain(severity === 'error' ? 'Models do not run here' : 'Models run here');
+  });
+
+  it('lists devices, with what each has, and how to use it or why not', () => {
+    const devices = [card, { ...card, name: 'cuda:1', unusable: 'no kernels for sm_70' }];
+    const facts = { ...well, device: { devices, reason: null, hasDriver: true } };
+    expect(findProblems(facts, {})).toEqual([]);
+    const text = describeDiagnosis(facts);
+    expect(text).toMatch(/^device +cuda:0: A card, compute capability 8\.9, 24\.0 GiB, 1\.0 GiB free$/m);
+    expect(text).toMatch(/used with --device auto or --device cuda:0$/m);
+    expect(text).toMatch(/cuda:1: A card[\s\S]*not used: no kernels for sm_70$/m);
   });
 
   it('names the switch of a proxy that Node.js does not use by itself', () => {

@@ -4,7 +4,8 @@ import { formatBytes, formatTable } from '../format.js';
 import type { Diagnosis, Problem } from './diagnosis.js';
 
 export function describeDiagnosis(diagnosis: Diagnosis): string {
-  const rows = [...programRows(diagnosis), ...machineRows(diagnosis), ...engineRows(diagnosis), ...fileRows(diagnosis)];
+  const rows = [...programRows(diagnosis), ...machineRows(diagnosis), ...engineRows(diagnosis)];
+  rows.push(...deviceRows(diagnosis), ...fileRows(diagnosis));
   const table = formatTable([...rows, ...networkRows(diagnosis)]);
   return `${table}\n${describeProblems(diagnosis.problems, diagnosis.usable)}\n`;
 }
@@ -51,6 +52,16 @@ function engineRows({ engine }: Diagnosis): string[][] {
       `${name.padEnd(11)} ${says[state]}${why === null ? '' : `: ${why}`}${name === used ? ' (in use)' : ''}`,
     ]),
   ];
+}
+
+function deviceRows({ device }: Diagnosis): string[][] {
+  if (device === null) return [];
+  if (device.reason !== null) return [['device', `no device: ${device.reason}`]];
+  const lines = device.devices.flatMap(({ name, description, computeCapability, totalBytes, freeBytes, unusable }) => [
+    `${name}: ${description}, compute capability ${computeCapability}, ${formatBytes(totalBytes)}, ${formatBytes(freeBytes)} free`,
+    (unusable ?? null) === null ? `  used with --device auto or --device ${name}` : `  not used: ${unusable}`,
+  ]);
+  return lines.map((line, i) => [i === 0 ? 'device' : '', line]);
 }
 
 function fileRows({ cache }: Diagnosis): string[][] {

@@ -1,6 +1,6 @@
 /** What `ctkvr doctor` finds; `--json` prints it as it is. */
 import type { DownloadSource, ListedModel } from '@ctkvr/model-runner';
-import type { KernelReport, MemoryBandwidth } from '@ctkvr/native';
+import type { DeviceReport, KernelReport, MemoryBandwidth } from '@ctkvr/native';
 
 export interface Diagnosis {
   /** Nothing was found that keeps models from running. */
@@ -10,6 +10,8 @@ export interface Diagnosis {
   readonly processor: ProcessorFacts;
   readonly memory: MemoryFacts;
   readonly engine: EngineFacts;
+  /** Beside the processor, with why there are none; null without an engine to ask. */
+  readonly device: DeviceReport | null;
   readonly cache: CacheFacts;
   readonly network: NetworkFacts;
 }

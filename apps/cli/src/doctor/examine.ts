@@ -3,9 +3,16 @@ import { readFile, stat } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, loadavg, release, totalmem } from 'node:os';
 import { CtkvrError } from '@ctkvr/core';
 import { askDownloadSources, withoutCredentials } from '@ctkvr/model-runner';
-import { findBinding, ISA_VARIABLE, type MemoryBandwidth, measureMemoryBandwidth, trustKernels } from '@ctkvr/native';
+import {
+  devicesOf,
+  findBinding,
+  ISA_VARIABLE,
+  type MemoryBandwidth,
+  measureMemoryBandwidth,
+  trustKernels,
+} from '@ctkvr/native';
 import { version } from '../version.js';
-import type { Diagnosis, EngineFacts, MemoryFacts, NetworkFacts, ProcessorFacts } from './diagnosis.js';
+import type { Diagnosis, MemoryFacts, NetworkFacts, ProcessorFacts } from './diagnosis.js';
 import { examineCache } from './examine-cache.js';
 import { findProblems } from './find-problems.js';
 
@@ -13,12 +20,13 @@ import { findProblems } from './find-problems.js';
 const BANDWIDTH_BYTES = 1 << 29;
 
 export async function examine(env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Diagnosis> {
-  const { engine, usableThreads, usableBytes } = await examineEngine(env);
+  const { engine, device, usableThreads, usableBytes } = await examineEngine(env);
   const facts = {
     program: { version, node: process.version, platform: process.platform, arch: process.arch, release: release() },
     processor: await examineProcessor(usableThreads),
     memory: await examineMemory(usableThreads, usableBytes),
     engine,
+    device,
     cache: await examineCache(),
     network: await examineNetwork(env, signal),
   };
@@ -29,7 +37,7 @@ export async function examine(env: NodeJS.ProcessEnv, signal: AbortSignal): Prom
 /** Tests every kernel table anew, in a child process. */
 async function examineEngine(
   env: NodeJS.ProcessEnv,
-): Promise<{ engine: EngineFacts; usableThreads: number; usableBytes: number | null }> {
+): Promise<Pick<Diagnosis, 'engine' | 'device'> & { usableThreads: number; usableBytes: number | null }> {
   const forced = env[ISA_VARIABLE] || null;
   try {
     const { binding, path } = findBinding();
@@ -47,12 +55,13 @@ async function examineEngine(
     const { size } = await stat(path);
     return {
       engine: { binary: { path, sizeBytes: size, version, ggmlFeatures }, error, kernels: tables, used, forced },
+      device: devicesOf(binding),
       usableThreads: numUsableThreads,
       usableBytes: availableMemoryBytes,
     };
   } catch (error) {
     const engine = { binary: null, error: messageOf(error), kernels: [], used: null, forced };
-    return { engine, usableThreads: availableParallelism(), usableBytes: null };
+    return { engine, device: null, usableThreads: availableParallelism(), usableBytes: null };
   }
 }
 

@@ -13,6 +13,7 @@ type Facts = Omit<Diagnosis, 'usable' | 'problems'>;
 /** Errors first. */
 export function findProblems(facts: Facts, env: NodeJS.ProcessEnv): Problem[] {
   const found = [...programProblems(facts), ...engineProblems(facts), ...memoryProblems(facts)];
+  found.push(...deviceProblems(facts));
   found.push(...cacheProblems(facts), ...networkProblems(facts, env));
   return [...found.filter(({ severity }) => severity === 'error'), ...found.filter((p) => p.severity === 'warning')];
 }
@@ -69,6 +70,17 @@ function* engineProblems({ engine, program }: Facts): Generator<Problem> {
       'Use a newer processor (AVX2 or NEON).',
     );
   }
+}
+
+/** Where no driver is installed nobody expects a device to be used; where one is, it should be. */
+function* deviceProblems({ device }: Facts): Generator<Problem> {
+  if (device === null || !device.hasDriver) return;
+  if (device.devices.some(({ unusable }) => (unusable ?? null) === null)) return;
+  const why = device.reason ?? device.devices.map(({ name, unusable }) => `${name}: ${unusable}`).join('; ');
+  yield warning(
+    `There is a driver for devices, but no device can be used: ${why.replace(/\.$/, '')}.`,
+    'Models run on the processor. docs/guide/devices.md says what a device needs.',
+  );
 }
 
 function* memoryProblems({ memory }: Facts): Generator<Problem> {
