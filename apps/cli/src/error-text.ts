@@ -48,6 +48,11 @@ function remedyOf({ code, fields }: CtkvrError): string | null {
   if (code === 'CTKVR_OUT_OF_MEMORY' && Number(fields.fittingContextLength) > 0) {
     return `--context ${fields.fittingContextLength} would fit`;
   }
+  if (code === 'CTKVR_DEVICE_UNAVAILABLE') {
+    return '`ctkvr doctor` says what there is; --device cpu does without, --device auto where it must';
+  }
+  if (fields.option === 'kvDeviceBudgetBytes' && fields.device === 'cpu')
+    return 'give --device auto or --device cuda too';
   if (fields.option === 'contextLength' && typeof fields.max === 'number')
     return `give --context ${fields.max} or less`;
   if (fields.option === 'chatTemplate') return 'name a file with another template in --chat-template';
@@ -61,6 +66,7 @@ const flags: Readonly<Record<string, string>> = {
   mapWeights: '--map-weights',
   chatTemplate: '--chat-template',
   kvFormat: '--kv-format',
+  kvDeviceBudgetBytes: '--kv-device-budget',
   maxSelected: '--max-selected',
   maxTokens: '--max-tokens',
   'sampling.temperature': '--temperature',

@@ -7,7 +7,7 @@ export const exitCodes = {
   failure: 1,
   /** Wrong arguments or option values. */
   usage: 2,
-  /** A file or model that is missing, unreadable, damaged or not supported. */
+  /** A file, model or device that is missing, unreadable, damaged or not supported. */
   input: 3,
   /** Too big: for the context, for memory, for the disk. */
   tooBig: 4,
@@ -30,6 +30,7 @@ const byErrorCode: Partial<Record<CtkvrErrorCode, number>> = {
   CTKVR_BAD_SNAPSHOT: exitCodes.input,
   CTKVR_UNSUPPORTED_MODEL: exitCodes.input,
   CTKVR_UNKNOWN_MODEL: exitCodes.input,
+  CTKVR_DEVICE_UNAVAILABLE: exitCodes.input,
   CTKVR_CONTEXT_EXCEEDED: exitCodes.tooBig,
   CTKVR_OUT_OF_MEMORY: exitCodes.tooBig,
   CTKVR_DISK_FULL: exitCodes.tooBig,

@@ -1,6 +1,6 @@
 /** Loads the model a command was asked to use, with progress on the terminal. */
 import { loadModel, type Model } from '@ctkvr/model-runner';
-import type { ModelOptions } from './parse-options.js';
+import { deviceSettings, type ModelOptions } from './parse-options.js';
 import type { ProgressLine } from './progress-line.js';
 import { readDocuments } from './read-document.js';
 
@@ -22,6 +22,7 @@ export async function openModel(
     return await loadModel(options.model, {
       numThreads: options.threads,
       mapWeights: options.mapWeights,
+      ...deviceSettings(options),
       signal,
       ...(options.context === undefined ? {} : { contextLength: options.context }),
       ...(await templateOf(options, signal)),

@@ -1,5 +1,7 @@
 /** Option values from their texts, and the options that several commands share. Errors name the option, what it takes and what it got. */
 import {
+  type DeviceChoice,
+  deviceCheck,
   type KvFormat,
   kvFormats,
   type PresetName,
@@ -49,7 +51,62 @@ export function listOf<T>(parse: (item: string) => T): (text: string) => T[] {
   };
 }
 
-export interface ModelOptions {
+/** Decimal units have B alone, binary ones iB, in any case. */
+const unitBytes: Readonly<Record<string, number>> = {
+  b: 1,
+  ...Object.fromEntries(
+    ['k', 'm', 'g', 't'].flatMap((unit, i) => [
+      [`${unit}b`, 1000 ** (i + 1)],
+      [`${unit}ib`, 1024 ** (i + 1)],
+    ]),
+  ),
+};
+
+/** A parser of sizes: `24GB`, `512MiB`, `1.5 GiB`. Without a unit they would be too easy to get wrong by a factor of a thousand. */
+export function size(text: string): number {
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text.trim()) ?? [];
+  const bytes = Math.floor(Number(number) * (unitBytes[unit.toLowerCase()] ?? Number.NaN));
+  if (!(bytes >= 1 && bytes <= Number.MAX_SAFE_INTEGER)) {
+    throw new InvalidArgumentError('It must be a size with its unit, such as 24GB or 512MiB.');
+  }
+  return bytes;
+}
+
+export interface DeviceOptions {
+  readonly device: DeviceChoice;
+  /** Bytes. */
+  readonly kvDeviceBudget?: number;
+}
+
+/** Of every command that loads a model. */
+export function addDeviceOptions(command: Command): Command {
+  return command
+    .option(
+      '--device <device>',
+      'what computes: cpu, cuda (the first device), cuda:N, or auto (a device where one can be used, else the CPU)',
+      device,
+      'cpu',
+    )
+    .option(
+      '--kv-device-budget <size>',
+      "the most of the device's memory for keys and values, as 24GB or 512MiB",
+      size,
+    );
+}
+
+function device(text: string): DeviceChoice {
+  if (deviceCheck.accepts(text)) return text as DeviceChoice;
+  const remedy = deviceCheck.remedy?.(text);
+  const question = remedy === undefined ? '' : ` ${remedy[0]!.toUpperCase()}${remedy.slice(1)}`;
+  throw new InvalidArgumentError(`It must be ${deviceCheck.expected}.${question}`);
+}
+
+/** As loadModel takes them. */
+export function deviceSettings({ device, kvDeviceBudget }: DeviceOptions) {
+  return { device, ...(kvDeviceBudget === undefined ? {} : { kvDeviceBudgetBytes: kvDeviceBudget }) };
+}
+
+export interface ModelOptions extends DeviceOptions {
   readonly model: string;
   readonly context?: number;
   readonly threads: number;
@@ -59,7 +116,7 @@ export interface ModelOptions {
 }
 
 export function addModelOptions(command: Command): Command {
-  return command
+  command
     .option(
       '-m, --model <model>',
       'path of a GGUF file, catalogue name, or owner/repo:file on the Hugging Face hub',
@@ -73,6 +130,7 @@ export function addModelOptions(command: Command): Command {
     .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
     .option('--map-weights', 'share the weights with other processes of the same model; slower', false)
     .option('--chat-template <file>', "Jinja template that replaces the model's own");
+  return addDeviceOptions(command);
 }
 
 /** `--kv-format`, of every command that makes a session. */

@@ -22,7 +22,7 @@ import { version } from './version.js';
 
 /** Names every number of `exitCodes`; a test checks that. */
 export const EXIT_HELP = `
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable file or model, 4 does not fit (context, memory, disk),
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable file, model or device, 4 does not fit (context, memory, disk),
 5 download failed, 130 interrupted (Ctrl-C), 141 the reader of the output left, 143 ended by SIGTERM.
 Environment: CTKVR_CACHE_DIR (models and texts), HF_ENDPOINT and HF_TOKEN (Hugging Face hub), PIP_INDEX_URL (package index).`;
 

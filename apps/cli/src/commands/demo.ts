@@ -9,23 +9,23 @@ import { exitCodes } from '../exit-codes.js';
 import { formatCount, formatCounted, formatDuration, formatTable } from '../format.js';
 import { lighthouseFact } from '../needles/lighthouse.js';
 import { openModel } from '../open-model.js';
-import { integer } from '../parse-options.js';
+import { addDeviceOptions, type DeviceOptions, integer } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 
 /** Numbers hidden at most, until dense attention finds one. */
 const MAX_DRAWS = 3;
 
-interface DemoFlags {
+interface DemoFlags extends DeviceOptions {
   readonly threads: number;
   readonly seed?: number;
   readonly json: boolean;
 }
 
 export function demoCommand(run: RunAction): Command {
-  return new Command('demo')
-    .description(
-      'Hide a fact in a long text and ask for it with dense attention, with CTkvr, and with the recent window only',
-    )
+  const command = new Command('demo').description(
+    'Hide a fact in a long text and ask for it with dense attention, with CTkvr, and with the recent window only',
+  );
+  return addDeviceOptions(command)
     .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
     .option(
       '--seed <number>',
@@ -40,10 +40,7 @@ async function demo(flags: DemoFlags, { io, signal }: CommandContext): Promise<v
   const say = (text: string) => (flags.json ? Promise.resolve() : print(io, text));
   const progress = new ProgressLine(io, { stages: true });
   const book = await readMobyDick({ signal, onProgress: progress.onDownload }).finally(() => progress.clear());
-  await using model = await openModel(
-    { model: DEFAULT_MODEL, threads: flags.threads, mapWeights: false },
-    { progress, signal },
-  );
+  await using model = await openModel({ ...flags, model: DEFAULT_MODEL, mapWeights: false }, { progress, signal });
   const seed = flags.seed ?? randomInt(2 ** 32);
   let shown = await show(0);
   // A model of this size misses some numbers with dense attention too; those show nothing about retrieval.

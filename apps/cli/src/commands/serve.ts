@@ -6,6 +6,7 @@ import { templateOf } from '../open-model.js';
 import {
   addModelOptions,
   addSelectorOptions,
+  deviceSettings,
   integer,
   type ModelOptions,
   type SelectorFlags,
@@ -64,6 +65,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
       ...(await templateOf(flags, signal)),
       numThreads: flags.threads,
       mapWeights: flags.mapWeights,
+      ...deviceSettings(flags),
       signal,
       onDownloadProgress: progress.onDownload,
       onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),
