@@ -74,18 +74,12 @@ export function createApp(deps: AppDeps): Hono {
     if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);
     return context.json(model);
   });
-  app.get('/health', (context) =>
-    context.json(
-      {
-        status: queue.closed ? 'stopping' : 'ok',
-        model: engine.modelId,
-        contextLength: engine.contextLength,
-        running: queue.numRunning,
-        queued: queue.numQueued,
-      },
-      queue.closed ? 503 : 200,
-    ),
-  );
+  app.get('/health', (context) => {
+    const status = queue.closed ? 'stopping' : (engine.failure ?? 'ok');
+    const { modelId, contextLength } = engine;
+    const { numRunning: running, numQueued: queued } = queue;
+    return context.json({ status, model: modelId, contextLength, running, queued }, status === 'ok' ? 200 : 503);
+  });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
   const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
   app.post('/v1/chat/completions', (context) => {

@@ -65,7 +65,8 @@ async function serve(context: Context, deps: ChatCompletionsDeps, respond: Excha
   } catch (error) {
     const failure = toApiError(lifetime.explain(error));
     outcome = failure.code;
-    if (failure.status === 500) log.error({ err: failure.cause ?? failure }, 'failed');
+    if (failure.status === 500 || failure.code === 'device_lost')
+      log.error({ err: failure.cause ?? failure }, 'failed');
     throw failure;
   } finally {
     lifetime.end();

@@ -11,6 +11,8 @@ export interface ChatEngine {
   readonly createdAt: number;
   /** Tokens that prompt and answer may have together. */
   readonly contextLength: number;
+  /** Why it answers nothing any more, a word of the errors' codes; null or left out while all is well. */
+  readonly failure?: string | null;
   /**
    * Renders and tokenizes the messages; reserves nothing. Need not finish once `signal` aborts.
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the model's chat template refuses the messages.

@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
+import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { ChatRequest } from './chat-request.js';
 
@@ -32,6 +33,10 @@ export class SessionChatEngine implements ChatEngine {
     this.#model = options.model;
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
     this.#longestContext = options.model.longestContext(this.#session);
+  }
+
+  get failure(): string | null {
+    return this.#model.failure === null ? null : toApiError(this.#model.failure).code;
   }
 
   async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {

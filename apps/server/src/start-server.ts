@@ -53,6 +53,8 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
       'chatTemplate',
       'ropeFreqBase',
       'ropeFreqScale',
+      'device',
+      'kvDeviceBudgetBytes',
     ],
   });
   const { contextLength, kvFormat, selector } = options;
