@@ -1,12 +1,14 @@
 // The native binary (rust-kernels/crates/ctkvr-napi), built for this machine's own instruction set and put where packages/native looks.
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { digest, filesBelow } from '../lib/digest.mjs';
 import { runLogged } from '../lib/exec.mjs';
 import { root, rustDir, toolsDir } from '../lib/paths.mjs';
 import { pnpm } from './packages.mjs';
 
+/** Compiled kernels that the build puts into the binary. */
+const cudaKernels = process.env.CTKVR_CUDA_KERNELS ?? '';
 const packageDir = join(root, 'packages/native');
 
 /** @type {import('../lib/steps.mjs').Step} */
@@ -22,6 +24,7 @@ export const buildNative = {
         join(root, 'scripts/cargo'),
         join(packageDir, 'package.json'),
         join(packageDir, 'scripts/build-native.mjs'),
+        ...(existsSync(cudaKernels) ? filesBelow(cudaKernels) : []),
       ],
       values: [cpuId(), process.env.CFLAGS ?? '', process.env.CXXFLAGS ?? '', process.env.RUSTFLAGS ?? ''],
     }),
