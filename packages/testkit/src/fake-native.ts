@@ -1,17 +1,29 @@
 /** The small native binary in JavaScript, `fake-native.cjs`: what it is for is said there. */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type { NativeDeviceList, NativeLoadOptions } from '@ctkvr/native';
 
 /** For CTKVR_NATIVE_PATH, before anything of this process loads the native binary. */
 export const fakeNativePath = fileURLToPath(new URL('../fake-native.cjs', import.meta.url));
 
+/** As `NativeDeviceList` of @ctkvr/native, which this package does not depend on. */
+export interface FakeDeviceList {
+  readonly devices: readonly {
+    readonly name: string;
+    readonly description: string;
+    readonly computeCapability: string;
+    readonly totalBytes: number;
+    readonly freeBytes: number;
+    readonly unusable?: string | null;
+  }[];
+  readonly reason?: string | null;
+}
+
 export interface FakeNativeControl {
-  devices: NativeDeviceList;
+  devices: FakeDeviceList;
   refusals: Record<string, { readonly code: string; readonly message: string }>;
   loseAtStep: number;
   stepMs: number;
-  loads: NativeLoadOptions[];
+  loads: { readonly device?: string; readonly kvBudgetBytes?: number }[];
 }
 
 /** What the binary of this process does; the loader gets the same one. */
