@@ -38,6 +38,7 @@ describeOptions(
     'Session',
     'cacheFolder',
     'catalogueModelPath',
+    'checkQuestion', // takes the question alone
     'commonPrefixLength',
     'findCatalogueModel',
     'groupSizeOf', // reads two numbers of a model's info
