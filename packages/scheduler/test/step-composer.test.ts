@@ -314,19 +314,19 @@ describe('exclusive work', () => {
 describe('a lost device', () => {
   const lost = new CtkvrError('CTKVR_DEVICE_LOST', 'driver error 719');
 
-  /** Loses the device in its second step; sequences of it cannot be put back from then on. */
-  function makeLosing() {
+  /** Loses the device in one of its steps. */
+  function makeLosing(loseAt = 1) {
     const engine = new CountingEngine();
     const losses: unknown[] = [];
     const composer = new StepComposer(engine, { ...limits, onLost: (error) => losses.push(error) });
     engine.duringStep = (index) => {
-      if (index === 1) throw lost;
+      if (index === loseAt) throw lost;
     };
     return { engine, composer, losses };
   }
 
   it('ends what runs and what waits with its error, steps no more, and says so once', async () => {
-    const { engine, composer, losses } = makeLosing();
+    const { engine, composer, losses } = makeLosing(3); // when both prefills have a chunk
     const [long, waiting] = [new CountingSequence(), new CountingSequence()];
     long.truncate = () => {
       throw new Error('its pages are gone');
@@ -339,11 +339,12 @@ describe('a lost device', () => {
       }),
     ]);
     for (const end of await ends) expect(end).toEqual({ status: 'rejected', reason: lost });
+    expect([long.length, waiting.length]).toEqual([4, 0]); // what can be put back is
     expect(losses).toEqual([lost]);
-    expect(engine.plans).toHaveLength(2);
+    expect(engine.plans).toHaveLength(4);
     await expect(composer.append(waiting, [1], { phase: 'decode' })).rejects.toBe(lost);
     await expect(composer.runExclusive(() => engine.exclusive(1))).rejects.toBe(lost);
-    expect(engine.plans).toHaveLength(2);
+    expect(engine.plans).toHaveLength(4);
     await composer.close();
     await expect(composer.append(waiting, [1], { phase: 'decode' })).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
   });
@@ -358,7 +359,7 @@ describe('a lost device', () => {
   });
 
   it('is noticed in exclusive work as well, and ends the work that waits behind it', async () => {
-    const { engine, composer, losses } = makeLosing();
+    const { engine, composer, losses } = makeLosing(Number.NaN);
     const works = [
       composer.runExclusive(async () => {
         throw lost;
