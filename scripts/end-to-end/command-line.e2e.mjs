@@ -85,3 +85,9 @@ test('ask refuses a binary file as a text', () => {
   writeFileSync(join(dir, 'picture.png'), Buffer.from([0x89, 0x50, 0x4e, 0x47, 0, 0, 0, 1]));
   assertRefused(ctkvr(['ask', 'picture.png', 'What is this?', '--model', model]), /picture\.png/);
 });
+
+test('a device that is not there is refused with what is missing', () => {
+  const result = ctkvr(['ask', '--model', model, '--device', 'cuda:7', 'package.json', 'Why?'], { cwd: root });
+  assertRefused(result, /CUDA (driver|device)/);
+  assert.equal(result.status, 3);
+});

@@ -239,12 +239,19 @@ export const checks = Object.fromEntries(
     {
       name: 'cuda-model',
       about: "the small model on the device's executor, on the stand-in, beside the CPU's",
-      run: async () => cargoTest('cuda-model', [...cudaTests, '--test=smollm2'], { CTKVR_TEST_MODEL: await testModel() }),
+      run: async () =>
+        cargoTest('cuda-model', [...cudaTests, '--test=smollm2'], { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'cuda-code',
-      about: 'the CUDA kernels compiled for every generation: registers, spills, loads, beside the table of docs/results',
-      run: () => program('cuda-code', { command: process.execPath, args: ['scripts/kernels/main.mjs', '--check'], timeoutMs: 60 * 60_000 }),
+      about:
+        'the CUDA kernels compiled for every generation: registers, spills, loads, beside the table of docs/results',
+      run: () =>
+        program('cuda-code', {
+          command: process.execPath,
+          args: ['scripts/kernels/main.mjs', '--check'],
+          timeoutMs: 60 * 60_000,
+        }),
     },
     {
       name: 'vitest',

@@ -41,7 +41,10 @@ await runMain(async () => {
   if (unknown.length > 0)
     throw new SetupError(`${verb} has no check '${unknown.join("', '")}'; it has ${names.join(', ')}`);
 
-  if (verb === 'test:gpu') say('no card is used: kernels run on the CPU, behind a stand-in for the driver. A run on a card: docs/guide/devices.md');
+  if (verb === 'test:gpu')
+    say(
+      'no card is used: kernels run on the CPU, behind a stand-in for the driver. A run on a card: docs/guide/devices.md',
+    );
   const outcomes = [await runCheck('packages')];
   // Without node_modules no other check can say anything.
   const isPrepared = outcomes[0]?.counts.failed === 0;
