@@ -4,9 +4,9 @@ use super::join::words_of;
 use super::probe::{blocks_a_slot, check_shape};
 use super::search_state::{SlotSearch, Total};
 use super::slot::SlotLayout;
+use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
-use crate::declaration::{Family, Grid};
 use crate::span::{Plain, Span};
 use crate::stream::Stream;
 

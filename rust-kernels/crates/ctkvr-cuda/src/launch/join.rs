@@ -3,9 +3,9 @@
 use super::probe::check_shape;
 use super::search_state::SlotSearch;
 use super::slot::SlotLayout;
+use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
-use crate::declaration::{Family, Grid};
 use crate::span::{Plain, Span};
 use crate::stream::Stream;
 

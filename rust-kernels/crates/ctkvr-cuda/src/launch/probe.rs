@@ -2,9 +2,9 @@
 
 use super::search_state::SlotSearch;
 use super::slot::SlotLayout;
+use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::declaration::{Family, Grid};
 use crate::span::{Plain, Span};
 use crate::stream::Stream;
 

@@ -5,9 +5,9 @@ use ctkvr_kernels::KvFormat;
 use super::probe::{blocks_a_slot, check_shape};
 use super::search_state::{SlotSearch, Total};
 use super::slot::SlotLayout;
+use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::declaration::{Family, Grid};
 use crate::span::{Plain, Span};
 use crate::stream::Stream;
 

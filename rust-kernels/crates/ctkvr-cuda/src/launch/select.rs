@@ -5,9 +5,9 @@ use super::probe::{blocks_a_slot, check_shape};
 use super::score::chunks_of;
 use super::search_state::{SlotSearch, Total};
 use super::slot::SlotLayout;
+use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
-use crate::declaration::{Family, Grid};
 use crate::span::{Plain, Span};
 use crate::stream::Stream;
 
