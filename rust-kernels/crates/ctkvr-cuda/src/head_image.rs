@@ -91,6 +91,18 @@ pub struct HeadSizes {
     pub num_clusters: usize,
 }
 
+impl HeadSizes {
+    /// Room for both.
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            region: self.region.max(other.region),
+            num_centroids: self.num_centroids.max(other.num_centroids),
+            num_probes: self.num_probes.max(other.num_probes),
+            num_clusters: self.num_clusters.max(other.num_clusters),
+        }
+    }
+}
+
 /// One head on the device.
 pub struct HeadImage {
     table: DeviceBuffer<u8>,

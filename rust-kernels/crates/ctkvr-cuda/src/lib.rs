@@ -10,12 +10,15 @@
 mod buffer;
 mod context;
 mod declaration;
+mod decode_report;
+mod decode_slots;
 mod decode_step;
 mod device;
 mod devices;
 mod driver;
 mod error;
 mod executor;
+mod format_rows;
 mod head_cache;
 pub mod head_image;
 mod host_head;

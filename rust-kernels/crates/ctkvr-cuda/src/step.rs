@@ -193,7 +193,7 @@ impl<'a> Step<'a> {
         let (shape, rows) = (builder.shape, self.rows);
         let (d, pairs) = (shape.head_dim, weights.rotary.num_pairs());
         let (q, kv) = (shape.num_q_heads * d, shape.num_kv_heads * d);
-        for part in &self.decodes.formats {
+        for part in &self.decodes.slots.formats {
             let (first, last) = (part.rows.start, part.rows.end);
             let store = RopeStore {
                 queries: memory.queries.span().part(first * q..last * q),
@@ -221,7 +221,7 @@ impl<'a> Step<'a> {
         let OnDevice { memory, device, builder, .. } = &*self.on;
         let (shape, rows) = (builder.shape, self.rows);
         let q = shape.num_q_heads * shape.head_dim;
-        for part in &self.decodes.formats {
+        for part in &self.decodes.slots.formats {
             let inside = |tile: &RowTile| part.rows.contains(&(tile.first_row as usize));
             let (Some(first), Some(last)) = (self.tiles.iter().position(inside), self.tiles.iter().rposition(inside)) else {
                 continue;
