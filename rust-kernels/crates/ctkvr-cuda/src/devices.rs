@@ -15,17 +15,23 @@ pub struct ListedDevice {
     pub unusable: Option<Error>,
 }
 
-/// All devices of the driver, in its order.
+/// All devices of the driver, in its order. One that cannot be opened is listed with the reason.
 ///
 /// # Errors
-/// `NoDriver`, `DriverTooOld`, `NoDevice`; what the driver says of a device that it lists.
+/// `NoDriver`, `DriverTooOld`, `NoDevice`.
 pub fn devices() -> Result<Vec<ListedDevice>> {
-    (0..driver::device_count()?)
-        .map(|index| {
-            let context = Context::retain(index)?;
-            let properties = properties_of(&context)?;
-            let unusable = check_capability(&properties).and_then(|()| images::check(launch::FAMILIES, &properties)).err();
-            Ok(ListedDevice { index, free_bytes: context.memory()?.0, properties, unusable })
-        })
-        .collect()
+    let unknown = |index, error| ListedDevice {
+        index,
+        properties: Properties { name: "unknown".into(), capability: (0, 0), total_bytes: 0, multiprocessors: 0 },
+        free_bytes: 0,
+        unusable: Some(error),
+    };
+    Ok((0..driver::device_count()?).map(|index| listed(index).unwrap_or_else(|error| unknown(index, error))).collect())
+}
+
+fn listed(index: usize) -> Result<ListedDevice> {
+    let context = Context::retain(index)?;
+    let properties = properties_of(&context)?;
+    let unusable = check_capability(&properties).and_then(|()| images::check(launch::FAMILIES, &properties)).err();
+    Ok(ListedDevice { index, free_bytes: context.memory()?.0, properties, unusable })
 }

@@ -178,3 +178,18 @@ fn a_lost_device_says_so_at_every_later_call() {
     lost(out.to_vec(&device).unwrap_err());
     drop(out);
 }
+
+#[test]
+fn devices_are_listed_also_one_that_cannot_be_opened() {
+    let session = session();
+    session.set("devices", 2);
+    let listed = ctkvr_cuda::devices().unwrap();
+    assert!(listed.iter().enumerate().all(|(i, device)| device.index == i && device.unusable.is_none() && device.free_bytes > 0));
+    assert_eq!(listed.len(), 2);
+    // Two devices were opened already.
+    session.set("fail_entry", "cuDevicePrimaryCtxRetain").set("fail_entry_code", 2).set("fail_entry_at", 3);
+    let listed = ctkvr_cuda::devices().unwrap();
+    assert!(listed[0].unusable.is_some() && listed[1].unusable.is_none(), "{listed:?}");
+    session.set("devices", 0);
+    assert_eq!(ctkvr_cuda::devices().unwrap_or_default(), []);
+}
