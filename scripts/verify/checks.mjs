@@ -243,6 +243,11 @@ export const checks = Object.fromEntries(
         cargoTest('cuda-model', [...cudaTests, '--test=smollm2'], { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
+      name: 'cuda-node',
+      about: 'the built command line on the stand-in: an answer, a device that is lost',
+      run: async () => nodeTests('device', { CTKVR_TEST_MODEL: await testModel() }),
+    },
+    {
       name: 'cuda-code',
       about:
         'the CUDA kernels compiled for every generation: registers, spills, loads, beside the table of docs/results',
