@@ -34,6 +34,7 @@ mod span;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 mod step;
+mod step_inputs;
 mod step_memory;
 mod stream;
 mod weights;
