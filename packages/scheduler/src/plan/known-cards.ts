@@ -2,9 +2,10 @@
 import type { DeviceSpec } from './machine-spec.js';
 
 /**
- * Memory and bandwidth as public lists of specifications give them (the makers' data sheets were not compared); of data centre cards the SXM variants, where there are several. Cards of compute capability
- * 8.0 and later, for which kernels are compiled. Reached: what reads of large buffers are assumed to give; of the L4, RTX 4090, A100 80GB, H100 and H200
- * as in the project's design of the device path, of the others the usual share.
+ * Memory and bandwidth as public lists of specifications give them (the makers' data sheets were not compared); of data centre cards the
+ * SXM variants, where there are several. Cards of compute capability 8.0 and later, for which kernels are compiled. Reached: what reads of
+ * large buffers are assumed to give; of the L4, RTX 4090, A100 80GB, H100 and H200 as in the project's design of the device path, of the
+ * others the usual share.
  */
 export const knownCards: readonly DeviceSpec[] = [
   card('RTX 4080', 16, 717),
