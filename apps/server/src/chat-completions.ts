@@ -78,6 +78,7 @@ async function answer(exchange: Exchange): Promise<void> {
   const { context, deps, lifetime } = exchange;
   const request = parseChatRequest(await readJson(context, deps.maxBodyBytes));
   if (request.model !== deps.engine.modelId) throw unknownModel(request.model, deps.engine.modelId);
+  await lifetime.turn();
   const chat = await deps.engine.prepare(request, lifetime.signal).catch((error: unknown) => {
     throw toPrepareError(lifetime.explain(error));
   });

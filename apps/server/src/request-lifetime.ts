@@ -3,7 +3,8 @@
  * reason is the ApiError that says which of the two it was.
  *
  * The client is watched on its socket. The response's own `close` event is not enough: node:http does not emit it for a pipelined
- * response that still waits for the one before it, so its work would go on, or wait, for ever.
+ * response that still waits for the one before it, so its work would go on, or wait, for ever. The socket tells it only while node:http
+ * reads from it, which it stops doing when answers pile up behind one that is not written yet: so a pipelined request waits for its turn.
  */
 import { setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
@@ -15,15 +16,33 @@ import { type ApiError, clientLeft, shuttingDown } from './api-error.js';
 export class RequestLifetime {
   readonly signal: AbortSignal;
   readonly #controller = new AbortController();
+  /** The answer before this one on its connection. */
+  readonly #before: Promise<void> | undefined;
   /** Ends listening to what outlives the request. */
   readonly #letGo: (() => void)[] = [];
 
   constructor(context: Context, stopSignal: AbortSignal) {
     this.signal = this.#controller.signal;
-    const { incoming } = (context.env ?? {}) as Partial<HttpBindings>; // absent when the app is called without a socket
+    const { incoming, outgoing } = (context.env ?? {}) as Partial<HttpBindings>; // absent when the app is called without a socket
     if (incoming !== undefined) this.#endWith(leaving(incoming.socket), clientLeft);
+    if (incoming !== undefined && outgoing !== undefined) {
+      this.#before = written.get(incoming.socket);
+      written.set(incoming.socket, new Promise((resolve) => outgoing.once('close', resolve)));
+    }
     this.#endWith(context.req.raw.signal, clientLeft);
     this.#endWith(stopSignal, shuttingDown);
+  }
+
+  /** Resolves when the answers before this one on its connection are written, or the request is over. */
+  async turn(): Promise<void> {
+    if (this.#before === undefined || this.signal.aborted) return;
+    let over = () => {};
+    const ended = new Promise<void>((resolve) => {
+      over = resolve;
+    });
+    this.signal.addEventListener('abort', over, { once: true });
+    await Promise.race([this.#before, ended]);
+    this.signal.removeEventListener('abort', over);
   }
 
   /** The client has left, as seen by whoever writes its answer. */
@@ -48,6 +67,9 @@ export class RequestLifetime {
     this.#letGo.push(() => source.removeEventListener('abort', abort));
   }
 }
+
+/** When the last answer that a connection was asked for is written. */
+const written = new WeakMap<Socket, Promise<void>>();
 
 /** One signal a connection, however many requests it carries at once. */
 const signals = new WeakMap<Socket, AbortSignal>();

@@ -244,6 +244,25 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ type: fc.constant('signal' as const) }) },
 );
 
+const send = (client: number, words: string[], stream = true): Action => ({ type: 'send', client, words, stream });
+/**
+ * Found by chance. node:http reads no more from a connection whose answers pile up behind one that is not written, and is told nothing of
+ * its end then.
+ */
+const pilingUp: Action[] = [
+  send(2, ['!hang', 'c', 'a', 'a']),
+  send(2, ['!long', 'a']),
+  { type: 'wait', n: 0 },
+  { type: 'wait', n: 1 },
+  { type: 'step', n: 4 },
+  { type: 'step', n: 0 },
+  send(2, ['!fail', '!long']),
+  { type: 'step', n: 4 },
+  send(0, ['!refuse', '!long', '!long'], false),
+  { type: 'wait', n: 2 },
+  send(2, ['!long']),
+];
+
 test('random interleavings of pipelining, half-close, abort, error and shutdown leave nothing running', async () => {
   const property = fc.asyncProperty(
     fc.integer({ min: 1, max: 3 }),
@@ -296,5 +315,5 @@ test('random interleavings of pipelining, half-close, abort, error and shutdown 
       expect(engine.maxOpen).toBeLessThanOrEqual(maxRunning);
     },
   );
-  await fc.assert(property, { ...propertyParameters(300), endOnFailure: true });
+  await fc.assert(property, { ...propertyParameters(300), examples: [[3, 0, pilingUp]], endOnFailure: true });
 }, 240_000);
