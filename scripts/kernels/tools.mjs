@@ -1,11 +1,11 @@
 // The compiler and the disassembler, as wheels in .tools/cuda: some 90 MB, fetched once, when kernels are compiled.
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { digest, exists } from '../lib/digest.mjs';
-import { findProgram, runLogged } from '../lib/exec.mjs';
+import { findProgram } from '../lib/exec.mjs';
 import { SetupError } from '../lib/messages.mjs';
 import { root, toolsDir } from '../lib/paths.mjs';
+import { installPinned } from '../lib/pinned-wheels.mjs';
 import { ensure } from '../lib/steps.mjs';
 
 const requirements = join(root, 'scripts/cuda-tools.txt');
@@ -33,26 +33,13 @@ export function provideCudaTools() {
     stamp: join(toolsDir, 'stamps/cuda-tools'),
     digest: () => digest({ files: [requirements, fileURLToPath(import.meta.url)] }),
     isPresent: () => Object.values(cudaTools).every(exists),
-    async run() {
-      rmSync(folder, { recursive: true, force: true });
-      await runLogged({
+    run: () =>
+      installPinned({
         name: 'cuda-tools',
         title: 'installing the CUDA compiler into .tools (wheels, 90 MB, no root needed)',
-        command: python(),
-        args: [
-          '-m',
-          'pip',
-          'install',
-          '--target',
-          folder,
-          '--no-deps',
-          '--only-binary',
-          ':all:',
-          '--require-hashes',
-          '-r',
-          requirements,
-        ],
-      });
-    },
+        python: python(),
+        folder,
+        requirements,
+      }),
   });
 }

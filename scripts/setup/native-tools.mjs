@@ -1,13 +1,14 @@
 // libclang (bindgen reads ggml's headers with it) and cmake (builds ggml): the system's where they can be used, else wheels from the
 // Python package index, unpacked into .tools/python. A wheel needs no root. What scripts/cargo must know goes to .tools/native-env.sh.
 // CTKVR_NATIVE_TOOLS=wheels takes the wheels even where the system has both.
-import { readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { digest, exists } from '../lib/digest.mjs';
-import { findProgram, run, runLogged } from '../lib/exec.mjs';
+import { findProgram, run } from '../lib/exec.mjs';
 import { SetupError } from '../lib/messages.mjs';
 import { nativeEnvFile, root, toolsDir } from '../lib/paths.mjs';
+import { installPinned } from '../lib/pinned-wheels.mjs';
 
 const requirements = join(root, 'scripts/python-tools.txt');
 const pythonDir = join(toolsDir, 'python');
@@ -41,24 +42,12 @@ async function installWheels() {
         '  - Python 3 with pip (Debian, Ubuntu: apt-get install python3-pip; Fedora: dnf install python3-pip)',
     );
   }
-  rmSync(pythonDir, { recursive: true, force: true });
-  await runLogged({
+  await installPinned({
     name: 'native-tools',
     title: 'installing libclang and cmake into .tools (wheels, no root needed)',
-    command: python,
-    args: [
-      '-m',
-      'pip',
-      'install',
-      '--target',
-      pythonDir,
-      '--no-deps',
-      '--only-binary',
-      ':all:',
-      '--require-hashes',
-      '-r',
-      requirements,
-    ],
+    python,
+    folder: pythonDir,
+    requirements,
     remedy:
       'Or install them yourself: Debian, Ubuntu: apt-get install libclang-dev cmake; macOS: brew install llvm cmake',
   });
