@@ -3,20 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fakeNativeControl, fakeNativePath } from '@ctkvr/testkit';
+import { fakeCard as card, fakeNativeControl, fakeNativePath } from '@ctkvr/testkit';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type RunningServer, startServer } from '../src/index.js';
 
 process.env.CTKVR_NATIVE_PATH = fakeNativePath;
 const control = fakeNativeControl();
-const card = {
-  name: 'cuda:0',
-  description: 'A card',
-  computeCapability: '8.9',
-  totalBytes: 24e9,
-  freeBytes: 20e9,
-};
 
 let folder = '';
 let file = '';

@@ -2,20 +2,13 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fakeNativeControl, fakeNativePath } from '@ctkvr/testkit';
+import { fakeCard as card, fakeNativeControl, fakeNativePath } from '@ctkvr/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type LoadModelOptions, loadModel, type Session } from '../src/index.js';
 
 process.env.CTKVR_NATIVE_PATH = fakeNativePath;
 const control = fakeNativeControl();
 const noDriver = control.devices;
-const card = {
-  name: 'cuda:0',
-  description: 'A card',
-  computeCapability: '8.9',
-  totalBytes: 24e9,
-  freeBytes: 20e9,
-};
 const page = 256 * 128; // bytes of one, of the stand-in's model
 
 let folder = '';

@@ -18,6 +18,15 @@ export interface FakeDeviceList {
   readonly reason?: string | null;
 }
 
+/** A device that can be used. */
+export const fakeCard = {
+  name: 'cuda:0',
+  description: 'A card',
+  computeCapability: '8.9',
+  totalBytes: 24e9,
+  freeBytes: 20e9,
+};
+
 export interface FakeNativeControl {
   devices: FakeDeviceList;
   refusals: Record<string, { readonly code: string; readonly message: string }>;

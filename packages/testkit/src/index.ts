@@ -15,7 +15,13 @@ export { errorBudget, gamma, headScale } from './error-budget.js';
 export { expectTypedArrays } from './expect-typed-arrays.js';
 export { expectCode, expectNear } from './expectations.js';
 export { f16Bits, f16Value, roundToF16 } from './f16.js';
-export { type FakeDeviceList, type FakeNativeControl, fakeNativeControl, fakeNativePath } from './fake-native.js';
+export {
+  type FakeDeviceList,
+  type FakeNativeControl,
+  fakeCard,
+  fakeNativeControl,
+  fakeNativePath,
+} from './fake-native.js';
 export { geometricHeadData } from './geometric-head-data.js';
 export type { HeadData, HeadDataSizes } from './head-data.js';
 export { indexInput, integerHeadData, refinerInput } from './head-data.js';

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure is a failed test")]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ctkvr_baselines::testing::Settings;
@@ -12,11 +11,10 @@ use ctkvr_core::{Phase, SequenceId};
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_cuda::{CudaExecutor, CudaOptions};
 use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
-use ctkvr_engine_suite::helpers::{kl_divergence, load, most_probable, some_text, test_model};
+use ctkvr_engine_suite::helpers::{NO_CANCEL, kl_divergence, load, most_probable, some_text, test_model};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::Model;
 
-static NO_CANCEL: AtomicBool = AtomicBool::new(false);
 const STEPS: usize = 32;
 /// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer. On the CPU alone another order of sums
 /// gives a mean KL of some .003; logits that are nearer than this may change places.

@@ -55,7 +55,7 @@ pub struct PackedFormat {
 }
 
 /// One of each kind that files store: what the kernels are tested with.
-pub(super) const FORMATS: [PackedFormat; 7] = [
+pub const FORMATS: [PackedFormat; 7] = [
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
     PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
+pub use crate::packed::FORMATS;
 use crate::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout, Rows};
 
 /// A small generator (SplitMix64).
@@ -49,9 +50,19 @@ impl Random {
         (0..n).map(|_| self.unit()).collect()
     }
 
+    /// n values from -most to below most.
+    pub fn values(&mut self, n: usize, most: f32) -> Vec<f32> {
+        (0..n).map(|_| self.unit() * most).collect()
+    }
+
+    /// An integer from -most to most.
+    pub fn integer(&mut self, most: i64) -> i64 {
+        self.below(2 * most as u64 + 1) as i64 - most
+    }
+
     /// n integers from -most to most.
     pub fn integers(&mut self, n: usize, most: i64) -> Vec<f32> {
-        (0..n).map(|_| (self.below(2 * most as u64 + 1) as i64 - most) as f32).collect()
+        (0..n).map(|_| self.integer(most) as f32).collect()
     }
 
     /// n multiples of 1/1024 from -most to most: f16 holds them well enough, and their sums have no ties to speak of.

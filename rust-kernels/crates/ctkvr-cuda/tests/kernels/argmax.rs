@@ -1,9 +1,10 @@
 //! The largest logit of each row.
 
-use crate::linear_parts::{POISON, Random};
+use crate::linear_parts::POISON;
 use ctkvr_cuda::launch::argmax::{self, Argmax, PARTS};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error};
+use ctkvr_kernels::testing::Random;
 
 fn open() -> Device {
     Device::open_with(0, &[argmax::FAMILY]).unwrap()

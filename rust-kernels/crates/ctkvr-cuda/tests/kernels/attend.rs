@@ -1,10 +1,11 @@
 //! Attention of decoded tokens, split by split: against sums in f64.
 
+use crate::paged::Budget;
 use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
-use crate::paged::{Budget, Random};
 use ctkvr_cuda::launch::attend::{self, Attend, SPLIT, partial_len, splits_of};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, Span};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{KvFormat, PageLayout};
 
 fn open() -> Device {

@@ -1,9 +1,10 @@
 //! Linear layers over strips, of one row, few and many, against sums in f64.
 
-use crate::linear_parts::{Activations, FORMATS, Out, Random, U, Weights, bits};
+use crate::linear_parts::{Activations, Out, U, Weights, bits};
 use ctkvr_cuda::launch::linear::{self, Linear, Strips};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
+use ctkvr_kernels::testing::{FORMATS, Random};
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, activation_bytes};
 
 fn open() -> Device {

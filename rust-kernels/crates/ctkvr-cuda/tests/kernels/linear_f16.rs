@@ -1,9 +1,10 @@
 //! Linear layers over f16 rows, few and many, against sums in f64.
 
-use crate::linear_parts::{Out, Random, U, bits};
+use crate::linear_parts::{Out, U, bits};
 use ctkvr_cuda::launch::linear_f16::{self, LinearF16};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
+use ctkvr_kernels::testing::Random;
 use half::f16;
 
 fn open() -> Device {

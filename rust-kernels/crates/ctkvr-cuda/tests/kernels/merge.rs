@@ -1,13 +1,14 @@
 //! Splits, what the host attended to, and the tail as one softmax: against sums in f64.
 
 use crate::paged::slots::{Case, Reads, bits, guarded, is_poison};
-use crate::paged::{Budget, MOST, Random, Softmax};
+use crate::paged::{Budget, MOST, Softmax};
 use ctkvr_core::retriever::ProposedTail;
 use ctkvr_cuda::launch::attend::{self, partial_len, splits_of};
 use ctkvr_cuda::launch::merge::{self, Merge};
 use ctkvr_cuda::launch::search_state::{Total, tail_code};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{KvFormat, PageLayout};
 
 fn open() -> Device {

@@ -1,10 +1,11 @@
 //! Residual, RMS norm and rounding: norms against f64, rounding byte for byte as the CPU does it.
 
-use crate::linear_parts::{GUARD, Out, POISON, Random, U, bits, rounded};
+use crate::linear_parts::{GUARD, Out, POISON, U, bits, rounded};
 use ctkvr_cuda::launch::norm_round::{self, NormRound, NormRows};
 use ctkvr_cuda::launch::outputs::Outputs;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{BLOCK, Kernels, activation_bytes};
 use half::f16;
 
@@ -19,16 +20,16 @@ fn awkward(random: &mut Random, n: usize) -> Vec<f32> {
     let mut values = random.values(n, 1.0);
     for block in values.chunks_mut(BLOCK) {
         let len = block.len();
-        match random.below(8) {
+        match random.index(8) {
             0 => block.fill(0.0),
             1 => block.iter_mut().for_each(|x| *x *= 1e-30),
-            2 => block[random.below(len)] = 3e4,
+            2 => block[random.index(len)] = 3e4,
             // Halves of a code: ties.
             3 => {
                 block.iter_mut().for_each(|x| *x = (*x * 253.0).round() / 2.0);
-                block[random.below(len)] = 127.0;
+                block[random.index(len)] = 127.0;
             }
-            4 => block[random.below(len)] = -0.0,
+            4 => block[random.index(len)] = -0.0,
             _ => {}
         }
     }

@@ -1,10 +1,11 @@
 //! Causal attention of a prompt's rows: against sums in f64, and the same bits in every piece.
 
-use crate::paged::{Paged, Random, Softmax, budget};
+use crate::paged::{Paged, Softmax, budget};
 use ctkvr_cuda::launch::prefill_attend::{self, PrefillAttend, RowTile, push_tiles};
 use ctkvr_cuda::launch::slot::RowPlace;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{KvFormat, PageLayout};
 use std::ops::Range;
 

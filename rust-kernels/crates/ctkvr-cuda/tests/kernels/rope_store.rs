@@ -1,10 +1,11 @@
 //! Queries and keys turned, rows stored: the bytes that the CPU's scalar kernels store.
 
-use crate::paged::{Paged, Random};
+use crate::paged::Paged;
 use ctkvr_cuda::launch::rope_store::{self, RopeStore};
 use ctkvr_cuda::launch::slot::RowPlace;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat, PageLayout};
 use ctkvr_model::RopePairing;
 
@@ -24,13 +25,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn awkward(random: &mut Random, n: usize) -> Vec<f32> {
     let mut values = random.values(n, 1.0);
     for block in values.chunks_exact_mut(32) {
-        match random.below(8) {
+        match random.index(8) {
             0 => block.fill(0.0),
             1 => block.iter_mut().for_each(|x| *x *= 1e-39),
-            2 => block[random.below(32)] = 3e4,
+            2 => block[random.index(32)] = 3e4,
             3 => block.iter_mut().for_each(|x| *x = (*x * 254.0).round() / 2.0),
             4 => block.iter_mut().for_each(|x| *x = 1.0 + (*x * 8.0).round() / 2048.0),
-            5 => block[random.below(32)] = -0.0,
+            5 => block[random.index(32)] = -0.0,
             _ => {}
         }
     }

@@ -1,11 +1,12 @@
 //! The gate, against f64, and its rounding, byte for byte as the CPU does it.
 
-use crate::linear_parts::{GUARD, POISON, Random, U, rounded};
+use crate::linear_parts::{GUARD, POISON, U, rounded};
 use ctkvr_cuda::launch::outputs::Outputs;
 use ctkvr_cuda::launch::silu_round::{self, SiluRound};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
 use ctkvr_kernels::activation_bytes;
+use ctkvr_kernels::testing::Random;
 use half::f16;
 
 fn open() -> Device {

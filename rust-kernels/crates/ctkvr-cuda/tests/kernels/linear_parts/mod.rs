@@ -1,5 +1,6 @@
 //! What the tests of linear layers and of what stands between them share: seeded numbers, rows of activations, packed weights, outputs.
 use ctkvr_cuda::{Device, DeviceBuffer};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS, activation_bytes};
 use half::f16;
 
@@ -9,43 +10,6 @@ pub const U: f64 = f32::EPSILON as f64 / 2.0;
 pub const POISON: u32 = 0xeeee_eeee;
 /// Values behind an output that must stay as they are.
 pub const GUARD: usize = 40;
-
-/// A small generator (SplitMix64). Tests print its seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    /// n values from -most to below most.
-    pub fn values(&mut self, n: usize, most: f32) -> Vec<f32> {
-        (0..n).map(|_| ((self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * most).collect()
-    }
-
-    /// An integer from -most to most.
-    pub fn integer(&mut self, most: i32) -> i32 {
-        self.below(2 * most as usize + 1) as i32 - most
-    }
-}
-
-pub const FORMATS: [PackedFormat; 7] = [
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -8.0 } },
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin },
-    PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Shared },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Scale { min: -16.0 } },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::ScaleAndMin },
-    PackedFormat { bits: LevelBits::Five, numbers: BlockNumbers::Shared },
-    PackedFormat { bits: LevelBits::Eight, numbers: BlockNumbers::Scale { min: -128.0 } },
-];
 
 /// A matrix `[n, k]` of drawn weights: its strips, and what each weight is: `scale * level + min`, numbers of each block of a row.
 pub struct Weights {
@@ -82,9 +46,9 @@ impl Weights {
             format.pack_header(&bits(scale), &bits(min), header);
             for (b, out) in of_run.chunks_exact_mut(format.block_bytes()).enumerate() {
                 let block: [[u8; BLOCK]; STRIP_ROWS] =
-                    std::array::from_fn(|_| std::array::from_fn(|_| random.below(count(format.bits)) as u8));
+                    std::array::from_fn(|_| std::array::from_fn(|_| random.index(count(format.bits)) as u8));
                 let mut small =
-                    || -> [u16; STRIP_ROWS] { std::array::from_fn(|_| random.below(if integers { 4 } else { 64 }) as u16) };
+                    || -> [u16; STRIP_ROWS] { std::array::from_fn(|_| random.index(if integers { 4 } else { 64 }) as u16) };
                 let (own_scales, own_mins) = match format.numbers {
                     BlockNumbers::Shared => (small(), small()),
                     _ => (bits(scale), bits(min)),

@@ -2,34 +2,8 @@
 pub mod slots;
 
 use ctkvr_cuda::{Device, DeviceBuffer};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout};
-
-/// A small generator (SplitMix64). Tests print its seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    /// From -1 to below 1.
-    pub fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// n values from -most to below most.
-    pub fn values(&mut self, n: usize, most: f32) -> Vec<f32> {
-        (0..n).map(|_| self.unit() * most).collect()
-    }
-}
 
 /// Largest magnitude of stored keys and values.
 pub const MOST: f32 = 2.0;
@@ -52,7 +26,7 @@ impl Paged {
         let num_pages = len.div_ceil(PAGE_SIZE).max(1);
         let page_bytes = num_heads * layout.bytes();
         let mut order: Vec<usize> = (0..num_pages).collect();
-        (1..num_pages).for_each(|i| order.swap(i, random.below(i + 1)));
+        (1..num_pages).for_each(|i| order.swap(i, random.index(i + 1)));
         let pages = DeviceBuffer::new(device, num_pages * page_bytes).unwrap();
         let addresses: Vec<u64> = order.iter().map(|page| pages.span().address() + (page * page_bytes) as u64).collect();
         let table = DeviceBuffer::from_slice(device, &addresses).unwrap();

@@ -6,7 +6,8 @@ use ctkvr_cuda::launch::slot::SlotLayout;
 use ctkvr_cuda::{Device, DeviceBuffer};
 use ctkvr_kernels::{KvFormat, PageLayout};
 
-use super::{Budget, Paged, Random, Softmax, budget};
+use super::{Budget, Paged, Softmax, budget};
+use ctkvr_kernels::testing::Random;
 
 /// What a slot reads: sinks, so many listed ones of its region, window.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +47,7 @@ impl Case {
     pub fn new(device: &Device, random: &mut Random, layout: PageLayout, group: usize, reads: &[Reads]) -> Self {
         let sequences = reads.iter().map(|r| Paged::new(device, random, layout, NUM_HEADS, r.len)).collect();
         let listed = reads.iter().map(|r| drawn(random, r.start..r.end, r.listed)).collect();
-        let heads = reads.iter().map(|_| random.below(NUM_HEADS)).collect();
+        let heads = reads.iter().map(|_| random.index(NUM_HEADS)).collect();
         let queries = random.values(reads.len() * group * layout.head_dim, 4.0);
         Self { layout, group, reads: reads.to_vec(), sequences, heads, queries, listed }
     }
@@ -125,7 +126,7 @@ pub struct Uploaded {
 fn drawn(random: &mut Random, range: std::ops::Range<usize>, n: usize) -> Vec<u32> {
     let mut all: Vec<u32> = range.map(|p| p as u32).collect();
     (0..n).for_each(|i| {
-        let j = i + random.below(all.len() - i);
+        let j = i + random.index(all.len() - i);
         all.swap(i, j);
     });
     all.truncate(n);
