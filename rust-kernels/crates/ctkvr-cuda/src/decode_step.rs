@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, HeadStep, Part};
+use ctkvr_core::attention::alone::{finish_alone, select_alone};
+use ctkvr_core::attention::decode::HeadStep;
 use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_engine::{Batch, BatchOutput, Result};
@@ -155,9 +156,8 @@ impl DecodeStep {
                 let step = HeadStep { query: &query, group: shape.group_size(), layout, may_repair };
                 let state: Option<&HeadState> = of.sequence.indexed_head(&self.slots.plans[row], head);
                 let retriever = state.map(|state| state.head.as_ref());
-                let (mut decode, kv) = (HeadDecode::default(), copy.kv());
-                let mut scratch = AttendScratch::new(shape.group_size());
-                decode.search(kernels, &step, |query, scratch, out| {
+                let kv = copy.kv();
+                let mut decode = select_alone(kernels, &kv, &step, retriever, |query, scratch, out| {
                     if let Some(head) = retriever {
                         of.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
                     }
@@ -166,16 +166,7 @@ impl DecodeStep {
                 if let Some(query) = decode.repairs() {
                     repairs.push(Repair { head, query: query.to_vec() });
                 }
-                // SAFETY: one thread does all stages, in order.
-                unsafe {
-                    decode.score(kernels, &kv, Part::WHOLE);
-                    decode.weigh(kernels, Part::WHOLE);
-                    decode.select(kernels, retriever);
-                    decode.average_unselected(kernels, retriever);
-                    decode.attend(kernels, &kv, Part::WHOLE, &mut scratch);
-                }
-                let mut out = vec![0.0; row_len];
-                decode.finish(kernels, &kv, &mut out, counters, audit.then_some(&mut scratch.scores[..]));
+                let out = finish_alone(kernels, &kv, &mut decode, counters, audit);
                 stream.copy_in(memory.attended.span().part(place..place + row_len), &out)?;
             }
         }

@@ -48,7 +48,7 @@ impl DeviceKvPool {
 
 /// What a copy of a page cannot tell: the trait has no error for it. A lost device is told by the next step.
 fn expect_copied(result: crate::Result<()>) {
-    debug_assert!(!matches!(result, Err(Error::Length { .. })), "{result:?}");
+    assert!(!matches!(result, Err(Error::Length { .. })), "{result:?}");
 }
 
 impl KvPool for DeviceKvPool {
@@ -95,10 +95,7 @@ impl KvPool for DeviceKvPool {
     }
 
     fn import(&self, format: KvFormat, len: usize, bytes: &[u8]) -> ctkvr_core::Result<PageRef> {
-        let expected = self.shape.exported_bytes(format, len);
-        if len > PAGE_SIZE || bytes.len() != expected {
-            return Err(ctkvr_core::Error::ShapeMismatch { op: "import", what: "a KV page", expected, actual: bytes.len() });
-        }
+        self.shape.check_exported(format, len, bytes)?;
         let page = self.reserve(format, 1)?.remove(0);
         let mut whole = vec![0; self.shape.page_bytes(format)];
         let mut rest = bytes;

@@ -1,6 +1,7 @@
 //! The attention of one layer: rows are stored, then each attends to what it may, or to what its sequence's selector chooses.
 
-use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, HeadStep, Layout, Part};
+use ctkvr_core::attention::alone::{finish_alone, select_alone};
+use ctkvr_core::attention::decode::{HeadStep, Layout};
 use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::decode_plan::DecodePlan;
 use ctkvr_core::sequence::lifecycle::Repair;
@@ -109,10 +110,8 @@ impl Attention {
         let query = &row[work.head % self.shape.num_kv_heads * len..][..len];
         let kv = &of.sequence.kv_head(work.head);
         let retriever = work.state.map(|state| state.head.as_ref());
-        let mut scratch = AttendScratch::new(group);
-        let mut decode = HeadDecode::default();
         let step = HeadStep { query, group, layout: work.layout, may_repair: work.may_repair };
-        decode.search(kernels, &step, |query, scratch, out| {
+        let mut decode = select_alone(kernels, kv, &step, retriever, |query, scratch, out| {
             if let Some(head) = retriever {
                 of.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
             }
@@ -120,16 +119,6 @@ impl Attention {
         if let Some(query) = decode.repairs() {
             repairs.push(Repair { head: work.head, query: query.to_vec() });
         }
-        // SAFETY: one thread does all stages, in order.
-        unsafe {
-            decode.score(kernels, kv, Part::WHOLE);
-            decode.weigh(kernels, Part::WHOLE);
-            decode.select(kernels, retriever);
-            decode.average_unselected(kernels, retriever);
-            decode.attend(kernels, kv, Part::WHOLE, &mut scratch);
-        }
-        let mut out = vec![0.0; len];
-        decode.finish(kernels, kv, &mut out, counters, work.audit.then_some(&mut scratch.scores[..]));
-        out
+        finish_alone(kernels, kv, &mut decode, counters, work.audit)
     }
 }

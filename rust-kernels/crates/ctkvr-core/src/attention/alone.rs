@@ -42,13 +42,28 @@ pub fn select_alone(
     decode
 }
 
-/// The rest of a step after its selection.
-pub fn attend_alone(kernels: &Kernels, kv: &HeadKv, mut decode: HeadDecode) -> HeadAttention {
+/// The rest of a step after its selection: the output f32 `[group, head_dim]`. Adds to the counters; see [`HeadDecode::finish`].
+pub fn finish_alone(
+    kernels: &Kernels,
+    kv: &HeadKv,
+    decode: &mut HeadDecode,
+    counters: &mut SelectionCounters,
+    audit: bool,
+) -> Vec<f32> {
     let (group, row_len) = (decode.searched().group, decode.searched().query.len());
+    let mut scratch = AttendScratch::new(group);
     // SAFETY: the only part, on one thread.
-    unsafe { decode.attend(kernels, kv, Part::WHOLE, &mut AttendScratch::new(group)) };
-    let (mut output, mut counters) = (vec![0.0; row_len], SelectionCounters::default());
-    decode.finish(kernels, kv, &mut output, &mut counters, None);
+    unsafe { decode.attend(kernels, kv, Part::WHOLE, &mut scratch) };
+    let mut output = vec![0.0; row_len];
+    decode.finish(kernels, kv, &mut output, counters, audit.then_some(&mut scratch.scores[..]));
+    output
+}
+
+/// [`finish_alone`], and what is known of it.
+pub fn attend_alone(kernels: &Kernels, kv: &HeadKv, mut decode: HeadDecode) -> HeadAttention {
+    let mut counters = SelectionCounters::default();
+    let output = finish_alone(kernels, kv, &mut decode, &mut counters, false);
+    let group = decode.searched().group;
     let lse = (0..group).map(|h| decode.lse(h)).collect();
     HeadAttention { output, lse, mass: decode.masses().to_vec(), counters }
 }

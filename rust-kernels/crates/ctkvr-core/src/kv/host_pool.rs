@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kv::held_pages::{HeldPages, OutOfPages, PageMemory, WantedPages};
 use crate::kv::page_memory::Block;
 use crate::kv::pool::{KvPool, PageRef, PageShape, PoolUsage};
@@ -99,10 +99,7 @@ impl KvPool for HostKvPool {
     }
 
     fn import(&self, format: KvFormat, len: usize, bytes: &[u8]) -> Result<PageRef> {
-        let expected = self.shape.exported_bytes(format, len);
-        if len > PAGE_SIZE || bytes.len() != expected {
-            return Err(Error::ShapeMismatch { op: "import", what: "a KV page", expected, actual: bytes.len() });
-        }
+        self.shape.check_exported(format, len, bytes)?;
         let page = self.reserve(format, 1)?.remove(0);
         let mut rest = bytes;
         for piece in self.shape.pieces(format, len) {

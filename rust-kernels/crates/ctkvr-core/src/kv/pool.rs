@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use ctkvr_kernels::{KvFormat, KvSide, PageLayout};
+use ctkvr_kernels::{KvFormat, KvSide, PAGE_SIZE, PageLayout};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a page holds: the same `PAGE_SIZE` positions of every layer and KV head, head by head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl PageShape {
     /// Bytes that [`KvPool::export`] writes of `len` positions.
     pub fn exported_bytes(self, format: KvFormat, len: usize) -> usize {
         self.num_heads * 2 * len * format.row_bytes(self.head_dim)
+    }
+
+    /// # Errors
+    /// `ShapeMismatch` when these are not the bytes of `len` positions.
+    pub fn check_exported(self, format: KvFormat, len: usize, bytes: &[u8]) -> Result<()> {
+        let (expected, actual) = (self.exported_bytes(format, len), bytes.len());
+        if len > PAGE_SIZE || actual != expected {
+            return Err(Error::ShapeMismatch { op: "import", what: "a KV page", expected, actual });
+        }
+        Ok(())
     }
 
     /// Where the first `len` positions of a page lie, in the order of [`KvPool::export`]: of each head the keys, the values, and
