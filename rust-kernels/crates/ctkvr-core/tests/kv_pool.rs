@@ -83,7 +83,7 @@ impl Sequence {
         for (i, page) in self.marks.chunks(PAGE_SIZE).enumerate() {
             let mut bytes = vec![7];
             // SAFETY: every position of the marks was stored, and nobody else runs.
-            unsafe { self.table.export_page(i, page.len(), &mut bytes) };
+            unsafe { self.table.export_page(i, page.len(), &mut bytes) }.expect("this process's memory is read");
             assert_eq!(bytes.len(), 1 + SHAPE.exported_bytes(format, page.len()));
             let refused = copy.table.import_page(page.len(), &bytes);
             assert!(matches!(refused, Err(Error::ShapeMismatch { .. })), "a byte too many");

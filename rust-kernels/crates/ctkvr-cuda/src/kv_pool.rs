@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ctkvr_core::kv::held_pages::{HeldPages, OutOfPages, PageMemory, WantedPages};
+use ctkvr_core::kv::held_pages::{HeldPages, NoPage, PageMemory, WantedPages};
 use ctkvr_core::kv::pool::{KvPool, PageRef, PageShape, PoolUsage};
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
@@ -46,9 +46,10 @@ impl DeviceKvPool {
     }
 }
 
-/// What a copy of a page cannot tell: the trait has no error for it. A lost device is told by the next step.
-fn expect_copied(result: crate::Result<()>) {
-    assert!(!matches!(result, Err(Error::Length { .. })), "{result:?}");
+/// A copy's error. Lengths are those of pages of one format: another is a broken invariant.
+fn lost(error: Error) -> ctkvr_core::Error {
+    assert!(!matches!(error, Error::Length { .. }), "{error}");
+    ctkvr_core::Error::DeviceLost { reason: error.to_string() }
 }
 
 impl KvPool for DeviceKvPool {
@@ -60,8 +61,8 @@ impl KvPool for DeviceKvPool {
         let bytes = self.shape.page_bytes(format);
         let new = || {
             DeviceBuffer::new(&self.device, bytes).map_err(|error| match error {
-                Error::OutOfMemory { available, .. } => OutOfPages { available },
-                _ => OutOfPages { available: 0 },
+                Error::OutOfMemory { available, .. } => NoPage::OutOfMemory { available },
+                error => NoPage::Failed(lost(error)),
             })
         };
         self.lock().reserve(WantedPages { count, bytes, format }, new)
@@ -80,23 +81,23 @@ impl KvPool for DeviceKvPool {
         self.lock().num_holders(page)
     }
 
-    fn copy(&self, from: &PageRef, to: &mut PageRef) {
+    fn copy(&self, from: &PageRef, to: &mut PageRef) -> ctkvr_core::Result<()> {
         let (from, to) = (self.memory(from), self.memory(to));
-        expect_copied(self.device.compute().copy(to, from));
+        self.device.compute().copy(to, from).map_err(lost)
     }
 
-    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>) {
+    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>) -> ctkvr_core::Result<()> {
         assert!(len <= PAGE_SIZE);
         let (memory, format) = (self.memory(page), self.format_of(page));
         let mut whole = vec![0; memory.len()];
-        expect_copied(self.device.compute().copy_out(&mut whole, memory));
+        self.device.compute().copy_out(&mut whole, memory).map_err(lost)?;
         out.reserve(self.shape.exported_bytes(format, len));
         self.shape.pieces(format, len).for_each(|piece| out.extend_from_slice(&whole[piece]));
+        Ok(())
     }
 
     fn import(&self, format: KvFormat, len: usize, bytes: &[u8]) -> ctkvr_core::Result<PageRef> {
         self.shape.check_exported(format, len, bytes)?;
-        let page = self.reserve(format, 1)?.remove(0);
         let mut whole = vec![0; self.shape.page_bytes(format)];
         let mut rest = bytes;
         for piece in self.shape.pieces(format, len) {
@@ -104,8 +105,14 @@ impl KvPool for DeviceKvPool {
             rest = others;
             whole[piece].copy_from_slice(source);
         }
-        expect_copied(self.device.compute().copy_in(self.memory(&page), &whole));
-        Ok(page)
+        let page = self.reserve(format, 1)?.remove(0);
+        match self.device.compute().copy_in(self.memory(&page), &whole) {
+            Ok(()) => Ok(page),
+            Err(error) => {
+                self.release(page);
+                Err(lost(error))
+            }
+        }
     }
 
     fn usage(&self) -> PoolUsage {

@@ -16,8 +16,8 @@ use ctkvr_kernels::KvFormat;
 use ctkvr_model::Model;
 
 const STEPS: usize = 32;
-/// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer. On the CPU alone another order of sums
-/// gives a mean KL of some .003; logits that are nearer than this may change places.
+/// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer: measured, mean KLs of .0028 to .0043,
+/// and tokens that differ are at most .15 apart.
 const NEAR: f32 = 0.25;
 const MEAN_KL: f64 = 0.01;
 const METHODS: [&str; 2] = ["full", "ctkvr"];

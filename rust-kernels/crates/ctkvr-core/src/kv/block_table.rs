@@ -55,7 +55,7 @@ impl BlockTable {
     /// Makes positions `from..to` writable: pages exist and belong to this sequence alone. What lies before `from` is kept.
     ///
     /// # Errors
-    /// `OutOfMemory`; then nothing has changed.
+    /// `OutOfMemory`, `DeviceLost`; then nothing has changed.
     pub fn reserve(&mut self, from: usize, to: usize) -> Result<()> {
         // A page beyond the one `from` lies in cannot exist: truncate drops those.
         debug_assert!(from.div_ceil(PAGE_SIZE) >= self.pages.len());
@@ -67,7 +67,10 @@ impl BlockTable {
         }
         let mut new = self.pool.reserve(self.format(), count)?.into_iter();
         if copies && let Some(mut copy) = new.next() {
-            self.pool.copy(&self.pages[written], &mut copy);
+            if let Err(error) = self.pool.copy(&self.pages[written], &mut copy) {
+                [copy].into_iter().chain(new).for_each(|page| self.pool.release(page));
+                return Err(error);
+            }
             self.addresses[written] = copy.address() as *const u8;
             self.pool.release(std::mem::replace(&mut self.pages[written], copy));
         }
@@ -100,11 +103,14 @@ impl BlockTable {
 
     /// Appends the first `len` positions of page i to `out`: see [`KvPool::export`].
     ///
+    /// # Errors
+    /// As that.
+    ///
     /// # Safety
     /// These positions were stored, and nobody writes them meanwhile.
-    pub unsafe fn export_page(&self, i: usize, len: usize, out: &mut Vec<u8>) {
+    pub unsafe fn export_page(&self, i: usize, len: usize, out: &mut Vec<u8>) -> Result<()> {
         // SAFETY: the caller's.
-        unsafe { self.pool.export(&self.pages[i], len, out) };
+        unsafe { self.pool.export(&self.pages[i], len, out) }
     }
 
     /// Adds a page at the end: the bytes that `export_page` wrote of `len` positions.

@@ -63,7 +63,7 @@ impl<M: PageMemory> HeldPages<M> {
     pub fn reserve(
         &mut self,
         wanted: WantedPages,
-        mut new: impl FnMut() -> std::result::Result<M, OutOfPages>,
+        mut new: impl FnMut() -> std::result::Result<M, NoPage>,
     ) -> Result<Vec<PageRef>> {
         let WantedPages { count, bytes, format } = wanted;
         let needed = bytes.saturating_mul(count);
@@ -72,8 +72,11 @@ impl<M: PageMemory> HeldPages<M> {
         if needed > available {
             return Err(refused(available));
         }
-        let memory: std::result::Result<Vec<M>, OutOfPages> = (0..count).map(|_| new()).collect();
-        let memory = memory.map_err(|OutOfPages { available }| refused(available))?;
+        let memory: std::result::Result<Vec<M>, NoPage> = (0..count).map(|_| new()).collect();
+        let memory = memory.map_err(|why| match why {
+            NoPage::OutOfMemory { available } => refused(available),
+            NoPage::Failed(error) => error,
+        })?;
         Ok(memory.into_iter().map(|memory| self.add(memory, format)).collect())
     }
 
@@ -168,7 +171,11 @@ impl<M: PageMemory> HeldPages<M> {
     }
 }
 
-/// There is no memory for another page; bytes that there are.
-pub struct OutOfPages {
-    pub available: usize,
+/// Why there is no other page.
+pub enum NoPage {
+    /// Bytes that there are.
+    OutOfMemory {
+        available: usize,
+    },
+    Failed(Error),
 }

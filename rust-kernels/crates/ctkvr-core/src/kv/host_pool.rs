@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
 use crate::error::Result;
-use crate::kv::held_pages::{HeldPages, OutOfPages, PageMemory, WantedPages};
+use crate::kv::held_pages::{HeldPages, NoPage, PageMemory, WantedPages};
 use crate::kv::page_memory::Block;
 use crate::kv::pool::{KvPool, PageRef, PageShape, PoolUsage};
 
@@ -62,7 +62,7 @@ impl KvPool for HostKvPool {
 
     fn reserve(&self, format: KvFormat, count: usize) -> Result<Vec<PageRef>> {
         let bytes = self.shape.page_bytes(format);
-        self.lock().reserve(WantedPages { count, bytes, format }, || Block::new(bytes).ok_or(OutOfPages { available: 0 }))
+        self.lock().reserve(WantedPages { count, bytes, format }, || Block::new(bytes).ok_or(NoPage::OutOfMemory { available: 0 }))
     }
 
     fn share(&self, page: &PageRef) -> PageRef {
@@ -79,14 +79,15 @@ impl KvPool for HostKvPool {
         self.lock().num_holders(page)
     }
 
-    fn copy(&self, from: &PageRef, to: &mut PageRef) {
+    fn copy(&self, from: &PageRef, to: &mut PageRef) -> Result<()> {
         let bytes = self.bytes_of(from);
         assert!(bytes == self.bytes_of(to) && self.num_holders(to) == 1, "a page of the same size that nobody shares");
         // SAFETY: two pages of this size, which their references keep; nobody else has `to`.
         unsafe { std::ptr::copy_nonoverlapping(from.address() as *const u8, to.address() as *mut u8, bytes) };
+        Ok(())
     }
 
-    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>) {
+    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>) -> Result<()> {
         assert!(len <= PAGE_SIZE);
         let format = self.lock().page(page).format;
         out.reserve(self.shape.exported_bytes(format, len));
@@ -96,6 +97,7 @@ impl KvPool for HostKvPool {
                 std::slice::from_raw_parts((page.address() as *const u8).add(piece.start), piece.len())
             });
         }
+        Ok(())
     }
 
     fn import(&self, format: KvFormat, len: usize, bytes: &[u8]) -> Result<PageRef> {

@@ -104,7 +104,7 @@ pub trait KvPool: Send + Sync {
     /// `count` pages of one reference each, their bytes uninitialised. `format` fits the shape ([`KvFormat::check`]).
     ///
     /// # Errors
-    /// `OutOfMemory` when the budget or the machine has less; then nothing was reserved.
+    /// `OutOfMemory` when the budget or the machine has less, `DeviceLost`; then nothing was reserved.
     fn reserve(&self, format: KvFormat, count: usize) -> Result<Vec<PageRef>>;
 
     /// One more reference to a page.
@@ -117,18 +117,24 @@ pub trait KvPool: Send + Sync {
     fn num_holders(&self, page: &PageRef) -> usize;
 
     /// Makes `to`, which nobody shares, a copy of `from`, of the same format.
-    fn copy(&self, from: &PageRef, to: &mut PageRef);
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    fn copy(&self, from: &PageRef, to: &mut PageRef) -> Result<()>;
 
     /// Appends the first `len` positions of a page to `out`, [`PageShape::exported_bytes`], in the order of [`PageShape::pieces`].
     ///
+    /// # Errors
+    /// `DeviceLost`; then nothing was appended.
+    ///
     /// # Safety
     /// These positions were stored, and nobody writes them meanwhile.
-    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>);
+    unsafe fn export(&self, page: &PageRef, len: usize, out: &mut Vec<u8>) -> Result<()>;
 
     /// A page of one reference whose first `len` positions are what [`KvPool::export`] wrote; the others are uninitialised.
     ///
     /// # Errors
-    /// `ShapeMismatch` when these are not the bytes of `len` positions; `OutOfMemory` as `reserve`.
+    /// `ShapeMismatch` when these are not the bytes of `len` positions; `OutOfMemory` as `reserve`; `DeviceLost`.
     fn import(&self, format: KvFormat, len: usize, bytes: &[u8]) -> Result<PageRef>;
 
     fn usage(&self) -> PoolUsage;

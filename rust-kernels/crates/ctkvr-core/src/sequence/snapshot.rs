@@ -37,6 +37,9 @@ const MAX_TOKENS: usize = u32::MAX as usize;
 const MAX_QUERY_BYTES: usize = 8 << 30;
 
 /// Writes a sequence; `settings` is given back by [`SequenceSnapshot::settings`]. Nobody writes to its pages meanwhile: a fork does.
+///
+/// # Errors
+/// The writer's; one of this crate, inside the io::Error, where the pool cannot read a page.
 pub fn write_sequence<W: Write>(
     sequence: &Sequence,
     shape: AttentionShape,
@@ -77,7 +80,8 @@ pub fn write_sequence<W: Write>(
     for first in (0..sequence.len).step_by(PAGE_SIZE) {
         page.clear();
         // SAFETY: these positions were stored, and nobody writes to them.
-        unsafe { sequence.kv.export_page(first / PAGE_SIZE, PAGE_SIZE.min(sequence.len - first), &mut page) };
+        let exported = unsafe { sequence.kv.export_page(first / PAGE_SIZE, PAGE_SIZE.min(sequence.len - first), &mut page) };
+        exported.map_err(io::Error::other)?;
         out.section("page", &page)?;
     }
     Ok(())

@@ -4,4 +4,5 @@
 mod failures;
 mod fill;
 mod foundation;
+mod kv_pool;
 mod shim;

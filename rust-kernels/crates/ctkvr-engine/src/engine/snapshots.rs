@@ -49,7 +49,7 @@ impl Engine {
     /// one makes the same.
     ///
     /// # Errors
-    /// `UnknownSequence`, `Busy`; `FileUnwritable`, `DiskFull`: the old file is as it was.
+    /// `UnknownSequence`, `Busy`; `FileUnwritable`, `DiskFull`, `DeviceLost`: the old file is as it was.
     pub fn save_sequence(&self, sequence: SequenceId, path: &Path, settings: &[u8]) -> Result<u64> {
         let (frozen, own) = self.freeze(sequence)?;
         let shape = self.capabilities.shape;
@@ -61,7 +61,10 @@ impl Engine {
         });
         written.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path: path.into() },
-            _ => Error::FileUnwritable { path: path.into(), reason: error.to_string() },
+            _ => match error.downcast::<ctkvr_core::Error>() {
+                Ok(of_the_pool) => of_the_pool.into(),
+                Err(error) => Error::FileUnwritable { path: path.into(), reason: error.to_string() },
+            },
         })
     }
 
