@@ -237,6 +237,11 @@ export const checks = Object.fromEntries(
       run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine'], oneAtATime),
     },
     {
+      name: 'cuda-hybrid',
+      about: "the engine's tests with keys and values in host memory, device and CPU together, on the stand-in",
+      run: () => cargoTest('cuda-hybrid', [...cudaTests, '--test=hybrid'], oneAtATime),
+    },
+    {
       name: 'cuda-model',
       about: "the small model on the device's executor, on the stand-in, beside the CPU's",
       run: async () =>

@@ -51,7 +51,7 @@ function remedyOf({ code, fields }: CtkvrError): string | null {
   if (code === 'CTKVR_DEVICE_UNAVAILABLE') {
     return '`ctkvr doctor` says what there is; --device cpu does without, --device auto where it must';
   }
-  if (fields.option === 'kvDeviceBudgetBytes' && fields.device === 'cpu')
+  if ((fields.option === 'kvDeviceBudgetBytes' || fields.option === 'hybridLayers') && fields.device === 'cpu')
     return 'give --device auto or --device cuda too';
   if (fields.option === 'contextLength' && typeof fields.max === 'number')
     return `give --context ${fields.max} or less`;
@@ -67,6 +67,7 @@ const flags: Readonly<Record<string, string>> = {
   chatTemplate: '--chat-template',
   kvFormat: '--kv-format',
   kvDeviceBudgetBytes: '--kv-device-budget',
+  hybridLayers: '--hybrid-layers',
   maxSelected: '--max-selected',
   maxTokens: '--max-tokens',
   'sampling.temperature': '--temperature',

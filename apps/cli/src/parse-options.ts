@@ -76,6 +76,7 @@ export interface DeviceOptions {
   readonly device: DeviceChoice;
   /** Bytes. */
   readonly kvDeviceBudget?: number;
+  readonly hybridLayers?: number | 'all';
 }
 
 /** Of every command that loads a model. */
@@ -87,10 +88,11 @@ export function addDeviceOptions(command: Command): Command {
       device,
       'cpu',
     )
+    .option('--kv-device-budget <size>', "the most of the device's memory for keys and values, as 24GB or 512MiB", size)
     .option(
-      '--kv-device-budget <size>',
-      "the most of the device's memory for keys and values, as 24GB or 512MiB",
-      size,
+      '--hybrid-layers <count>',
+      'layers whose keys and values are in host memory, where the CPU attends to what the device finds: a number, or all',
+      layerCount,
     );
 }
 
@@ -101,9 +103,19 @@ function device(text: string): DeviceChoice {
   throw new InvalidArgumentError(`It must be ${deviceCheck.expected}.${question}`);
 }
 
+function layerCount(text: string): number | 'all' {
+  if (text === 'all') return text;
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number, or all.');
+  return Number(text);
+}
+
 /** As loadModel takes them. */
-export function deviceSettings({ device, kvDeviceBudget }: DeviceOptions) {
-  return { device, ...(kvDeviceBudget === undefined ? {} : { kvDeviceBudgetBytes: kvDeviceBudget }) };
+export function deviceSettings({ device, kvDeviceBudget, hybridLayers }: DeviceOptions) {
+  return {
+    device,
+    ...(kvDeviceBudget === undefined ? {} : { kvDeviceBudgetBytes: kvDeviceBudget }),
+    ...(hybridLayers === undefined ? {} : { hybridLayers }),
+  };
 }
 
 export interface ModelOptions extends DeviceOptions {

@@ -58,7 +58,9 @@ it('every command that loads a model takes both options, and computes on the CPU
     ...['ask', 'chat', 'demo', 'fidelity', 'needles', 'serve'],
   ]);
   for (const command of taking) {
-    expect(command.options.map(({ long }) => long)).toContain('--kv-device-budget');
+    expect(command.options.map(({ long }) => long)).toEqual(
+      expect.arrayContaining(['--kv-device-budget', '--hybrid-layers']),
+    );
     expect(command.getOptionValue('device')).toBe('cpu');
   }
 });
@@ -70,7 +72,8 @@ it('a lost device has no exit status of its own', () => {
 
 describe.concurrent('a device on the command line', () => {
   it('is used, with its budget', async () => {
-    const done = await ask(['--device', 'cuda', '--kv-device-budget', '64MB'], { devices: { devices: [card] } });
+    const options = ['--device', 'cuda', '--kv-device-budget', '64MB', '--hybrid-layers', 'all'];
+    const done = await ask(options, { devices: { devices: [card] } });
     expect(done.stdout).toMatch(/^[a-z]{4}\n$/);
     expect(done.code).toBe(0);
   });
@@ -82,6 +85,11 @@ describe.concurrent('a device on the command line', () => {
     [
       ['--kv-device-budget', '24GB'],
       /--kv-device-budget bounds a device's memory.*give --device auto or --device cuda too/,
+    ],
+    [['--hybrid-layers', 'some'], /--hybrid-layers <count>.*a whole number, or all/],
+    [
+      ['--hybrid-layers', '2'],
+      /--hybrid-layers moves keys and values off a device.*--device auto or --device cuda too/,
     ],
     [['--devise', 'cuda'], /Did you mean --device\?/],
   ])('%j is wrong usage', async (args, message) => {

@@ -55,6 +55,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
       'ropeFreqScale',
       'device',
       'kvDeviceBudgetBytes',
+      'hybridLayers',
     ],
   });
   const { contextLength, kvFormat, selector } = options;

@@ -6,6 +6,7 @@ import {
   checkOptions,
   type DeviceChoice,
   deviceCheck,
+  type OptionCheck,
   type OptionChecks,
   takes,
 } from '@ctkvr/core';
@@ -49,6 +50,11 @@ export interface LoadModelOptions {
    * is loaded. Without effect where 'auto' uses the CPU; refused with 'cpu'.
    */
   readonly kvDeviceBudgetBytes?: number | undefined;
+  /**
+   * Layers, the last ones, that are hybrid: their keys and values are in host memory, where the CPU scores and attends to what the device has
+   * found; the device keeps their index, windows and retrieval heads. Default 0. Without effect where 'auto' uses the CPU; refused with 'cpu'.
+   */
+  readonly hybridLayers?: number | 'all' | undefined;
   /** Forces a kernel set of the engine, for tests. */
   readonly isa?: string | undefined;
   /** Receives the share of the weights that is loaded, 0 to 1. */
@@ -57,6 +63,15 @@ export interface LoadModelOptions {
   /** Ends a download at once, a load when it is done. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const MAX_LAYERS = 0xffff_ffff;
+const layerCount = takes.integer(0, MAX_LAYERS);
+
+const hybridLayersCheck: OptionCheck = {
+  expected: "a whole number from 0 on, or 'all'",
+  isOptional: false,
+  accepts: (value) => value === 'all' || layerCount.accepts(value),
+};
 
 const loadModelChecks: OptionChecks<LoadModelOptions> = {
   contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
@@ -69,6 +84,7 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
   device: takes.optional(deviceCheck),
   kvDeviceBudgetBytes: takes.optional(takes.integer(1, Number.MAX_SAFE_INTEGER)),
+  hybridLayers: takes.optional(hybridLayersCheck),
   isa: takes.optional(takes.text),
   onProgress: takes.optional(takes.func),
   onDownloadProgress: takes.optional(takes.func),
@@ -88,7 +104,7 @@ const SESSION_MEMORY_SHARE = 0.9;
 export async function loadModel(nameOrPath: string, options: LoadModelOptions = {}): Promise<Model> {
   checkOption('loadModel', 'nameOrPath', nameOrPath, takes.text);
   checkOptions('loadModel', options, loadModelChecks);
-  checkBudgetHasDevice(options);
+  checkDeviceIsUsed(options);
   const { signal } = options;
   const checked = nativeOptions(options);
   const binding = await openBinding();
@@ -137,22 +153,27 @@ async function loadOn(
 /** Nothing for the CPU: binaries of before there were devices know no such option. */
 function deviceOptions(
   device: string,
-  { kvDeviceBudgetBytes }: LoadModelOptions,
-): Pick<NativeLoadOptions, 'device' | 'kvBudgetBytes'> {
+  { kvDeviceBudgetBytes, hybridLayers = 0 }: LoadModelOptions,
+): Pick<NativeLoadOptions, 'device' | 'kvBudgetBytes' | 'hybridLayers'> {
   if (device === 'cpu') return {};
-  return { device, ...(kvDeviceBudgetBytes === undefined ? {} : { kvBudgetBytes: kvDeviceBudgetBytes }) };
+  return {
+    device,
+    ...(kvDeviceBudgetBytes === undefined ? {} : { kvBudgetBytes: kvDeviceBudgetBytes }),
+    ...(hybridLayers === 0 ? {} : { hybridLayers: hybridLayers === 'all' ? MAX_LAYERS : hybridLayers }),
+  };
 }
 
 /** How much the sessions may take, and how much can still be allocated; on a device what counts is its memory, of which its budget is a part. */
 function memoryOf(
   binding: NativeBinding,
   device: string,
-  { sessionMemoryBytes, kvDeviceBudgetBytes }: LoadModelOptions,
+  { sessionMemoryBytes, kvDeviceBudgetBytes, hybridLayers = 0 }: LoadModelOptions,
 ) {
   const availableMemoryBytes = () => binding.buildInfo().availableMemoryBytes;
   const listed = device === 'cpu' ? undefined : devicesOf(binding).devices.find(({ name }) => name === device);
   const onDevice = kvDeviceBudgetBytes ?? (listed && SESSION_MEMORY_SHARE * listed.freeBytes);
-  if (device === 'cpu' || onDevice === undefined) {
+  // Hybrid layers are in this machine's memory; the engine itself keeps what is on the device within its budget.
+  if (device === 'cpu' || hybridLayers !== 0 || onDevice === undefined) {
     return {
       sessionMemoryBytes: sessionMemoryBytes ?? SESSION_MEMORY_SHARE * availableMemoryBytes(),
       availableMemoryBytes,
@@ -164,13 +185,19 @@ function memoryOf(
   };
 }
 
-/** An option that would silently have no effect is refused. */
-function checkBudgetHasDevice({ device = DEFAULT_DEVICE, kvDeviceBudgetBytes }: LoadModelOptions): void {
-  if (kvDeviceBudgetBytes === undefined || device !== 'cpu') return;
-  throw new CtkvrError('CTKVR_INVALID_OPTION', "kvDeviceBudgetBytes bounds a device's memory, and the CPU is used", {
-    fields: { option: 'kvDeviceBudgetBytes', device },
-    remedy: "set device to 'auto' or 'cuda', or set sessionMemoryBytes instead",
-  });
+/** Options that would silently have no effect are refused. */
+function checkDeviceIsUsed({ device = DEFAULT_DEVICE, kvDeviceBudgetBytes, hybridLayers = 0 }: LoadModelOptions): void {
+  if (device !== 'cpu') return;
+  const refuse = (option: string, what: string, remedy: string) => {
+    throw new CtkvrError('CTKVR_INVALID_OPTION', `${option} ${what}, and the CPU is used`, {
+      fields: { option, device },
+      remedy,
+    });
+  };
+  const useDevice = "set device to 'auto' or 'cuda'";
+  if (kvDeviceBudgetBytes !== undefined)
+    refuse('kvDeviceBudgetBytes', "bounds a device's memory", `${useDevice}, or set sessionMemoryBytes instead`);
+  if (hybridLayers !== 0) refuse('hybridLayers', 'moves keys and values off a device', `${useDevice}, or leave it out`);
 }
 
 function nativeOptions({ numThreads = 0, prefillChunk = DEFAULT_PREFILL_CHUNK, ...options }: LoadModelOptions) {

@@ -73,6 +73,21 @@ describe('the device of a model', () => {
     await less.close();
   });
 
+  it('hybrid layers are in this machine’s memory: the engine is told how many, and the device bounds its own part', async () => {
+    for (const [hybridLayers, told] of [
+      [3, 3],
+      ['all', 0xffff_ffff],
+    ] as const) {
+      const { model } = await load({ device: 'cuda', hybridLayers, kvDeviceBudgetBytes: 2 * page });
+      expect(control.loads.at(-1)).toMatchObject({ device: 'cuda:0', hybridLayers: told, kvBudgetBytes: 2 * page });
+      expect(model.longestContext()).toBe(8192);
+      await model.close();
+    }
+    const { model } = await load({ device: 'cuda', hybridLayers: 0 });
+    expect(control.loads.at(-1)).not.toHaveProperty('hybridLayers');
+    await model.close();
+  });
+
   it('auto says nothing where there is no driver', async () => {
     control.devices = noDriver;
     const { model, warnings } = await load({ device: 'auto', kvDeviceBudgetBytes: page });
@@ -125,6 +140,16 @@ describe('the device of a model', () => {
       await expect(load(options)).rejects.toMatchObject({
         code: 'CTKVR_INVALID_OPTION',
         fields: { option: 'kvDeviceBudgetBytes' },
+      });
+    }
+    for (const options of [
+      { hybridLayers: 1 },
+      { device: 'cpu', hybridLayers: 'all' },
+      { device: 'cuda', hybridLayers: -1 },
+    ] as const) {
+      await expect(load(options)).rejects.toMatchObject({
+        code: 'CTKVR_INVALID_OPTION',
+        fields: { option: 'hybridLayers' },
       });
     }
     await expect(load({ device: 'cuda', kvDeviceBudgetBytes: 0.5 })).rejects.toMatchObject({

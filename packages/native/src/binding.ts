@@ -163,6 +163,8 @@ export interface NativeLoadOptions {
    * that fails for good rejects with CTKVR_DEVICE_LOST, as does every later one.
    */
   readonly device?: string;
+  /** Of a device: its last layers, so many (at most all), keep their keys and values in host memory. `kvBudgetBytes` bounds the others'. */
+  readonly hybridLayers?: number;
 }
 
 export interface NativeModel {

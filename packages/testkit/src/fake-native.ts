@@ -32,7 +32,7 @@ export interface FakeNativeControl {
   refusals: Record<string, { readonly code: string; readonly message: string }>;
   loseAtStep: number;
   stepMs: number;
-  loads: { readonly device?: string; readonly kvBudgetBytes?: number }[];
+  loads: { readonly device?: string; readonly kvBudgetBytes?: number; readonly hybridLayers?: number }[];
 }
 
 /** What the binary of this process does; the loader gets the same one. */

@@ -234,7 +234,6 @@ extern "C" __global__ void __launch_bounds__(REST_THREADS, 2) rest_values(Cluste
     const uint32_t slot = blockIdx.y, tid = threadIdx.x, d = args.head_dim, group = args.group;
     const Search& search = args.searches[slot];
     const Head* head = head_at(args.heads[slot]);
-    if (args.heads[slot] == HOST_HEAD && search.tail == TAIL_GIVEN) return;  // the host's own
     float* value = args.tail_value + static_cast<uint64_t>(slot) * group * d;
     const bool is_scored = search.tail == TAIL_SCORED;
     // Where nothing is left the mean is of nothing: a number all the same.

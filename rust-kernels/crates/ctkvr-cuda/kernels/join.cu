@@ -161,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) list_marked(JoinArgs ar
     const SlotLayout& layout = args.slots[slot];
     const bool is_listed = search.candidates == CANDIDATES_LISTED, repairs = search.repairs;
     uint32_t listed = search.num_candidates;
-    if (is_listed && !repairs && args.heads[slot] != HOST_HEAD) {
+    if (is_listed && !repairs) {
         const uint32_t* marks = args.marks + static_cast<uint64_t>(slot) * args.words;
         listed = write_marked(marks, layout.end - layout.start, layout.start, args.candidates + static_cast<uint64_t>(slot) * args.max_region);
     }
@@ -176,6 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) list_marked(JoinArgs ar
     search.num_candidates = n;
     search.num_selected = 0;
     search.most_selected = all || layout.max_selected == 0 ? n : min(layout.max_selected, n);
-    search.chooses = n > 0 && (search.most_selected < n || (!all && layout.top_p < 1.f));
+    // What the host scores is chosen there.
+    search.chooses = !layout.on_host && n > 0 && (search.most_selected < n || (!all && layout.top_p < 1.f));
 }
 KERNEL(list_marked)

@@ -4,7 +4,8 @@
 //   layouts     SlotLayout [slots]
 //   counts      u32 [slots]                        listed ones of each slot; null: none
 //   partials    f32 [slots, max_splits, group * (D + 2)]   as attend.cu wrote them
-//   host        f32 [slots, group * (D + 2)]       one more of these, a maximum of -infinity where there is none; null
+//   host        f32 [slots, group * (D + 4)]       of slots that say on_host one more of these, a maximum of -infinity where there is none,
+//                                                  then a Total [group] of what the host scored and did not select; null
 //   tail_kinds  u32 [slots]                        0 none, 1 given, 2 scored (ProposedTail); null: all none
 //   tail_lse    f32 [slots, group]                 of the given tail, read where kind is 1
 //   tail_value  f32 [slots, group, D]              mean value of the tail, given or of what was scored and dropped, read where kind is not 0
@@ -16,7 +17,7 @@
 //
 // Grid (group, slots), 256 threads: a block does one query head. Warp w adds up splits w, w + 8, .., then the warps are added in order, then
 // host and tail: the order depends on the slot's number of splits alone. Global bytes read: splits * (D + 2) * 4 a head, (D + 2) * 4 of host
-// and tail each; written D * 4 + 12. Nothing read and no tail: zeros, shares 0, -infinity. Any D up to 256. Pinned by tests/attend.rs.
+// and tail each (8 more of host); written D * 4 + 12. Nothing read and no tail: zeros, shares 0, -infinity. Any D up to 256. Pinned by tests/attend.rs.
 #include "attention.cuh"
 
 using namespace attention;
@@ -60,7 +61,7 @@ __device__ __forceinline__ void merge(const MergeArgs& args) {
     if (lane == 0) maxima[warp] = top;
     __syncthreads();
     for (int w = 0; w < WARPS; w++) top = fmaxf(top, maxima[w]);
-    const float* host = args.host ? args.host + (uint64_t)slot * stride : nullptr;
+    const float* host = args.host && layout.on_host ? args.host + (uint64_t)slot * group * (d + 4) : nullptr;
     const float host_max = host ? host[group * d + h] : -INFINITY;
     top = fmaxf(top, host_max);
 
@@ -86,7 +87,8 @@ __device__ __forceinline__ void merge(const MergeArgs& args) {
 
     // What lends its weight to the tail's value, against a maximum of all.
     const uint32_t kind = args.tail_kinds ? args.tail_kinds[slot] : TAIL_NONE;
-    const float dropped_max = args.dropped ? args.dropped[2 * row] : -INFINITY, dropped_sum = args.dropped ? args.dropped[2 * row + 1] : 0.f;
+    const float* dropped = host ? host + stride + 2 * h : args.dropped ? args.dropped + 2 * row : nullptr;
+    const float dropped_max = dropped ? dropped[0] : -INFINITY, dropped_sum = dropped ? dropped[1] : 0.f;
     const float given = kind == TAIL_GIVEN ? args.tail_lse[row] : -INFINITY;
     const bool has_tail = (kind == TAIL_SCORED ? dropped_max : given) != -INFINITY;
     const float all_top = has_tail ? fmaxf(top, fmaxf(given, dropped_max)) : top;

@@ -13,7 +13,7 @@ using namespace retrieval;
 constexpr int THREADS = 256, MOST_HEAD_DIM = 256, MOST_GROUP = 32;
 
 struct ProbeArgs {
-    const uint64_t* heads;           // [slots]: addresses of Head, NO_HEAD or HOST_HEAD
+    const uint64_t* heads;           // [slots]: addresses of Head, or NO_HEAD
     const SlotLayout* slots;         // [slots]
     const float* queries;            // f32 [slots, group, head_dim], after rotary embedding
     const uint32_t* repairs;         // [rows]: repairs in the layers before
@@ -91,7 +91,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) probe(ProbeArgs args) {
     const uint32_t slot = blockIdx.x, tid = threadIdx.x, d = args.head_dim;
     const uint64_t address = args.heads[slot];
     Search& search = args.searches[slot];
-    if (address == HOST_HEAD) return;
     const Head* head = head_at(address);
     if (!head || args.slots[slot].start == args.slots[slot].end || head->scores_all) {
         if (tid == 0) {

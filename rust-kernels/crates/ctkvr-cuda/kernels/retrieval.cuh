@@ -53,8 +53,8 @@ struct Head {
 };
 static_assert(sizeof(Head) == 80, "as in Rust");
 
-// In the place of a head's address: everything is read; and: the host has proposed.
-constexpr uint64_t NO_HEAD = 0, HOST_HEAD = 1;
+// In the place of a head's address: everything is read.
+constexpr uint64_t NO_HEAD = 0;
 
 // Which positions of the region get scores; the same numbers as in Rust.
 enum Candidates : uint32_t { CANDIDATES_NONE = 0, CANDIDATES_REGION = 1, CANDIDATES_LISTED = 2, CANDIDATES_ALL = 3 };
@@ -86,7 +86,7 @@ __device__ __forceinline__ const T* at(uint64_t address) {
     return reinterpret_cast<const T*>(address);
 }
 
-__device__ __forceinline__ const Head* head_at(uint64_t address) { return address <= HOST_HEAD ? nullptr : at<Head>(address); }
+__device__ __forceinline__ const Head* head_at(uint64_t address) { return address == NO_HEAD ? nullptr : at<Head>(address); }
 
 // The segment of centroid or cluster `id`: the last one whose first is not greater.
 template <class S>

@@ -80,6 +80,13 @@ extern "C" __global__ void __launch_bounds__(SELECT_THREADS, 1) select_largest(S
     uint32_t* marks = args.marks + static_cast<uint64_t>(slot) * args.words;
     const auto weight = [&](uint32_t i) { return weights[i]; };
 
+    if (args.slots[slot].on_host) {  // and what the host scored and dropped comes to the merge with what it attended to
+        if (tid == 0) {
+            args.counts[slot] = 0;
+            args.tail_kinds[slot] = search.tail;
+        }
+        return;
+    }
     uint32_t k = chooses ? search.most_selected : n;
     const double share = args.slots[slot].top_p;
     if (chooses && share < 1.0) k = min(k, count_reaching<SELECT_THREADS>(n, weight, share, top));

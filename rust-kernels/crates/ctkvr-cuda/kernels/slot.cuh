@@ -10,7 +10,7 @@ struct SlotLayout {
     uint32_t start, end;   // the region; sinks lie before, window after; empty: everything is read
     uint32_t max_selected; // 0 = all candidates are read
     float top_p;
-    uint32_t reserved;
+    uint32_t on_host;      // 1: the host scores and attends to what is listed
 };
 static_assert(sizeof(SlotLayout) == 40, "as in Rust");
 

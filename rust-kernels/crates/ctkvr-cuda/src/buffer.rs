@@ -143,8 +143,9 @@ impl<T: Plain> PinnedBuffer<T> {
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
     }
 
-    pub(crate) fn pointer(&self) -> *mut T {
-        self.pointer
+    /// As the device sees it, over the bus: memory that the driver has pinned has one address on both sides.
+    pub fn span(&self) -> Span<T> {
+        Span { address: self.pointer as u64, len: self.len, of: PhantomData }
     }
 
     /// Elements.
@@ -165,44 +166,40 @@ impl<T> Drop for PinnedBuffer<T> {
 }
 
 impl Stream {
-    /// Copies the first `to.len()` elements of pinned memory, later.
+    /// Copies pinned memory, later. `from`: of a [`PinnedBuffer::span`].
     ///
     /// # Safety
-    /// Nobody writes them until the copy has ended, and `from` lives until then.
+    /// Nobody writes `from` until the copy has ended but work before it in this stream, and the buffer lives until then.
     ///
     /// # Errors
     /// As [`Self::copy_in`].
-    pub unsafe fn copy_in_pinned<T: Plain>(&self, to: Span<T>, from: &PinnedBuffer<T>) -> Result<()> {
-        if from.len() < to.len() {
-            return Err(Error::Length { what: "a copy to the device", expected: to.len(), actual: from.len() });
-        }
+    pub unsafe fn copy_in_pinned<T: Plain>(&self, to: Span<T>, from: Span<T>) -> Result<()> {
+        to.check("a copy to the device", from.len())?;
         if to.is_empty() {
             return Ok(());
         }
         // SAFETY: the memory is there and as long; the rest is the caller's promise.
         self.context().call("cuMemcpyHtoDAsync", || unsafe {
-            let from = std::slice::from_raw_parts(from.pointer(), to.len());
+            let from = std::slice::from_raw_parts(from.address() as *const T, from.len());
             result::memcpy_htod_async(to.address(), from, self.raw())
         })
     }
 
-    /// Copies to the first `from.len()` elements of pinned memory, later.
+    /// Copies to pinned memory, later. `to`: of a [`PinnedBuffer::span`].
     ///
     /// # Safety
-    /// Nobody reads or writes them until the copy has ended, and `to` lives until then.
+    /// Nobody reads or writes `to` until the copy has ended but work of this stream, and the buffer lives until then.
     ///
     /// # Errors
     /// As [`Self::copy_in`].
-    pub unsafe fn copy_out_pinned<T: Plain>(&self, to: &PinnedBuffer<T>, from: Span<T>) -> Result<()> {
-        if to.len() < from.len() {
-            return Err(Error::Length { what: "a copy from the device", expected: from.len(), actual: to.len() });
-        }
+    pub unsafe fn copy_out_pinned<T: Plain>(&self, to: Span<T>, from: Span<T>) -> Result<()> {
+        from.check("a copy from the device", to.len())?;
         if from.is_empty() {
             return Ok(());
         }
         // SAFETY: the memory is there and as long; the rest is the caller's promise.
         self.context().call("cuMemcpyDtoHAsync", || unsafe {
-            let to = std::slice::from_raw_parts_mut(to.pointer(), from.len());
+            let to = std::slice::from_raw_parts_mut(to.address() as *mut T, to.len());
             result::memcpy_dtoh_async(to, from.address(), self.raw())
         })
     }

@@ -2,9 +2,10 @@
 
 use ctkvr_core::SelectionCounters;
 use ctkvr_core::sequence::lifecycle::Repair;
-use ctkvr_engine::{Batch, BatchOutput, Result};
+use ctkvr_engine::Result;
 
 use crate::Span;
+use crate::batch_part::BatchPart;
 use crate::decode_slots::{DecodeSlots, Place, Slot};
 use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
@@ -14,34 +15,51 @@ use crate::on_device::OnDevice;
 pub(crate) struct Counted {
     pub counters: SelectionCounters,
     pub repairs: Vec<Repair>,
+    /// What the device does not know of its hybrid slots, ascending.
+    pub host: Vec<HostCounted>,
 }
 
-/// Adds what the device counted and repaired to what the host did, one for each decode, and hands it to the sequences.
+/// Of one hybrid slot.
+pub(crate) struct HostCounted {
+    pub slot: usize,
+    pub num_selected: usize,
+    /// `[group]` of an audited one; else empty.
+    pub dense_lse: Vec<f32>,
+}
+
+/// Adds what the device counted and repaired to what the host did, one for each decode.
 ///
 /// # Errors
 /// As copies.
 pub(crate) fn report(
     on: &OnDevice,
+    lane: usize,
     step: &DecodeSlots,
     mut counted: Vec<Counted>,
-    batch: &Batch,
-    output: &mut BatchOutput,
-) -> Result<()> {
+    part: &BatchPart,
+) -> Result<Vec<Counted>> {
     if step.num_decodes() == 0 {
-        return Ok(());
+        return Ok(counted);
     }
-    let results = Results::fetch(on, step)?;
+    let mut results = Results::fetch(on, lane, step)?;
+    for of in counted.iter().flat_map(|counted| &counted.host) {
+        results.searches[of.slot].num_selected = of.num_selected as u32;
+        let heads = of.slot * results.group;
+        for (to, from) in results.dense_lse.iter_mut().skip(heads).zip(&of.dense_lse) {
+            *to = *from;
+        }
+    }
     let (shape, decodes) = (on.builder.shape, step.num_decodes());
     let row_bytes: Vec<usize> =
-        batch.sequences[..decodes].iter().map(|of| of.sequence.kv.format().row_bytes(shape.head_dim)).collect();
+        part.sequences()[..decodes].iter().map(|of| of.sequence.kv.format().row_bytes(shape.head_dim)).collect();
     for i in 0..step.slots.len() {
         let slot = step.slots[i];
-        if slot.place == Place::Host {
+        if matches!(slot.place, Place::Copied | Place::Host) {
             continue;
         }
         let (layer, row, g) = (i / (decodes * step.num_kv_heads), i / step.num_kv_heads % decodes, i % step.num_kv_heads);
         let search = results.search(step, row, i);
-        let Counted { counters, repairs } = &mut counted[row];
+        let Counted { counters, repairs, .. } = &mut counted[row];
         count(&slot, &search, row_bytes[row], counters);
         results.add_shares(&slot, i, counters);
         if search.repairs != 0 {
@@ -49,11 +67,7 @@ pub(crate) fn report(
             repairs.push(Repair { head: layer * step.num_kv_heads + g, query });
         }
     }
-    for (of, Counted { counters, repairs }) in output.sequences.iter_mut().zip(counted) {
-        of.counters = Some(counters);
-        of.repairs = repairs;
-    }
-    Ok(())
+    Ok(counted)
 }
 
 /// What the device has written of all layers.
@@ -72,9 +86,8 @@ struct Results {
 
 impl Results {
     /// Waits for the device.
-    fn fetch(on: &OnDevice, step: &DecodeSlots) -> Result<Self> {
-        let OnDevice { memory, device, builder, .. } = on;
-        let (stream, shape, slots) = (device.compute(), builder.shape, step.slots.len());
+    fn fetch(on: &OnDevice, lane: usize, step: &DecodeSlots) -> Result<Self> {
+        let (memory, stream, shape, slots) = (on.memory(lane), on.device.compute(), on.builder.shape, step.slots.len());
         let group = shape.group_size();
         let mut searches = vec![SlotSearch::default(); slots];
         if step.formats.iter().any(|part| part.search.is_some()) {

@@ -4,19 +4,26 @@ use std::ops::Range;
 
 use ctkvr_core::attention::decode::Layout;
 use ctkvr_core::sequence::decode_plan::DecodePlan;
-use ctkvr_engine::{Batch, Result};
+use ctkvr_engine::Result;
 
+use crate::batch_part::BatchPart;
 use crate::format_rows::FormatRows;
+use crate::head_cache::scores_all;
 use crate::head_image::NO_HEAD;
 use crate::launch::attend::splits_of;
 use crate::launch::slot::SlotLayout;
 use crate::on_device::OnDevice;
+use crate::page_tables::SequenceTables;
 
 /// Who computes a slot's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Device,
-    /// A method without kernels.
+    /// The host, with keys and values copied to it: a method without kernels.
+    Copied,
+    /// The device searches and reads sinks and window, the host scores and attends to what is found: its keys are there.
+    Hybrid,
+    /// The host, where keys are: the device has nothing to search.
     Host,
 }
 
@@ -29,7 +36,7 @@ pub(crate) struct Slot {
     pub audit: bool,
 }
 
-/// All slots of a step's decodes.
+/// All slots of a part's decodes.
 pub(crate) struct DecodeSlots {
     pub formats: Vec<FormatRows>,
     /// One for each decode.
@@ -41,56 +48,95 @@ pub(crate) struct DecodeSlots {
     pub max_splits: usize,
 }
 
+/// What the device is told of slots, as they are.
+#[derive(Default)]
+struct Told {
+    layouts: Vec<SlotLayout>,
+    /// With nothing left out.
+    dense: Vec<SlotLayout>,
+    heads: Vec<u64>,
+}
+
 impl DecodeSlots {
-    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: where each sequence's page table begins.
-    pub fn prepare(on: &mut OnDevice, batch: &Batch, tables: &[u64]) -> Result<Self> {
+    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: of each sequence.
+    pub fn prepare(on: &mut OnDevice, lane: usize, part: &BatchPart, tables: &[SequenceTables]) -> Result<Self> {
         let shape = on.builder.shape;
-        let (decodes, layers, num_kv_heads) = (batch.num_decodes(), shape.num_layers, shape.num_kv_heads);
-        let plans: Vec<DecodePlan> = batch.sequences[..decodes].iter().map(|of| of.sequence.decode_plan()).collect();
-        let mut formats = FormatRows::of(batch);
-        let (mut slots, mut layouts, mut dense, mut heads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (decodes, layers, num_kv_heads) = (part.num_decodes(), shape.num_layers, shape.num_kv_heads);
+        let plans: Vec<DecodePlan> = part.sequences()[..decodes].iter().map(|of| of.sequence.decode_plan()).collect();
+        let max_splits = splits_of(plans.iter().map(|plan| plan.layout.len).max().unwrap_or(0));
+        let mut step = Self { formats: FormatRows::of(part), plans, slots: Vec::new(), num_kv_heads, max_splits };
+        let mut told = Told::default();
         for layer in 0..layers {
-            for (row, (of, plan)) in batch.sequences.iter().zip(&plans).enumerate() {
-                let head_bytes = shape.page_shape().head_layout(of.sequence.kv.format()).bytes();
+            for row in 0..decodes {
                 for g in 0..num_kv_heads {
-                    let head = layer * num_kv_heads + g;
-                    let state = of.sequence.indexed_head(plan, head);
-                    let image = state.map(|state| on.heads.image(&on.device, state)).transpose()?;
-                    let place = if matches!(image, Some(None)) { Place::Host } else { Place::Device };
-                    let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
-                    // What the host does is nothing to the device.
-                    let read = if place == Place::Host { Layout::default() } else { layout };
-                    let everything = Layout { len: layout.len, top_p: 1.0, ..Layout::default() };
-                    let image = image.flatten();
-                    if let Some(image) = image {
-                        let of_row = formats.iter_mut().find(|part| part.rows.contains(&row));
-                        let most = &mut of_row.expect("formats have every row").search;
-                        *most = Some(most.unwrap_or_default().joined(image.sizes()));
-                    }
-                    let offset = (head * head_bytes) as u64;
-                    layouts.push(SlotLayout::new(&read, tables[row], offset));
-                    dense.push(SlotLayout::new(&everything, tables[row], offset));
-                    heads.push(image.map_or(NO_HEAD, |image| image.address()));
-                    let audit = batch.audit || plan.sampled_head == Some(head);
-                    slots.push(Slot { layout, place, audit });
+                    step.add(on, part, (row, layer * num_kv_heads + g), &tables[row], &mut told)?;
                 }
             }
         }
-        let (memory, stream) = (&on.memory, on.device.compute());
-        let all = 0..slots.len();
-        stream.copy_in(memory.layouts.span().part(all.clone()), &layouts)?;
-        stream.copy_in(memory.dense_layouts.span().part(all.clone()), &dense)?;
-        stream.copy_in(memory.heads.span().part(all), &heads)?;
-        let budgets: Vec<u32> = plans.iter().map(|plan| plan.repair_budget as u32).collect();
+        let (memory, stream) = (on.memory(lane), on.device.compute());
+        let all = 0..step.slots.len();
+        stream.copy_in(memory.layouts.span().part(all.clone()), &told.layouts)?;
+        stream.copy_in(memory.dense_layouts.span().part(all.clone()), &told.dense)?;
+        stream.copy_in(memory.heads.span().part(all), &told.heads)?;
+        let budgets: Vec<u32> = step.plans.iter().map(|plan| plan.repair_budget as u32).collect();
         stream.copy_in(memory.repair_budgets.span().part(0..decodes), &budgets)?;
         stream.fill(memory.repairs.span().part(0..decodes), 0)?;
-        for part in &formats {
+        for part in &step.formats {
             if let Some(needed) = part.search {
-                on.make_search_memory(part.decodes.len(), needed)?;
+                on.lanes[lane].make_search_memory(&on.device, shape, part.decodes.len(), needed)?;
             }
         }
-        let max_splits = splits_of(plans.iter().map(|plan| plan.layout.len).max().unwrap_or(0));
-        Ok(Self { formats, plans, slots, num_kv_heads, max_splits })
+        Ok(step)
+    }
+
+    /// Adds the slot of a row and head.
+    fn add(
+        &mut self,
+        on: &mut OnDevice,
+        part: &BatchPart,
+        (row, head): (usize, usize),
+        tables: &SequenceTables,
+        told: &mut Told,
+    ) -> Result<()> {
+        let (placement, plan) = (on.pool.placement(), self.plans[row]);
+        let sequence = &part.sequences()[row].sequence;
+        let state = sequence.indexed_head(&plan, head);
+        let image = state.map(|state| on.heads.image(&on.device, state)).transpose()?;
+        let has_kernels = !matches!(image, Some(None));
+        let image = image.flatten();
+        let place = match (placement.host_heads().contains(&head), state) {
+            (false, _) if has_kernels => Place::Device,
+            (false, _) => Place::Copied,
+            (true, Some(state)) if has_kernels && scores_all(state) => Place::Device,
+            (true, Some(_)) if has_kernels => Place::Hybrid,
+            (true, _) => Place::Host,
+        };
+        let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
+        let everything = Layout { len: layout.len, top_p: 1.0, ..Layout::default() };
+        let head_bytes = on.pool.head_layout(sequence.kv.format()).bytes();
+        let (table, before) = match (placement.host_heads().contains(&head), place) {
+            (false, _) => (tables.device, head),
+            (true, Place::Device) => (tables.of_head(head), 0),
+            (true, _) => (tables.recent, placement.of_host(head)),
+        };
+        let offset = (before * head_bytes) as u64;
+        // What the host does alone is nothing to the device.
+        told.layouts.push(match place {
+            Place::Device => SlotLayout::new(&layout, table, offset),
+            Place::Hybrid => SlotLayout::new(&layout, table, offset).on_host(),
+            Place::Copied => SlotLayout::new(&Layout::default(), table, offset),
+            Place::Host => SlotLayout::new(&Layout::default(), table, offset).on_host(),
+        });
+        told.dense.push(SlotLayout::new(&everything, table, offset));
+        told.heads.push(image.map_or(NO_HEAD, |image| image.address()));
+        if let Some(image) = image {
+            let of_row = self.formats.iter_mut().find(|part| part.rows.contains(&row));
+            let most = &mut of_row.expect("formats have every row").search;
+            *most = Some(most.unwrap_or_default().joined(image.sizes()));
+        }
+        let audit = part.batch.audit || plan.sampled_head == Some(head);
+        self.slots.push(Slot { layout, place, audit });
+        Ok(())
     }
 
     pub fn num_decodes(&self) -> usize {

@@ -1,120 +1,329 @@
-//! The decoded rows of a step, layer by layer: searched and attended to, on the device, or here where a method has no kernels.
+//! The decoded rows of a part, layer by layer: searched and attended to on the device, on the host where keys are there, or here where a
+//! method has no kernels.
+//!
+//! A layer has two halves. `begin` gives the device all that needs nothing of the host; `end` does the host's part, while the device is busy
+//! with what it was given, and merges.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 use ctkvr_core::attention::alone::{finish_alone, select_alone};
 use ctkvr_core::attention::decode::HeadStep;
+use ctkvr_core::kv::head_kv::HeadKv;
 use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::lifecycle::Repair;
-use ctkvr_engine::{Batch, BatchOutput, Result};
+use ctkvr_engine::Result;
 
 use crate::Span;
+use crate::batch_part::BatchPart;
 use crate::decode_report::{Counted, report};
 use crate::decode_slots::{DecodeSlots, Place, Slot};
+use crate::exchange::Exchange;
 use crate::format_rows::FormatRows;
 use crate::host_head::HostHead;
+use crate::host_layer::{HostItem, HostOutcome, HostWork, WholeHead};
 use crate::launch::attend::{Attend, partial_len};
-use crate::launch::merge::Merge;
+use crate::launch::merge::{Merge, host_len};
+use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
-use crate::search::{LayerSearch, SearchMemory};
+use crate::page_tables::SequenceTables;
+use crate::search::{Chosen, LayerSearch, SearchMemory};
 
-/// The decodes of a step.
+/// The decodes of a part.
 pub(crate) struct DecodeStep {
+    lane: usize,
     pub slots: DecodeSlots,
     /// What the host has counted and repaired, one for each decode.
     counted: Vec<Counted>,
+    /// Where the host's parts of each decode's pages begin; empty where no layer is there.
+    pages: Vec<Vec<*const u8>>,
+}
+
+/// The slots of one layer and format.
+struct Piece<'a> {
+    on: &'a OnDevice,
+    lane: usize,
+    step: &'a DecodeSlots,
+    part: &'a FormatRows,
+    /// Of all slots of the step.
+    slots: Range<usize>,
 }
 
 impl DecodeStep {
-    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: where each sequence's page table begins.
-    pub fn prepare(on: &mut OnDevice, batch: &Batch, tables: &[u64]) -> Result<Self> {
-        let slots = DecodeSlots::prepare(on, batch, tables)?;
+    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: of each sequence.
+    pub fn prepare(on: &mut OnDevice, lane: usize, part: &BatchPart, tables: &[SequenceTables]) -> Result<Self> {
+        let slots = DecodeSlots::prepare(on, lane, part, tables)?;
         let counted = (0..slots.num_decodes()).map(|_| Counted::default()).collect();
-        Ok(Self { slots, counted })
+        let on_host = on.pool.placement().has_hybrid_layers();
+        let decodes = part.sequences()[..slots.num_decodes()].iter().filter(|_| on_host);
+        let pages = decodes.map(|of| on.pool.host_pages(of.sequence.kv.pages())).collect();
+        Ok(Self { lane, slots, counted, pages })
     }
 
-    /// Every decoded row of a layer attends to what is chosen for it.
-    pub fn attend(&mut self, on: &OnDevice, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
-        for part in &self.slots.formats {
-            if !part.decodes.is_empty() {
-                self.attend_on_device(on, layer, part)?;
+    /// Gives the device a layer's attention, up to where the host's part is missing.
+    pub fn begin(&mut self, on: &OnDevice, layer: usize, part: &BatchPart) -> Result<()> {
+        if self.slots.num_decodes() == 0 {
+            return Ok(());
+        }
+        self.keep_queries(on, layer)?;
+        let pieces: Vec<Piece> = self.pieces(on, layer).collect();
+        if !on.pool.placement().is_hybrid(layer) {
+            for piece in &pieces {
+                piece.search()?.map_or(Ok(()), |(memory, layer)| memory.refine(&on.device, on.device.compute(), &layer))?;
+                piece.attend()?.launch(&on.device, on.device.compute())?;
+                piece.merge(Span::EMPTY)?;
+            }
+            return self.attend_copied(on, layer, part);
+        }
+        let mut searched = Vec::new();
+        for piece in &pieces {
+            searched.extend(piece.search()?);
+        }
+        let (queries, searches) = self.sent(on, layer);
+        self.exchange(on).send(&on.device, queries, searches)?;
+        for (memory, layer) in searched {
+            memory.refine(&on.device, on.device.compute(), &layer)?;
+        }
+        for piece in &pieces {
+            piece.attend()?.launch(&on.device, on.device.compute())?;
+        }
+        Ok(())
+    }
+
+    /// The host's part of a layer in host memory, and the merge.
+    pub fn end(&mut self, on: &OnDevice, layer: usize, part: &BatchPart, cancel: &AtomicBool) -> Result<()> {
+        if self.slots.num_decodes() == 0 || !on.pool.placement().is_hybrid(layer) {
+            return Ok(());
+        }
+        let received = self.exchange(on).receive()?;
+        let items = self.host_items(on, layer, part);
+        let team = on.team.as_ref().expect("made where layers are in host memory");
+        let outcomes = team.run(&items, received, cancel)?;
+        let slots: Vec<usize> = items.iter().map(|item| item.slot).collect();
+        drop(items);
+        let first = self.slots.slots_of(layer, &(0..0)).start;
+        for (slot, outcome) in slots.into_iter().zip(outcomes) {
+            self.count(layer, first + slot, outcome);
+        }
+        let shape = on.builder.shape;
+        let of_slot = host_len(shape.group_size(), shape.head_dim);
+        let given = self.exchange(on).give(&on.device, self.slots.num_decodes() * shape.num_kv_heads * of_slot)?;
+        for piece in self.pieces(on, layer) {
+            let slots = piece.of_layer();
+            piece.merge(given.part(slots.start * of_slot..slots.end * of_slot))?;
+        }
+        Ok(())
+    }
+
+    fn exchange<'a>(&self, on: &'a OnDevice) -> &'a Exchange {
+        on.lanes[self.lane].exchange.as_ref().expect("made where layers are in host memory")
+    }
+
+    fn pieces<'a>(&'a self, on: &'a OnDevice, layer: usize) -> impl Iterator<Item = Piece<'a>> {
+        let parts = self.slots.formats.iter().filter(|part| !part.decodes.is_empty());
+        parts.map(move |part| {
+            let slots = self.slots.slots_of(layer, &part.decodes);
+            Piece { on, lane: self.lane, step: &self.slots, part, slots }
+        })
+    }
+
+    /// Queries, for repairs.
+    fn keep_queries(&self, on: &OnDevice, layer: usize) -> Result<()> {
+        let memory = on.memory(self.lane);
+        let len = self.slots.num_decodes() * on.builder.shape.num_q_heads * on.builder.shape.head_dim;
+        let kept = memory.decode_queries.span().part(layer * len..(layer + 1) * len);
+        Ok(on.device.compute().copy(kept, memory.queries.span().part(0..len))?)
+    }
+
+    /// What the host needs of a layer: queries, and searches where there are any.
+    fn sent(&self, on: &OnDevice, layer: usize) -> (Span<f32>, Span<SlotSearch>) {
+        let (memory, decodes) = (on.memory(self.lane), self.slots.num_decodes());
+        let len = decodes * on.builder.shape.num_q_heads * on.builder.shape.head_dim;
+        let is_searched = self.slots.formats.iter().any(|part| part.search.is_some());
+        let slots = self.slots.slots_of(layer, &(0..decodes));
+        let searches = if is_searched { memory.searches.span().part(slots) } else { Span::EMPTY };
+        (memory.queries.span().part(0..len), searches)
+    }
+
+    /// What the host does of a layer.
+    fn host_items<'a>(&'a self, on: &'a OnDevice, layer: usize, part: &'a BatchPart) -> Vec<HostItem<'a>> {
+        let placement = on.pool.placement();
+        let mut items = Vec::new();
+        for piece in self.pieces(on, layer) {
+            let first = self.slots.slots_of(layer, &(0..0)).start;
+            for (i, at) in piece.slots.clone().enumerate() {
+                let Slot { layout, place, audit } = self.slots.slots[at];
+                let slot = at - first;
+                let (row, g) = (slot / self.slots.num_kv_heads, slot % self.slots.num_kv_heads);
+                let (sequence, head) = (&*part.sequences()[row].sequence, layer * self.slots.num_kv_heads + g);
+                let plan = &self.slots.plans[row];
+                let work = match place {
+                    Place::Hybrid => HostWork::Listed(on.search_memory(self.lane, piece.slots.len()).listed(i)),
+                    Place::Host => HostWork::Whole(WholeHead {
+                        state: sequence.indexed_head(plan, head),
+                        selector: &sequence.selector,
+                        may_repair: self.counted[row].repairs.len() < plan.repair_budget,
+                    }),
+                    Place::Device | Place::Copied => continue,
+                };
+                let head_layout = on.pool.head_layout(piece.part.format);
+                let offset = placement.of_host(head) * head_layout.bytes();
+                // SAFETY: the host's parts of pages that the batch holds; what is read of them was written before `receive`.
+                let kv = unsafe { HeadKv::of_pages(&self.pages[row], head_layout, offset) };
+                items.push(HostItem { slot, layout, audit, kv, work });
             }
         }
-        let OnDevice { memory, device, builder, .. } = on;
-        let (decodes, q) = (self.slots.num_decodes(), builder.shape.num_q_heads * builder.shape.head_dim);
-        let queries = memory.queries.span().part(0..decodes * q);
-        device.compute().copy(memory.decode_queries.span().part(layer * decodes * q..(layer + 1) * decodes * q), queries)?;
-        self.attend_on_host(on, layer, batch, output)
+        items
     }
 
-    fn attend_on_device(&self, on: &OnDevice, layer: usize, part: &FormatRows) -> Result<()> {
-        let OnDevice { memory, device, builder, .. } = on;
-        let (shape, stream) = (builder.shape, device.compute());
-        let (d, group) = (shape.head_dim, shape.group_size());
-        let slots = self.slots.slots_of(layer, &part.decodes);
-        let rows = part.decodes.start * self.slots.num_kv_heads..part.decodes.end * self.slots.num_kv_heads;
-        let q_row = group * d;
-        let queries = memory.queries.span().part(rows.start * q_row..rows.end * q_row);
-        let layouts = memory.layouts.span().part(slots.clone());
-        let searched = part.search.map(|_| on.search_memory(slots.len()));
-        if let Some(search) = searched {
-            let layer = LayerSearch {
-                heads: memory.heads.span().part(slots.clone()),
-                layouts,
-                queries,
-                repairs: memory.repairs.span().part(part.decodes.clone()),
-                repair_budgets: memory.repair_budgets.span().part(part.decodes.clone()),
-                searches: memory.searches.span().part(slots.clone()),
-                format: part.format,
-            };
-            search.search(device, stream, &layer)?;
+    /// Notes what came of a slot on the host.
+    fn count(&mut self, layer: usize, slot: usize, outcome: HostOutcome) {
+        let num_kv_heads = self.slots.num_kv_heads;
+        let (row, g) = (slot / num_kv_heads % self.slots.num_decodes(), slot % num_kv_heads);
+        let Counted { counters, repairs, host } = &mut self.counted[row];
+        let HostOutcome { num_selected, dense_lse, counters: of_host, repair } = outcome;
+        match of_host {
+            Some(of_host) => *counters = *counters + of_host,
+            None => host.push(crate::decode_report::HostCounted { slot, num_selected, dense_lse }),
         }
-        let chosen = searched.map(SearchMemory::chosen);
-        let partials = memory.partials.span().part(0..slots.len() * self.slots.max_splits * partial_len(group, d));
-        let attend = Attend {
-            queries,
-            layouts,
+        repairs.extend(repair.map(|query| Repair { head: layer * num_kv_heads + g, query }));
+    }
+
+    /// Slots of methods that have no kernels: keys, values and queries come here, outputs go back.
+    fn attend_copied(&mut self, on: &OnDevice, layer: usize, part: &BatchPart) -> Result<()> {
+        let OnDevice { device, builder, pool, .. } = on;
+        let (memory, shape, stream, kernels) = (on.memory(self.lane), builder.shape, device.compute(), builder.kernels);
+        let row_len = shape.group_size() * shape.head_dim;
+        for row in 0..self.slots.num_decodes() {
+            let may_repair = self.counted[row].repairs.len() < self.slots.plans[row].repair_budget;
+            let slots = self.slots.slots_of(layer, &(row..row + 1));
+            for (g, slot) in slots.enumerate().filter(|(_, slot)| self.slots.slots[*slot].place == Place::Copied) {
+                let (of, head) = (&part.sequences()[row], layer * self.slots.num_kv_heads + g);
+                let place = (row * self.slots.num_kv_heads + g) * row_len;
+                let mut query = vec![0.0; row_len];
+                stream.copy_out(&mut query, memory.queries.span().part(place..place + row_len))?;
+                let copy = HostHead::of(device, pool, of.sequence, head)?;
+                let Slot { layout, audit, .. } = self.slots.slots[slot];
+                let step = HeadStep { query: &query, group: shape.group_size(), layout, may_repair };
+                let state: Option<&HeadState> = of.sequence.indexed_head(&self.slots.plans[row], head);
+                let retriever = state.map(|state| state.head.as_ref());
+                let kv = copy.kv();
+                let mut decode = select_alone(kernels, &kv, &step, retriever, |query, scratch, out| {
+                    if let Some(head) = retriever {
+                        of.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
+                    }
+                });
+                let Counted { counters, repairs, .. } = &mut self.counted[row];
+                if let Some(query) = decode.repairs() {
+                    repairs.push(Repair { head, query: query.to_vec() });
+                }
+                let out = finish_alone(kernels, &kv, &mut decode, counters, audit);
+                stream.copy_in(memory.attended.span().part(place..place + row_len), &out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counters and repairs come back: one for each decode.
+    pub fn report(self, on: &OnDevice, part: &BatchPart) -> Result<Vec<Counted>> {
+        report(on, self.lane, &self.slots, self.counted, part)
+    }
+}
+
+impl Piece<'_> {
+    /// Its slots, counted in the layer.
+    fn of_layer(&self) -> Range<usize> {
+        let n = self.step.num_kv_heads;
+        self.part.decodes.start * n..self.part.decodes.end * n
+    }
+
+    fn queries(&self) -> Span<f32> {
+        let q_row = self.on.builder.shape.group_size() * self.on.builder.shape.head_dim;
+        let slots = self.of_layer();
+        self.on.memory(self.lane).queries.span().part(slots.start * q_row..slots.end * q_row)
+    }
+
+    /// What its slots are searched with, where any is searched on the device.
+    fn searched(&self) -> Option<&SearchMemory> {
+        self.part.search.map(|_| self.on.search_memory(self.lane, self.slots.len()))
+    }
+
+    fn chosen(&self) -> Option<Chosen> {
+        self.searched().map(SearchMemory::chosen)
+    }
+
+    /// The candidates of every slot; what [`SearchMemory::refine`] takes then.
+    fn search(&self) -> Result<Option<(&SearchMemory, LayerSearch)>> {
+        let Some(search) = self.searched() else { return Ok(None) };
+        let memory = self.on.memory(self.lane);
+        let layer = LayerSearch {
+            heads: memory.heads.span().part(self.slots.clone()),
+            layouts: memory.layouts.span().part(self.slots.clone()),
+            queries: self.queries(),
+            repairs: memory.repairs.span().part(self.part.decodes.clone()),
+            repair_budgets: memory.repair_budgets.span().part(self.part.decodes.clone()),
+            searches: memory.searches.span().part(self.slots.clone()),
+            format: self.part.format,
+        };
+        search.find(&self.on.device, self.on.device.compute(), &layer)?;
+        Ok(Some((search, layer)))
+    }
+
+    /// Attention over what is read on the device.
+    fn attend(&self) -> Result<Attend> {
+        let (memory, shape) = (self.on.memory(self.lane), self.on.builder.shape);
+        let group = shape.group_size();
+        let of_slot = self.step.max_splits * partial_len(group, shape.head_dim);
+        let (slots, chosen) = (self.of_layer(), self.chosen());
+        Ok(Attend {
+            queries: self.queries(),
+            layouts: memory.layouts.span().part(self.slots.clone()),
             positions: chosen.map_or(Span::EMPTY, |chosen| chosen.positions),
             counts: chosen.map_or(Span::EMPTY, |chosen| chosen.counts),
-            partials,
-            layout: shape.page_shape().head_layout(part.format),
+            partials: memory.partials.span().part(slots.start * of_slot..slots.end * of_slot),
+            layout: self.on.pool.head_layout(self.part.format),
             group,
-            max_splits: self.slots.max_splits,
-        };
-        attend.launch(device, stream)?;
-        let of_heads = slots.start * group..slots.end * group;
+            max_splits: self.step.max_splits,
+        })
+    }
+
+    /// Merges what was read with what the host gave (empty: nothing), and audits.
+    fn merge(&self, host: Span<f32>) -> Result<()> {
+        let (memory, shape) = (self.on.memory(self.lane), self.on.builder.shape);
+        let (attend, chosen) = (self.attend()?, self.chosen());
+        let q_row = shape.group_size() * shape.head_dim;
+        let (slots, of_heads) = (self.of_layer(), self.slots.start * attend.group..self.slots.end * attend.group);
         let merge = Merge {
-            layouts,
+            layouts: attend.layouts,
             counts: attend.counts,
-            partials,
-            host: Span::EMPTY,
+            partials: attend.partials,
+            host,
             tail_kinds: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_kinds),
             tail_lse: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_lse),
             tail_value: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_value),
             dropped: chosen.map_or(Span::EMPTY, |chosen| chosen.dropped.cast()),
-            out: memory.attended.span().part(rows.start * q_row..rows.end * q_row),
+            out: memory.attended.span().part(slots.start * q_row..slots.end * q_row),
             shares: memory.shares.span().part(of_heads.clone()),
             read_lse: memory.read_lse.span().part(of_heads.clone()),
             total_lse: memory.total_lse.span().part(of_heads),
-            head_dim: d,
-            group,
-            max_splits: self.slots.max_splits,
+            head_dim: shape.head_dim,
+            group: attend.group,
+            max_splits: attend.max_splits,
         };
-        merge.launch(device, stream)?;
-        self.audit(on, &attend, &merge, slots)
+        merge.launch(&self.on.device, self.on.device.compute())?;
+        self.audit(&attend, &merge)
     }
 
-    /// The log-sum-exp over everything, of slots that are audited.
-    fn audit(&self, on: &OnDevice, attend: &Attend, merge: &Merge, slots: Range<usize>) -> Result<()> {
-        let OnDevice { memory, device, builder, .. } = on;
-        let (d, group) = (builder.shape.head_dim, builder.shape.group_size());
-        let q_row = group * d;
-        for (i, slot) in slots.enumerate() {
-            if !self.slots.slots[slot].audit || self.slots.slots[slot].place == Place::Host {
+    /// The log-sum-exp over everything, of slots whose keys are on the device and that are audited.
+    fn audit(&self, attend: &Attend, merge: &Merge) -> Result<()> {
+        let (memory, device, shape) = (self.on.memory(self.lane), &self.on.device, self.on.builder.shape);
+        let (group, q_row) = (attend.group, attend.group * shape.head_dim);
+        for (i, slot) in self.slots.clone().enumerate() {
+            if !self.step.slots[slot].audit || self.step.slots[slot].place != Place::Device {
                 continue;
             }
             let layouts = memory.dense_layouts.span().part(slot..slot + 1);
-            let partials = attend.partials.part(0..self.slots.max_splits * partial_len(group, d));
+            let partials = attend.partials.part(0..attend.max_splits * partial_len(group, shape.head_dim));
             let queries = attend.queries.part(i * q_row..(i + 1) * q_row);
             let (positions, counts) = (Span::EMPTY, Span::EMPTY);
             Attend { queries, layouts, positions, counts, partials, ..*attend }.launch(device, device.compute())?;
@@ -122,6 +331,7 @@ impl DecodeStep {
                 layouts,
                 counts,
                 partials,
+                host: Span::EMPTY,
                 tail_kinds: Span::EMPTY,
                 tail_lse: Span::EMPTY,
                 tail_value: Span::EMPTY,
@@ -135,46 +345,5 @@ impl DecodeStep {
             merge.launch(device, device.compute())?;
         }
         Ok(())
-    }
-
-    /// Slots of methods that have no kernels: keys, values and queries come here, outputs go back.
-    fn attend_on_host(&mut self, on: &OnDevice, layer: usize, batch: &Batch, output: &BatchOutput) -> Result<()> {
-        let OnDevice { memory, device, builder, pool, .. } = on;
-        let (shape, stream, kernels) = (builder.shape, device.compute(), builder.kernels);
-        let row_len = shape.group_size() * shape.head_dim;
-        debug_assert_eq!(output.sequences.len(), batch.sequences.len());
-        for row in 0..self.slots.num_decodes() {
-            let may_repair = self.counted[row].repairs.len() < self.slots.plans[row].repair_budget;
-            let slots = self.slots.slots_of(layer, &(row..row + 1));
-            for (g, slot) in slots.enumerate().filter(|(_, slot)| self.slots.slots[*slot].place == Place::Host) {
-                let (of, head) = (&batch.sequences[row], layer * self.slots.num_kv_heads + g);
-                let place = (row * self.slots.num_kv_heads + g) * row_len;
-                let mut query = vec![0.0; row_len];
-                stream.copy_out(&mut query, memory.queries.span().part(place..place + row_len))?;
-                let copy = HostHead::copy(device, pool, shape.page_shape(), of.sequence, head)?;
-                let Slot { layout, audit, .. } = self.slots.slots[slot];
-                let step = HeadStep { query: &query, group: shape.group_size(), layout, may_repair };
-                let state: Option<&HeadState> = of.sequence.indexed_head(&self.slots.plans[row], head);
-                let retriever = state.map(|state| state.head.as_ref());
-                let kv = copy.kv();
-                let mut decode = select_alone(kernels, &kv, &step, retriever, |query, scratch, out| {
-                    if let Some(head) = retriever {
-                        of.sequence.selector.method.search(&mut [HeadSearch { head, query, scratch, out }]);
-                    }
-                });
-                let Counted { counters, repairs } = &mut self.counted[row];
-                if let Some(query) = decode.repairs() {
-                    repairs.push(Repair { head, query: query.to_vec() });
-                }
-                let out = finish_alone(kernels, &kv, &mut decode, counters, audit);
-                stream.copy_in(memory.attended.span().part(place..place + row_len), &out)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Counters and repairs come back.
-    pub fn report(self, on: &OnDevice, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
-        report(on, &self.slots, self.counted, batch, output)
     }
 }

@@ -17,11 +17,13 @@ use ctkvr_model::{Model, num_usable_threads};
 use crate::Device;
 use crate::head_cache::HeadCache;
 use crate::host_head::HostHead;
-use crate::kv_pool::DeviceKvPool;
+use crate::host_layer::HostTeam;
+use crate::kv_pool::{DeviceKvPool, PoolOptions};
+use crate::lane::Lane;
 use crate::launch::attend::{HEAD_DIMS, MAX_GROUP};
 use crate::on_device::OnDevice;
-use crate::step::Step;
-use crate::step_memory::{StepMemory, StepSizes};
+use crate::placement::Placement;
+use crate::step;
 use crate::weights::Weights;
 
 /// Most rows of one batch.
@@ -34,8 +36,11 @@ pub struct CudaOptions {
     pub device: usize,
     /// The most bytes that keys and values of all sequences may take on the device; `None` = as many as it has.
     pub kv_budget_bytes: Option<usize>,
-    /// Threads that make indexes; 0 = all that this process may use.
+    /// Threads that make indexes, and do the host's part of layers in host memory; 0 = all that this process may use.
     pub num_threads: usize,
+    /// Hybrid layers, the last ones, at most all: their keys and values are in host memory. The device searches, and reads sinks, window and
+    /// retrieval heads; the host scores what was found and attends to it.
+    pub hybrid_layers: usize,
 }
 
 /// Computes steps on one device. Weights, pages, indexes of CTkvr and all of a step are there; sequences, and the making of indexes, are here.
@@ -60,12 +65,15 @@ impl CudaExecutor {
         }
         let device = Arc::new(Device::open(options.device).map_err(Error::from)?);
         let weights = Weights::load(&device, &model, progress)?;
-        let pool = Arc::new(DeviceKvPool::new(Arc::clone(&device), shape.page_shape(), options.kv_budget_bytes));
-        let memory = StepMemory::new(&device, model.spec(), StepSizes::default())?;
+        let placement = Placement::new(shape, options.hybrid_layers);
+        let pool = PoolOptions { shape: shape.page_shape(), placement, device_budget_bytes: options.kv_budget_bytes };
+        let pool = Arc::new(DeviceKvPool::new(Arc::clone(&device), pool));
+        let num_lanes = if placement.has_hybrid_layers() { 2 } else { 1 };
+        let lanes = (0..num_lanes).map(|_| Lane::new(&device, model.spec(), placement)).collect::<crate::Result<_>>()?;
         let num_threads = if options.num_threads == 0 { num_usable_threads() } else { options.num_threads };
         let builder = IndexBuilder { shape, kernels: Kernels::named("", shape.head_dim)?, num_threads };
-        let on_device =
-            OnDevice { memory, searches: Vec::new(), heads: HeadCache::default(), weights, pool, device, model, builder };
+        let team = placement.has_hybrid_layers().then(|| HostTeam::new(&builder)).transpose()?;
+        let on_device = OnDevice { lanes, heads: HeadCache::default(), weights, pool, device, model, builder, team };
         Ok(Self { on_device })
     }
 
@@ -85,7 +93,6 @@ impl HeadMaker for CudaExecutor {
         cancel: &AtomicBool,
     ) -> ctkvr_core::Result<Vec<HeadState>> {
         let OnDevice { device, pool, builder, .. } = &self.on_device;
-        let shape = builder.shape.page_shape();
         let mut made = Vec::with_capacity(tasks.len());
         for tasks in tasks.chunks(builder.num_threads) {
             if !made.is_empty() && deadline.is_some_and(|at| Instant::now() >= at) {
@@ -93,7 +100,7 @@ impl HeadMaker for CudaExecutor {
             }
             let copies: Vec<HostHead> = tasks
                 .iter()
-                .map(|task| HostHead::copy(device, pool, shape, sequence, task.head))
+                .map(|task| HostHead::of(device, pool, sequence, task.head))
                 .collect::<crate::Result<_>>()
                 .map_err(|error| ctkvr_core::Error::DeviceLost { reason: error.to_string() })?;
             let kv = |head| {
@@ -123,12 +130,11 @@ impl Executor for CudaExecutor {
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| Step::prepare(&mut self.on_device, batch, output)?.run(batch, output, cancel)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| step::run(&mut self.on_device, batch, output, cancel)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal { what: "a step panicked".into() }));
         if outcome.is_err() {
             // What it was given still writes pages that the engine takes back.
-            let _ = self.on_device.device.compute().wait();
+            let _ = self.on_device.wait();
         }
         outcome
     }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use ctkvr_core::Phase;
-use ctkvr_engine::Batch;
 use ctkvr_kernels::KvFormat;
 
+use crate::batch_part::BatchPart;
 use crate::head_image::HeadSizes;
 
 /// Consecutive rows of a step whose sequences store keys and values alike.
@@ -20,19 +20,20 @@ pub(crate) struct FormatRows {
 }
 
 impl FormatRows {
-    /// All rows of a step, in order.
-    pub fn of(batch: &Batch) -> Vec<Self> {
+    /// All rows of a part, in order.
+    pub fn of(part: &BatchPart) -> Vec<Self> {
         let mut formats: Vec<Self> = Vec::new();
-        for of in &batch.sequences {
+        for of in part.sequences() {
+            let rows = part.rows_of(of);
             let format = of.sequence.kv.format();
             if formats.last().is_none_or(|last| last.format != format) {
-                let first = of.first_row..of.first_row;
+                let first = rows.start..rows.start;
                 formats.push(FormatRows { format, rows: first.clone(), decodes: first, search: None });
             }
             if let Some(last) = formats.last_mut() {
-                last.rows.end = of.rows().end;
+                last.rows.end = rows.end;
                 if of.append.phase == Phase::Decode {
-                    last.decodes.end = of.rows().end;
+                    last.decodes.end = rows.end;
                 }
             }
         }

@@ -17,6 +17,12 @@ pub(crate) struct HeadCache {
     segments: HeadImages,
 }
 
+/// Whether a head of CTkvr scores every key of its region.
+pub(crate) fn scores_all(state: &HeadState) -> bool {
+    let head: &dyn Any = &*state.head;
+    head.downcast_ref::<CtkvrHead>().is_some_and(CtkvrHead::scores_all)
+}
+
 impl HeadCache {
     /// The image of a state of CTkvr, brought to the device if it is not there; `None` for other methods.
     ///

@@ -77,9 +77,8 @@ unsafe impl Plain for HeadTable {}
 
 const _: () = assert!(size_of::<CentroidTable>() == 48 && size_of::<ClusterTable>() == 56 && size_of::<HeadTable>() == 80);
 
-/// What a slot has in the place of a head's address: nothing is indexed, everything is read; or the host has searched.
+/// What a slot has in the place of a head's address where nothing is searched on the device.
 pub const NO_HEAD: u64 = 0;
-pub const HOST_HEAD: u64 = 1;
 
 /// What a head needs of a search's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

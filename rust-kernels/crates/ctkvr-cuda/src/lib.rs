@@ -7,6 +7,7 @@
 //!
 //! It builds without a toolkit and runs without a driver: what is missing is an [`Error`].
 
+mod batch_part;
 mod buffer;
 mod context;
 mod declaration;
@@ -17,20 +18,27 @@ mod device;
 mod devices;
 mod driver;
 mod error;
+mod exchange;
 mod executor;
 mod format_rows;
 mod head_cache;
 pub mod head_image;
 mod host_head;
+mod host_layer;
 mod images;
 mod kernel;
 pub mod kv_pool;
+mod lane;
 pub mod launch;
 pub mod matrix;
 mod on_device;
+mod page_tables;
+mod placed_page;
+pub mod placement;
 mod properties;
 pub mod search;
 mod span;
+mod staging;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 mod step;

@@ -1,10 +1,9 @@
 //! CTkvr's search and the choice among its candidates, for all slots of a layer: nine launches, none of which depends on a number that the host
 //! knows of a token, so that a graph of them serves every token. Memory is taken once, for sizes that hold every head.
 
-use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
 use ctkvr_kernels::KvFormat;
 
-use crate::buffer::DeviceBuffer;
+use crate::buffer::{DeviceBuffer, PinnedBuffer};
 use crate::device::Device;
 use crate::error::Result;
 use crate::head_image::HeadSizes;
@@ -12,7 +11,7 @@ use crate::launch::clusters::{self, Clusters};
 use crate::launch::join::{Join, words_of};
 use crate::launch::probe::Probe;
 use crate::launch::score::{self, Score};
-use crate::launch::search_state::{SlotSearch, Total, candidates_code, tail_code};
+use crate::launch::search_state::{SlotSearch, Total};
 use crate::launch::select::Select;
 use crate::launch::slot::SlotLayout;
 use crate::span::Span;
@@ -61,6 +60,29 @@ impl SearchSizes {
     }
 }
 
+/// Where candidates are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    Device,
+    /// In memory that the host reads as well.
+    Pinned,
+}
+
+/// Lists, in one of the two.
+enum ListBuffer {
+    Device(DeviceBuffer<u32>),
+    Pinned(PinnedBuffer<u32>),
+}
+
+impl ListBuffer {
+    fn span(&self) -> Span<u32> {
+        match self {
+            Self::Device(buffer) => buffer.span(),
+            Self::Pinned(buffer) => buffer.span(),
+        }
+    }
+}
+
 /// Memory of the searches of one layer, used again in the next.
 pub struct SearchMemory {
     sizes: SearchSizes,
@@ -68,7 +90,7 @@ pub struct SearchMemory {
     probes: DeviceBuffer<u32>,
     marks: DeviceBuffer<u32>,
     left: DeviceBuffer<u32>,
-    candidates: DeviceBuffer<u32>,
+    candidates: ListBuffer,
     cluster_weights: DeviceBuffer<f32>,
     shares: DeviceBuffer<f32>,
     heaviest: DeviceBuffer<u32>,
@@ -89,7 +111,7 @@ pub struct SearchMemory {
 /// One layer's searches.
 #[derive(Clone, Copy)]
 pub struct LayerSearch {
-    /// `[slots]`: [`crate::head_image::HeadImage::address`], or `NO_HEAD`, `HOST_HEAD`.
+    /// `[slots]`: [`crate::head_image::HeadImage::address`], or `NO_HEAD`.
     pub heads: Span<u64>,
     /// `[slots]`. Regions are those of the heads.
     pub layouts: Span<SlotLayout>,
@@ -99,7 +121,7 @@ pub struct LayerSearch {
     pub repairs: Span<u32>,
     /// `[rows]`: how many a token may have.
     pub repair_budgets: Span<u32>,
-    /// `[slots]`: written; where the host has searched, read ([`SearchMemory::propose`]).
+    /// `[slots]`: written.
     pub searches: Span<SlotSearch>,
     /// Of every sequence's keys.
     pub format: KvFormat,
@@ -126,7 +148,7 @@ pub struct Chosen {
 impl SearchMemory {
     /// # Errors
     /// `OutOfMemory`.
-    pub fn new(device: &Device, sizes: SearchSizes) -> Result<Self> {
+    pub fn new(device: &Device, sizes: SearchSizes, lists: Lists) -> Result<Self> {
         let SearchSizes { slots, group, head_dim, most, .. } = sizes;
         let HeadSizes { region, num_centroids, num_probes, num_clusters } = most;
         Ok(Self {
@@ -135,7 +157,10 @@ impl SearchMemory {
             probes: DeviceBuffer::new(device, slots * num_probes)?,
             marks: DeviceBuffer::new(device, slots * words_of(region))?,
             left: DeviceBuffer::new(device, slots * num_clusters)?,
-            candidates: DeviceBuffer::new(device, slots * region)?,
+            candidates: match lists {
+                Lists::Device => ListBuffer::Device(DeviceBuffer::new(device, slots * region)?),
+                Lists::Pinned => ListBuffer::Pinned(PinnedBuffer::new(device, slots * region)?),
+            },
             cluster_weights: DeviceBuffer::new(device, slots * group * num_clusters)?,
             shares: DeviceBuffer::new(device, slots * num_clusters)?,
             heaviest: DeviceBuffer::new(device, slots * num_clusters)?,
@@ -190,34 +215,14 @@ impl SearchMemory {
         self.clusters(layer).launch_rest(device, stream)
     }
 
-    /// Puts in what the host has searched for a slot, whose head is `HOST_HEAD`: before [`SearchMemory::find`], and each time anew. Of the tails
-    /// only a given one, or none: scored ones are CTkvr's. Positions lie in the
-    /// region, as `Searched::search` of the core sees to: keys are read there.
+    /// Candidates of a slot, when [`SearchMemory::find`] is done: as many of these positions as its search says. Of pinned lists.
     ///
-    /// # Errors
-    /// `Length` when the proposal does not fit the sizes; as the copies.
-    pub fn propose(&self, stream: &Stream, searches: Span<SlotSearch>, slot: usize, proposal: &Proposal) -> Result<()> {
-        let SearchSizes { group, head_dim, most, .. } = self.sizes;
-        let (first, n, row_len) = (slot * most.region, proposal.positions.len(), group * head_dim);
-        let tail = if proposal.tail == ProposedTail::Given { ProposedTail::Given } else { ProposedTail::None };
-        let listed = if proposal.candidates == Candidates::Listed { n } else { 0 };
-        let search = SlotSearch {
-            index_bytes: proposal.bytes_read as u64,
-            candidates: candidates_code(proposal.candidates),
-            tail: tail_code(tail),
-            reads_all: u32::from(proposal.reads_all),
-            num_candidates: listed as u32,
-            num_probed: proposal.num_probed as u32,
-            is_outlier: u32::from(proposal.is_outlier),
-            ..SlotSearch::default()
-        };
-        self.candidates.span().check_at_least("a proposal's positions", first + listed)?;
-        stream.copy_in(self.candidates.span().part(first..first + listed), &proposal.positions[..listed])?;
-        if tail == ProposedTail::Given {
-            stream.copy_in(self.tail_lse.span().part(slot * group..(slot + 1) * group), &proposal.tail_lse)?;
-            stream.copy_in(self.tail_value.span().part(slot * row_len..(slot + 1) * row_len), &proposal.tail_value)?;
-        }
-        stream.copy_in(searches.part(slot..slot + 1), &[search])
+    /// # Panics
+    /// When the lists are the device's.
+    pub fn listed(&self, slot: usize) -> &[u32] {
+        let ListBuffer::Pinned(lists) = &self.candidates else { panic!("these lists are the device's") };
+        let stride = self.sizes.most.region;
+        &lists.as_slice()[slot * stride..(slot + 1) * stride]
     }
 
     /// What attention reads, after [`SearchMemory::refine`].

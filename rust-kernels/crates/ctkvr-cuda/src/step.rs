@@ -1,11 +1,18 @@
 //! One step: its inputs go to the device, its layers are launched one behind the other, its results come back.
+//!
+//! Where layers are in host memory a step has two parts with half of the decodes each. While the host works on one part's layer, the device
+//! has the other part's: each layer begins (up to where the host's part is missing) and ends, and parts take turns.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctkvr_core::{Phase, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Error, Result, SequenceOutput};
+use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Activation, NormSpan};
 
+use crate::batch_part::BatchPart;
+use crate::decode_report::Counted;
 use crate::decode_step::DecodeStep;
 use crate::launch::attend::splits_of;
 use crate::launch::norm_round::{NormRound, NormRows};
@@ -13,114 +20,151 @@ use crate::launch::outputs::Outputs;
 use crate::launch::prefill_attend::{PrefillAttend, RowTile, push_tiles};
 use crate::launch::rope_store::RopeStore;
 use crate::launch::silu_round::SiluRound;
+use crate::launch::slot::RowPlace;
 use crate::matrix::DeviceMatrix;
 use crate::on_device::OnDevice;
+use crate::page_tables::{PageTables, place_copies};
+use crate::staging::Staged;
 use crate::step_inputs::upload_rows;
-use crate::step_memory::{StepMemory, StepSizes};
+use crate::step_memory::StepSizes;
 use crate::weights::{Layer, Vector};
 use crate::{DeviceBuffer, Span};
 
-/// A step whose inputs are on the device.
-pub(crate) struct Step<'a> {
-    on: &'a mut OnDevice,
+/// Takes a batch through the model.
+///
+/// # Errors
+/// `Cancelled`, `OutOfMemory`, `DeviceLost`.
+pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
+    output.stages = StageTimes::default();
+    output.sequences.clear();
+    output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
+    output.reserve_logits(batch.output_rows.len() * on.model.spec().vocab_size)?;
+    let parts = if on.lanes.len() > 1 { BatchPart::halves(batch) } else { vec![BatchPart::whole(batch)] };
+    // All copies first: a page may be dropped from the device for one part alone.
+    place_copies(&on.pool, &BatchPart::whole(batch))?;
+    let mut steps = Vec::with_capacity(parts.len());
+    for (lane, part) in parts.iter().enumerate() {
+        steps.push(Step::prepare(on, lane, part)?);
+    }
+    let on = &*on;
+    let go = || if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) };
+    let num_layers = on.weights.layers.len();
+    for layer in 0..=num_layers {
+        for step in &mut steps {
+            if layer > 0 {
+                step.end_layer(on, layer - 1, cancel)?;
+            }
+            go()?;
+            if layer < num_layers {
+                step.begin_layer(on, layer)?;
+            }
+        }
+    }
+    for step in &steps {
+        step.logits(on, output)?;
+    }
+    for step in steps {
+        step.keep_queries(on)?;
+        let first = step.part.sequences.start;
+        for (of, Counted { counters, repairs, .. }) in output.sequences[first..].iter_mut().zip(step.report(on)?) {
+            of.counters = Some(counters);
+            of.repairs = repairs;
+        }
+    }
+    Ok(on.wait()?)
+}
+
+/// A part of a step whose inputs are on the device.
+struct Step<'b, 'a> {
+    part: &'b BatchPart<'b, 'a>,
+    lane: usize,
     decodes: DecodeStep,
     tiles: Vec<RowTile>,
+    /// Of prompts, where layers are in host memory.
+    staged: Option<Staged>,
     rows: usize,
 }
 
-impl<'a> Step<'a> {
+impl<'b, 'a> Step<'b, 'a> {
     /// Makes room, and brings rows, positions and page tables to the device.
-    pub fn prepare(on: &'a mut OnDevice, batch: &Batch, output: &mut BatchOutput) -> Result<Self> {
+    fn prepare(on: &mut OnDevice, lane: usize, part: &'b BatchPart<'b, 'a>) -> Result<Self> {
         let shape = on.builder.shape;
-        output.stages = StageTimes::default();
-        output.sequences.clear();
-        output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
-        let decodes = batch.num_decodes();
-        let longest = batch.sequences[..decodes].iter().map(|of| of.sequence.len + 1).max().unwrap_or(0);
+        let decodes = part.num_decodes();
+        let longest = part.sequences()[..decodes].iter().map(|of| of.sequence.len + 1).max().unwrap_or(0);
+        let tables = PageTables::of(&on.pool, part);
         let sizes = StepSizes {
-            rows: batch.num_rows(),
+            rows: part.num_rows(),
             decodes,
-            outputs: batch.output_rows.len(),
+            outputs: part.outputs.len(),
             splits: splits_of(longest),
-            pages: batch.sequences.iter().map(|of| of.sequence.kv.pages().len()).sum(),
+            pages: tables.entries.len(),
         };
-        if !on.memory.sizes.hold(&sizes) {
-            // The old memory goes first: there may not be room for both.
-            let sizes = on.memory.sizes.joined(&sizes);
-            on.memory = StepMemory::new(&on.device, on.model.spec(), StepSizes::default())?;
-            on.memory = StepMemory::new(&on.device, on.model.spec(), sizes)?;
-        }
-        let tables = upload_rows(on, batch)?;
+        on.lanes[lane].make_room(&on.device, on.model.spec(), &sizes)?;
+        let tables = upload_rows(on, lane, part, tables)?;
         let mut tiles = Vec::new();
-        for of in batch.sequences.iter().filter(|of| of.append.phase == Phase::Prefill) {
-            push_tiles(&mut tiles, of.rows(), shape.group_size());
+        for of in part.sequences().iter().filter(|of| of.append.phase == Phase::Prefill) {
+            push_tiles(&mut tiles, part.rows_of(of), shape.group_size());
         }
-        on.device.compute().copy_in(on.memory.tiles.span().part(0..tiles.len()), &tiles)?;
-        let decodes = DecodeStep::prepare(on, batch, &tables)?;
-        Ok(Self { on, decodes, tiles, rows: batch.num_rows() })
+        on.device.compute().copy_in(on.memory(lane).tiles.span().part(0..tiles.len()), &tiles)?;
+        let decodes = DecodeStep::prepare(on, lane, part, &tables)?;
+        let staged = Staged::prepare(&on.device, &on.pool, &mut on.lanes[lane].staging, part)?;
+        if let (Some(staged), Some(staging)) = (&staged, &on.lanes[lane].staging) {
+            // What rooms and tables were made with is there before copies of the other stream need it.
+            on.device.compute().wait()?;
+            staged.fetch(&on.device, staging, 0)?;
+        }
+        Ok(Self { part, lane, decodes, tiles, staged, rows: part.num_rows() })
     }
 
-    /// Launches all layers and brings back what they gave.
-    pub fn run(mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let num_layers = self.on.weights.layers.len();
-        let mut block_scale = None;
-        for index in 0..num_layers {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            self.attention(index, block_scale, batch, output)?;
-            self.feed_forward(index)?;
-            block_scale = Some(self.on.model.spec().description.layer.residual_scale);
-        }
-        self.logits(batch, output)?;
-        self.keep_queries(batch)?;
-        self.decodes.report(self.on, batch, output)
-    }
-
-    /// hidden += the block before it; the block of attention of one layer.
-    fn attention(&mut self, index: usize, block_scale: Option<f32>, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
-        let layer = &self.on.weights.layers[index];
+    /// hidden += the block before it; then a layer's attention, up to where the host's part is missing.
+    fn begin_layer(&mut self, on: &OnDevice, index: usize) -> Result<()> {
+        self.fetch_next(on, index)?;
+        let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
+        let block_scale = (index > 0).then_some(on.model.spec().description.layer.residual_scale);
         let takers = [&layer.query, &layer.key, &layer.value];
-        let normed = self.norm(layer.attention_norm.as_ref(), block_scale, &takers)?;
-        let memory = &self.on.memory;
+        let normed = self.norm(on, layer.attention_norm.as_ref(), block_scale, &takers)?;
         for (matrix, out) in takers.into_iter().zip([&memory.queries, &memory.keys, &memory.values]) {
-            self.multiply(matrix, &normed, out.span().part(0..self.rows * matrix.n))?;
+            self.multiply(on, matrix, &normed, out.span().part(0..self.rows * matrix.n))?;
         }
-        self.norm_queries_and_keys(layer)?;
-        self.rope_and_store(index)?;
-        self.decodes.attend(self.on, index, batch, output)?;
-        self.prefill(index)?;
-        let (memory, layer) = (&self.on.memory, &self.on.weights.layers[index]);
+        self.norm_queries_and_keys(on, layer)?;
+        self.rope_and_store(on, index)?;
+        self.decodes.begin(on, index, self.part)?;
+        self.prefill(on, index)
+    }
+
+    /// The rest of a layer.
+    fn end_layer(&mut self, on: &OnDevice, index: usize, cancel: &AtomicBool) -> Result<()> {
+        self.decodes.end(on, index, self.part, cancel)?;
+        let (memory, layer) = (on.memory(self.lane), &on.weights.layers[index]);
         let activations = memory.attended_rounded.outputs(&[&layer.output], self.rows);
-        let k = layer.output.k;
-        self.round(memory.attended.span(), k, activations)?;
+        self.round(on, memory.attended.span(), layer.output.k, activations)?;
         let block = memory.block.span().part(0..self.rows * layer.output.n);
-        self.multiply(&layer.output, &activations, block)?;
-        self.norm_after(layer.attention_norm_after.as_ref())
+        self.multiply(on, &layer.output, &activations, block)?;
+        self.norm_after(on, layer.attention_norm_after.as_ref())?;
+        self.feed_forward(on, index)
     }
 
     /// hidden += attention's block; the block of the feed-forward of one layer.
-    fn feed_forward(&self, index: usize) -> Result<()> {
-        let (layer, memory) = (&self.on.weights.layers[index], &self.on.memory);
-        let spec = &self.on.model.spec().description.layer;
+    fn feed_forward(&self, on: &OnDevice, index: usize) -> Result<()> {
+        let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
+        let spec = &on.model.spec().description.layer;
         let Activation::Silu = spec.feed_forward.activation;
-        let normed = self.norm(layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &[&layer.gate, &layer.up])?;
+        let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &[&layer.gate, &layer.up])?;
         let width = layer.gate.n;
         let both = memory.gate_and_up.span().part(0..self.rows * 2 * width);
         let up = both.part(width..both.len());
         for (matrix, out) in [(&layer.gate, both), (&layer.up, up)] {
-            matrix.multiply(&self.on.device, &normed, out, (self.rows, 2 * width))?;
+            matrix.multiply(&on.device, &normed, out, (self.rows, 2 * width))?;
         }
         let out = memory.gated.outputs(&[&layer.down], self.rows);
-        SiluRound { gate: both, up, stride: 2 * width, out, rows: self.rows, width }
-            .launch(&self.on.device, self.on.device.compute())?;
-        self.multiply(&layer.down, &out, memory.block.span().part(0..self.rows * layer.down.n))?;
-        self.norm_after(layer.feed_forward_norm_after.as_ref())
+        SiluRound { gate: both, up, stride: 2 * width, out, rows: self.rows, width }.launch(&on.device, on.device.compute())?;
+        self.multiply(on, &layer.down, &out, memory.block.span().part(0..self.rows * layer.down.n))?;
+        self.norm_after(on, layer.feed_forward_norm_after.as_ref())
     }
 
     /// hidden += scale * block, where there is one; then the norm, rounded for those who take it.
-    fn norm(&self, weight: Option<&Vector>, block_scale: Option<f32>, takers: &[&DeviceMatrix]) -> Result<Outputs> {
-        let (memory, width, rows) = (&self.on.memory, takers[0].k, self.rows);
+    fn norm(&self, on: &OnDevice, weight: Option<&Vector>, block_scale: Option<f32>, takers: &[&DeviceMatrix]) -> Result<Outputs> {
+        let (memory, width, rows) = (on.memory(self.lane), takers[0].k, self.rows);
         let out = memory.normed.outputs(takers, rows);
         let norm = NormRound {
             hidden: memory.hidden.span(),
@@ -130,18 +174,18 @@ impl<'a> Step<'a> {
             block_stride: width,
             block_scale: block_scale.unwrap_or(0.0),
             weight: weight.map_or(Span::EMPTY, DeviceBuffer::span),
-            epsilon: self.on.model.spec().rms_epsilon,
+            epsilon: on.model.spec().rms_epsilon,
             factor: 1.0,
             out,
             rows,
             width,
         };
-        norm.launch(&self.on.device, self.on.device.compute())?;
+        norm.launch(&on.device, on.device.compute())?;
         Ok(out)
     }
 
     /// Rows of `width` values, rounded as they are.
-    fn round(&self, rows: Span<f32>, width: usize, out: Outputs) -> Result<()> {
+    fn round(&self, on: &OnDevice, rows: Span<f32>, width: usize, out: Outputs) -> Result<()> {
         let rounding = NormRound {
             hidden: rows,
             hidden_stride: width,
@@ -156,71 +200,102 @@ impl<'a> Step<'a> {
             rows: self.rows,
             width,
         };
-        Ok(rounding.launch(&self.on.device, self.on.device.compute())?)
+        Ok(rounding.launch(&on.device, on.device.compute())?)
     }
 
     /// The norm of a block before it is added, where the model has one.
-    fn norm_after(&self, weight: Option<&Vector>) -> Result<()> {
+    fn norm_after(&self, on: &OnDevice, weight: Option<&Vector>) -> Result<()> {
         let Some(weight) = weight else { return Ok(()) };
-        let block = self.on.memory.block.span();
-        self.norm_rows(block, weight, 1)
+        let block = on.memory(self.lane).block.span();
+        self.norm_rows(on, block, weight, 1)
     }
 
     /// Norms of `spans` spans of each row, in place.
-    fn norm_rows(&self, x: Span<f32>, weight: &Vector, spans: usize) -> Result<()> {
-        let (span, device) = (weight.len(), &self.on.device);
-        let epsilon = self.on.model.spec().rms_epsilon;
+    fn norm_rows(&self, on: &OnDevice, x: Span<f32>, weight: &Vector, spans: usize) -> Result<()> {
+        let (span, device) = (weight.len(), &on.device);
+        let epsilon = on.model.spec().rms_epsilon;
         let stride = spans * span;
         let norm = NormRows { x, stride, out: x, out_stride: stride, weight: weight.span(), epsilon, rows: self.rows, spans, span };
         Ok(norm.launch(device, device.compute())?)
     }
 
-    fn norm_queries_and_keys(&self, layer: &Layer) -> Result<()> {
+    fn norm_queries_and_keys(&self, on: &OnDevice, layer: &Layer) -> Result<()> {
         let Some(norms) = &layer.query_key_norms else { return Ok(()) };
-        let (memory, shape) = (&self.on.memory, self.on.builder.shape);
+        let (memory, shape) = (on.memory(self.lane), on.builder.shape);
         let heads = |count| if norms.span == NormSpan::Head { count } else { 1 };
-        self.norm_rows(memory.queries.span(), &norms.query, heads(shape.num_q_heads))?;
-        self.norm_rows(memory.keys.span(), &norms.key, heads(shape.num_kv_heads))
+        self.norm_rows(on, memory.queries.span(), &norms.query, heads(shape.num_q_heads))?;
+        self.norm_rows(on, memory.keys.span(), &norms.key, heads(shape.num_kv_heads))
     }
 
-    fn multiply(&self, matrix: &DeviceMatrix, rows: &Outputs, out: Span<f32>) -> Result<()> {
-        Ok(matrix.multiply(&self.on.device, rows, out, (self.rows, matrix.n))?)
+    fn multiply(&self, on: &OnDevice, matrix: &DeviceMatrix, rows: &Outputs, out: Span<f32>) -> Result<()> {
+        Ok(matrix.multiply(&on.device, rows, out, (self.rows, matrix.n))?)
     }
 
     /// Queries and keys are turned; keys and values go to their pages.
-    fn rope_and_store(&self, index: usize) -> Result<()> {
-        let OnDevice { memory, device, weights, builder, .. } = &*self.on;
-        let (shape, rows) = (builder.shape, self.rows);
-        let (d, pairs) = (shape.head_dim, weights.rotary.num_pairs());
-        let (q, kv) = (shape.num_q_heads * d, shape.num_kv_heads * d);
+    fn rope_and_store(&self, on: &OnDevice, index: usize) -> Result<()> {
+        let (memory, placement) = (on.memory(self.lane), on.pool.placement());
+        let first_head = index * on.builder.shape.num_kv_heads;
         for part in &self.decodes.slots.formats {
-            let (first, last) = (part.rows.start, part.rows.end);
-            let store = RopeStore {
-                queries: memory.queries.span().part(first * q..last * q),
-                keys: memory.keys.span().part(first * kv..last * kv),
-                values: memory.values.span().part(first * kv..last * kv),
-                cos: memory.cos.span().part(first * pairs..last * pairs),
-                sin: memory.sin.span().part(first * pairs..last * pairs),
-                places: memory.places.span().part(first..last),
-                recent: memory.recent.span().part((index * rows + first) * q..(index * rows + last) * q),
-                layout: shape.page_shape().head_layout(part.format),
-                first_head: index * shape.num_kv_heads,
-                num_q_heads: shape.num_q_heads,
-                num_kv_heads: shape.num_kv_heads,
-                num_pairs: pairs,
-                pairing: self.on.model.spec().rope.pairing,
-                query_factor: weights.query_factor,
-            };
-            store.launch(device, device.compute())?;
+            if !placement.is_hybrid(index) {
+                let rows = part.rows.clone();
+                let places = memory.places.span().part(rows.clone());
+                self.store(on, index, &Stored { rows, places, first_head, format: part.format, takes_queries: true })?;
+                continue;
+            }
+            let rows = part.decodes.clone();
+            let (near, far) = (memory.recent_places.span().part(rows.clone()), memory.host_places.span().part(rows.clone()));
+            let near =
+                Stored { rows, places: near, first_head: placement.of_host(first_head), format: part.format, takes_queries: true };
+            self.store(on, index, &near)?;
+            self.store(on, index, &Stored { places: far, takes_queries: false, ..near })?;
+            if let Some(places) = self.staged_places(on, index)? {
+                let rows = part.decodes.end..part.rows.end;
+                let places = places.part(rows.clone());
+                self.store(on, index, &Stored { rows, places, first_head: 0, format: part.format, takes_queries: true })?;
+            }
         }
         Ok(())
     }
 
+    /// Where prompts of a layer in host memory are stored and read meanwhile, `[rows]`.
+    fn staged_places(&self, on: &OnDevice, index: usize) -> Result<Option<Span<RowPlace>>> {
+        let (Some(staged), Some(staging)) = (&self.staged, &on.lanes[self.lane].staging) else { return Ok(None) };
+        Ok(Some(staged.places(&on.device, staging, on.pool.placement().of_hybrid(index), self.rows)?))
+    }
+
+    fn store(&self, on: &OnDevice, index: usize, stored: &Stored) -> Result<()> {
+        let OnDevice { device, weights, builder, .. } = on;
+        let (memory, shape, rows) = (on.memory(self.lane), builder.shape, self.rows);
+        let (d, pairs) = (shape.head_dim, weights.rotary.num_pairs());
+        let (q, kv) = (shape.num_q_heads * d, shape.num_kv_heads * d);
+        let (first, last) = (stored.rows.start, stored.rows.end);
+        let queries = |of: Span<f32>| if stored.takes_queries { of } else { Span::EMPTY };
+        let recent = memory.recent.span().part((index * rows + first) * q..(index * rows + last) * q);
+        let store = RopeStore {
+            queries: queries(memory.queries.span().part(first * q..last * q)),
+            keys: memory.keys.span().part(first * kv..last * kv),
+            values: memory.values.span().part(first * kv..last * kv),
+            cos: memory.cos.span().part(first * pairs..last * pairs),
+            sin: memory.sin.span().part(first * pairs..last * pairs),
+            places: stored.places,
+            recent: if stored.takes_queries { recent } else { Span::EMPTY },
+            layout: on.pool.head_layout(stored.format),
+            first_head: stored.first_head,
+            num_q_heads: if stored.takes_queries { shape.num_q_heads } else { 0 },
+            num_kv_heads: shape.num_kv_heads,
+            num_pairs: pairs,
+            pairing: on.model.spec().rope.pairing,
+            query_factor: weights.query_factor,
+        };
+        Ok(store.launch(device, device.compute())?)
+    }
+
     /// Rows of prompts attend to everything up to themselves.
-    fn prefill(&self, index: usize) -> Result<()> {
-        let OnDevice { memory, device, builder, .. } = &*self.on;
-        let (shape, rows) = (builder.shape, self.rows);
+    fn prefill(&self, on: &OnDevice, index: usize) -> Result<()> {
+        let OnDevice { device, builder, pool, .. } = on;
+        let (memory, shape, rows) = (on.memory(self.lane), builder.shape, self.rows);
         let q = shape.num_q_heads * shape.head_dim;
+        let staged = if pool.placement().is_hybrid(index) { self.staged_places(on, index)? } else { None };
         for part in &self.decodes.slots.formats {
             let inside = |tile: &RowTile| part.rows.contains(&(tile.first_row as usize));
             let (Some(first), Some(last)) = (self.tiles.iter().position(inside), self.tiles.iter().rposition(inside)) else {
@@ -228,30 +303,50 @@ impl<'a> Step<'a> {
             };
             let attend = PrefillAttend {
                 queries: memory.queries.span().part(0..rows * q),
-                places: memory.places.span().part(0..rows),
+                places: staged.unwrap_or_else(|| memory.places.span().part(0..rows)),
                 tiles: memory.tiles.span().part(first..last + 1),
                 out: memory.attended.span().part(0..rows * q),
-                layout: shape.page_shape().head_layout(part.format),
-                first_head: index * shape.num_kv_heads,
+                layout: pool.head_layout(part.format),
+                first_head: if staged.is_some() { 0 } else { index * shape.num_kv_heads },
                 num_kv_heads: shape.num_kv_heads,
                 group: shape.group_size(),
             };
             attend.launch(device, device.compute())?;
         }
+        self.give_back(on, index)
+    }
+
+    /// The keys and values that prompts read in the next layer of host memory come, beside what follows.
+    fn fetch_next(&self, on: &OnDevice, index: usize) -> Result<()> {
+        let (Some(staged), Some(staging)) = (&self.staged, &on.lanes[self.lane].staging) else { return Ok(()) };
+        let (next, placement) = (index + 1, on.pool.placement());
+        if placement.is_hybrid(index) && next < on.weights.layers.len() {
+            staged.fetch(&on.device, staging, placement.of_hybrid(next))?;
+        }
+        Ok(())
+    }
+
+    /// What prompts wrote in a layer of host memory goes back, beside what follows.
+    fn give_back(&self, on: &OnDevice, index: usize) -> Result<()> {
+        let (Some(staged), Some(staging)) = (&self.staged, &on.lanes[self.lane].staging) else { return Ok(()) };
+        let placement = on.pool.placement();
+        if placement.is_hybrid(index) {
+            staged.give_back(&on.device, staging, placement.of_hybrid(index))?;
+        }
         Ok(())
     }
 
     /// The last norm and the output's product of the rows whose logits are wanted.
-    fn logits(&self, batch: &Batch, output: &mut BatchOutput) -> Result<()> {
-        let OnDevice { memory, device, weights, model, .. } = &*self.on;
-        let (spec, outputs, width) = (model.spec(), batch.output_rows.len(), weights.output.k);
-        let listed: Vec<u32> = batch.output_rows.iter().map(|row| *row as u32).collect();
-        device.compute().copy_in(memory.output_rows.span().part(0..outputs), &listed)?;
-        let out = memory.last.outputs(&[&weights.output], outputs);
+    fn logits(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+        let OnDevice { device, weights, model, .. } = on;
+        let (memory, spec, outputs, width) = (on.memory(self.lane), model.spec(), self.part.outputs.clone(), weights.output.k);
+        let listed: Vec<u32> = self.part.output_rows().collect();
+        device.compute().copy_in(memory.output_rows.span().part(0..listed.len()), &listed)?;
+        let out = memory.last.outputs(&[&weights.output], listed.len());
         let norm = NormRound {
             hidden: memory.hidden.span(),
             hidden_stride: width,
-            row_of: memory.output_rows.span().part(0..outputs),
+            row_of: memory.output_rows.span().part(0..listed.len()),
             block: memory.block.span(),
             block_stride: width,
             block_scale: spec.description.layer.residual_scale,
@@ -259,30 +354,29 @@ impl<'a> Step<'a> {
             epsilon: spec.rms_epsilon,
             factor: spec.description.output.scale,
             out,
-            rows: outputs,
+            rows: listed.len(),
             width,
         };
-        if outputs > 0 {
+        if !listed.is_empty() {
             norm.launch(device, device.compute())?;
         }
-        let len = outputs * spec.vocab_size;
-        let logits = memory.logits.span().part(0..len);
-        weights.output.multiply(device, &out, logits, (outputs, spec.vocab_size))?;
-        output.reserve_logits(len)?;
-        Ok(device.compute().copy_out(&mut output.logits[..len], logits)?)
+        let logits = memory.logits.span().part(0..listed.len() * spec.vocab_size);
+        weights.output.multiply(device, &out, logits, (listed.len(), spec.vocab_size))?;
+        let to = &mut output.logits[outputs.start * spec.vocab_size..outputs.end * spec.vocab_size];
+        Ok(device.compute().copy_out(to, logits)?)
     }
 
     /// Queries that sequences keep come to their rings.
-    fn keep_queries(&self, batch: &Batch) -> Result<()> {
-        let OnDevice { memory, device, builder, .. } = &*self.on;
+    fn keep_queries(&self, on: &OnDevice) -> Result<()> {
+        let OnDevice { device, builder, .. } = on;
         let q = builder.shape.num_q_heads * builder.shape.head_dim;
-        let kept = |of: &ctkvr_engine::BatchRows| of.append.queries.skip < of.append.num_rows;
-        let Some(most) = batch.sequences.iter().filter(|of| kept(of)).map(|of| of.append.num_rows).max() else { return Ok(()) };
-        let mut rows = vec![0u16; most * q];
+        let kept = self.part.sequences().iter().filter(|of| of.append.queries.skip < of.append.num_rows);
+        let Some(most) = kept.clone().map(|of| of.append.num_rows).max() else { return Ok(()) };
+        let (memory, mut rows) = (on.memory(self.lane), vec![0u16; most * q]);
         for layer in 0..builder.shape.num_layers {
-            for of in batch.sequences.iter().filter(|of| kept(of)) {
-                let skip = of.append.queries.skip;
-                let (first, last) = (layer * self.rows + of.first_row + skip, layer * self.rows + of.rows().end);
+            for of in kept.clone() {
+                let (skip, of_part) = (of.append.queries.skip, self.part.rows_of(of));
+                let (first, last) = (layer * self.rows + of_part.start + skip, layer * self.rows + of_part.end);
                 let rows = &mut rows[..(last - first) * q];
                 device.compute().copy_out(rows, memory.recent.span().part(first * q..last * q))?;
                 for (i, row) in rows.chunks_exact(q).enumerate() {
@@ -294,4 +388,21 @@ impl<'a> Step<'a> {
         }
         Ok(())
     }
+
+    /// Counters and repairs of the decodes.
+    fn report(self, on: &OnDevice) -> Result<Vec<Counted>> {
+        self.decodes.report(on, self.part)
+    }
+}
+
+/// Rows of one format whose keys and values are stored in one place.
+#[derive(Clone)]
+struct Stored {
+    rows: Range<usize>,
+    places: Span<RowPlace>,
+    /// Of the layer, in pages of that place.
+    first_head: usize,
+    format: KvFormat,
+    /// Whether queries are turned as well: once.
+    takes_queries: bool,
 }

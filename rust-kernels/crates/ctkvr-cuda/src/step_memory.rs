@@ -67,6 +67,9 @@ pub(crate) struct StepMemory {
     pub cos: DeviceBuffer<f32>,
     pub sin: DeviceBuffer<f32>,
     pub places: DeviceBuffer<RowPlace>,
+    /// `[decodes]`: of layers in host memory.
+    pub recent_places: DeviceBuffer<RowPlace>,
+    pub host_places: DeviceBuffer<RowPlace>,
     pub tiles: DeviceBuffer<RowTile>,
     /// u64: the tables of all sequences, one behind the other.
     pub page_tables: DeviceBuffer<u64>,
@@ -120,6 +123,8 @@ impl StepMemory {
             cos: DeviceBuffer::new(device, rows * d / 2)?,
             sin: DeviceBuffer::new(device, rows * d / 2)?,
             places: DeviceBuffer::new(device, rows)?,
+            recent_places: DeviceBuffer::new(device, decodes)?,
+            host_places: DeviceBuffer::new(device, decodes)?,
             tiles: DeviceBuffer::new(device, rows)?,
             page_tables: DeviceBuffer::new(device, pages)?,
             recent: DeviceBuffer::new(device, layers * rows * q)?,

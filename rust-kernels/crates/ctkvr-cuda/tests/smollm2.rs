@@ -29,9 +29,10 @@ fn cpu(model: &Arc<Model>) -> Engine {
     Engine::new(Arc::clone(model), Box::new(executor), EngineOptions { prefill_chunk: 128 }).unwrap()
 }
 
-fn device(model: &Arc<Model>) -> Engine {
+fn device(model: &Arc<Model>, hybrid_layers: usize) -> Engine {
     ctkvr_cuda::stand_in::load();
-    let executor = CudaExecutor::load(Arc::clone(model), CudaOptions::default(), &mut |_| ()).unwrap();
+    let options = CudaOptions { hybrid_layers, ..CudaOptions::default() };
+    let executor = CudaExecutor::load(Arc::clone(model), options, &mut |_| ()).unwrap();
     Engine::new(Arc::clone(model), Box::new(executor), EngineOptions { prefill_chunk: 128 }).unwrap()
 }
 
@@ -82,14 +83,28 @@ struct Compared {
     near: Vec<f32>,
 }
 
-/// Four sequences at once (two methods, two formats) against the same on the CPU, which says how they go on: every greedy token is the same,
-/// but for near ties.
 #[test]
 fn greedy_tokens_are_those_of_the_cpu() {
+    compare(0);
+}
+
+#[test]
+fn greedy_tokens_of_hybrid_layers_are_those_of_the_cpu() {
+    compare(usize::MAX);
+}
+
+#[test]
+fn greedy_tokens_of_some_hybrid_layers_are_those_of_the_cpu() {
+    compare(10);
+}
+
+/// Four sequences at once (two methods, two formats) against the same on the CPU, which says how they go on: every greedy token is the same,
+/// but for near ties.
+fn compare(hybrid_layers: usize) {
     let Some(path) = test_model() else { return };
     let model = load(&path);
     let prompt = &model.tokenizer().tokenize(&some_text(6000), false).unwrap()[..num_prompt()];
-    let (cpu, device) = (cpu(&model), device(&model));
+    let (cpu, device) = (cpu(&model), device(&model, hybrid_layers));
     let started = Instant::now();
     let cases: Vec<_> = METHODS.iter().flat_map(|method| FORMATS.map(|format| (*method, format))).collect();
     let read_all = |engine: &Engine| -> (Vec<SequenceId>, Vec<i32>) {

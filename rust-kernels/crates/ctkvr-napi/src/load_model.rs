@@ -30,6 +30,7 @@ pub struct JsLoadOptions {
     pub map_weights: Option<bool>,
     pub kv_budget_bytes: Option<f64>,
     pub device: Option<String>,
+    pub hybrid_layers: Option<u32>,
 }
 
 /// Loads weights off the JavaScript thread; `on_progress` receives 0..1.
@@ -100,7 +101,12 @@ fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> 
         let prefill_chunk = options.prefill_chunk.unwrap_or(0) as usize;
         if let Some(index) = device {
             let model = Arc::new(Model::load(path, rope)?);
-            let cuda = CudaOptions { device: index, kv_budget_bytes: kv_budget, num_threads: options.num_threads as usize };
+            let cuda = CudaOptions {
+                device: index,
+                kv_budget_bytes: kv_budget,
+                num_threads: options.num_threads as usize,
+                hybrid_layers: options.hybrid_layers.unwrap_or(0) as usize,
+            };
             let executor: Box<dyn Executor> = Box::new(CudaExecutor::load(Arc::clone(&model), cuda, progress)?);
             return Engine::new(model, executor, EngineOptions { prefill_chunk });
         }

@@ -8,13 +8,13 @@ use ctkvr_kernels::Kernels;
 pub use crate::attention::attend::AttendScratch;
 use crate::attention::attend::{Attended, Chosen};
 use crate::attention::counters::SelectionCounters;
-use crate::attention::merge::{Merged, Parts};
+use crate::attention::merge::{Merged, Parts, dense_lses};
 use crate::kv::head_kv::HeadKv;
 pub use crate::part::Part;
 use crate::refine::score::Scored;
 use crate::refine::select::{Selected, Weights};
 use crate::refine::unselected::UnselectedMean;
-use crate::refine::weigh::Weighed;
+use crate::refine::weigh::{SoftmaxTotal, Weighed};
 use crate::retriever::{HeadQuery, HeadRetriever, Proposal, Scratch};
 use crate::search::Searched;
 pub use crate::search::{HeadStep, Layout};
@@ -111,6 +111,16 @@ impl HeadDecode {
     /// Positions whose values are read beside sinks and window, ascending; after `select`.
     pub fn selected(&self) -> &[u32] {
         self.selected.positions()
+    }
+
+    /// What was scored and not selected `[group]`; empty where everything was selected. After `select`.
+    pub fn dropped(&self) -> &[SoftmaxTotal] {
+        self.selected.dropped()
+    }
+
+    /// log-sum-exp over the keys of all positions below `len`, `[group]`, after `search`. `scratch`: as [`HeadDecode::finish`]'s.
+    pub fn dense_lses(&self, kernels: &Kernels, kv: &HeadKv, len: usize, scratch: &mut [f32]) -> Vec<f32> {
+        dense_lses(kernels, kv, &self.searched, len, scratch)
     }
 
     /// Estimated share of the attention that was read `[group]`; after `finish`.

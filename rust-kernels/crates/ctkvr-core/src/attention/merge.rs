@@ -41,7 +41,7 @@ impl Merged {
         let Parts { searched, selected, unselected, attended } = parts;
         let total = attended.merge_splits();
         counters.audited_heads += u64::from(audit.is_some());
-        let all = audit.map(|scratch| dense_lses(kernels, kv, searched, scratch));
+        let all = audit.map(|scratch| dense_lses(kernels, kv, searched, searched.layout.len, scratch));
         self.masses.clear();
         for h in 0..searched.group {
             // Before the tail joins what was read.
@@ -122,9 +122,9 @@ fn count(searched: &Searched, selected: &Selected, mean_bytes: usize, row_bytes:
     counters.bytes_read += (keys_read + values_read) * row_bytes as u64 + index_bytes as u64;
 }
 
-/// log-sum-exp over all keys `[group]`; the keys are read once for all heads. `scratch` f32, at least group * `PASS`.
-fn dense_lses(kernels: &Kernels, kv: &HeadKv, searched: &Searched, scratch: &mut [f32]) -> Vec<f32> {
-    let (group, len, scaled) = (searched.group, searched.layout.len, &searched.scaled);
+/// log-sum-exp over the first `len` keys `[group]`; they are read once for all heads. `scratch` f32, at least group * `PASS`.
+pub fn dense_lses(kernels: &Kernels, kv: &HeadKv, searched: &Searched, len: usize, scratch: &mut [f32]) -> Vec<f32> {
+    let (group, scaled) = (searched.group, &searched.scaled);
     let mut totals = vec![(f32::NEG_INFINITY, 0f32); group];
     for start in (0..len).step_by(PASS) {
         let n = PASS.min(len - start);

@@ -23,12 +23,12 @@ impl<'a> HeadKv<'a> {
         Self { pages, layout, offset }
     }
 
-    /// One whose pages are elsewhere, copied to this process's memory.
+    /// One whose pages are not a block table's: an executor's, or copies.
     ///
     /// # Safety
-    /// Each page is the start of this head's part of a page, of this layout, in memory that lives as long as `pages`.
-    pub unsafe fn of_copies(pages: &'a [*const u8], layout: PageLayout) -> Self {
-        Self { pages, layout, offset: 0 }
+    /// This head's part, of this layout, begins `offset` bytes into each page, in this process's memory, which lives as long as `pages`.
+    pub unsafe fn of_pages(pages: &'a [*const u8], layout: PageLayout, offset: usize) -> Self {
+        Self { pages, layout, offset }
     }
 
     /// Bytes of one key or value.

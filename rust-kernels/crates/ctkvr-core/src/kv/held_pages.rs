@@ -100,6 +100,12 @@ impl<M: PageMemory> HeldPages<M> {
         held.filter(|held| held.memory.address() == page.address()).expect("a page of this pool")
     }
 
+    /// As [`HeldPages::page`].
+    pub fn page_mut(&mut self, page: &PageRef) -> &mut HeldPage<M> {
+        let held = self.pages.get_mut(page.id().0 as usize).and_then(Option::as_mut);
+        held.filter(|held| held.memory.address() == page.address()).expect("a page of this pool")
+    }
+
     pub fn num_holders(&self, page: &PageRef) -> usize {
         self.page(page).num_holders
     }

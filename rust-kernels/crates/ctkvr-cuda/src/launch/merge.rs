@@ -13,7 +13,8 @@ pub struct Merge {
     /// As [`super::attend::Attend`]'s.
     pub counts: Span<u32>,
     pub partials: Span<f32>,
-    /// f32 `[slots, partial_len(group, head_dim)]`: one more partial each; a maximum of -infinity where there is none. Empty: none.
+    /// f32 `[slots, host_len(group, head_dim)]`, read where a slot says `on_host`: one more partial each, a maximum of -infinity where there is
+    /// none, then what the host scored and did not select, as [`Total`]. Empty: none.
     pub host: Span<f32>,
     /// What stands for positions of the region that are not read, `[slots]`: [`super::search_state::tail_code`]. Empty: no tails.
     pub tail_kinds: Span<u32>,
@@ -68,6 +69,11 @@ pub const FAMILY: Family = Family { file: "merge", kernels: &[merge_partials::DE
 
 const THREADS: usize = 256;
 
+/// f32 values of what the host gives of a slot.
+pub fn host_len(group: usize, head_dim: usize) -> usize {
+    partial_len(group, head_dim) + 2 * group
+}
+
 impl Merge {
     /// # Errors
     /// `Length` when a span has another; `LaunchFailed`, `DeviceLost`.
@@ -82,7 +88,7 @@ impl Merge {
         }
         self.partials.check("merge: partials", slots * self.max_splits * partial_len(group, d))?;
         if !self.host.is_empty() {
-            self.host.check("merge: host", slots * partial_len(group, d))?;
+            self.host.check("merge: host", slots * host_len(group, d))?;
         }
         if !self.tail_kinds.is_empty() {
             self.tail_kinds.check("merge: tail_kinds", slots)?;

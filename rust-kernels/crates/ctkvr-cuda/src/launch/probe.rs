@@ -15,7 +15,7 @@ const MOST_GROUP: usize = 32;
 /// Probes of the slots of a layer.
 #[derive(Clone, Copy)]
 pub struct Probe {
-    /// `[slots]`: [`crate::head_image::HeadImage::address`], or `NO_HEAD`, `HOST_HEAD`.
+    /// `[slots]`: [`crate::head_image::HeadImage::address`], or `NO_HEAD`.
     pub heads: Span<u64>,
     /// `[slots]`.
     pub layouts: Span<SlotLayout>,

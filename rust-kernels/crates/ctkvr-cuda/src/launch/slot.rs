@@ -24,8 +24,8 @@ pub struct SlotLayout {
     pub max_selected: u32,
     /// Share of the candidates' weight that is enough; 1 = as many as `max_selected` allows.
     pub top_p: f32,
-    /// 0; so that the size is a multiple of the alignment.
-    pub reserved: u32,
+    /// 1: the host scores and attends to what is listed; the device reads sinks and window, and merges.
+    pub on_host: u32,
 }
 
 /// One row of a step, of a prompt or a decode: where its key and value are stored.
@@ -52,6 +52,11 @@ impl SlotLayout {
         let Layout { len, start, end, max_selected, top_p } = *layout;
         // A sequence's positions are u32, as are its lists.
         let [len, start, end, max_selected] = [len, start, end, max_selected].map(|n| n as u32);
-        Self { pages, head_offset, len, start, end, max_selected, top_p: top_p as f32, reserved: 0 }
+        Self { pages, head_offset, len, start, end, max_selected, top_p: top_p as f32, on_host: 0 }
+    }
+
+    /// The same, with what is listed for the host.
+    pub fn on_host(self) -> Self {
+        Self { on_host: 1, ..self }
     }
 }

@@ -26,7 +26,7 @@ fn use_everything() -> Result<Vec<u32>> {
     compute.record(&end)?;
     copy.wait_for(&end)?;
     // SAFETY: waited for below, before it is read or dropped: an error on the way ends in `drop`, which waits as well.
-    unsafe { copy.copy_out_pinned(&pinned, buffer.span()) }?;
+    unsafe { copy.copy_out_pinned(pinned.span(), buffer.span()) }?;
     copy.wait()?;
     end.wait()?;
     assert!(end.is_done()?);

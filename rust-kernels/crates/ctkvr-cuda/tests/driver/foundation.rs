@@ -52,7 +52,7 @@ fn fill_after_a_copy(device: &Device, wait: bool) -> Vec<u32> {
     pinned.as_mut_slice().copy_from_slice(&[1, 2, 3, 4]);
     let copied = device.event().unwrap();
     // SAFETY: the buffer lives, untouched, until the wait below.
-    unsafe { device.copy().copy_in_pinned(buffer.span(), &pinned) }.unwrap();
+    unsafe { device.copy().copy_in_pinned(buffer.span(), pinned.span()) }.unwrap();
     device.copy().record(&copied).unwrap();
     if wait {
         device.compute().wait_for(&copied).unwrap();

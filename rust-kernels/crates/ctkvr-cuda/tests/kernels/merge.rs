@@ -6,6 +6,7 @@ use ctkvr_core::retriever::ProposedTail;
 use ctkvr_cuda::launch::attend::{self, partial_len, splits_of};
 use ctkvr_cuda::launch::merge::{self, Merge};
 use ctkvr_cuda::launch::search_state::{Total, tail_code};
+use ctkvr_cuda::launch::slot::SlotLayout;
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Span};
 use ctkvr_kernels::testing::Random;
@@ -116,11 +117,15 @@ fn the_merge_is_one_softmax_over_all_its_parts() {
             host.extend(of(&|s| s.values.clone(), vec![0.0; d]));
             host.extend(of(&|s| vec![s.max], vec![f64::NEG_INFINITY]));
             host.extend(of(&|s| vec![s.sum], vec![0.0]));
+            // The device's own are not read where the host has some.
+            host.extend(of_slot.iter().flat_map(|b| [b.dropped.0 as f32, b.dropped.1 as f32]));
         }
         let upload = |values: &[f32]| DeviceBuffer::from_slice(&device, values).unwrap();
         let (host, tail_lse) = (upload(&host), upload(&to_f32(&|b| vec![b.tail_lse])));
         let tail_value = upload(&to_f32(&|b| b.tail_value.clone()));
-        let dropped: Vec<Total> = beside.iter().map(|b| Total { max: b.dropped.0 as f32, sum: b.dropped.1 as f32 }).collect();
+        let of_device = |b: &Beside| if b.host.is_some() { (9.0, 9.0) } else { b.dropped };
+        let dropped: Vec<Total> =
+            beside.iter().map(of_device).map(|(max, sum)| Total { max: max as f32, sum: sum as f32 }).collect();
         let dropped = DeviceBuffer::from_slice(&device, &dropped).unwrap();
         let tail_kinds = DeviceBuffer::from_slice(&device, &kinds.map(tail_code)).unwrap();
         let mut first = None;
@@ -129,9 +134,13 @@ fn the_merge_is_one_softmax_over_all_its_parts() {
             let what = format!("seed {seed}, {order:?}");
             let partials = case.attend(&device, &slots, max_splits);
             let uploaded = case.upload(&device, &slots, 21);
+            let layouts: Vec<SlotLayout> = uploaded.layouts.to_vec(&device).unwrap();
+            let layouts = layouts.into_iter().zip(beside.chunks_exact(group));
+            let layouts: Vec<_> = layouts.map(|(of, b)| if b[0].host.is_some() { of.on_host() } else { of }).collect();
+            let layouts = DeviceBuffer::from_slice(&device, &layouts).unwrap();
             let [out, shares, read_lse, total_lse] = [d, 1, 1, 1].map(|of_head| guarded(&device, n * group * of_head));
             let merge = Merge {
-                layouts: uploaded.layouts.span(),
+                layouts: layouts.span(),
                 counts: uploaded.counts.span(),
                 partials: partials.span().part(0..n * max_splits * partial_len(group, d)),
                 host: host.span(),

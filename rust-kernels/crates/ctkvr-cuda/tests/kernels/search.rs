@@ -3,11 +3,11 @@
 
 use crate::retrieval::head::{Case, Head, Numbers, query};
 use crate::retrieval::{Answer, Ask, Layer, assert_same, on_cpu, oracle};
-use ctkvr_core::retriever::{Candidates, Proposal, ProposedTail};
-use ctkvr_cuda::Result;
-use ctkvr_cuda::head_image::{HOST_HEAD, HeadSizes};
-use ctkvr_cuda::search::{SearchMemory, SearchSizes};
+use ctkvr_cuda::head_image::HeadSizes;
+use ctkvr_cuda::launch::search_state::SlotSearch;
+use ctkvr_cuda::search::{LayerSearch, Lists, SearchMemory, SearchSizes};
 use ctkvr_cuda::stand_in::{ORDERS, session};
+use ctkvr_cuda::{DeviceBuffer, Result};
 use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
 
@@ -206,55 +206,42 @@ fn memory_is_what_its_sizes_say() -> Result<()> {
     let most = HeadSizes { region: 1000, num_centroids: 70, num_probes: 5, num_clusters: 130 };
     let sizes = SearchSizes { slots: 6, num_kv_heads: 3, group: 5, head_dim: 96, most };
     let before = session.count("used_memory");
-    let memory = SearchMemory::new(&device, sizes)?;
+    let memory = SearchMemory::new(&device, sizes, Lists::Device)?;
     assert_eq!((session.count("used_memory") - before) as usize, sizes.bytes());
     assert!(memory.sizes().hold(&most));
     assert!(!memory.sizes().hold(&HeadSizes { num_clusters: 131, ..most }));
     Ok(())
 }
 
-/// What another method found on the host goes through the same choice.
+/// What the host attends to is listed where it reads, the same list as for the device; the device chooses nothing of it and has the same tail.
 #[test]
-fn proposals_of_the_host_are_refined_alike() -> Result<()> {
+fn what_is_the_hosts_is_listed_and_left_to_it() -> Result<()> {
     let _session = session();
     let device = crate::retrieval::open()?;
-    let head = Head::new(Case { seed: 51, region: 600, ..Case::default() });
-    let asks = asks(std::slice::from_ref(&head), 9, 24, 1.0);
-    let (layer, expected) = (Layer::new(&device, asks.clone(), 1, &[0])?, on_cpu(&asks[0], false));
-    let mut search = layer.search();
-    let hosts = ctkvr_cuda::DeviceBuffer::from_slice(&device, &[HOST_HEAD])?;
-    search.heads = hosts.span();
-    let listed = Proposal {
-        candidates: Candidates::Listed,
-        positions: expected.candidates.clone(),
-        tail: ProposedTail::Given,
-        tail_lse: expected.tail_lse.clone(),
-        tail_value: expected.tail_value.clone(),
-        num_probed: expected.num_probed,
-        bytes_read: expected.index_bytes as usize,
-        ..Proposal::default()
-    };
-    let all = Proposal {
-        reads_all: true,
-        tail: ProposedTail::None,
-        positions: listed.positions.clone(),
-        candidates: Candidates::Listed,
-        ..Proposal::default()
-    };
-    let region = Proposal { candidates: Candidates::Region, ..Proposal::default() };
-    for proposal in [listed, all, region] {
-        layer.poison()?;
-        layer.memory.propose(device.compute(), search.searches, 0, &proposal)?;
-        layer.memory.search(&device, device.compute(), &search)?;
-        let answer = &layer.answers()?[0];
-        match (proposal.candidates, proposal.reads_all) {
-            (Candidates::Listed, false) => {
-                assert_same(answer, &expected, "listed");
-                assert_eq!((&answer.tail_lse, &answer.tail_value), (&expected.tail_lse, &expected.tail_value));
-                oracle::check_choice(answer, &asks[0], "listed");
-            }
-            (Candidates::Listed, true) => assert_eq!(answer.selected, expected.candidates, "all that is listed"),
-            _ => oracle::check_choice(answer, &asks[0], "the region"),
+    for format in [KvFormat::F16, KvFormat::Q8] {
+        let case = |seed| Case { seed, format, region: 600, ..Case::default() };
+        let heads: Vec<Head> = [51, 52].map(case).into_iter().map(Head::new).collect();
+        let layer = Layer::new(&device, asks(&heads, 9, 24, 1.0), 2, &[0])?;
+        let expected = layer.run()?;
+        let memory = SearchMemory::new(&device, *layer.memory.sizes(), Lists::Pinned)?;
+        let layouts: Vec<_> = layer.read(layer.search().layouts)?.into_iter().map(|of| of.on_host()).collect();
+        let layouts = DeviceBuffer::from_slice(&device, &layouts)?;
+        let search = LayerSearch { layouts: layouts.span(), ..layer.search() };
+        device.compute().fill(search.searches, 0xff)?;
+        memory.search(&device, device.compute(), &search)?;
+        let (searches, chosen) = (layer.read(search.searches)?, memory.chosen());
+        assert_eq!(layer.read(chosen.counts)?, [0, 0]);
+        let row_len = memory.sizes().group * memory.sizes().head_dim;
+        let (kinds, lse, value) = (layer.read(chosen.tail_kinds)?, layer.read(chosen.tail_lse)?, layer.read(chosen.tail_value)?);
+        for (slot, expected) in expected.iter().enumerate() {
+            assert!(!expected.candidates.is_empty() && expected.search.chooses == 1, "seed {}", heads[slot].case.seed);
+            let search = SlotSearch { num_selected: expected.search.num_selected, chooses: 1, ..searches[slot] };
+            assert_eq!((searches[slot].num_selected, searches[slot].chooses, search), (0, 0, expected.search));
+            assert_eq!(memory.listed(slot)[..expected.candidates.len()], expected.candidates);
+            assert_eq!((kinds[slot], expected.tail_kind), (1, 1), "given");
+            assert_eq!(value[slot * row_len..(slot + 1) * row_len], expected.tail_value);
+            let group = memory.sizes().group;
+            assert_eq!(lse[slot * group..(slot + 1) * group], expected.tail_lse);
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use ctkvr_cuda::head_image::{HeadImage, HeadImages, HeadSizes, NO_HEAD};
 use ctkvr_cuda::launch::search_state::{SlotSearch, Total};
 use ctkvr_cuda::launch::slot::SlotLayout;
 use ctkvr_cuda::launch::{clusters, join, probe, score, select};
-use ctkvr_cuda::search::{LayerSearch, SearchMemory, SearchSizes};
+use ctkvr_cuda::search::{LayerSearch, Lists, SearchMemory, SearchSizes};
 use ctkvr_cuda::{Device, DeviceBuffer, Plain, Result, Span};
 
 use head::Head;
@@ -95,7 +95,7 @@ impl<'a> Layer<'a> {
         assert!(images.iter().all(|image| sizes.hold(&image.sizes())));
         Ok(Self {
             device,
-            memory: SearchMemory::new(device, sizes)?,
+            memory: SearchMemory::new(device, sizes, Lists::Device)?,
             repairs: DeviceBuffer::zeroed(device, slots / num_kv_heads)?,
             heads: DeviceBuffer::from_slice(device, &addresses)?,
             layouts: DeviceBuffer::from_slice(device, &layouts)?,
