@@ -10,7 +10,6 @@ use crate::batch_part::BatchPart;
 use crate::format_rows::FormatRows;
 use crate::head_cache::scores_all;
 use crate::head_image::NO_HEAD;
-use crate::launch::attend::splits_of;
 use crate::launch::slot::SlotLayout;
 use crate::on_device::OnDevice;
 use crate::page_tables::SequenceTables;
@@ -44,7 +43,7 @@ pub(crate) struct DecodeSlots {
     /// `[layers, decodes, num_kv_heads]`.
     pub slots: Vec<Slot>,
     pub num_kv_heads: usize,
-    /// Splits of attention of any slot.
+    /// At least the splits of attention of any slot.
     pub max_splits: usize,
 }
 
@@ -63,7 +62,8 @@ impl DecodeSlots {
         let shape = on.builder.shape;
         let (decodes, layers, num_kv_heads) = (part.num_decodes(), shape.num_layers, shape.num_kv_heads);
         let plans: Vec<DecodePlan> = part.sequences()[..decodes].iter().map(|of| of.sequence.decode_plan()).collect();
-        let max_splits = splits_of(plans.iter().map(|plan| plan.layout.len).max().unwrap_or(0));
+        // All that there is room for: the same from token to token.
+        let max_splits = on.memory(lane).sizes.splits;
         let mut step = Self { formats: FormatRows::of(part), plans, slots: Vec::new(), num_kv_heads, max_splits };
         let mut told = Told::default();
         for layer in 0..layers {

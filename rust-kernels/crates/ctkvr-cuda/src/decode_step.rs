@@ -70,8 +70,8 @@ impl DecodeStep {
         if !on.pool.placement().is_hybrid(layer) {
             for piece in &pieces {
                 piece.search()?.map_or(Ok(()), |(memory, layer)| memory.refine(&on.device, on.device.compute(), &layer))?;
-                piece.attend()?.launch(&on.device, on.device.compute())?;
-                piece.merge(Span::EMPTY)?;
+                piece.attend().launch(&on.device, on.device.compute())?;
+                piece.merge(Span::EMPTY).launch(&on.device, on.device.compute())?;
             }
             return self.attend_copied(on, layer, part);
         }
@@ -85,7 +85,7 @@ impl DecodeStep {
             memory.refine(&on.device, on.device.compute(), &layer)?;
         }
         for piece in &pieces {
-            piece.attend()?.launch(&on.device, on.device.compute())?;
+            piece.attend().launch(&on.device, on.device.compute())?;
         }
         Ok(())
     }
@@ -110,7 +110,8 @@ impl DecodeStep {
         let given = self.exchange(on).give(&on.device, self.slots.num_decodes() * shape.num_kv_heads * of_slot)?;
         for piece in self.pieces(on, layer) {
             let slots = piece.of_layer();
-            piece.merge(given.part(slots.start * of_slot..slots.end * of_slot))?;
+            let merge = piece.merge(given.part(slots.start * of_slot..slots.end * of_slot));
+            merge.launch(&on.device, on.device.compute())?;
         }
         Ok(())
     }
@@ -224,6 +225,12 @@ impl DecodeStep {
         Ok(())
     }
 
+    /// Measures what is audited on the device, behind the last layer.
+    pub fn audit(&self, on: &OnDevice) -> Result<()> {
+        let layers = if self.slots.num_decodes() == 0 { 0 } else { on.builder.shape.num_layers };
+        (0..layers).try_for_each(|layer| self.pieces(on, layer).try_for_each(|piece| piece.audit(layer)))
+    }
+
     /// Counters and repairs come back: one for each decode.
     pub fn report(self, on: &OnDevice, part: &BatchPart) -> Result<Vec<Counted>> {
         report(on, self.lane, &self.slots, self.counted, part)
@@ -270,12 +277,12 @@ impl Piece<'_> {
     }
 
     /// Attention over what is read on the device.
-    fn attend(&self) -> Result<Attend> {
+    fn attend(&self) -> Attend {
         let (memory, shape) = (self.on.memory(self.lane), self.on.builder.shape);
         let group = shape.group_size();
         let of_slot = self.step.max_splits * partial_len(group, shape.head_dim);
         let (slots, chosen) = (self.of_layer(), self.chosen());
-        Ok(Attend {
+        Attend {
             queries: self.queries(),
             layouts: memory.layouts.span().part(self.slots.clone()),
             positions: chosen.map_or(Span::EMPTY, |chosen| chosen.positions),
@@ -284,16 +291,16 @@ impl Piece<'_> {
             layout: self.on.pool.head_layout(self.part.format),
             group,
             max_splits: self.step.max_splits,
-        })
+        }
     }
 
-    /// Merges what was read with what the host gave (empty: nothing), and audits.
-    fn merge(&self, host: Span<f32>) -> Result<()> {
+    /// Merges what was read with what the host gave (empty: nothing).
+    fn merge(&self, host: Span<f32>) -> Merge {
         let (memory, shape) = (self.on.memory(self.lane), self.on.builder.shape);
-        let (attend, chosen) = (self.attend()?, self.chosen());
+        let (attend, chosen) = (self.attend(), self.chosen());
         let q_row = shape.group_size() * shape.head_dim;
         let (slots, of_heads) = (self.of_layer(), self.slots.start * attend.group..self.slots.end * attend.group);
-        let merge = Merge {
+        Merge {
             layouts: attend.layouts,
             counts: attend.counts,
             partials: attend.partials,
@@ -309,24 +316,26 @@ impl Piece<'_> {
             head_dim: shape.head_dim,
             group: attend.group,
             max_splits: attend.max_splits,
-        };
-        merge.launch(&self.on.device, self.on.device.compute())?;
-        self.audit(&attend, &merge)
+        }
     }
 
-    /// The log-sum-exp over everything, of slots whose keys are on the device and that are audited.
-    fn audit(&self, attend: &Attend, merge: &Merge) -> Result<()> {
+    /// The log-sum-exp over everything, of slots whose keys are on the device and that are audited: the layer is long over.
+    fn audit(&self, layer: usize) -> Result<()> {
+        let audited = |slot: &usize| self.step.slots[*slot].audit && self.step.slots[*slot].place == Place::Device;
+        if !self.slots.clone().any(|slot| audited(&slot)) {
+            return Ok(());
+        }
+        let (attend, merge) = (self.attend(), self.merge(Span::EMPTY));
         let (memory, device, shape) = (self.on.memory(self.lane), &self.on.device, self.on.builder.shape);
         let (group, q_row) = (attend.group, attend.group * shape.head_dim);
-        for (i, slot) in self.slots.clone().enumerate() {
-            if !self.step.slots[slot].audit || self.step.slots[slot].place != Place::Device {
-                continue;
-            }
+        let first = self.step.slots_of(layer, &(0..0)).start;
+        for slot in self.slots.clone().filter(audited) {
+            let kept = (layer * self.step.num_decodes() * self.step.num_kv_heads + slot - first) * q_row;
             let layouts = memory.dense_layouts.span().part(slot..slot + 1);
             let partials = attend.partials.part(0..attend.max_splits * partial_len(group, shape.head_dim));
-            let queries = attend.queries.part(i * q_row..(i + 1) * q_row);
+            let queries = memory.decode_queries.span().part(kept..kept + q_row);
             let (positions, counts) = (Span::EMPTY, Span::EMPTY);
-            Attend { queries, layouts, positions, counts, partials, ..*attend }.launch(device, device.compute())?;
+            Attend { queries, layouts, positions, counts, partials, ..attend }.launch(device, device.compute())?;
             let merge = Merge {
                 layouts,
                 counts,
@@ -340,7 +349,7 @@ impl Piece<'_> {
                 shares: memory.unused_shares.span().part(0..group),
                 read_lse: memory.unused_shares.span().part(group..2 * group),
                 total_lse: memory.dense_lse.span().part(slot * group..(slot + 1) * group),
-                ..*merge
+                ..merge
             };
             merge.launch(device, device.compute())?;
         }

@@ -9,6 +9,7 @@ use crate::head_image::HeadSizes;
 use crate::placement::Placement;
 use crate::search::{Lists, SearchMemory, SearchSizes};
 use crate::staging::Staging;
+use crate::step_graphs::StepGraphs;
 use crate::step_memory::{StepMemory, StepSizes};
 use crate::{Device, Result};
 
@@ -20,6 +21,7 @@ pub(crate) struct Lane {
     /// Where layers are in host memory.
     pub exchange: Option<Exchange>,
     pub staging: Option<Staging>,
+    pub graphs: StepGraphs,
     placement: Placement,
 }
 
@@ -30,7 +32,7 @@ impl Lane {
     /// `OutOfMemory`.
     pub fn new(device: &Device, spec: &ModelSpec, placement: Placement) -> Result<Self> {
         let memory = StepMemory::new(device, spec, StepSizes::default())?;
-        Ok(Self { memory, searches: Vec::new(), exchange: None, staging: None, placement })
+        Ok(Self { memory, searches: Vec::new(), exchange: None, staging: None, graphs: StepGraphs::default(), placement })
     }
 
     /// Makes room for a part of these sizes.
@@ -39,6 +41,7 @@ impl Lane {
     /// `OutOfMemory`.
     pub fn make_room(&mut self, device: &Device, spec: &ModelSpec, sizes: &StepSizes) -> Result<()> {
         if !self.memory.sizes.hold(sizes) {
+            self.graphs.clear();
             // The old memory goes first: there may not be room for both.
             let sizes = self.memory.sizes.joined(sizes);
             self.memory = StepMemory::new(device, spec, StepSizes::default())?;
@@ -64,6 +67,7 @@ impl Lane {
             return Ok(());
         }
         let most = held.map_or(needed, |memory| memory.sizes().most.joined(needed));
+        self.graphs.clear();
         self.searches.retain(|memory| memory.sizes().slots != slots);
         let grown = |n: usize| (n + n / 8).next_multiple_of(64);
         let most = HeadSizes {

@@ -42,6 +42,7 @@ mod staging;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 mod step;
+mod step_graphs;
 mod step_inputs;
 mod step_memory;
 mod stream;

@@ -13,6 +13,7 @@ use ctkvr_model::{Activation, NormSpan};
 
 use crate::batch_part::BatchPart;
 use crate::decode_report::Counted;
+use crate::decode_slots::Place;
 use crate::decode_step::DecodeStep;
 use crate::launch::attend::splits_of;
 use crate::launch::norm_round::{NormRound, NormRows};
@@ -25,6 +26,7 @@ use crate::matrix::DeviceMatrix;
 use crate::on_device::OnDevice;
 use crate::page_tables::{PageTables, place_copies};
 use crate::staging::Staged;
+use crate::step_graphs::{FormatKey, GraphKey, StepGraphs};
 use crate::step_inputs::upload_rows;
 use crate::step_memory::StepSizes;
 use crate::weights::{Layer, Vector};
@@ -46,24 +48,51 @@ pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, ca
     for (lane, part) in parts.iter().enumerate() {
         steps.push(Step::prepare(on, lane, part)?);
     }
-    let on = &*on;
+    // Of one lane, as there is nothing for the host in it.
+    let mut graphs = std::mem::take(&mut on.lanes[0].graphs);
+    let outcome = take_through(on, &mut graphs, steps, output, cancel);
+    on.lanes[0].graphs = graphs;
+    outcome
+}
+
+/// Layers, logits, and what comes back.
+fn take_through(
+    on: &OnDevice,
+    graphs: &mut StepGraphs,
+    mut steps: Vec<Step>,
+    output: &mut BatchOutput,
+    cancel: &AtomicBool,
+) -> Result<()> {
     let go = || if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) };
     let num_layers = on.weights.layers.len();
-    for layer in 0..=num_layers {
-        for step in &mut steps {
-            if layer > 0 {
-                step.end_layer(on, layer - 1, cancel)?;
-            }
-            go()?;
-            if layer < num_layers {
+    if let [step] = &mut steps[..]
+        && let Some(key) = step.graph_key()
+    {
+        go()?;
+        graphs.launch(on.device.compute(), key, || {
+            for layer in 0..num_layers {
                 step.begin_layer(on, layer)?;
+                step.end_layer(on, layer, cancel)?;
+            }
+            step.make_logits(on)
+        })?;
+    } else {
+        for layer in 0..=num_layers {
+            for step in &mut steps {
+                if layer > 0 {
+                    step.end_layer(on, layer - 1, cancel)?;
+                }
+                go()?;
+                if layer < num_layers {
+                    step.begin_layer(on, layer)?;
+                }
             }
         }
-    }
-    for step in &steps {
-        step.logits(on, output)?;
+        steps.iter().try_for_each(|step| step.make_logits(on))?;
     }
     for step in steps {
+        step.decodes.audit(on)?;
+        step.fetch_logits(on, output)?;
         step.keep_queries(on)?;
         let first = step.part.sequences.start;
         for (of, Counted { counters, repairs, .. }) in output.sequences[first..].iter_mut().zip(step.report(on)?) {
@@ -336,17 +365,25 @@ impl<'b, 'a> Step<'b, 'a> {
         Ok(())
     }
 
+    /// What its launches depend on, where all of them can be one graph: decodes alone, all on the device.
+    fn graph_key(&self) -> Option<GraphKey> {
+        let slots = &self.decodes.slots;
+        let fits = slots.num_decodes() == self.rows && slots.slots.iter().all(|slot| slot.place == Place::Device);
+        fits.then(|| GraphKey { outputs: self.part.outputs.len(), formats: slots.formats.iter().map(FormatKey::from).collect() })
+    }
+
     /// The last norm and the output's product of the rows whose logits are wanted.
-    fn logits(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+    fn make_logits(&self, on: &OnDevice) -> Result<()> {
         let OnDevice { device, weights, model, .. } = on;
-        let (memory, spec, outputs, width) = (on.memory(self.lane), model.spec(), self.part.outputs.clone(), weights.output.k);
-        let listed: Vec<u32> = self.part.output_rows().collect();
-        device.compute().copy_in(memory.output_rows.span().part(0..listed.len()), &listed)?;
-        let out = memory.last.outputs(&[&weights.output], listed.len());
+        let (memory, spec, rows, width) = (on.memory(self.lane), model.spec(), self.part.outputs.len(), weights.output.k);
+        if rows == 0 {
+            return Ok(());
+        }
+        let out = memory.last.outputs(&[&weights.output], rows);
         let norm = NormRound {
             hidden: memory.hidden.span(),
             hidden_stride: width,
-            row_of: memory.output_rows.span().part(0..listed.len()),
+            row_of: memory.output_rows.span().part(0..rows),
             block: memory.block.span(),
             block_stride: width,
             block_scale: spec.description.layer.residual_scale,
@@ -354,16 +391,19 @@ impl<'b, 'a> Step<'b, 'a> {
             epsilon: spec.rms_epsilon,
             factor: spec.description.output.scale,
             out,
-            rows: listed.len(),
+            rows,
             width,
         };
-        if !listed.is_empty() {
-            norm.launch(device, device.compute())?;
-        }
-        let logits = memory.logits.span().part(0..listed.len() * spec.vocab_size);
-        weights.output.multiply(device, &out, logits, (listed.len(), spec.vocab_size))?;
-        let to = &mut output.logits[outputs.start * spec.vocab_size..outputs.end * spec.vocab_size];
-        Ok(device.compute().copy_out(to, logits)?)
+        norm.launch(device, device.compute())?;
+        let logits = memory.logits.span().part(0..rows * spec.vocab_size);
+        Ok(weights.output.multiply(device, &out, logits, (rows, spec.vocab_size))?)
+    }
+
+    fn fetch_logits(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+        let (vocab_size, outputs) = (on.model.spec().vocab_size, &self.part.outputs);
+        let to = &mut output.logits[outputs.start * vocab_size..outputs.end * vocab_size];
+        let logits = on.memory(self.lane).logits.span().part(0..to.len());
+        Ok(on.device.compute().copy_out(to, logits)?)
     }
 
     /// Queries that sequences keep come to their rings.

@@ -8,7 +8,7 @@ use crate::launch::slot::RowPlace;
 use crate::on_device::OnDevice;
 use crate::page_tables::{PageTables, SequenceTables};
 
-/// Rows of the embedding, angles, places and page tables to a lane's memory. Returns where each sequence's tables begin, on the device.
+/// Rows of the embedding, angles, places, outputs and page tables to a lane's memory. Returns where each sequence's tables begin, on the device.
 pub(crate) fn upload_rows(on: &OnDevice, lane: usize, part: &BatchPart, mut tables: PageTables) -> Result<Vec<SequenceTables>> {
     let OnDevice { device, weights, model, .. } = on;
     let (memory, stream, embedding) = (on.memory(lane), device.compute(), &model.spec().description.embedding);
@@ -39,5 +39,7 @@ pub(crate) fn upload_rows(on: &OnDevice, lane: usize, part: &BatchPart, mut tabl
     for (to, places) in [(&memory.places, places), (&memory.recent_places, recent), (&memory.host_places, host)] {
         stream.copy_in(to.span().part(0..places.len()), &places)?;
     }
+    let outputs: Vec<u32> = part.output_rows().collect();
+    stream.copy_in(memory.output_rows.span().part(0..outputs.len()), &outputs)?;
     Ok(tables.sequences)
 }

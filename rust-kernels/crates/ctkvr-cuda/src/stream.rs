@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::{result, sys};
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::span::{Plain, Span};
 
 /// A queue of work on a device.
@@ -120,7 +120,7 @@ impl Stream {
     ///
     /// # Errors
     /// What `work` says; those of the driver.
-    pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+    pub fn capture<E: From<Error>>(&self, work: impl FnOnce() -> std::result::Result<(), E>) -> std::result::Result<Graph, E> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is ours.
         self.context.call("cuStreamBeginCapture", || unsafe { result::stream::begin_capture(self.raw, mode) })?;
