@@ -234,7 +234,7 @@ export const checks = Object.fromEntries(
     {
       name: 'cuda-engine',
       about: "the engine's tests on the device's executor, on the stand-in",
-      run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine'], oneAtATime),
+      run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine', '--test=step'], oneAtATime),
     },
     {
       name: 'cuda-hybrid',

@@ -17,7 +17,9 @@ describe('a plan for one card', () => {
     const { code, stdout, stderr } = await ctkvrInProcess([...llama, ...h100, '--sequences', '8']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^Predicted from bytes and bandwidths\. None of these times was measured/);
-    expect(stdout).toMatch(/placement +20 layers on the device, 12 hybrid; two micro-batches\n/);
+    expect(stdout).toMatch(
+      /placement +20 layers on the device, 12 hybrid; two micro-batches\noptions +--device cuda --hybrid-layers 12\n/,
+    );
     expect(stdout).toMatch(/speed-up +4\.3\d x over dense; the ceiling is 7\.51 x/);
     expect(stdout).toMatch(/of a sequence +1,222 +9\.5 % +of dense/);
     expect(stdout).toMatch(/32 layers on the device +114\.3 GB +0\.8 GB +7\.0 ms +no/);

@@ -25,6 +25,13 @@ export function describePlacement({ placement }: Pick<PlacedStep, 'placement'>):
   return `${layers.join(', ')}${placement.microBatches === 2 ? '; two micro-batches' : ''}`;
 }
 
+/** What places layers so, for the commands that load a model. */
+function placementOptions({ placement: { layers } }: Pick<PlacedStep, 'placement'>): string {
+  const { device, hybrid, host } = layers;
+  if (host === 0) return `--device cuda${hybrid === 0 ? '' : ` --hybrid-layers ${hybrid}`}`;
+  return device + hybrid === 0 ? '--device cpu' : 'none: layers on the host alone cannot be beside others yet';
+}
+
 function headTable(plan: Plan, workload: Workload): string {
   const { time, dense, bottleneck, ceiling, speedUp, tokensPerSecond } = plan;
   const { device } = plan;
@@ -36,6 +43,7 @@ function headTable(plan: Plan, workload: Workload): string {
       `${device.name}: ${gigabytes(device.memoryBytes)}, ${formatCount(device.gigabytesPerSecond)} GB/s by its maker`,
     ],
     ['placement', describePlacement(plan)],
+    ['options', placementOptions(plan)],
     ['a step', `${milliseconds(time.totalMs)}, a token of every sequence: ${formatCount(tokensPerSecond)} tokens/s`],
     [
       'dense',

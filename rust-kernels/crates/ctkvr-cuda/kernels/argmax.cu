@@ -1,5 +1,5 @@
-// The largest logit of each row: u32 [rows] of f32 [rows, vocab], rows `stride` values apart. Of equal ones the smallest id; what is not a number
-// is below all numbers.
+// The largest logit of each row: u32 [rows] of f32 [rows, vocab], rows `stride` values apart. Of equal ones the smallest id. A row with a NaN or
+// +infinity gives the first such id with its highest bit set: nobody can choose there.
 //
 // A logit and its id are one u64 that is larger where it wins. argmax_parts: grid (parts, rows), 256 threads: the best of every `parts`-th run of
 // 256 logits, to `best` u64 [rows, parts]. argmax_merge: grid (rows), 32 threads. Global bytes read: 4 rows vocab + 8 rows parts.
@@ -7,6 +7,8 @@
 #include "common.cuh"
 
 constexpr int ARGMAX_THREADS = 256;
+// Above every number.
+constexpr unsigned BAD = 0xffffffffu;
 
 struct Argmax {
     const float* logits;       // f32 [rows, vocab]
@@ -19,7 +21,8 @@ static_assert(sizeof(Argmax) == 40, "as launch/argmax.rs has it");
 // Ordered as logits are, then by descending id.
 __device__ __forceinline__ unsigned long long key(float logit, unsigned id) {
     const unsigned bits = __float_as_uint(logit == 0.f ? 0.f : logit);  // -0 and 0 are equal
-    const unsigned ordered = logit != logit ? 0u : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    const bool is_bad = logit != logit || logit == INFINITY;
+    const unsigned ordered = is_bad ? BAD : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
     return (unsigned long long)ordered << 32 | ~id;
 }
 
@@ -47,6 +50,6 @@ extern "C" __global__ void __launch_bounds__(32) argmax_merge(const Argmax p) {
     unsigned long long best = 0;
     for (int part = threadIdx.x; part < p.parts; part += 32) best = max(best, p.best[(long long)blockIdx.x * p.parts + part]);
     best = best_of_warp(best);
-    if (threadIdx.x == 0) p.ids[blockIdx.x] = ~unsigned(best);
+    if (threadIdx.x == 0) p.ids[blockIdx.x] = ~unsigned(best) | (unsigned(best >> 32) == BAD ? 0x80000000u : 0u);
 }
 KERNEL(argmax_merge)

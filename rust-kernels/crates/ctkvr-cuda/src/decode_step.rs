@@ -27,7 +27,7 @@ use crate::launch::merge::{Merge, host_len};
 use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
 use crate::page_tables::SequenceTables;
-use crate::search::{Chosen, LayerSearch, SearchMemory};
+use crate::search::{Chosen, LayerSearch, Lists, SearchMemory};
 
 /// The decodes of a part.
 pub(crate) struct DecodeStep {
@@ -47,6 +47,7 @@ struct Piece<'a> {
     part: &'a FormatRows,
     /// Of all slots of the step.
     slots: Range<usize>,
+    is_hybrid: bool,
 }
 
 impl DecodeStep {
@@ -124,7 +125,7 @@ impl DecodeStep {
         let parts = self.slots.formats.iter().filter(|part| !part.decodes.is_empty());
         parts.map(move |part| {
             let slots = self.slots.slots_of(layer, &part.decodes);
-            Piece { on, lane: self.lane, step: &self.slots, part, slots }
+            Piece { on, lane: self.lane, step: &self.slots, part, slots, is_hybrid: on.pool.placement().is_hybrid(layer) }
         })
     }
 
@@ -271,6 +272,7 @@ impl Piece<'_> {
             repair_budgets: memory.repair_budgets.span().part(self.part.decodes.clone()),
             searches: memory.searches.span().part(self.slots.clone()),
             format: self.part.format,
+            lists: if self.is_hybrid { Lists::Pinned } else { Lists::Device },
         };
         search.find(&self.on.device, self.on.device.compute(), &layer)?;
         Ok(Some((search, layer)))

@@ -7,7 +7,7 @@ use ctkvr_model::ModelSpec;
 use crate::exchange::Exchange;
 use crate::head_image::HeadSizes;
 use crate::placement::Placement;
-use crate::search::{Lists, SearchMemory, SearchSizes};
+use crate::search::{SearchMemory, SearchSizes};
 use crate::staging::Staging;
 use crate::step_graphs::StepGraphs;
 use crate::step_memory::{StepMemory, StepSizes};
@@ -77,9 +77,8 @@ impl Lane {
             num_clusters: grown(most.num_clusters),
         };
         let sizes = SearchSizes { slots, num_kv_heads, group: shape.group_size(), head_dim: shape.head_dim, most };
-        let lists = if self.placement.has_hybrid_layers() { Lists::Pinned } else { Lists::Device };
-        let memory = SearchMemory::new(device, sizes, lists)?;
-        self.searches.push(memory);
+        let new = if self.placement.has_hybrid_layers() { SearchMemory::with_pinned_lists } else { SearchMemory::new };
+        self.searches.push(new(device, sizes)?);
         Ok(())
     }
 

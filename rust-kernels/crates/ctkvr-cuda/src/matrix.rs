@@ -1,5 +1,6 @@
 //! One linear layer's weights on the device, in the form that its kernels read.
 
+use ctkvr_kernels::{PackedFormat, STRIP_ROWS};
 use ctkvr_model::{Matrix, PackedShape};
 use half::f16;
 
@@ -19,7 +20,7 @@ pub struct DeviceMatrix {
 enum Form {
     Strips {
         bytes: DeviceBuffer<u8>,
-        shape: PackedShape,
+        format: PackedFormat,
     },
     /// Of types that have no strips.
     Rows(DeviceBuffer<f16>),
@@ -55,23 +56,66 @@ impl Activations {
     }
 }
 
+/// A matrix of the model's file, and its bias.
+pub struct HostMatrix<'a> {
+    pub matrix: Matrix<'a>,
+    pub bias: Option<Matrix<'a>>,
+}
+
+impl HostMatrix<'_> {
+    /// The format of its strips; `None`: of a type that has none.
+    fn strips(&self) -> Option<PackedShape> {
+        PackedShape::of(self.matrix.info).filter(|shape| Strips::has_kernels(shape.format))
+    }
+}
+
 impl DeviceMatrix {
     /// # Errors
     /// `OutOfMemory`.
-    pub fn new(device: &Device, matrix: &Matrix, bias: Option<&Matrix>) -> Result<Self> {
-        let form = match PackedShape::of(matrix.info).filter(|shape| Strips::has_kernels(shape.format)) {
-            Some(shape) => {
-                let mut packed = vec![0; shape.num_strips() * shape.strip_bytes()];
-                shape.pack(matrix.info.kind, matrix.bytes, &mut packed);
-                Form::Strips { bytes: DeviceBuffer::from_slice(device, &packed)?, shape }
+    pub fn new(device: &Device, of: &HostMatrix) -> Result<Self> {
+        Self::stacked(device, std::slice::from_ref(of))
+    }
+
+    /// Matrices that take the same rows as one, the first's values first: a launch for all of them. `None` where they cannot be: other types,
+    /// a bias on some alone, or strips that would hold rows of two.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn joined(device: &Device, all: &[HostMatrix]) -> Result<Option<Self>> {
+        let Some((last, before)) = all.split_last() else { return Ok(None) };
+        let alike = |of: &HostMatrix| {
+            let (kind, len) = (of.matrix.info.kind, of.matrix.len);
+            (kind, len) == (last.matrix.info.kind, last.matrix.len) && of.bias.is_some() == last.bias.is_some()
+        };
+        let whole_strips = |of: &HostMatrix| of.strips().is_none() || of.matrix.num_rows.is_multiple_of(STRIP_ROWS);
+        if !before.iter().all(|of| alike(of) && whole_strips(of)) {
+            return Ok(None);
+        }
+        Self::stacked(device, all).map(Some)
+    }
+
+    /// Of one type and row length.
+    fn stacked(device: &Device, all: &[HostMatrix]) -> Result<Self> {
+        let form = match all[0].strips() {
+            Some(PackedShape { format, .. }) => {
+                let mut packed = Vec::new();
+                for of in all {
+                    let shape = of.strips().expect("of one type");
+                    let first = packed.len();
+                    packed.resize(first + shape.num_strips() * shape.strip_bytes(), 0);
+                    shape.pack(of.matrix.info.kind, of.matrix.bytes, &mut packed[first..]);
+                }
+                Form::Strips { bytes: DeviceBuffer::from_slice(device, &packed)?, format }
             }
             None => {
-                let rows: Vec<f16> = (0..matrix.num_rows).flat_map(|i| matrix.row(i)).map(f16::from_f32).collect();
+                let rows = all.iter().flat_map(|of| (0..of.matrix.num_rows).flat_map(|i| of.matrix.row(i)));
+                let rows: Vec<f16> = rows.map(f16::from_f32).collect();
                 Form::Rows(DeviceBuffer::from_slice(device, &rows)?)
             }
         };
-        let bias = bias.map(|bias| DeviceBuffer::from_slice(device, &bias.row(0))).transpose()?;
-        Ok(Self { form, bias, k: matrix.len, n: matrix.num_rows })
+        let bias: Vec<f32> = all.iter().filter_map(|of| of.bias.as_ref()).flat_map(|bias| bias.row(0)).collect();
+        let bias = if bias.is_empty() { None } else { Some(DeviceBuffer::from_slice(device, &bias)?) };
+        Ok(Self { form, bias, k: all[0].matrix.len, n: all.iter().map(|of| of.matrix.num_rows).sum() })
     }
 
     /// Multiplies `rows` rows, which [`Activations::outputs`] made room for. Row i goes to `out[i * out_stride..]`.
@@ -88,8 +132,8 @@ impl DeviceMatrix {
         let (k, n, stream) = (self.k, self.n, device.compute());
         let bias = self.bias.as_ref().map_or(Span::EMPTY, DeviceBuffer::span);
         match &self.form {
-            Form::Strips { bytes, shape } => {
-                let weights = Strips { bytes: bytes.span(), format: shape.format, k, n };
+            Form::Strips { bytes, format } => {
+                let weights = Strips { bytes: bytes.span(), format: *format, k, n };
                 Linear { weights, bias, activations: activations.rounded, out, out_stride, rows }.launch(device, stream)
             }
             Form::Rows(weights) => {

@@ -64,23 +64,8 @@ impl SearchSizes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lists {
     Device,
-    /// In memory that the host reads as well.
+    /// In memory that the host reads as well: of a [`SearchMemory::with_pinned_lists`].
     Pinned,
-}
-
-/// Lists, in one of the two.
-enum ListBuffer {
-    Device(DeviceBuffer<u32>),
-    Pinned(PinnedBuffer<u32>),
-}
-
-impl ListBuffer {
-    fn span(&self) -> Span<u32> {
-        match self {
-            Self::Device(buffer) => buffer.span(),
-            Self::Pinned(buffer) => buffer.span(),
-        }
-    }
 }
 
 /// Memory of the searches of one layer, used again in the next.
@@ -90,7 +75,8 @@ pub struct SearchMemory {
     probes: DeviceBuffer<u32>,
     marks: DeviceBuffer<u32>,
     left: DeviceBuffer<u32>,
-    candidates: ListBuffer,
+    candidates: DeviceBuffer<u32>,
+    pinned_candidates: Option<PinnedBuffer<u32>>,
     cluster_weights: DeviceBuffer<f32>,
     shares: DeviceBuffer<f32>,
     heaviest: DeviceBuffer<u32>,
@@ -125,6 +111,7 @@ pub struct LayerSearch {
     pub searches: Span<SlotSearch>,
     /// Of every sequence's keys.
     pub format: KvFormat,
+    pub lists: Lists,
 }
 
 /// What attention reads of the choice.
@@ -148,7 +135,7 @@ pub struct Chosen {
 impl SearchMemory {
     /// # Errors
     /// `OutOfMemory`.
-    pub fn new(device: &Device, sizes: SearchSizes, lists: Lists) -> Result<Self> {
+    pub fn new(device: &Device, sizes: SearchSizes) -> Result<Self> {
         let SearchSizes { slots, group, head_dim, most, .. } = sizes;
         let HeadSizes { region, num_centroids, num_probes, num_clusters } = most;
         Ok(Self {
@@ -157,10 +144,8 @@ impl SearchMemory {
             probes: DeviceBuffer::new(device, slots * num_probes)?,
             marks: DeviceBuffer::new(device, slots * words_of(region))?,
             left: DeviceBuffer::new(device, slots * num_clusters)?,
-            candidates: match lists {
-                Lists::Device => ListBuffer::Device(DeviceBuffer::new(device, slots * region)?),
-                Lists::Pinned => ListBuffer::Pinned(PinnedBuffer::new(device, slots * region)?),
-            },
+            candidates: DeviceBuffer::new(device, slots * region)?,
+            pinned_candidates: None,
             cluster_weights: DeviceBuffer::new(device, slots * group * num_clusters)?,
             shares: DeviceBuffer::new(device, slots * num_clusters)?,
             heaviest: DeviceBuffer::new(device, slots * num_clusters)?,
@@ -179,8 +164,29 @@ impl SearchMemory {
         })
     }
 
+    /// One whose lists can be in host memory as well.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn with_pinned_lists(device: &Device, sizes: SearchSizes) -> Result<Self> {
+        let pinned = PinnedBuffer::new(device, sizes.slots * sizes.most.region)?;
+        Ok(Self { pinned_candidates: Some(pinned), ..Self::new(device, sizes)? })
+    }
+
     pub fn sizes(&self) -> &SearchSizes {
         &self.sizes
+    }
+
+    /// Where a layer's candidates are listed.
+    fn lists(&self, layer: &LayerSearch) -> Span<u32> {
+        match layer.lists {
+            Lists::Device => self.candidates.span(),
+            Lists::Pinned => self.pinned().span(),
+        }
+    }
+
+    fn pinned(&self) -> &PinnedBuffer<u32> {
+        self.pinned_candidates.as_ref().expect("made with pinned lists")
     }
 
     /// Searches and chooses: [`SearchMemory::find`], then [`SearchMemory::refine`].
@@ -215,14 +221,13 @@ impl SearchMemory {
         self.clusters(layer).launch_rest(device, stream)
     }
 
-    /// Candidates of a slot, when [`SearchMemory::find`] is done: as many of these positions as its search says. Of pinned lists.
+    /// Candidates of a slot of a layer with pinned lists, when [`SearchMemory::find`] is done: as many of these positions as its search says.
     ///
     /// # Panics
-    /// When the lists are the device's.
+    /// When it was made without.
     pub fn listed(&self, slot: usize) -> &[u32] {
-        let ListBuffer::Pinned(lists) = &self.candidates else { panic!("these lists are the device's") };
         let stride = self.sizes.most.region;
-        &lists.as_slice()[slot * stride..(slot + 1) * stride]
+        &self.pinned().as_slice()[slot * stride..(slot + 1) * stride]
     }
 
     /// What attention reads, after [`SearchMemory::refine`].
@@ -267,7 +272,7 @@ impl SearchMemory {
             probes: self.probes.span(),
             marks: self.marks.span(),
             left: self.left.span(),
-            candidates: self.candidates.span(),
+            candidates: self.lists(layer),
             repairs: layer.repairs,
             searches: layer.searches,
             num_kv_heads,
@@ -311,7 +316,7 @@ impl SearchMemory {
             layouts: layer.layouts,
             searches: layer.searches,
             queries: layer.queries,
-            candidates: self.candidates.span(),
+            candidates: self.lists(layer),
             scores: self.scores.span(),
             partials: self.score_partials.span(),
             format: layer.format,
@@ -328,7 +333,7 @@ impl SearchMemory {
             heads: layer.heads,
             layouts: layer.layouts,
             searches: layer.searches,
-            candidates: self.candidates.span(),
+            candidates: self.lists(layer),
             scores: self.scores.span(),
             partials: self.score_partials.span(),
             totals: self.totals.span(),

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ctkvr_core::{Phase, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Error, Result, SequenceOutput};
 use ctkvr_kernels::KvFormat;
-use ctkvr_model::{Activation, NormSpan};
+use ctkvr_model::{Activation, NormSpan, logits_not_finite};
 
 use crate::batch_part::BatchPart;
 use crate::decode_report::Counted;
 use crate::decode_slots::Place;
 use crate::decode_step::DecodeStep;
+use crate::launch::argmax::{self, Argmax};
 use crate::launch::attend::splits_of;
 use crate::launch::norm_round::{NormRound, NormRows};
 use crate::launch::outputs::Outputs;
@@ -40,7 +41,9 @@ pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, ca
     output.stages = StageTimes::default();
     output.sequences.clear();
     output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
-    output.reserve_logits(batch.output_rows.len() * on.model.spec().vocab_size)?;
+    output.tokens.clear();
+    let num_logits = if batch.tokens_only { 0 } else { batch.output_rows.len() * on.model.spec().vocab_size };
+    output.reserve_logits(num_logits)?;
     let parts = if on.lanes.len() > 1 { BatchPart::halves(batch) } else { vec![BatchPart::whole(batch)] };
     // All copies first: a page may be dropped from the device for one part alone.
     place_copies(&on.pool, &BatchPart::whole(batch))?;
@@ -92,7 +95,7 @@ fn take_through(
     }
     for step in steps {
         step.decodes.audit(on)?;
-        step.fetch_logits(on, output)?;
+        step.fetch_outputs(on, output)?;
         step.keep_queries(on)?;
         let first = step.part.sequences.start;
         for (of, Counted { counters, repairs, .. }) in output.sequences[first..].iter_mut().zip(step.report(on)?) {
@@ -178,11 +181,14 @@ impl<'b, 'a> Step<'b, 'a> {
         let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
         let spec = &on.model.spec().description.layer;
         let Activation::Silu = spec.feed_forward.activation;
-        let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &[&layer.gate, &layer.up])?;
-        let width = layer.gate.n;
+        let matrices = layer.gate_and_up.matrices();
+        // The same one twice where they are joined.
+        let takers = [&matrices[0], &matrices[matrices.len() - 1]];
+        let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &takers)?;
+        let width = layer.down.k;
         let both = memory.gate_and_up.span().part(0..self.rows * 2 * width);
         let up = both.part(width..both.len());
-        for (matrix, out) in [(&layer.gate, both), (&layer.up, up)] {
+        for (matrix, out) in matrices.iter().zip([both, up]) {
             matrix.multiply(&on.device, &normed, out, (self.rows, 2 * width))?;
         }
         let out = memory.gated.outputs(&[&layer.down], self.rows);
@@ -369,7 +375,11 @@ impl<'b, 'a> Step<'b, 'a> {
     fn graph_key(&self) -> Option<GraphKey> {
         let slots = &self.decodes.slots;
         let fits = slots.num_decodes() == self.rows && slots.slots.iter().all(|slot| slot.place == Place::Device);
-        fits.then(|| GraphKey { outputs: self.part.outputs.len(), formats: slots.formats.iter().map(FormatKey::from).collect() })
+        fits.then(|| GraphKey {
+            outputs: self.part.outputs.len(),
+            tokens_only: self.part.batch.tokens_only,
+            formats: slots.formats.iter().map(FormatKey::from).collect(),
+        })
     }
 
     /// The last norm and the output's product of the rows whose logits are wanted.
@@ -396,11 +406,29 @@ impl<'b, 'a> Step<'b, 'a> {
         };
         norm.launch(device, device.compute())?;
         let logits = memory.logits.span().part(0..rows * spec.vocab_size);
-        Ok(weights.output.multiply(device, &out, logits, (rows, spec.vocab_size))?)
+        weights.output.multiply(device, &out, logits, (rows, spec.vocab_size))?;
+        if self.part.batch.tokens_only {
+            let (best, ids) = (memory.best.span().part(0..rows * argmax::PARTS), memory.tokens.span().part(0..rows));
+            let argmax = Argmax { logits, stride: spec.vocab_size, best, ids, rows, vocab: spec.vocab_size };
+            argmax.launch(device, device.compute())?;
+        }
+        Ok(())
     }
 
-    fn fetch_logits(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+    /// Logits, or the most probable tokens where they are all that is wanted.
+    fn fetch_outputs(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
         let (vocab_size, outputs) = (on.model.spec().vocab_size, &self.part.outputs);
+        if self.part.batch.tokens_only {
+            let mut tokens = vec![0; outputs.len()];
+            on.device.compute().copy_out(&mut tokens, on.memory(self.lane).tokens.span().part(0..outputs.len()))?;
+            for token in tokens {
+                if token & argmax::NOT_FINITE != 0 {
+                    return Err(logits_not_finite((token & !argmax::NOT_FINITE) as usize));
+                }
+                output.tokens.push(token as i32);
+            }
+            return Ok(());
+        }
         let to = &mut output.logits[outputs.start * vocab_size..outputs.end * vocab_size];
         let logits = on.memory(self.lane).logits.span().part(0..to.len());
         Ok(on.device.compute().copy_out(to, logits)?)

@@ -17,6 +17,7 @@ pub(crate) struct StepGraphs(Vec<(GraphKey, Graph)>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GraphKey {
     pub outputs: usize,
+    pub tokens_only: bool,
     pub formats: Vec<FormatKey>,
 }
 

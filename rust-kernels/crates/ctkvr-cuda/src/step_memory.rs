@@ -2,6 +2,7 @@
 
 use ctkvr_model::ModelSpec;
 
+use crate::launch::argmax;
 use crate::launch::attend::partial_len;
 use crate::launch::prefill_attend::RowTile;
 use crate::launch::search_state::SlotSearch;
@@ -96,6 +97,9 @@ pub(crate) struct StepMemory {
     pub output_rows: DeviceBuffer<u32>,
     pub last: Activations,
     pub logits: DeviceBuffer<f32>,
+    /// u32 `[outputs]`: most probable tokens, and u64 `[outputs, PARTS]`, what is found on the way.
+    pub tokens: DeviceBuffer<u32>,
+    pub best: DeviceBuffer<u64>,
 }
 
 impl StepMemory {
@@ -145,6 +149,8 @@ impl StepMemory {
             output_rows: DeviceBuffer::new(device, outputs)?,
             last: Activations::new(device, outputs, width)?,
             logits: DeviceBuffer::new(device, outputs * spec.vocab_size)?,
+            tokens: DeviceBuffer::new(device, outputs)?,
+            best: DeviceBuffer::new(device, outputs * argmax::PARTS)?,
         })
     }
 }

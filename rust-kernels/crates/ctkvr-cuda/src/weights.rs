@@ -2,7 +2,7 @@
 
 use ctkvr_model::{Description, LayerSpec, LinearSpec, Matrices, Model, NormSpan, RotaryTable, VectorSpec, layer_tensor};
 
-use crate::matrix::DeviceMatrix;
+use crate::matrix::{DeviceMatrix, HostMatrix};
 use crate::{Device, DeviceBuffer};
 
 /// f32 `[width]`.
@@ -15,6 +15,21 @@ pub(crate) struct QueryKeyNorms {
     pub key: Vector,
 }
 
+/// Gate and up of the feed-forward, which take the same rows.
+pub(crate) enum GateAndUp {
+    Joined(DeviceMatrix),
+    Apart([DeviceMatrix; 2]),
+}
+
+impl GateAndUp {
+    pub fn matrices(&self) -> &[DeviceMatrix] {
+        match self {
+            Self::Joined(both) => std::slice::from_ref(both),
+            Self::Apart(apart) => apart,
+        }
+    }
+}
+
 pub(crate) struct Layer {
     pub attention_norm: Option<Vector>,
     pub query: DeviceMatrix,
@@ -24,8 +39,7 @@ pub(crate) struct Layer {
     pub output: DeviceMatrix,
     pub attention_norm_after: Option<Vector>,
     pub feed_forward_norm: Option<Vector>,
-    pub gate: DeviceMatrix,
-    pub up: DeviceMatrix,
+    pub gate_and_up: GateAndUp,
     pub down: DeviceMatrix,
     pub feed_forward_norm_after: Option<Vector>,
 }
@@ -58,13 +72,26 @@ impl Loader<'_> {
         norm.as_ref().map(|norm| self.vector(&layer_tensor(index, norm.name))).transpose()
     }
 
-    fn matrix(&self, weight: &str, bias: &str) -> ctkvr_model::Result<DeviceMatrix> {
-        let bias = self.matrices.find(self.model, bias);
-        Ok(DeviceMatrix::new(self.device, &self.matrices.get(self.model, weight)?, bias.as_ref())?)
+    fn host_matrix(&self, weight: &str, bias: &str) -> ctkvr_model::Result<HostMatrix<'_>> {
+        let matrix = self.matrices.get(self.model, weight)?;
+        Ok(HostMatrix { matrix, bias: self.matrices.find(self.model, bias) })
+    }
+
+    fn host_linear(&self, index: usize, linear: &LinearSpec) -> ctkvr_model::Result<HostMatrix<'_>> {
+        self.host_matrix(&layer_tensor(index, &linear.weight_name()), &layer_tensor(index, &linear.bias_name()))
     }
 
     fn linear(&self, index: usize, linear: &LinearSpec) -> ctkvr_model::Result<DeviceMatrix> {
-        self.matrix(&layer_tensor(index, &linear.weight_name()), &layer_tensor(index, &linear.bias_name()))
+        Ok(DeviceMatrix::new(self.device, &self.host_linear(index, linear)?)?)
+    }
+
+    fn gate_and_up(&self, index: usize, spec: &LayerSpec) -> ctkvr_model::Result<GateAndUp> {
+        let both = [self.host_linear(index, &spec.feed_forward.gate)?, self.host_linear(index, &spec.feed_forward.up)?];
+        if let Some(joined) = DeviceMatrix::joined(self.device, &both)? {
+            return Ok(GateAndUp::Joined(joined));
+        }
+        let [gate, up] = both.each_ref().map(|of| DeviceMatrix::new(self.device, of));
+        Ok(GateAndUp::Apart([gate?, up?]))
     }
 
     fn layer(&self, index: usize, spec: &LayerSpec) -> ctkvr_model::Result<Layer> {
@@ -82,8 +109,7 @@ impl Loader<'_> {
             output: self.linear(index, &attention.output)?,
             attention_norm_after: self.norm(index, &attention.norm_after)?,
             feed_forward_norm: self.norm(index, &feed_forward.norm_before)?,
-            gate: self.linear(index, &feed_forward.gate)?,
-            up: self.linear(index, &feed_forward.up)?,
+            gate_and_up: self.gate_and_up(index, spec)?,
             down: self.linear(index, &feed_forward.down)?,
             feed_forward_norm_after: self.norm(index, &feed_forward.norm_after)?,
         })
@@ -106,7 +132,8 @@ impl Weights {
             progress((index + 1) as f32 / (spec.num_layers + 1) as f32);
         }
         let output_norm = loader.vector(output.norm.name)?;
-        let output = loader.matrix(&output.product.weight_name(), &output.product.bias_name())?;
+        let product = loader.host_matrix(&output.product.weight_name(), &output.product.bias_name())?;
+        let output = DeviceMatrix::new(device, &product)?;
         device.compute().wait()?;
         progress(1.0);
         Ok(Self {

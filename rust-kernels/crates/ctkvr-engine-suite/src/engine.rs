@@ -359,6 +359,27 @@ pub fn a_seed_replays_a_generation(suite: &Suite) {
     assert_ne!(generate(1), generate(2));
 }
 
+/// Whether logits come with it, whether others draw beside it, and whatever chunk the row is in.
+pub fn a_greedy_sample_is_the_most_probable_token(suite: &Suite) {
+    let _alone = alone();
+    let (_file, model) = tiny();
+    let engine = suite.engine(&model, 1, 32);
+    for (seed, count) in [(21, 1), (22, 20), (23, 70)] {
+        let [greedy, told, beside] = [(); 3].map(|()| full_sequence(&engine, 256));
+        engine.set_sampler(beside, SamplerOptions { temperature: 1.0, ..SamplerOptions::greedy() }).unwrap();
+        let prompt = tokens(seed, count);
+        let expected = most_probable(&logits(&engine, told, &prompt));
+        let phase = if count == 1 { Phase::Decode } else { Phase::Prefill };
+        let entry = |sequence| StepEntry { sequence, tokens: &prompt, phase, output: StepOutput::Sample };
+        let fork = engine.fork_sequence(greedy).unwrap();
+        let alone = engine.step(&[entry(greedy)], false, &NO_CANCEL).unwrap();
+        let both = engine.step(&[entry(fork), entry(beside)], false, &NO_CANCEL).unwrap();
+        assert_eq!([alone.sequences[0].token_id, both.sequences[0].token_id], [Some(expected); 2], "{count} tokens");
+        assert!(alone.sequences[0].logits.is_none() && both.sequences[1].token_id.is_some());
+        [greedy, told, beside, fork].into_iter().for_each(|sequence| engine.close_sequence(sequence));
+    }
+}
+
 pub fn an_engine_is_refused_an_executor_of_another_model(suite: &Suite) {
     let _alone = alone();
     let (_file, model) = tiny();

@@ -55,6 +55,7 @@ macro_rules! engine_tests {
             keys_and_values_in_8_bits_say_nearly_the_same_in_less_memory,
             while_a_step_runs_others_are_refused_and_sequences_can_come_and_go,
             a_seed_replays_a_generation,
+            a_greedy_sample_is_the_most_probable_token,
             an_engine_is_refused_an_executor_of_another_model;
             executor: cancelling_stops_between_layers,
             a_panic_in_the_attention_fails_the_step_and_nothing_else,

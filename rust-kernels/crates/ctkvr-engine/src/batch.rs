@@ -19,6 +19,9 @@ pub struct Batch<'a> {
     pub output_rows: &'a [usize],
     /// Whether decode rows also measure the true attention mass.
     pub audit: bool,
+    /// Whether the most probable token of each output row is all that is wanted: an executor may give [`BatchOutput::tokens`] then, and no
+    /// logits.
+    pub tokens_only: bool,
     /// Which rows are whose: in the order of the rows, those of decodes first.
     pub sequences: Vec<BatchRows<'a>>,
 }
@@ -69,7 +72,7 @@ impl<'a> Batch<'a> {
             BatchRows { sequence, first_row: first_row - num_rows, append }
         });
         let sequences = sequences.collect();
-        Ok(Self { tokens, positions, output_rows, audit: false, sequences })
+        Ok(Self { tokens, positions, output_rows, audit: false, tokens_only: false, sequences })
     }
 
     pub fn num_rows(&self) -> usize {
@@ -104,6 +107,8 @@ impl Drop for Batch<'_> {
 pub struct BatchOutput {
     /// f32 `[output_rows, vocab_size]`; may be longer.
     pub logits: Vec<f32>,
+    /// i32 `[output_rows]`: the most probable token of each, the first of equal ones, in place of logits. Empty: there are logits.
+    pub tokens: Vec<i32>,
     /// One for each of the batch's sequences, in order.
     pub sequences: Vec<SequenceOutput>,
     pub stages: StageTimes,

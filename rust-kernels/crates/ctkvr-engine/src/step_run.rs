@@ -13,7 +13,7 @@ use crate::batch::{Batch, BatchOutput, NewRows};
 use crate::batch_plan::{Chunk, plan_chunks};
 use crate::executor::Executor;
 use crate::sequence_table::{Loan, SequenceTable, lock};
-use crate::step::{SequenceResult, StepEntry, StepResult};
+use crate::step::{SequenceResult, StepEntry, StepOutput, StepResult};
 use crate::{Error, Result};
 
 /// A step whose plan was checked, with its sequences.
@@ -43,8 +43,9 @@ impl StepRun<'_> {
         let chunks = plan_chunks(self.entries, &lengths, max_rows);
         self.grow_indexes(&mut result)?;
         let mut kept: Vec<KeptLogits> = Vec::new();
+        let tokens_only = chunks.len() == 1 && self.wants_tokens_only();
         for (index, chunk) in chunks.iter().enumerate() {
-            self.run_chunk(chunk, &mut result)?;
+            self.run_chunk(chunk, tokens_only, &mut result)?;
             let started = Instant::now();
             if index + 1 < chunks.len() {
                 let of = |(output, &entry): (usize, &usize)| KeptLogits { entry, logits: self.logits(output).to_vec() };
@@ -62,6 +63,17 @@ impl StepRun<'_> {
         Ok(result)
     }
 
+    /// Whether every output is a token of a sampler that takes the most probable one.
+    fn wants_tokens_only(&self) -> bool {
+        let table = lock(self.table);
+        let is_greedy = |entry: &StepEntry| table.get(entry.sequence).is_ok_and(|state| state.sampler.is_greedy());
+        self.entries.iter().all(|entry| match entry.output {
+            StepOutput::None => true,
+            StepOutput::Sample => is_greedy(entry),
+            StepOutput::Logits | StepOutput::SampleAndLogits => false,
+        })
+    }
+
     /// Grows the indexes of the decoding sequences where it is due.
     fn grow_indexes(&mut self, result: &mut StepResult) -> Result<()> {
         let started = Instant::now();
@@ -75,7 +87,7 @@ impl StepRun<'_> {
     }
 
     /// Runs one chunk through the executor. On failure its rows are not part of their sequences.
-    fn run_chunk(&mut self, chunk: &Chunk, result: &mut StepResult) -> Result<()> {
+    fn run_chunk(&mut self, chunk: &Chunk, tokens_only: bool, result: &mut StepResult) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
@@ -87,6 +99,8 @@ impl StepRun<'_> {
         });
         let mut batch = Batch::open(&chunk.tokens, &chunk.positions, &chunk.output_rows, rows.collect())?;
         batch.audit = self.audit;
+        batch.tokens_only = tokens_only;
+        self.output.tokens.clear();
         self.executor.forward(&mut batch, self.output, self.cancel)?;
         batch.keep();
         result.timings.stages.add(&self.output.stages);
@@ -106,6 +120,12 @@ impl StepRun<'_> {
 
     /// Samples and copies what each entry asked for: those of earlier chunks, then those of the last.
     fn collect_outputs(&self, kept: &[KeptLogits], last: &Chunk, result: &mut StepResult) -> Result<()> {
+        if !self.output.tokens.is_empty() {
+            for (entry, token) in last.output_entries.iter().zip(&self.output.tokens) {
+                result.sequences[*entry].token_id = Some(*token);
+            }
+            return Ok(());
+        }
         let earlier = kept.iter().map(|kept| (kept.entry, kept.logits.as_slice()));
         let outputs = || earlier.clone().chain(last.output_entries.iter().enumerate().map(|(i, &entry)| (entry, self.logits(i))));
         outputs().try_for_each(|(_, logits)| check_logits(logits))?;

@@ -52,7 +52,7 @@ pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
 pub use packed_weight::PackedShape;
 pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
-pub use sampler::{Sampler, SamplerOptions, check_logits};
+pub use sampler::{Sampler, SamplerOptions, check_logits, logits_not_finite};
 pub use spec::ModelSpec;
 pub use tensors::{TensorUse, layer_tensor};
 pub use tokenizer::{ControlToken, Tokenizer};

@@ -131,6 +131,11 @@ impl Sampler {
         self.options
     }
 
+    /// Whether it takes the most probable token, the first of equal ones, whatever came before.
+    pub fn is_greedy(&self) -> bool {
+        self.draw.is_null() && !self.options.repeats() && !self.options.counts()
+    }
+
     /// Tokens drawn at random since the seed; 0 when greedy.
     pub fn num_draws(&self) -> u64 {
         self.num_draws
@@ -145,7 +150,7 @@ impl Sampler {
 
     /// Draws a token. `history` is the sequence in two parts, oldest first; `logits` passed [`check_logits`].
     pub fn sample(&mut self, logits: &[f32], history: &[&[i32]; 2]) -> Result<i32> {
-        if self.draw.is_null() && !self.options.repeats() && !self.options.counts() {
+        if self.is_greedy() {
             return Ok(most_probable(logits));
         }
         self.candidates.clear();
@@ -228,11 +233,14 @@ fn from<'a>([old, new]: &[&'a [i32]; 2], start: usize) -> impl Iterator<Item = u
 
 /// Refuses NaN and +infinity, which no sampler can order.
 pub fn check_logits(logits: &[f32]) -> Result<()> {
-    match logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
-        None => Ok(()),
-        Some(bad) => Err(Error::Internal {
-            what: format!("the model's logits are not finite, first at token {bad}: its weights are damaged or overflow"),
-        }),
+    let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
+    bad.map_or(Ok(()), |bad| Err(logits_not_finite(bad)))
+}
+
+/// The error of logits of which this token's is the first that no sampler can order.
+pub fn logits_not_finite(token: usize) -> Error {
+    Error::Internal {
+        what: format!("the model's logits are not finite, first at token {token}: its weights are damaged or overflow"),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::launch::norm_round::reach;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
-/// Of equal logits the smallest id; what is not a number is below all numbers.
+/// Of equal logits the smallest id. Of a row with a NaN or +infinity the first such id and [`NOT_FINITE`].
 #[derive(Debug, Clone, Copy)]
 pub struct Argmax {
     /// f32 `[rows, vocab]`, rows `stride` values apart.
@@ -17,6 +17,9 @@ pub struct Argmax {
     /// At least 1.
     pub vocab: usize,
 }
+
+/// The bit that says that a row's logits are not finite.
+pub const NOT_FINITE: u32 = 1 << 31;
 
 /// Blocks of threads that share a row.
 pub const PARTS: usize = 32;

@@ -206,7 +206,7 @@ fn memory_is_what_its_sizes_say() -> Result<()> {
     let most = HeadSizes { region: 1000, num_centroids: 70, num_probes: 5, num_clusters: 130 };
     let sizes = SearchSizes { slots: 6, num_kv_heads: 3, group: 5, head_dim: 96, most };
     let before = session.count("used_memory");
-    let memory = SearchMemory::new(&device, sizes, Lists::Device)?;
+    let memory = SearchMemory::new(&device, sizes)?;
     assert_eq!((session.count("used_memory") - before) as usize, sizes.bytes());
     assert!(memory.sizes().hold(&most));
     assert!(!memory.sizes().hold(&HeadSizes { num_clusters: 131, ..most }));
@@ -223,10 +223,10 @@ fn what_is_the_hosts_is_listed_and_left_to_it() -> Result<()> {
         let heads: Vec<Head> = [51, 52].map(case).into_iter().map(Head::new).collect();
         let layer = Layer::new(&device, asks(&heads, 9, 24, 1.0), 2, &[0])?;
         let expected = layer.run()?;
-        let memory = SearchMemory::new(&device, *layer.memory.sizes(), Lists::Pinned)?;
+        let memory = SearchMemory::with_pinned_lists(&device, *layer.memory.sizes())?;
         let layouts: Vec<_> = layer.read(layer.search().layouts)?.into_iter().map(|of| of.on_host()).collect();
         let layouts = DeviceBuffer::from_slice(&device, &layouts)?;
-        let search = LayerSearch { layouts: layouts.span(), ..layer.search() };
+        let search = LayerSearch { layouts: layouts.span(), lists: Lists::Pinned, ..layer.search() };
         device.compute().fill(search.searches, 0xff)?;
         memory.search(&device, device.compute(), &search)?;
         let (searches, chosen) = (layer.read(search.searches)?, memory.chosen());

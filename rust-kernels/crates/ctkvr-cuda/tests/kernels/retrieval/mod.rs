@@ -95,7 +95,7 @@ impl<'a> Layer<'a> {
         assert!(images.iter().all(|image| sizes.hold(&image.sizes())));
         Ok(Self {
             device,
-            memory: SearchMemory::new(device, sizes, Lists::Device)?,
+            memory: SearchMemory::new(device, sizes)?,
             repairs: DeviceBuffer::zeroed(device, slots / num_kv_heads)?,
             heads: DeviceBuffer::from_slice(device, &addresses)?,
             layouts: DeviceBuffer::from_slice(device, &layouts)?,
@@ -117,6 +117,7 @@ impl<'a> Layer<'a> {
             repair_budgets: self.budgets.span(),
             searches: self.searches.span(),
             format: self.asks.iter().find_map(|ask| ask.head).expect("a head").case.format,
+            lists: Lists::Device,
         }
     }
 

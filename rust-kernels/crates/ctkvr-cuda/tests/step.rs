@@ -1,4 +1,5 @@
-//! A decoded token is one graph launch, whatever its position; a graph is made once for a kind of step.
+//! What a step launches: a decoded token is one graph, whatever its position, made once for a kind of step; matrices that take the same rows
+//! are one product.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
 
@@ -7,12 +8,16 @@ use std::time::Duration;
 
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{Phase, SequenceId};
+use ctkvr_cuda::launch::outputs::Outputs;
+use ctkvr_cuda::matrix::{DeviceMatrix, HostMatrix};
 use ctkvr_cuda::stand_in::{Session, session};
-use ctkvr_cuda::{CudaExecutor, CudaOptions};
+use ctkvr_cuda::{CudaExecutor, CudaOptions, Device, DeviceBuffer};
 use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
 use ctkvr_engine_suite::helpers::{NO_CANCEL, load};
 use ctkvr_engine_suite::tiny_model::TinyModel;
-use ctkvr_kernels::KvFormat;
+use ctkvr_kernels::testing::Random;
+use ctkvr_kernels::{BLOCK, KvFormat};
+use ctkvr_model::Matrices;
 
 fn settings() -> Settings {
     Settings {
@@ -81,4 +86,40 @@ fn a_method_without_kernels_is_launched_one_by_one() {
     let sequence = read(&engine, "quest");
     let [launches, graphs, made] = decode(&session, &engine, &[sequence]);
     assert!(launches > 0 && graphs == 0 && made == 0);
+}
+
+/// A joined product is the two products, to the bit; matrices that cannot be joined are not.
+#[test]
+fn joined_matrices_give_what_each_gives() {
+    let _session = session();
+    let device = Device::open(0).unwrap();
+    let file = TinyModel::new("llama").write();
+    let model = load(file.path());
+    let matrices = Matrices::of(&model);
+    let of = |name: &str| HostMatrix { matrix: matrices.get(&model, name).unwrap(), bias: None };
+    let (gate, up, down) = (of("blk.0.ffn_gate.weight"), of("blk.0.ffn_up.weight"), of("blk.0.ffn_down.weight"));
+    let (k, n, rows) = (gate.matrix.len, gate.matrix.num_rows, 3);
+    let mut random = Random(5);
+    let mut rounded: Vec<u8> = Vec::new();
+    for _ in 0..rows {
+        rounded.extend((0..k).map(|_| random.integer(127) as i8 as u8));
+        rounded.extend(random.values(k / BLOCK * 2, 0.01).into_iter().flat_map(f32::to_le_bytes));
+    }
+    let f16s: Vec<half::f16> = random.values(rows * k, 1.0).into_iter().map(half::f16::from_f32).collect();
+    let (rounded, f16s) = (DeviceBuffer::from_slice(&device, &rounded).unwrap(), DeviceBuffer::from_slice(&device, &f16s).unwrap());
+    let activations = Outputs { rounded: rounded.span(), f16: f16s.span(), ..Outputs::NONE };
+    let product = |matrix: &DeviceMatrix| {
+        let out = DeviceBuffer::<f32>::new(&device, rows * matrix.n).unwrap();
+        matrix.multiply(&device, &activations, out.span(), (rows, matrix.n)).unwrap();
+        out.to_vec(&device).unwrap()
+    };
+    let both = [gate, up];
+    let apart: Vec<Vec<f32>> = both.iter().map(|of| product(&DeviceMatrix::new(&device, of).unwrap())).collect();
+    let joined = product(&DeviceMatrix::joined(&device, &both).unwrap().expect("alike"));
+    for (row, joined) in joined.chunks_exact(2 * n).enumerate() {
+        assert_eq!(joined[..n], apart[0][row * n..(row + 1) * n], "gate of row {row}");
+        assert_eq!(joined[n..], apart[1][row * n..(row + 1) * n], "up of row {row}");
+    }
+    let [gate, _] = both;
+    assert!(DeviceMatrix::joined(&device, &[gate, down]).unwrap().is_none(), "other rows");
 }
