@@ -14,6 +14,8 @@ mod decode_report;
 mod decode_slots;
 mod decode_step;
 mod device;
+#[doc(hidden)]
+pub mod device_builder;
 mod devices;
 mod driver;
 mod error;
@@ -26,6 +28,7 @@ mod images;
 mod kernel;
 pub mod kv_pool;
 pub mod launch;
+mod make_heads;
 pub mod matrix;
 mod on_device;
 mod properties;

@@ -1,10 +1,11 @@
 //! What an executor has on the device, and what of the host its steps need.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_model::Model;
 
+use crate::device_builder::BuildMemory;
 use crate::head_cache::HeadCache;
 use crate::head_image::HeadSizes;
 use crate::kv_pool::DeviceKvPool;
@@ -20,6 +21,8 @@ pub(crate) struct OnDevice {
     /// One for each number of slots that steps have.
     pub searches: Vec<SearchMemory>,
     pub heads: HeadCache,
+    /// Of builds: a build is asked for through a shared reference.
+    pub build_memory: Mutex<BuildMemory>,
     pub weights: Weights,
     pub pool: Arc<DeviceKvPool>,
     pub device: Arc<Device>,

@@ -113,7 +113,7 @@ impl IndexBuilder {
 
 /// Runs `work` for `0..count` on some threads, in order, and returns what it gave; an error stops what has not begun. After `deadline`
 /// nothing more begins, so that the last ones may be missing; the first is not.
-fn in_parallel<T: Send>(
+pub fn in_parallel<T: Send>(
     count: usize,
     num_threads: usize,
     deadline: Option<Instant>,
