@@ -305,18 +305,19 @@ __device__ __forceinline__ void missed_weights(const ListJob& job, float scale) 
     }
 }
 
-// One for each head dimension and format.
-#define OVER_KEYS(what, name, D, Rows)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)                                           \
-    what##_##name##_d##D(const ListJob* jobs, float scale) {                                                         \
-        const ListJob job = jobs[blockIdx.z];                                                                        \
-        what<D, Rows<D>>(job, scale);                                                                                \
-    }                                                                                                                \
+// One for each head dimension and format. `blocks`: on a multiprocessor, for which registers are kept; not where they would be spilled.
+#define OVER_KEYS(what, name, D, Rows, blocks)                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : blocks)                    \
+    what##_##name##_d##D(const ListJob* jobs, float scale) {                                       \
+        const ListJob job = jobs[blockIdx.z];                                                      \
+        what<D, Rows<D>>(job, scale);                                                              \
+    }                                                                                              \
     KERNEL(what##_##name##_d##D)
-#define OVER_KEYS_OF(what, D)              \
-    OVER_KEYS(what, f16, D, F16Rows)       \
-    OVER_KEYS(what, q8, D, Q8Rows)
-#define OVER_ALL_KEYS(what) OVER_KEYS_OF(what, 64) OVER_KEYS_OF(what, 96) OVER_KEYS_OF(what, 128) OVER_KEYS_OF(what, 256)
-OVER_ALL_KEYS(list_totals)
-OVER_ALL_KEYS(list_weights)
-OVER_ALL_KEYS(missed_weights)
+#define OVER_KEYS_OF(what, D, blocks)              \
+    OVER_KEYS(what, f16, D, F16Rows, blocks)       \
+    OVER_KEYS(what, q8, D, Q8Rows, blocks)
+#define OVER_ALL_KEYS(what, blocks) \
+    OVER_KEYS_OF(what, 64, blocks) OVER_KEYS_OF(what, 96, blocks) OVER_KEYS_OF(what, 128, blocks) OVER_KEYS_OF(what, 256, blocks)
+OVER_ALL_KEYS(list_totals, 2)
+OVER_ALL_KEYS(list_weights, 2)
+OVER_ALL_KEYS(missed_weights, 1)

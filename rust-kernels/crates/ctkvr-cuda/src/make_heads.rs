@@ -15,10 +15,10 @@ use ctkvr_core::sequence::lifecycle::{EncodedHead, HeadTask};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{Ctkvr, CtkvrOptions, Result};
 
+use crate::Device;
 use crate::device_builder::{BuildMemory, DeviceBuilder, HeadBuild, core_error};
 use crate::host_head::HostHead;
 use crate::kv_pool::DeviceKvPool;
-use crate::{Device, DeviceBuffer};
 
 /// What states are made with.
 pub(crate) struct HeadMaking<'a> {
@@ -65,21 +65,22 @@ impl HeadMaking<'_> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let IndexBuilder { shape, kernels, num_threads } = *self.host;
         let pages: Vec<u64> = sequence.kv.pages().iter().map(|page| page.address() as u64).collect();
-        let table = DeviceBuffer::from_slice(self.device, &pages).map_err(core_error)?;
+        let table = memory.table.filled(self.device, &pages).map_err(core_error)?;
         let builder = DeviceBuilder {
             device: self.device,
             kernels,
             num_threads,
             layout: shape.page_shape().head_layout(sequence.kv.format()),
             group: shape.group_size(),
-            pages: table.span().address(),
+            pages: table.address(),
             cancel: patience.cancel,
         };
         let planner = Planner { shape, kernels, sequence };
         let mut made = Vec::with_capacity(tasks.len());
         while made.len() < tasks.len() && (made.is_empty() || !patience.is_over()) {
-            let planned: Vec<Planned> =
-                tasks[made.len()..].iter().take(BuildMemory::MOST_HEADS).map(|task| planner.plan(task)).collect();
+            // The first is made even when it is too late to begin any.
+            let most = if patience.is_over() { 1 } else { BuildMemory::MOST_HEADS };
+            let planned: Vec<Planned> = tasks[made.len()..].iter().take(most).map(|task| planner.plan(task)).collect();
             let builds: Vec<HeadBuild> = planned.iter().filter_map(|planned| head_build(planned, sequence, options)).collect();
             let at_once = memory.heads_at_once(&builder, &builds);
             let mut states = builder.build(&mut memory, &builds[..at_once])?.into_iter();

@@ -334,6 +334,28 @@ mod tests {
     }
 
     #[test]
+    fn clusters_of_elsewhere_leave_out_the_empty() {
+        let rows = |first: u16| F16Rows::new((0..6 * D as u16).map(|i| first + i / D as u16).collect(), D);
+        let segment = TailSegment::from_clusters((START, 900), &[3, 0, 3, 5], &rows(10), &rows(20));
+        assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + 4, 900));
+        assert_eq!(segment.cluster_of, [1, 0, 1, 2]);
+        assert_eq!(segment.member_lists(), (&[0, 1, 3, 4][..], &[1, 0, 2, 3][..]));
+        let first_values = |rows: &F16Rows| rows.values().chunks_exact(D).map(|row| row[0]).collect::<Vec<_>>();
+        assert_eq!((first_values(segment.keys()), first_values(segment.values())), (vec![10, 13, 15], vec![20, 23, 25]));
+    }
+
+    #[test]
+    fn stretches_and_their_clusters() {
+        let of = |n, size| stretches_of(n, size).collect::<Vec<_>>();
+        assert_eq!(of(1, 32), [(0..1, 1)]);
+        assert_eq!(of(1100, 32), [(0..1100, 35)]);
+        assert_eq!(of(3000, 100), [(0..1000, 10), (1000..2000, 10), (2000..3000, 10)]);
+        // Clusters are counted by u16: of many positions they are larger than asked for.
+        let many: usize = of(1 << 20, 1).iter().map(|(_, count)| count).sum();
+        assert_eq!(many, 1 << 15);
+    }
+
+    #[test]
     fn parts_that_do_not_fit_are_refused() {
         let rows = |n: usize| F16Rows::new(vec![0; n * D], D);
         let of = |clusters: &[u16], keys, values| TailSegment::from_parts(0, 9, clusters.to_vec(), rows(keys), rows(values));

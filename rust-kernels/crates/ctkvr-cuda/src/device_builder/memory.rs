@@ -30,6 +30,8 @@ const MOST_SAMPLES: usize = 128;
 #[derive(Default)]
 pub struct BuildMemory {
     pub(super) bounds: BuildBounds,
+    /// The sequence's pages.
+    pub(crate) table: Room<u64>,
     pub(super) list_jobs: Room<ListJob>,
     /// f16, of lists and then of samples.
     pub(super) queries: Room<u16>,

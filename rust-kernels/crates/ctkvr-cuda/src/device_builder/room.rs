@@ -2,7 +2,7 @@
 
 use crate::{Device, DeviceBuffer, Plain, Result, Span};
 
-/// Grows to the largest wanted, and is never freed in between.
+/// Grows to the largest wanted and an eighth more, and is never freed in between.
 pub(crate) struct Room<T> {
     buffer: Option<DeviceBuffer<T>>,
 }
@@ -22,7 +22,8 @@ impl<T: Plain> Room<T> {
         if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
             // First the old one goes: both might not fit.
             self.buffer = None;
-            self.buffer = Some(DeviceBuffer::new(device, len)?);
+            // With room to grow: a sequence does, token by token.
+            self.buffer = Some(DeviceBuffer::new(device, len + len / 8)?);
         }
         Ok(self.buffer.as_ref().map_or(Span::EMPTY, |buffer| buffer.span().part(0..len)))
     }

@@ -86,14 +86,17 @@ const _: () = assert!(size_of::<ListJob>() == 96);
 unsafe impl Plain for ListJob {}
 
 macro_rules! over_keys {
-    ($($of:ident)*) => { $(kernel! { fn $of(jobs: Span<ListJob>, scale: f32) needs { products: 32 }; })* };
+    ($loads_16:literal, $($of:ident)*) => { $(kernel! { fn $of(jobs: Span<ListJob>, scale: f32) needs { loads_16: $loads_16, products: 32 }; })* };
 }
-over_keys! {
+over_keys! { 2,
     list_totals_f16_d64 list_totals_f16_d96 list_totals_f16_d128 list_totals_f16_d256
-    list_totals_q8_d64 list_totals_q8_d96 list_totals_q8_d128 list_totals_q8_d256
     list_weights_f16_d64 list_weights_f16_d96 list_weights_f16_d128 list_weights_f16_d256
-    list_weights_q8_d64 list_weights_q8_d96 list_weights_q8_d128 list_weights_q8_d256
     missed_weights_f16_d64 missed_weights_f16_d96 missed_weights_f16_d128 missed_weights_f16_d256
+}
+// Eight codes at a time.
+over_keys! { 0,
+    list_totals_q8_d64 list_totals_q8_d96 list_totals_q8_d128 list_totals_q8_d256
+    list_weights_q8_d64 list_weights_q8_d96 list_weights_q8_d128 list_weights_q8_d256
     missed_weights_q8_d64 missed_weights_q8_d96 missed_weights_q8_d128 missed_weights_q8_d256
 }
 kernel! {

@@ -32,7 +32,8 @@ fn fused(head_dim: usize) -> &'static Kernels {
 
 /// Keys and values, whose own state nobody asks for.
 fn stored(case: Case) -> Head {
-    Head::new(Case { num_queries: 1, list_len: 1, tail: false, ..case })
+    let head = Head::new(Case { num_queries: 1, list_len: 1, tail: false, ..case });
+    Head { case, ..head }
 }
 
 /// Queries as the engine holds them: f16.
