@@ -2,7 +2,7 @@
 // key, then its value times a power of two) with the likeness of a distance. Two rounds of assigning, one move in between, then means.
 //
 // Jobs are heads, stretches some thousand positions of one: ClusterJob and Stretch below, arrays of them for a launch. D: head_dim.
-//   cluster_spreads  grid (stretches), 8 D / 4 threads. Sums of each joint dimension, and of the squares of keys and of values, f64.
+//   cluster_spreads  grid (stretches), 2 D threads. Sums of each joint dimension, and of the squares of keys and of values, f64.
 //   cluster_weights  grid (jobs), 512 threads. The power of two that makes values spread as far as keys.
 //   cluster_starts   grid (stretches, most clusters), 64 threads. First centres: rows spread evenly over the stretch.
 //   cluster_assign   grid (stretches, most tiles of 64 rows), 256 threads. Each row's nearest centre, ties to the smaller one.
@@ -12,7 +12,7 @@
 // Bytes: spreads and means read every key and value once (4 D as f16, 2 D + D / 4 as q8), move too, assign once for each 64 clusters of a stretch;
 // assign reads 8 D of a cluster for each tile of rows; the others write 8 D of a cluster, means 4 D.
 // The same bits as the CPU's where that has fused multiply-add: products are added in the order of dimensions, rows in theirs. f32 on CUDA cores:
-// a centre is no f16. Shared: spreads 66 D bytes (dynamic), assign 18 KB. Any head_dim that is a multiple of 32, up to 256.
+// a centre is no f16. Shared: spreads 144 D bytes (dynamic), assign 18 KB. Any head_dim that is a multiple of 32, up to 256.
 // Tests: tests/build_clusters.rs.
 #include "retrieval.cuh"
 

@@ -16,8 +16,8 @@
 // writes 4 a list and position, which list_top reads five times; missed_weights reads keys as list_totals does, and a bit a position and query.
 // Products are f16 on tensor cores with f32 sums. Queries are f16 as the engine holds them, f16 keys are as they are; q8 keys are rounded to f16
 // (2^-11 of each value). A row's bits depend on its query and its range of positions, never on who else is in the launch: splits and chunks lie
-// at fixed places of the range. e^x as the CPU's kernels take it.
-// Shared: chunks of 64 keys as f16, or 128 rows of weights in the same place (37 KB); list_top 8 KB of bins and as many of sums.
+// at fixed places of the range.
+// Shared: chunks of 64 keys as f16, or 128 rows of weights in the same place (37 KB); list_top 24 KB of bins.
 // Head dimensions 64, 96, 128, 256, any group. Tests: tests/build_lists.rs.
 #include "attention.cuh"
 #include "top.cuh"
@@ -26,7 +26,6 @@ using attention::F16Rows;
 using attention::Q8Rows;
 using attention::page_of;
 using retrieval::Total;
-using retrieval::exp_nonpositive;
 
 constexpr int THREADS = 256, TILE = 128, CHUNK = 64, TOP_THREADS = 512;
 constexpr uint32_t SPLIT = 4096;
@@ -50,6 +49,10 @@ struct ListJob {
 static_assert(sizeof(ListJob) == 96, "as ListJob of src/launch/build_lists.rs");
 
 __device__ __forceinline__ uint32_t splits_of(const ListJob& job) { return (job.len + SPLIT - 1) / SPLIT; }
+
+// e^x for x <= 0, and e^-87 below -87, so that what is so little ties as it does on the CPU. One instruction for powers: there is one of these for
+// each score, and tensor cores are quick.
+__device__ __forceinline__ float exp_floored(float x) { return attention::exp_of(fmaxf(x, -87.f)); }
 
 // Values from one key to the next in shared memory: as in prefill_attend.cu, no bank is met twice.
 constexpr int key_stride(int d) { return (2 * d / 64 | 1) * 32; }
@@ -153,7 +156,7 @@ __device__ __forceinline__ void list_totals(const ListJob& job, float scale) {
         for (int r = 0; r < 2; r++) {
             largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 1));
             largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 2));
-            sum[r] *= exp_nonpositive(top[r] - largest[r]);
+            sum[r] *= exp_floored(top[r] - largest[r]);
             top[r] = largest[r];
         }
 #pragma unroll
@@ -161,7 +164,7 @@ __device__ __forceinline__ void list_totals(const ListJob& job, float scale) {
 #pragma unroll
             for (int i = 0; i < 4; i++)
                 // 0 times what is not finite is NaN.
-                if (chunk + place_of(n, i) < end) sum[i / 2] += exp_nonpositive(scores[n][i] - top[i / 2]) + scores[n][i] * 0.f;
+                if (chunk + place_of(n, i) < end) sum[i / 2] += exp_floored(scores[n][i] - top[i / 2]) + scores[n][i] * 0.f;
     }
     if (first_row >= job.rows) return;
 #pragma unroll
@@ -179,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) join_totals(const ListJob*
     const Total* partials = job.partials + static_cast<uint64_t>(row) * splits;
     float most = -INFINITY, sum = 0.f;
     for (uint32_t s = 0; s < splits; s++) most = fmaxf(most, partials[s].max);
-    for (uint32_t s = 0; s < splits; s++) sum += partials[s].sum * exp_nonpositive(partials[s].max - most);
+    for (uint32_t s = 0; s < splits; s++) sum += partials[s].sum * exp_floored(partials[s].max - most);
     job.totals[row] = Total{most, sum};
 }
 KERNEL(join_totals)
@@ -219,7 +222,7 @@ __device__ __forceinline__ void list_weights(const ListJob& job, float scale) {
 #pragma unroll
                     for (int r = 0; r < 2; r++)
                         *reinterpret_cast<float2*>(&tile[(first_row - tile_row + g + 8 * r) * WEIGHT_STRIDE + place_of(n, 0)]) =
-                            float2{exp_nonpositive(scores[n][2 * r] - most[r]), exp_nonpositive(scores[n][2 * r + 1] - most[r])};
+                            float2{exp_floored(scores[n][2 * r] - most[r]), exp_floored(scores[n][2 * r + 1] - most[r])};
             }
             __syncthreads();
             const uint32_t key = tid % CHUNK, place = chunk + key;
@@ -287,7 +290,7 @@ __device__ __forceinline__ void missed_weights(const ListJob& job, float scale) 
                 for (int i = 2 * r; i < 2 * r + 2; i++) {
                     const uint32_t place = place_of(n, i);
                     if (chunk + place >= end) continue;
-                    const float weight = exp_nonpositive(scores[n][i] - most[r]), square = weight * weight;
+                    const float weight = exp_floored(scores[n][i] - most[r]), square = weight * weight;
                     const bool is_found = (n < CHUNK / 16 ? marks.x : marks.y) >> place % 32 & 1;
                     all_squares[r] += square;
                     squares[r] += is_found ? 0.f : square;
