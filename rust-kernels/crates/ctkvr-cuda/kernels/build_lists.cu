@@ -29,6 +29,8 @@ using retrieval::Total;
 
 constexpr int THREADS = 256, TILE = 128, CHUNK = 64, TOP_THREADS = 512;
 constexpr uint32_t SPLIT = 4096;
+// Keys of a chunk whose scores are held at once, where not all have to be: registers are scarce.
+constexpr int PART = 32;
 
 struct ListJob {
     uint64_t pages;          // u64 [pages]: addresses of whole pages of 256 positions
@@ -101,27 +103,27 @@ __device__ __forceinline__ void stage(const ListJob& job, uint32_t chunk, uint32
     }
 }
 
-// Scores of the warp's rows and a chunk's keys: of rows g and g + 8, keys 8 n + 2t, 8 n + 2t + 1.
-template <int D>
-__device__ __forceinline__ void score(const Queries<D>& queries, const unsigned short* keys, float scale, float (&scores)[CHUNK / 8][4]) {
+// Scores of the warp's rows and 8 N keys: of rows g and g + 8, keys 8 n + 2t, 8 n + 2t + 1.
+template <int D, int N>
+__device__ __forceinline__ void score(const Queries<D>& queries, const unsigned short* keys, float scale, float (&scores)[N][4]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int n = 0; n < CHUNK / 8; n++) scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.f;
+    for (int n = 0; n < N; n++) scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.f;
 #pragma unroll
     for (int j = 0; j < D / 32; j++)
 #pragma unroll
-        for (int n = 0; n < CHUNK / 8; n++) {
+        for (int n = 0; n < N; n++) {
             const uint4 right = *reinterpret_cast<const uint4*>(&keys[(8 * n + g) * key_stride(D) + 32 * j + 8 * t]);
             mma_f16(scores[n], queries.values[2 * j], {right.x, right.y});
             mma_f16(scores[n], queries.values[2 * j + 1], {right.z, right.w});
         }
 #pragma unroll
-    for (int n = 0; n < CHUNK / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) scores[n][i] *= scale;
 }
 
-// The place of a lane's i-th score of n in its chunk.
+// The place of a lane's i-th score of n among the keys that were scored together.
 __device__ __forceinline__ uint32_t place_of(int n, int i) { return 8 * n + threadIdx.x % 4 * 2 + i % 2; }
 
 template <class T>
@@ -145,26 +147,30 @@ __device__ __forceinline__ void list_totals(const ListJob& job, float scale) {
         stage<D, Rows>(job, chunk, end, keys);
         __syncthreads();
         if (first_row >= job.rows) continue;
-        float scores[CHUNK / 8][4], largest[2] = {top[0], top[1]};
-        score<D>(queries, keys, scale, scores);
+#pragma unroll 1
+        for (uint32_t part = 0; part < CHUNK; part += PART) {
+            float scores[PART / 8][4], largest[2] = {top[0], top[1]};
+            score<D, PART / 8>(queries, keys + part * key_stride(D), scale, scores);
+            const auto is_there = [&](int n, int i) { return chunk + part + place_of(n, i) < end; };
 #pragma unroll
-        for (int n = 0; n < CHUNK / 8; n++)
+            for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                if (chunk + place_of(n, i) < end) largest[i / 2] = fmaxf(largest[i / 2], scores[n][i]);
+                for (int i = 0; i < 4; i++)
+                    if (is_there(n, i)) largest[i / 2] = fmaxf(largest[i / 2], scores[n][i]);
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 1));
-            largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 2));
-            sum[r] *= exp_floored(top[r] - largest[r]);
-            top[r] = largest[r];
+            for (int r = 0; r < 2; r++) {
+                largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 1));
+                largest[r] = fmaxf(largest[r], __shfl_xor_sync(ALL_LANES, largest[r], 2));
+                sum[r] *= exp_floored(top[r] - largest[r]);
+                top[r] = largest[r];
+            }
+#pragma unroll
+            for (int n = 0; n < PART / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    // 0 times what is not finite is NaN.
+                    if (is_there(n, i)) sum[i / 2] += exp_floored(scores[n][i] - top[i / 2]) + scores[n][i] * 0.f;
         }
-#pragma unroll
-        for (int n = 0; n < CHUNK / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                // 0 times what is not finite is NaN.
-                if (chunk + place_of(n, i) < end) sum[i / 2] += exp_floored(scores[n][i] - top[i / 2]) + scores[n][i] * 0.f;
     }
     if (first_row >= job.rows) return;
 #pragma unroll
@@ -214,7 +220,7 @@ __device__ __forceinline__ void list_weights(const ListJob& job, float scale) {
             stage<D, Rows>(job, chunk, end, keys);
             __syncthreads();
             float scores[CHUNK / 8][4];
-            if (has_rows) score<D>(queries, keys, scale, scores);
+            if (has_rows) score<D, CHUNK / 8>(queries, keys, scale, scores);
             __syncthreads();  // weights take the place of keys
             if (has_rows) {
 #pragma unroll
@@ -279,23 +285,26 @@ __device__ __forceinline__ void missed_weights(const ListJob& job, float scale) 
         stage<D, Rows>(job, chunk, end, keys);
         __syncthreads();
         if (first_row >= job.rows) continue;
-        float scores[CHUNK / 8][4];
-        score<D>(queries, keys, scale, scores);
+#pragma unroll 1
+        for (uint32_t part = 0; part < CHUNK; part += PART) {
+            float scores[PART / 8][4];
+            score<D, PART / 8>(queries, keys + part * key_stride(D), scale, scores);
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            const uint2 marks = __ldg(reinterpret_cast<const uint2*>(found[r] + chunk / 32));
+            for (int r = 0; r < 2; r++) {
+                const uint32_t marks = __ldg(found[r] + (chunk + part) / 32);
 #pragma unroll
-            for (int n = 0; n < CHUNK / 8; n++)
+                for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-                for (int i = 2 * r; i < 2 * r + 2; i++) {
-                    const uint32_t place = place_of(n, i);
-                    if (chunk + place >= end) continue;
-                    const float weight = exp_floored(scores[n][i] - most[r]), square = weight * weight;
-                    const bool is_found = (n < CHUNK / 16 ? marks.x : marks.y) >> place % 32 & 1;
-                    all_squares[r] += square;
-                    squares[r] += is_found ? 0.f : square;
-                    sums[r] += is_found ? 0.f : weight;
-                }
+                    for (int i = 2 * r; i < 2 * r + 2; i++) {
+                        const uint32_t place = place_of(n, i);
+                        if (chunk + part + place >= end) continue;
+                        const float weight = exp_floored(scores[n][i] - most[r]), square = weight * weight;
+                        const bool is_found = marks >> place & 1;
+                        all_squares[r] += square;
+                        squares[r] += is_found ? 0.f : square;
+                        sums[r] += is_found ? 0.f : weight;
+                    }
+            }
         }
     }
     if (first_row >= job.rows) return;
@@ -308,7 +317,7 @@ __device__ __forceinline__ void missed_weights(const ListJob& job, float scale) 
     }
 }
 
-// One for each head dimension and format. `blocks`: on a multiprocessor, for which registers are kept; not where they would be spilled.
+// One for each head dimension and format, of which `blocks` share a multiprocessor's registers; but for the largest heads.
 #define OVER_KEYS(what, name, D, Rows, blocks)                                                     \
     extern "C" __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : blocks)                    \
     what##_##name##_d##D(const ListJob* jobs, float scale) {                                       \
@@ -323,4 +332,4 @@ __device__ __forceinline__ void missed_weights(const ListJob& job, float scale) 
     OVER_KEYS_OF(what, 64, blocks) OVER_KEYS_OF(what, 96, blocks) OVER_KEYS_OF(what, 128, blocks) OVER_KEYS_OF(what, 256, blocks)
 OVER_ALL_KEYS(list_totals, 2)
 OVER_ALL_KEYS(list_weights, 2)
-OVER_ALL_KEYS(missed_weights, 1)
+OVER_ALL_KEYS(missed_weights, 2)
