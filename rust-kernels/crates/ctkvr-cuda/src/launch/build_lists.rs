@@ -86,7 +86,7 @@ const _: () = assert!(size_of::<ListJob>() == 96);
 unsafe impl Plain for ListJob {}
 
 macro_rules! over_keys {
-    ($loads_16:literal, $($of:ident)*) => { $(kernel! { fn $of(jobs: Span<ListJob>, scale: f32) needs { loads_16: $loads_16, products: 32 }; })* };
+    ($loads_16:literal, $($of:ident)*) => { $(kernel! { fn $of(jobs: Span<ListJob>, scale: f32) needs { loads_16: $loads_16, products: 16 }; })* };
 }
 over_keys! { 2,
     list_totals_f16_d64 list_totals_f16_d96 list_totals_f16_d128 list_totals_f16_d256
