@@ -67,17 +67,14 @@ impl DeviceBuilder<'_> {
     /// `NonFinite` for a key or query that is not finite or no f16, `Cancelled`, `OutOfMemory`, `DeviceLost`.
     pub fn build(&self, memory: &mut BuildMemory, heads: &[HeadBuild]) -> Result<Vec<CtkvrHead>> {
         let plans: Vec<SegmentPlan> = heads.iter().map(|head| self.segment_plan(head)).collect();
-        for (head, plan) in heads.iter().zip(&plans).filter(|(head, _)| !head.is_bare()) {
-            plan.check()?;
-            debug_assert_eq!(plan.queries.len(), head.plan.queries.len());
-        }
+        heads.iter().zip(&plans).filter(|(head, _)| !head.is_bare()).try_for_each(|(_, plan)| plan.check())?;
         let tails = self.tails(memory, heads)?;
-        let lists = self.lists(memory, heads, &plans)?;
-        let segment = |i: usize| -> CentroidSegment {
-            let (plan, lists) = (&plans[i], &lists[i]);
-            if heads[i].is_bare() { plan.bare_segment() } else { plan.segment(lists.lists.clone()) }
+        let mut lists = self.lists(memory, heads, &plans)?;
+        let mut segment = |i: usize| {
+            let plan = &plans[i];
+            if heads[i].is_bare() { plan.bare_segment() } else { plan.segment(std::mem::take(&mut lists[i].lists)) }
         };
-        let segments: Vec<CentroidSegment> = (0..heads.len()).map(segment).collect();
+        let segments: Vec<CentroidSegment> = (0..heads.len()).map(&mut segment).collect();
         let mut readings =
             self.readings(memory, heads, &samples::Made { plans: &plans, segments: &segments, tails: &tails, lists: &lists })?;
         let made = heads.iter().zip(segments).zip(tails).enumerate().map(|(i, ((head, segment), tail))| match head.before {
