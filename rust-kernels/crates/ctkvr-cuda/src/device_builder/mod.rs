@@ -70,11 +70,11 @@ impl DeviceBuilder<'_> {
         heads.iter().zip(&plans).filter(|(head, _)| !head.is_bare()).try_for_each(|(_, plan)| plan.check())?;
         let tails = self.tails(memory, heads)?;
         let mut lists = self.lists(memory, heads, &plans)?;
-        let mut segment = |i: usize| {
+        let segment = |i: usize| {
             let plan = &plans[i];
             if heads[i].is_bare() { plan.bare_segment() } else { plan.segment(std::mem::take(&mut lists[i].lists)) }
         };
-        let segments: Vec<CentroidSegment> = (0..heads.len()).map(&mut segment).collect();
+        let segments: Vec<CentroidSegment> = (0..heads.len()).map(segment).collect();
         let mut readings =
             self.readings(memory, heads, &samples::Made { plans: &plans, segments: &segments, tails: &tails, lists: &lists })?;
         let made = heads.iter().zip(segments).zip(tails).enumerate().map(|(i, ((head, segment), tail))| match head.before {
