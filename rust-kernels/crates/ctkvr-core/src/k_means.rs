@@ -37,11 +37,9 @@ impl KMeans<'_> {
     /// Assigns each of n rows to one of the returned number of clusters. A cluster may stay empty. Ties: the smaller id. `fill` writes some
     /// of the rows to f32 `[.., d]`: a stretch at a time, so that it stays in cache.
     pub fn cluster(&self, n: usize, d: usize, fill: impl Fn(Range<usize>, &mut [f32])) -> Result<(usize, Vec<u32>)> {
-        let num_stretches = ((n + self.stretch_len / 2) / self.stretch_len).max(1);
         let mut num_clusters = 0;
         let (mut assigned, mut rows) = (vec![0; n], Vec::new());
-        for s in 0..num_stretches {
-            let stretch = n * s / num_stretches..n * (s + 1) / num_stretches;
+        for stretch in stretches(n, self.stretch_len) {
             rows.resize(stretch.len() * d, 0.0);
             fill(stretch.clone(), &mut rows);
             let (rows, assigned) = (&rows[..], &mut assigned[stretch.clone()]);
@@ -127,6 +125,12 @@ impl KMeans<'_> {
             centre.copy_from_slice(sum);
         }
     }
+}
+
+/// Stretches of nearly `stretch_len` rows each, of n; at least one.
+pub fn stretches(n: usize, stretch_len: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = ((n + stretch_len / 2) / stretch_len).max(1);
+    (0..count).map(move |s| n * s / count..n * (s + 1) / count)
 }
 
 /// To length 1; a zero vector stays.

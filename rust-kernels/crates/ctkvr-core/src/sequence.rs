@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod decode_plan;
+pub mod head_plan;
 pub mod index_builder;
 pub mod lifecycle;
 pub mod recent_queries;

@@ -56,8 +56,26 @@ impl Tail {
         (group, cluster_size): (usize, usize),
         cancel: &AtomicBool,
     ) -> Result<Self> {
-        let empty = Self::from_parts(Vec::new(), vec![0.0; group], cluster_size);
-        empty.extended(kernels, rows, (start, made_at), cancel)
+        Self::empty(group, cluster_size).extended(kernels, rows, (start, made_at), cancel)
+    }
+
+    /// Of no positions yet.
+    pub fn empty(group: usize, cluster_size: usize) -> Self {
+        Self::from_parts(Vec::new(), vec![0.0; group], cluster_size)
+    }
+
+    /// Positions of a cluster, on average.
+    pub fn cluster_size(&self) -> usize {
+        self.cluster_size
+    }
+
+    /// With one more segment, of positions from where it ended.
+    pub fn with_segment(&self, segment: TailSegment) -> Self {
+        debug_assert!(self.segments.last().is_none_or(|s| s.end() == segment.start));
+        let mut grown = self.clone();
+        grown.counts.extend(segment.counts());
+        grown.segments.push(Arc::new(segment));
+        grown
     }
 
     /// With one more segment, of the positions from `start` on, where it ended.
@@ -68,14 +86,10 @@ impl Tail {
         (start, made_at): (usize, usize),
         cancel: &AtomicBool,
     ) -> Result<Self> {
-        debug_assert!(self.segments.last().is_none_or(|s| s.end() == start));
-        let mut grown = self.clone();
-        if !rows.0.is_empty() {
-            let segment = TailSegment::build(kernels, rows, (start, made_at), self.cluster_size, cancel)?;
-            grown.counts.extend(segment.counts());
-            grown.segments.push(Arc::new(segment));
+        if rows.0.is_empty() {
+            return Ok(self.clone());
         }
-        Ok(grown)
+        Ok(self.with_segment(TailSegment::build(kernels, rows, (start, made_at), self.cluster_size, cancel)?))
     }
 
     /// One whose parts were stored.

@@ -1,13 +1,13 @@
 //! The device's executor: what the engine asks, and what goes to the device for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::retriever::HeadState;
-use ctkvr_core::sequence::index_builder::{IndexBuilder, Stored};
+use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result};
@@ -16,11 +16,11 @@ use ctkvr_model::{Model, num_usable_threads};
 
 use crate::Device;
 use crate::head_cache::HeadCache;
-use crate::host_head::HostHead;
 use crate::host_layer::HostTeam;
 use crate::kv_pool::{DeviceKvPool, PoolOptions};
 use crate::lane::Lane;
 use crate::launch::attend::{HEAD_DIMS, MAX_GROUP};
+use crate::make_heads::{HeadMaking, Patience};
 use crate::on_device::OnDevice;
 use crate::placement::Placement;
 use crate::step;
@@ -43,7 +43,8 @@ pub struct CudaOptions {
     pub hybrid_layers: usize,
 }
 
-/// Computes steps on one device. Weights, pages, indexes of CTkvr and all of a step are there; sequences, and the making of indexes, are here.
+/// Computes steps on one device. Weights, pages, indexes of CTkvr and all of a step are there, and so is what of a build reads keys; sequences are
+/// here.
 pub struct CudaExecutor {
     on_device: OnDevice,
 }
@@ -73,7 +74,17 @@ impl CudaExecutor {
         let num_threads = if options.num_threads == 0 { num_usable_threads() } else { options.num_threads };
         let builder = IndexBuilder { shape, kernels: Kernels::named("", shape.head_dim)?, num_threads };
         let team = placement.has_hybrid_layers().then(|| HostTeam::new(&builder)).transpose()?;
-        let on_device = OnDevice { lanes, heads: HeadCache::default(), weights, pool, device, model, builder, team };
+        let on_device = OnDevice {
+            lanes,
+            heads: HeadCache::default(),
+            build_memory: Mutex::default(),
+            weights,
+            pool,
+            device,
+            model,
+            builder,
+            team,
+        };
         Ok(Self { on_device })
     }
 
@@ -84,7 +95,6 @@ impl CudaExecutor {
 }
 
 impl HeadMaker for CudaExecutor {
-    /// On the host: keys are copied there, as many heads at a time as there are threads.
     fn make_heads(
         &self,
         sequence: &Sequence,
@@ -92,24 +102,9 @@ impl HeadMaker for CudaExecutor {
         deadline: Option<Instant>,
         cancel: &AtomicBool,
     ) -> ctkvr_core::Result<Vec<HeadState>> {
-        let OnDevice { device, pool, builder, .. } = &self.on_device;
-        let mut made = Vec::with_capacity(tasks.len());
-        for tasks in tasks.chunks(builder.num_threads) {
-            if !made.is_empty() && deadline.is_some_and(|at| Instant::now() >= at) {
-                break;
-            }
-            let copies: Vec<HostHead> = tasks
-                .iter()
-                .map(|task| HostHead::of(device, pool, sequence, task.head))
-                .collect::<crate::Result<_>>()
-                .map_err(|error| ctkvr_core::Error::DeviceLost { reason: error.to_string() })?;
-            let kv = |head| {
-                let place = tasks.iter().position(|task| task.head == head);
-                place.map(|place| copies[place].kv()).expect("a head of the tasks")
-            };
-            made.extend(builder.make_heads_of(&Stored { sequence, kv: &kv }, tasks, deadline, cancel)?);
-        }
-        Ok(made)
+        let OnDevice { device, pool, builder, build_memory, .. } = &self.on_device;
+        let making = HeadMaking { device, pool, host: builder, memory: build_memory };
+        making.make(sequence, tasks, Patience { deadline, cancel })
     }
 }
 

@@ -15,6 +15,8 @@ mod decode_report;
 mod decode_slots;
 mod decode_step;
 mod device;
+#[doc(hidden)]
+pub mod device_builder;
 mod devices;
 mod driver;
 mod error;
@@ -30,6 +32,7 @@ mod kernel;
 pub mod kv_pool;
 mod lane;
 pub mod launch;
+mod make_heads;
 pub mod matrix;
 mod on_device;
 mod page_tables;

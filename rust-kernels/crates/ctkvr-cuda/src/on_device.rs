@@ -1,10 +1,11 @@
 //! What an executor has on the device, and what of the host its steps need.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_model::Model;
 
+use crate::device_builder::BuildMemory;
 use crate::head_cache::HeadCache;
 use crate::host_layer::HostTeam;
 use crate::kv_pool::DeviceKvPool;
@@ -19,6 +20,8 @@ pub(crate) struct OnDevice {
     // Buffers are freed before the device is closed.
     pub lanes: Vec<Lane>,
     pub heads: HeadCache,
+    /// Of builds: a build is asked for through a shared reference.
+    pub build_memory: Mutex<BuildMemory>,
     pub weights: Weights,
     pub pool: Arc<DeviceKvPool>,
     pub device: Arc<Device>,

@@ -16,7 +16,7 @@ macro_rules! plain {
         unsafe impl Plain for $t {}
     )*};
 }
-plain! { u8 i8 u16 i16 u32 i32 u64 i64 f32 half::f16 }
+plain! { u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 half::f16 }
 
 /// A view of device memory: address and length in elements. It is a number to the host, which cannot read through it; whoever launches
 /// with it sees to it that the buffer lives.
@@ -42,6 +42,11 @@ impl<T> std::fmt::Debug for Span<T> {
 impl<T: Plain> Span<T> {
     /// Of nothing, at address 0: what an optional argument of a kernel is when it is absent.
     pub const EMPTY: Self = Self { address: 0, len: 0, of: PhantomData };
+
+    /// Of memory whose address is known: what it points to is the caller's to know.
+    pub(crate) fn at(address: u64, len: usize) -> Self {
+        Self { address, len, of: PhantomData }
+    }
 
     /// Where it begins, in the device's memory.
     pub fn address(self) -> u64 {

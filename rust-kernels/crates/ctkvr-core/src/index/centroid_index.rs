@@ -19,10 +19,10 @@ pub struct IndexFigures {
     pub num_base: usize,
     /// Fewer tokens than this, and probes looked at a segment that has been dropped since.
     pub known_from: usize,
-    /// How much decode queries will miss that the tail cannot stand for; see [`crate::index::volatility::VolatilityMeter::volatility`].
+    /// How much decode queries will miss that the tail cannot stand for; see [`crate::index::volatility::MeterReading::volatility`].
     pub volatility: f32,
     /// Nearest similarity below which a query is unlike what the prefill's queries found; see
-    /// [`crate::index::volatility::VolatilityMeter::similarity_floor`].
+    /// [`crate::index::volatility::MeterReading::similarity_floor`].
     pub similarity_floor: f32,
 }
 
@@ -116,7 +116,8 @@ impl CentroidIndex {
         self.segments.iter_mut().for_each(|segment| *segment = Arc::new(segment.bare()));
     }
 
-    pub(super) fn is_bare(&self) -> bool {
+    /// Whether it has no centroids any more.
+    pub fn is_bare(&self) -> bool {
         self.newest().num_centroids() == 0
     }
 

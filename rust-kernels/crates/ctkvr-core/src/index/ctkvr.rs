@@ -10,11 +10,12 @@ use ctkvr_kernels::Kernels;
 
 use crate::error::Result;
 use crate::index::centroid_index::CentroidIndex;
-use crate::index::encoding::{HeadEncoding, decode_head, encode_head};
+use crate::index::encoding::{HeadEncoding, HeadExtent, decode_head, encode_head};
+use crate::index::grow::FirstInput;
 use crate::index::options::{CtkvrOptions, CtkvrSearchOptions};
 use crate::index::probe::ProbeScratch;
 use crate::index::segment_builder::SegmentInput;
-use crate::index::volatility::FirstInput;
+use crate::index::segment_plan::SegmentPlan;
 use crate::retriever::{
     BuildInput, Candidates, HeadQuery, HeadRetriever, HeadSize, HeadState, Proposal, ProposedTail, Retriever, Scratch,
 };
@@ -67,6 +68,22 @@ impl CtkvrHead {
         Ok(Self::new(index, sharpness, options))
     }
 
+    /// One that [`HeadRetriever::encode`] wrote.
+    pub fn decoded(bytes: &[u8], extent: &HeadExtent, options: CtkvrOptions) -> Result<Self> {
+        let HeadEncoding { index, sharpness, scores_all } = decode_head(bytes, extent, &options.build)?;
+        Ok(Self { index, options, sharpness, scores_all })
+    }
+
+    /// With another index.
+    pub fn with_index(&self, index: CentroidIndex) -> Self {
+        Self { index, ..*self }
+    }
+
+    /// How it was made, and how a step reads it.
+    pub fn options(&self) -> CtkvrOptions {
+        self.options
+    }
+
     /// How a step reads it.
     pub fn search_options(&self) -> CtkvrSearchOptions {
         self.options.search
@@ -74,8 +91,7 @@ impl CtkvrHead {
 
     /// With one more segment.
     pub fn grown(&self, input: &BuildInput) -> Result<Self> {
-        let index = self.index.extended(input.kernels, &segment_input(input, &self.options), input.cancel)?;
-        Ok(Self { index, ..*self })
+        Ok(self.with_index(self.index.extended(input.kernels, &segment_input(input, &self.options), input.cancel)?))
     }
 
     /// From now on every key gets an exact score.
@@ -108,15 +124,18 @@ impl CtkvrHead {
 /// What a segment is made from.
 fn segment_input<'a>(input: &BuildInput<'a>, options: &CtkvrOptions) -> SegmentInput<'a> {
     SegmentInput {
+        plan: SegmentPlan {
+            region: input.region.clone(),
+            head_dim: input.head_dim(),
+            made_at: input.num_tokens(),
+            grown_at: input.grown_at,
+            queries: input.queries,
+            group: input.group,
+            list_len: options.build.posting_list_len(input.region.len(), input.group),
+            per_list: options.build.centroids_per_list,
+        },
         keys: input.region_keys(),
         values: input.region_values(),
-        start: input.region.start,
-        made_at: input.num_tokens(),
-        grown_at: input.grown_at,
-        queries: input.queries,
-        group: input.group,
-        list_len: options.build.posting_list_len(input.region.len(), input.group),
-        per_list: options.build.centroids_per_list,
         tail: options.build.tail,
         cluster_size: options.build.cluster_size,
     }
@@ -239,7 +258,12 @@ impl Retriever for Ctkvr {
     }
 
     fn decode(&self, bytes: &[u8], input: &BuildInput) -> Result<Arc<dyn HeadRetriever>> {
-        let HeadEncoding { index, sharpness, scores_all } = decode_head(bytes, input, &self.options.build)?;
-        Ok(Arc::new(CtkvrHead { index, options: self.options, sharpness, scores_all }))
+        let extent = HeadExtent {
+            region: input.region.clone(),
+            num_tokens: input.num_tokens(),
+            head_dim: input.head_dim(),
+            group: input.group,
+        };
+        Ok(Arc::new(CtkvrHead::decoded(bytes, &extent, self.options)?))
     }
 }

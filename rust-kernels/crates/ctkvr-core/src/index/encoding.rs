@@ -1,10 +1,11 @@
 //! What CTkvr keeps of one head as bytes: a header and the sections of its index. Keys, values and settings are not in it.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::index::centroid_index::{CentroidIndex, IndexFigures};
 use crate::index::options::CtkvrBuildOptions;
 use crate::index::sections::{ALIGNMENT, Header, IndexShape, MAX_CENTROIDS, MAX_SEGMENTS, Sections, Writer, bad, write_index};
-use crate::retriever::BuildInput;
 use crate::tail::Tail;
 
 const MAGIC: &[u8; 8] = b"CTKVRHED";
@@ -32,26 +33,36 @@ pub fn encode_head(index: &CentroidIndex, sharpness: f32, scores_all: bool, out:
     out.append(&mut writer.bytes);
 }
 
-/// Reads a head of an index over `input.region`, made with these settings.
-pub fn decode_head(bytes: &[u8], input: &BuildInput, made: &CtkvrBuildOptions) -> Result<HeadEncoding> {
+/// What a head is of.
+pub struct HeadExtent {
+    /// Positions that it chooses from.
+    pub region: Range<usize>,
+    /// Stored when it last changed.
+    pub num_tokens: usize,
+    pub head_dim: usize,
+    pub group: usize,
+}
+
+/// Reads a head of this extent, made with these settings.
+pub fn decode_head(bytes: &[u8], extent: &HeadExtent, made: &CtkvrBuildOptions) -> Result<HeadEncoding> {
     if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
         return Err(bad("head", "one of CTkvr", "others"));
     }
     let header = Header { bytes: &bytes[..HEADER_BYTES] };
     header.size("head version", 8, VERSION as usize..VERSION as usize + 1)?;
     let num_segments = header.size("head numSegments", 12, 1..MAX_SEGMENTS + 1)?;
-    let num_tail_segments = header.size("head numTailSegments", 16, 0..input.num_tokens() + 1)?;
+    let num_tail_segments = header.size("head numTailSegments", 16, 0..extent.num_tokens + 1)?;
     let num_base = header.size("head numBase", 20, 1..MAX_CENTROIDS + 1)?;
-    let known_from = header.size("head knownFrom", 24, 0..input.num_tokens() + 1)?;
+    let known_from = header.size("head knownFrom", 24, 0..extent.num_tokens + 1)?;
     let scores_all = header.size("head scoresAll", 28, 0..2)? == 1;
     let [volatility, similarity_floor, sharpness] = [32, 36, 40].map(|at| f32::from_bits(header.u32(at)));
     if !(0.0..=1.0).contains(&volatility) || !similarity_floor.is_finite() || !sharpness.is_finite() {
         return Err(bad("head volatility", "numbers from 0 to 1", format!("{volatility} and {similarity_floor}")));
     }
     let shape = IndexShape {
-        head_dim: input.head_dim(),
-        group: input.group,
-        num_tokens: input.num_tokens(),
+        head_dim: extent.head_dim,
+        group: extent.group,
+        num_tokens: extent.num_tokens,
         num_segments,
         num_tail_segments,
         least_centroids: usize::from(!scores_all),
@@ -65,8 +76,8 @@ pub fn decode_head(bytes: &[u8], input: &BuildInput, made: &CtkvrBuildOptions) -
     }
     let figures = IndexFigures { num_base, known_from, volatility, similarity_floor };
     let index = CentroidIndex::from_segments(segments, figures, tail);
-    if (index.start(), index.end()) != (input.region.start, input.region.end) {
-        return Err(bad("head region", format!("{:?}", input.region), format!("{}..{}", index.start(), index.end())));
+    if (index.start(), index.end()) != (extent.region.start, extent.region.end) {
+        return Err(bad("head region", format!("{:?}", extent.region), format!("{}..{}", index.start(), index.end())));
     }
     Ok(HeadEncoding { index, sharpness, scores_all })
 }

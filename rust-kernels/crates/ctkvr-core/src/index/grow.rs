@@ -3,59 +3,83 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctkvr_kernels::Kernels;
+use ctkvr_kernels::{Kernels, Rows};
 
 use crate::error::Result;
 use crate::index::centroid_index::{ACTIVE_HALVES, CentroidIndex, HELD_HALVES, IndexFigures};
 use crate::index::centroid_segment::CentroidSegment;
+use crate::index::options::CtkvrSearchOptions;
+use crate::index::region_sampler::RegionSampler;
 use crate::index::segment_builder::{SegmentInput, build_segment};
-use crate::index::volatility::{FirstInput, VolatilityMeter};
+use crate::index::volatility::{MeterReading, VolatilityMeter};
+use crate::options::BuildOptions;
 use crate::tail::Tail;
+
+/// What the first segment's build takes besides.
+pub struct FirstInput<'a> {
+    /// Keys that are read whatever the index says: sinks, window.
+    pub always: [Rows<'a>; 2],
+    pub options: BuildOptions,
+    /// The build looks its own queries up as a step would.
+    pub search: CtkvrSearchOptions,
+}
 
 impl CentroidIndex {
     /// Builds the first segment on the calling thread. Also returns how sharply the head looks far back
-    /// ([`VolatilityMeter::sharpness`]), which tells heads apart.
+    /// ([`MeterReading::sharpness`]), which tells heads apart.
     pub fn build(kernels: &Kernels, input: &SegmentInput, first: FirstInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
-        let num_first = input.queries.len() / (input.group * input.keys.head_dim()).max(1);
-        let rows = (&input.keys, &input.values);
-        let (place, shape) = ((input.start, input.made_at), (input.group, input.cluster_size));
-        let tail = || Tail::build(kernels, rows, place, shape, cancel);
-        let mut tail = input.tail.then(tail).transpose()?;
-        let counts = (num_first, CentroidSegment::num_lists_of(num_first, input.per_list));
-        let mut meter = VolatilityMeter::new(kernels, &first, tail.as_ref(), counts, input.centroids_per_pass());
-        let segment = build_segment(kernels, input, Some(&mut meter), cancel)?;
-        let figures = IndexFigures {
-            num_base: first.options.base_count(num_first),
-            known_from: 0,
-            volatility: meter.volatility(),
-            similarity_floor: meter.similarity_floor(),
-        };
-        let sharpness = meter.sharpness();
-        let corrections = meter.corrections(input.group);
-        if let Some(tail) = &mut tail {
-            tail.correct(corrections);
-        }
-        Ok((Self { segments: vec![Arc::new(segment)], active_from: 0, figures, tail }, sharpness))
+        let plan = &input.plan;
+        let (rows, place) = ((&input.keys, &input.values), (plan.region.start, plan.made_at));
+        let tail = || Tail::build(kernels, rows, place, (plan.group, input.cluster_size), cancel);
+        let tail = input.tail.then(tail).transpose()?;
+        let meter = VolatilityMeter::new(kernels, plan, &first.search, tail.as_ref());
+        let mut sampler = RegionSampler::new(kernels, meter, first.always);
+        let segment = build_segment(kernels, input, Some(&mut sampler), cancel)?;
+        let reading = sampler.meter.reading(plan.group);
+        let sharpness = reading.sharpness;
+        Ok((Self::first(segment, tail, reading, &first.options), sharpness))
     }
 
-    /// This index with one more segment, and without the oldest ones where they would be too many.
+    /// The index of a first segment, and of what its queries told.
+    pub fn first(segment: CentroidSegment, mut tail: Option<Tail>, reading: MeterReading, options: &BuildOptions) -> Self {
+        let figures = IndexFigures {
+            num_base: options.base_count(segment.num_centroids()),
+            known_from: 0,
+            volatility: reading.volatility,
+            similarity_floor: reading.similarity_floor,
+        };
+        if let Some(tail) = &mut tail {
+            tail.correct(reading.corrections);
+        }
+        Self { segments: vec![Arc::new(segment)], active_from: 0, figures, tail }
+    }
+
+    /// This index over a longer region, or the same.
     pub fn extended(&self, kernels: &Kernels, input: &SegmentInput, cancel: &AtomicBool) -> Result<Self> {
-        let mut grown = self.clone();
-        let segment = if self.is_bare() { input.bare_segment() } else { build_segment(kernels, input, None, cancel)? };
+        let plan = &input.plan;
+        let segment = if self.is_bare() { plan.bare_segment() } else { build_segment(kernels, input, None, cancel)? };
         let new = segment.end - self.end();
-        if let Some(tail) = &self.tail {
+        let grown = |tail: &Tail| {
             let first = input.keys.len() - new;
             let rows = (&input.keys.part(first, new), &input.values.part(first, new));
-            grown.tail = Some(tail.extended(kernels, rows, (self.end(), input.made_at), cancel)?);
-        }
+            tail.extended(kernels, rows, (self.end(), plan.made_at), cancel)
+        };
+        let tail = self.tail.as_ref().map(grown).transpose()?;
+        Ok(self.with_segment(segment, tail))
+    }
+
+    /// This index with one more segment, without the oldest ones where they would be too many, and with another tail.
+    pub fn with_segment(&self, segment: CentroidSegment, tail: Option<Tail>) -> Self {
+        let mut grown = Self { tail, ..self.clone() };
+        let made_at = segment.made_at;
         grown.segments.push(Arc::new(segment));
         while grown.newest_within(grown.segments.len(), HELD_HALVES) > 0 {
             let last_use = (1..grown.segments.len()).find(|&r| grown.newest_within(r + 1, ACTIVE_HALVES) > 0);
-            grown.figures.known_from = last_use.map_or(input.made_at, |r| grown.segments[r].made_at);
+            grown.figures.known_from = last_use.map_or(made_at, |r| grown.segments[r].made_at);
             grown.segments.remove(0);
         }
         grown.active_from = grown.newest_within(grown.segments.len(), ACTIVE_HALVES);
-        Ok(grown)
+        grown
     }
 
     /// This index as it was when only `len` tokens were stored; `None` when that is not known, or there was none.

@@ -1,121 +1,66 @@
-//! Makes a segment of centroids: scores of a few centroids' queries against all keys of the region at once, softmax, list;
-//! never centroids times keys. Neighbouring centroids that share a list make it together.
+//! Makes a segment of centroids from keys in this process's memory: scores of a few centroids' queries against all keys of the region at
+//! once, softmax, list; never centroids times keys. Neighbouring centroids that share a list make it together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::index::centroid_segment::{CentroidSegment, pool};
+use crate::index::centroid_segment::CentroidSegment;
 use crate::index::posting_lists::PostingLists;
-use crate::index::quantised::QuantisedRows;
-use crate::index::volatility::{RegionWeights, VolatilityMeter};
+use crate::index::region_sampler::{RegionSampler, RegionWeights};
+use crate::index::segment_plan::SegmentPlan;
 use crate::kv::key_panels::KeyPanels;
 use crate::refine::top_k::TopK;
 use ctkvr_kernels::{Kernels, Rows};
 
-/// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
-const ROWS_PER_PASS: usize = 28;
-
 /// What a segment is made from.
 pub struct SegmentInput<'a> {
+    pub plan: SegmentPlan<'a>,
     /// Keys and values of the region, in order.
     pub keys: Rows<'a>,
     pub values: Rows<'a>,
-    /// Position of the first of them.
-    pub start: usize,
-    /// Tokens stored now, and tokens whose queries have had their turn to become centroids.
-    pub made_at: usize,
-    pub grown_at: usize,
-    /// f32 `[num_centroids, group, head_dim]`, after rotary embedding, oldest first.
-    pub queries: &'a [f32],
-    pub group: usize,
-    pub list_len: usize,
-    /// Neighbouring centroids that share a list.
-    pub per_list: usize,
     /// Whether an index of it has a tail, and how many positions share a cluster of it.
     pub tail: bool,
     pub cluster_size: usize,
 }
 
-impl SegmentInput<'_> {
-    /// Lists of one pass.
-    fn lists_per_pass(&self) -> usize {
-        (ROWS_PER_PASS / self.group / self.per_list).max(1)
-    }
-
-    /// Centroids whose lists come at once.
-    pub fn centroids_per_pass(&self) -> usize {
-        self.lists_per_pass() * self.per_list
-    }
-
-    fn num_centroids(&self) -> usize {
-        self.queries.len() / (self.group * self.keys.head_dim())
-    }
-
-    /// A segment without centroids.
-    pub fn bare_segment(&self) -> CentroidSegment {
-        let (d, end) = (self.keys.head_dim(), self.start + self.keys.len());
-        let pooled = QuantisedRows::zeros(0, d);
-        let Self { start, made_at, grown_at, group, per_list, .. } = *self;
-        CentroidSegment { start, end, made_at, grown_at, group, head_dim: d, per_list, pooled, lists: PostingLists::default() }
-    }
-}
-
-/// Builds a segment on the calling thread; `meter` sees the middle centroid of every list before that is there. Memory beside the segment: the
-/// region's keys in f32 or bf16, and a pass of scores.
+/// Builds a segment on the calling thread; `sampler` sees the middle centroid of every list before that is there. Memory beside the segment:
+/// the region's keys in f32 or bf16, and a pass of scores.
 pub fn build_segment(
     kernels: &Kernels,
     input: &SegmentInput,
-    mut meter: Option<&mut VolatilityMeter>,
+    mut sampler: Option<&mut RegionSampler>,
     cancel: &AtomicBool,
 ) -> Result<CentroidSegment> {
-    let (d, group, n, per_list) = (input.keys.head_dim(), input.group, input.keys.len(), input.per_list);
-    let num_centroids = input.num_centroids();
-    if input.queries.len() != num_centroids * group * d || num_centroids == 0 {
-        let expected = (num_centroids.max(1)) * group * d;
-        return Err(Error::ShapeMismatch { op: "buildIndex", what: "queries", expected, actual: input.queries.len() });
+    let plan = &input.plan;
+    plan.check()?;
+    let (num_centroids, num_lists, per_list) = (plan.num_centroids(), plan.num_lists(), plan.per_list);
+    if plan.region.is_empty() {
+        return Ok(plan.segment(plan.empty_lists()));
     }
-    check_queries(input.queries)?;
-    let mut segment = CentroidSegment { pooled: pool_all(input.queries, group, d), ..input.bare_segment() };
-    let num_lists = CentroidSegment::num_lists_of(num_centroids, per_list);
-    if n == 0 {
-        (0..num_lists).for_each(|_| segment.lists.push(&[]));
-        return Ok(segment);
-    }
-    let query = |c: usize| &input.queries[c * group * d..(c + 1) * group * d];
+    let mut segment = plan.segment(PostingLists::default());
     let mut pass = Pass::new(kernels, input)?;
-    for first in (0..num_lists).step_by(input.lists_per_pass()) {
+    for first in (0..num_lists).step_by(plan.lists_per_pass()) {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let lists = first..(first + input.lists_per_pass()).min(num_lists);
+        let lists = first..(first + plan.lists_per_pass()).min(num_lists);
         let centroids = lists.start * per_list..(lists.end * per_list).min(num_centroids);
-        pass.score(centroids.clone().map(query));
-        if let Some(meter) = meter.as_deref_mut() {
+        pass.score(centroids.clone().map(|c| plan.query(c)));
+        if let Some(sampler) = sampler.as_deref_mut() {
             for list in lists.clone() {
                 let c = segment.middle_of(list);
-                if meter.samples(list, c) {
-                    meter.add(&segment, c, query(c), &pass.region_weights(c - centroids.start));
+                if sampler.meter.samples(list, c) {
+                    sampler.add(&segment, c, plan.query(c), &pass.region_weights(c - centroids.start));
                 }
             }
         }
         for list in lists {
             let members = list * per_list..((list + 1) * per_list).min(num_centroids);
-            segment.lists.push(pass.list(members.start - centroids.start..members.end - centroids.start, input.list_len));
+            segment.lists.push(pass.list(members.start - centroids.start..members.end - centroids.start, plan.list_len));
         }
     }
     segment.lists.shrink();
     Ok(segment)
-}
-
-/// Pooled vectors of all centroids, quantised.
-fn pool_all(queries: &[f32], group: usize, d: usize) -> QuantisedRows {
-    let mut rows = QuantisedRows::zeros(queries.len() / (group * d), d);
-    let mut pooled = vec![0.0; d];
-    for (c, query) in queries.chunks_exact(group * d).enumerate() {
-        pool(query, &mut pooled);
-        rows.set(c, &pooled);
-    }
-    rows
 }
 
 /// Scores of a few centroids' queries against all keys, and what is made of them.
@@ -142,7 +87,7 @@ impl<'a> Pass<'a> {
             kernels,
             scale: 1.0 / (input.keys.head_dim() as f32).sqrt(),
             n: input.keys.len(),
-            group: input.group,
+            group: input.plan.group,
             keys: KeyPanels::new(kernels, &input.keys)?,
             queries: Vec::new(),
             weights: Vec::new(),
@@ -194,12 +139,5 @@ impl<'a> Pass<'a> {
         }
         self.top_k.select(self.kernels, &self.scores, list_len, &mut self.selected);
         &self.selected
-    }
-}
-
-fn check_queries(queries: &[f32]) -> Result<()> {
-    match queries.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(Error::NonFinite { op: "buildIndex", what: "queries", index }),
     }
 }

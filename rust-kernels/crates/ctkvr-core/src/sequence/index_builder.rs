@@ -9,8 +9,9 @@ use ctkvr_kernels::Kernels;
 use crate::error::{Error, Result};
 use crate::kv::head_kv::HeadKv;
 use crate::retriever::{BuildInput, HeadState};
-use crate::sequence::lifecycle::{EncodedHead, HeadMaker, HeadSource, HeadTask};
-use crate::sequence::store::{Sequence, SequenceIndex};
+use crate::sequence::head_plan::{HeadPlan, Planned, Planner};
+use crate::sequence::lifecycle::{EncodedHead, HeadMaker, HeadTask};
+use crate::sequence::store::Sequence;
 use crate::step::AttentionShape;
 
 /// A head's keys and values in this process's memory, of every stored position: `layer * num_kv_heads + kv_head`.
@@ -56,69 +57,24 @@ impl IndexBuilder {
         deadline: Option<Instant>,
         cancel: &AtomicBool,
     ) -> Result<Vec<HeadState>> {
-        in_parallel(tasks.len(), self.num_threads, deadline, |i| {
-            let HeadTask { head, from } = &tasks[i];
-            match (from, &stored.sequence.index) {
-                (HeadSource::Region(region), _) => self.build_head(stored, *head, region.clone(), cancel),
-                (HeadSource::Encoded(encoded), _) => self.decoded_head(stored, *head, encoded, cancel),
-                (HeadSource::Growth(len), Some(index)) => self.extended_head(stored, index, *head, *len, cancel),
-                (HeadSource::Query(query), Some(index)) => self.taught_head(stored, index, *head, query),
-                (_, None) => unreachable!("what goes on from an index has one"),
-            }
+        let planner = Planner { shape: self.shape, kernels: self.kernels, sequence: stored.sequence };
+        in_parallel(tasks.len(), self.num_threads, deadline, |i| match planner.plan(&tasks[i]) {
+            Planned::Stays(state) => Ok(state),
+            Planned::Made(plan) => self.made_head(stored, &plan, cancel),
+            Planned::Decoded(encoded) => self.decoded_head(stored, tasks[i].head, encoded, cancel),
         })
     }
 
-    /// Head i with one more query, f32 `[group, head_dim]`.
-    fn taught_head(&self, stored: &Stored, index: &SequenceIndex, i: usize, query: &[f32]) -> Result<HeadState> {
-        let sequence = stored.sequence;
-        let (state, len, go) = (&index.heads[i], sequence.len, AtomicBool::new(false));
-        let start = sequence.region(len).start;
-        let input = self.build_input(stored, i, start..state.end, query, len, &go);
-        let taught = state.head.extended(&BuildInput { grown_at: state.grown_at, ..input })?;
-        let new = |head| HeadState { head, made_at: len, ..state.clone() };
-        Ok(taught.map_or_else(|| state.clone(), new))
-    }
-
-    /// Head i grown over what was stored when the sequence held `len` tokens, with the queries since it last grew. Without new queries it
-    /// stays as it is.
-    fn extended_head(
-        &self,
-        stored: &Stored,
-        index: &SequenceIndex,
-        i: usize,
-        len: usize,
-        cancel: &AtomicBool,
-    ) -> Result<HeadState> {
-        let sequence = stored.sequence;
-        let state = &index.heads[i];
-        let region = index.start..sequence.region(len).end.max(index.start);
-        let queries = self.recent_queries(sequence, i, state.grown_at..len, region.len());
-        if queries.is_empty() || region.end < state.end {
-            return Ok(state.clone());
+    fn made_head(&self, stored: &Stored, plan: &HeadPlan, cancel: &AtomicBool) -> Result<HeadState> {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
         }
-        let grown = state.head.extended(&self.build_input(stored, i, region.clone(), &queries, len, cancel))?;
-        let new = |head| HeadState { head, end: region.end, made_at: len, grown_at: len };
-        Ok(grown.map_or_else(|| state.clone(), new))
-    }
-
-    /// The last queries of one (layer, KV head) that are held, of positions in `positions`, at most as many as a build over `num_keys`
-    /// positions gets: f32 `[n, group, head_dim]`, oldest first.
-    fn recent_queries(&self, sequence: &Sequence, head: usize, positions: std::ops::Range<usize>, num_keys: usize) -> Vec<f32> {
-        let held = sequence.recent.of_positions(positions);
-        let held = held.start.max(held.end.saturating_sub(sequence.selector.build.query_count(num_keys)))..held.end;
-        self.widened_queries(sequence, head, held)
-    }
-
-    /// Some of one (layer, KV head)'s held queries: f32 `[n, group, head_dim]`.
-    pub fn widened_queries(&self, sequence: &Sequence, head: usize, held: std::ops::Range<usize>) -> Vec<f32> {
-        let (layer, g) = (head / self.shape.num_kv_heads, head % self.shape.num_kv_heads);
-        let row_len = self.shape.group_size() * self.shape.head_dim;
-        let mut queries = vec![0.0; held.len() * row_len];
-        for (row, i) in queries.chunks_exact_mut(row_len).zip(held) {
-            let source = &sequence.recent.row(layer, i)[g * row_len..(g + 1) * row_len];
-            self.kernels.widen(source, row);
-        }
-        queries
+        let input = self.build_input(stored, plan.head, plan.region.clone(), &plan.queries, plan.len, cancel);
+        let input = BuildInput { grown_at: plan.grown_at, ..input };
+        Ok(match &plan.before {
+            None => plan.state(stored.sequence.selector.method.build(&input)?),
+            Some(before) => before.head.extended(&input)?.map_or_else(|| before.clone(), |head| plan.state(head)),
+        })
     }
 
     /// What one (layer, KV head)'s state is built or grown from when `len` tokens are stored.
@@ -153,22 +109,11 @@ impl IndexBuilder {
         let head = stored.sequence.selector.method.decode(bytes, &BuildInput { grown_at, ..input })?;
         Ok(HeadState { head, end, made_at, grown_at })
     }
-
-    fn build_head(&self, stored: &Stored, i: usize, region: std::ops::Range<usize>, cancel: &AtomicBool) -> Result<HeadState> {
-        let sequence = stored.sequence;
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        let (len, end) = (sequence.len, region.end);
-        let queries = self.recent_queries(sequence, i, 0..len, region.len());
-        let head = sequence.selector.method.build(&self.build_input(stored, i, region, &queries, len, cancel))?;
-        Ok(HeadState { head, end, made_at: len, grown_at: len })
-    }
 }
 
 /// Runs `work` for `0..count` on some threads, in order, and returns what it gave; an error stops what has not begun. After `deadline`
 /// nothing more begins, so that the last ones may be missing; the first is not.
-fn in_parallel<T: Send>(
+pub fn in_parallel<T: Send>(
     count: usize,
     num_threads: usize,
     deadline: Option<Instant>,

@@ -58,7 +58,8 @@ pub trait HeadMaker {
     /// there. The sequence's index, where the tasks go on from it, is there.
     ///
     /// # Errors
-    /// `Cancelled`, `NonFinite` (a stored key or query is not finite), `BadIndexImage` (encoded), and what else a method refuses.
+    /// `Cancelled`, `NonFinite` (a stored key or query is not finite), `BadIndexImage` (encoded), and what else a method refuses; of a device
+    /// `OutOfMemory` and `DeviceLost`.
     fn make_heads(
         &self,
         sequence: &Sequence,

@@ -4,6 +4,7 @@ use ctkvr_kernels::Rows;
 
 use crate::error::{Error, Result};
 use crate::kv::panels::widen_rows;
+use crate::sequence::head_plan::Planner;
 use crate::sequence::index_builder::IndexBuilder;
 use crate::sequence::store::Sequence;
 
@@ -36,10 +37,11 @@ impl IndexBuilder {
             widen_rows(self.kernels, &rows, 0, rows.len(), &mut out);
             out
         };
+        let planner = Planner { shape, kernels: self.kernels, sequence };
         Ok(StoredHead {
             keys: widened(kv.keys(0, sequence.len)),
             values: widened(kv.values(0, sequence.len)),
-            queries: self.widened_queries(sequence, head, 0..sequence.recent.len()),
+            queries: planner.widened_queries(head, 0..sequence.recent.len()),
         })
     }
 }

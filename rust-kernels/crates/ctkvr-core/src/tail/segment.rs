@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
-use crate::k_means::{KMeans, Likeness};
+use crate::k_means::{KMeans, Likeness, stretches};
 use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
 use ctkvr_kernels::{Kernels, Rows};
@@ -15,7 +15,7 @@ use ctkvr_kernels::{Kernels, Rows};
 /// Positions clustered together.
 const STRETCH_LEN: usize = 1024;
 /// Times that positions are assigned.
-const NUM_PASSES: usize = 2;
+pub const NUM_PASSES: usize = 2;
 /// Clusters are counted by u16: beyond this many positions they grow.
 const MAX_CLUSTERS: usize = 1 << 16;
 
@@ -52,7 +52,7 @@ impl TailSegment {
         let k_means = KMeans {
             kernels,
             likeness: Likeness::Distance,
-            cluster_size: cluster_size.max(n.div_ceil(MAX_CLUSTERS / 2)),
+            cluster_size: least_cluster_size(n, cluster_size),
             stretch_len: STRETCH_LEN,
             num_passes: NUM_PASSES,
             cancel,
@@ -65,6 +65,20 @@ impl TailSegment {
         let means = |rows: &Rows| F16Rows::narrowed(kernels, &means_of(kernels, rows, &offsets, &members), d);
         let (keys, values) = (means(keys), means(values));
         Ok(Self { start, made_at, cluster_of, offsets, members, keys, values })
+    }
+
+    /// Of clusters that were made elsewhere, those of [`stretches_of`] in order, with [`NUM_PASSES`] passes as [`KMeans`] makes them of
+    /// keys, and of values times [`weight_of_spreads`]. `assigned`: each position's cluster; `keys` and `values`: means, f16
+    /// `[clusters, head_dim]`, those of empty clusters anything.
+    pub fn from_clusters((start, made_at): (usize, usize), assigned: &[u32], keys: &F16Rows, values: &F16Rows) -> Self {
+        let used = used_clusters(assigned);
+        let cluster_of = without_empty(assigned);
+        let (offsets, members) = members_of(&cluster_of, used.len());
+        let of_used = |rows: &F16Rows| {
+            let d = rows.head_dim();
+            F16Rows::new(used.iter().flat_map(|&c| &rows.values()[c * d..(c + 1) * d]).copied().collect(), d)
+        };
+        Self { start, made_at, cluster_of, offsets, members, keys: of_used(keys), values: of_used(values) }
     }
 
     /// One whose parts were stored; `None` when they do not fit each other.
@@ -151,10 +165,23 @@ fn joint_rows(kernels: &Kernels, (keys, values): (&Rows, &Rows), weight: f32, ra
     }
 }
 
-/// The power of two that makes values spread about as far around their mean as keys do: it keeps small integers exact. 1 where either has
-/// no spread.
+/// Positions, of n, that are clustered together, and how many clusters they make, stretch by stretch.
+pub fn stretches_of(n: usize, cluster_size: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let size = least_cluster_size(n, cluster_size);
+    stretches(n, STRETCH_LEN).map(move |stretch| (stretch.clone(), stretch.len().div_ceil(size)))
+}
+
+fn least_cluster_size(n: usize, wanted: usize) -> usize {
+    wanted.max(n.div_ceil(MAX_CLUSTERS / 2))
+}
+
 fn value_weight(kernels: &Kernels, keys: &Rows, values: &Rows) -> f32 {
-    let (keys, values) = (spread(kernels, keys), spread(kernels, values));
+    weight_of_spreads(spread(kernels, keys), spread(kernels, values))
+}
+
+/// The power of two that makes values spread about as far around their mean as keys do: it keeps small integers exact. 1 where either has
+/// no spread. Takes sums of squared distances from the mean.
+pub fn weight_of_spreads(keys: f64, values: f64) -> f32 {
     if keys > 0.0 && values > 0.0 { (0.5 * (keys / values).log2()).round().exp2() as f32 } else { 1.0 }
 }
 
@@ -170,6 +197,13 @@ fn spread(kernels: &Kernels, rows: &Rows) -> f64 {
         }
     }
     squares.iter().sum::<f64>() - sums.iter().map(|s| s * s).sum::<f64>() / rows.len() as f64
+}
+
+/// Clusters that somebody is in, ascending.
+fn used_clusters(assigned: &[u32]) -> Vec<usize> {
+    let mut is_used = vec![false; assigned.iter().max().map_or(0, |&c| c as usize + 1)];
+    assigned.iter().for_each(|&c| is_used[c as usize] = true);
+    (0..is_used.len()).filter(|&c| is_used[c]).collect()
 }
 
 /// The same clusters counted without those that nobody is in, in the same order.
@@ -297,6 +331,28 @@ mod tests {
             let kv = store(&[1.0; 3 * D], &[7.0; 3 * D], D);
             assert_eq!(value_weight(kernels, &kv.keys(0, 3), &kv.values(0, 3)), 1.0, "no spread, no weight");
         }
+    }
+
+    #[test]
+    fn clusters_of_elsewhere_leave_out_the_empty() {
+        let rows = |first: u16| F16Rows::new((0..6 * D as u16).map(|i| first + i / D as u16).collect(), D);
+        let segment = TailSegment::from_clusters((START, 900), &[3, 0, 3, 5], &rows(10), &rows(20));
+        assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + 4, 900));
+        assert_eq!(segment.cluster_of, [1, 0, 1, 2]);
+        assert_eq!(segment.member_lists(), (&[0, 1, 3, 4][..], &[1, 0, 2, 3][..]));
+        let first_values = |rows: &F16Rows| rows.values().chunks_exact(D).map(|row| row[0]).collect::<Vec<_>>();
+        assert_eq!((first_values(segment.keys()), first_values(segment.values())), (vec![10, 13, 15], vec![20, 23, 25]));
+    }
+
+    #[test]
+    fn stretches_and_their_clusters() {
+        let of = |n, size| stretches_of(n, size).collect::<Vec<_>>();
+        assert_eq!(of(1, 32), [(0..1, 1)]);
+        assert_eq!(of(1100, 32), [(0..1100, 35)]);
+        assert_eq!(of(3000, 100), [(0..1000, 10), (1000..2000, 10), (2000..3000, 10)]);
+        // Clusters are counted by u16: of many positions they are larger than asked for.
+        let many: usize = of(1 << 20, 1).iter().map(|(_, count)| count).sum();
+        assert_eq!(many, 1 << 15);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub mod argmax;
 pub mod attend;
+pub mod build_clusters;
+pub mod build_lists;
 pub mod clusters;
 pub mod join;
 pub mod linear;
@@ -25,6 +27,8 @@ use crate::{Device, Result};
 pub const FAMILIES: &[Family] = &[
     argmax::FAMILY,
     attend::FAMILY,
+    build_clusters::FAMILY,
+    build_lists::FAMILY,
     clusters::FAMILY,
     join::FAMILY,
     linear::FEW_ROWS,

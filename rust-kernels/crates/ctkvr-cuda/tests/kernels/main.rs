@@ -3,7 +3,11 @@
 
 mod argmax;
 mod attend;
+mod build_clusters;
+mod build_lists;
+mod built;
 mod clusters;
+mod device_builder;
 mod join;
 mod linear;
 mod linear_f16;

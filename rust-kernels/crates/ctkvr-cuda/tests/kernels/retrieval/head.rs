@@ -70,7 +70,7 @@ impl Default for Case {
 
 /// The pages of a sequence are those of so many heads, of which this is one: kernels must find its place.
 const HEADS_A_PAGE: usize = 2;
-const OUR_HEAD: usize = 1;
+pub const OUR_HEAD: usize = 1;
 
 pub struct Head {
     pub case: Case,
@@ -163,7 +163,7 @@ impl Head {
     }
 }
 
-fn options(case: &Case) -> CtkvrOptions {
+pub fn options(case: &Case) -> CtkvrOptions {
     let Case { per_list, list_len, tail, cluster_size, num_probes, cluster_probes, .. } = *case;
     let build = CtkvrBuildOptions { centroids_per_list: per_list, list_len, tail, cluster_size, ..CtkvrOptions::default().build };
     CtkvrOptions { build, search: CtkvrSearchOptions { num_probes, cluster_probes, repair_share: 0.0 } }

@@ -224,8 +224,6 @@ pub struct Expected {
     pub repairs: bool,
     pub index_bytes: u64,
     pub tail: ProposedTail,
-    pub tail_lse: Vec<f32>,
-    pub tail_value: Vec<f32>,
     /// f32 `[group, head_dim]`.
     pub output: Vec<f32>,
     pub lse: Vec<f32>,
@@ -248,8 +246,6 @@ pub fn on_cpu(ask: &Ask, may_repair: bool) -> Expected {
         repairs: searched.repairs,
         index_bytes: 0,
         tail: proposal.tail,
-        tail_lse: proposal.tail_lse.clone(),
-        tail_value: proposal.tail_value.clone(),
         output: Vec::new(),
         lse: Vec::new(),
     };
