@@ -18,9 +18,9 @@ impl CentroidIndex {
     pub fn build(kernels: &Kernels, input: &SegmentInput, first: FirstInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
         let num_first = input.queries.len() / (input.group * input.keys.head_dim()).max(1);
         let rows = (&input.keys, &input.values);
-        let (place, shape) = ((input.start, input.made_at), (input.group, input.cluster_size));
-        let tail = || Tail::build(kernels, rows, place, shape, cancel);
-        let mut tail = input.tail.then(tail).transpose()?;
+        let place = (input.start, input.made_at);
+        let tail = |clusters| Tail::build(kernels, rows, place, (input.group, clusters), cancel);
+        let mut tail = input.clusters.map(tail).transpose()?;
         let counts = (num_first, CentroidSegment::num_lists_of(num_first, input.per_list));
         let mut meter = VolatilityMeter::new(kernels, &first, tail.as_ref(), counts, input.centroids_per_pass());
         let segment = build_segment(kernels, input, Some(&mut meter), cancel)?;

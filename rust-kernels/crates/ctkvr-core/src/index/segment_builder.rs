@@ -10,6 +10,7 @@ use crate::index::quantised::QuantisedRows;
 use crate::index::volatility::{RegionWeights, VolatilityMeter};
 use crate::kv::key_panels::KeyPanels;
 use crate::refine::top_k::TopK;
+use crate::tail::ClusterOptions;
 use ctkvr_kernels::{Kernels, Rows};
 
 /// Query rows scored against all keys at once: enough to amortise a pass over the keys, few enough that the scores stay in cache.
@@ -31,9 +32,8 @@ pub struct SegmentInput<'a> {
     pub list_len: usize,
     /// Neighbouring centroids that share a list.
     pub per_list: usize,
-    /// Whether an index of it has a tail, and how many positions share a cluster of it.
-    pub tail: bool,
-    pub cluster_size: usize,
+    /// The tail's clusters; `None`: no tail.
+    pub clusters: Option<ClusterOptions>,
 }
 
 impl SegmentInput<'_> {

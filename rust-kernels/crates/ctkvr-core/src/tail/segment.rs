@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::k_means::{KMeans, Likeness};
-use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
+use crate::tail::ClusterOptions;
+use crate::tail::means::ClusterMeans;
 use ctkvr_kernels::{Kernels, Rows};
 
 /// Positions clustered together.
@@ -32,19 +33,17 @@ pub struct TailSegment {
     offsets: Vec<u32>,
     /// Positions counted from `start`, cluster by cluster, ascending in each.
     members: Vec<u32>,
-    /// Row c: mean of cluster c, f16.
-    keys: F16Rows,
-    values: F16Rows,
+    /// Row c: of cluster c.
+    means: ClusterMeans,
 }
 
 impl TailSegment {
-    /// Clusters `keys` and `values`, rows of the same positions from `start` on, of which there is at least one; `cluster_size` on average
-    /// share a cluster.
+    /// Clusters `keys` and `values`, rows of the same positions from `start` on, of which there is at least one.
     pub fn build(
         kernels: &Kernels,
         (keys, values): (&Rows, &Rows),
         (start, made_at): (usize, usize),
-        cluster_size: usize,
+        options: ClusterOptions,
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let (d, n) = (keys.head_dim(), keys.len());
@@ -52,7 +51,7 @@ impl TailSegment {
         let k_means = KMeans {
             kernels,
             likeness: Likeness::Distance,
-            cluster_size: cluster_size.max(n.div_ceil(MAX_CLUSTERS / 2)),
+            cluster_size: options.size.max(n.div_ceil(MAX_CLUSTERS / 2)),
             stretch_len: STRETCH_LEN,
             num_passes: NUM_PASSES,
             cancel,
@@ -62,20 +61,20 @@ impl TailSegment {
         let cluster_of = without_empty(&assigned);
         let num_clusters = cluster_of.iter().max().map_or(0, |&c| usize::from(c) + 1);
         let (offsets, members) = members_of(&cluster_of, num_clusters);
-        let means = |rows: &Rows| F16Rows::narrowed(kernels, &means_of(kernels, rows, &offsets, &members), d);
-        let (keys, values) = (means(keys), means(values));
-        Ok(Self { start, made_at, cluster_of, offsets, members, keys, values })
+        let [keys, values] = [keys, values].map(|rows| means_of(kernels, rows, &offsets, &members));
+        let means = ClusterMeans::new(kernels, &keys, &values, d, options.format);
+        Ok(Self { start, made_at, cluster_of, offsets, members, means })
     }
 
     /// One whose parts were stored; `None` when they do not fit each other.
-    pub fn from_parts(start: usize, made_at: usize, cluster_of: Vec<u16>, keys: F16Rows, values: F16Rows) -> Option<Self> {
-        let num_clusters = keys.len();
-        if num_clusters != values.len() || cluster_of.iter().any(|&c| usize::from(c) >= num_clusters) {
+    pub fn from_parts(start: usize, made_at: usize, cluster_of: Vec<u16>, means: ClusterMeans) -> Option<Self> {
+        let num_clusters = means.num_clusters()?;
+        if cluster_of.iter().any(|&c| usize::from(c) >= num_clusters) {
             return None;
         }
         let (offsets, members) = members_of(&cluster_of, num_clusters);
         let none_is_empty = offsets.windows(2).all(|pair| pair[0] < pair[1]);
-        none_is_empty.then_some(Self { start, made_at, cluster_of, offsets, members, keys, values })
+        none_is_empty.then_some(Self { start, made_at, cluster_of, offsets, members, means })
     }
 
     pub fn end(&self) -> usize {
@@ -117,14 +116,9 @@ impl TailSegment {
         }
     }
 
-    /// Mean keys of all clusters.
-    pub fn keys(&self) -> &F16Rows {
-        &self.keys
-    }
-
-    /// Mean values of all clusters.
-    pub fn values(&self) -> &F16Rows {
-        &self.values
+    /// Mean keys and mean values of all clusters.
+    pub fn means(&self) -> &ClusterMeans {
+        &self.means
     }
 
     /// Which of some ascending positions lie in the segment: indexes.
@@ -136,7 +130,7 @@ impl TailSegment {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let numbers = (self.offsets.len() + self.members.len()) * size_of::<u32>();
-        self.keys.bytes() + self.values.bytes() + self.cluster_of.len() * size_of::<u16>() + numbers
+        self.means.bytes() + self.cluster_of.len() * size_of::<u16>() + numbers
     }
 }
 
@@ -215,12 +209,14 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::kv::f16_rows::F16Rows;
     use crate::test_rows::{Random, few, store, tables};
-    use ctkvr_kernels::PAGE_SIZE;
+    use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
     const D: usize = 16;
     const START: usize = 6;
     static GO: AtomicBool = AtomicBool::new(false);
+    const OPTIONS: ClusterOptions = ClusterOptions { size: 8, format: KvFormat::F16 };
 
     #[test]
     fn every_position_is_in_one_cluster_with_its_mean() -> Result<()> {
@@ -230,7 +226,7 @@ mod tests {
                 let (keys, values) = (random.reals((START + n) * D, 2), random.reals((START + n) * D, 8));
                 let kv = store(&keys, &values, D);
                 let rows = (&kv.keys(START, n), &kv.values(START, n));
-                let segment = TailSegment::build(kernels, rows, (START, 900), 8, &GO)?;
+                let segment = TailSegment::build(kernels, rows, (START, 900), OPTIONS, &GO)?;
                 assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + n, 900));
                 let mut all: Vec<u32> = (0..segment.num_clusters()).flat_map(|c| segment.members(c)).copied().collect();
                 all.sort_unstable();
@@ -239,10 +235,10 @@ mod tests {
                     let members = segment.members(c);
                     assert!(!members.is_empty() && members.is_sorted_by(|a, b| a < b));
                     assert!(members.iter().all(|&i| usize::from(segment.cluster_of[i as usize]) == c));
-                    for (of, stored) in [(&keys, segment.keys()), (&values, segment.values())] {
+                    for (of, stored) in [(&keys, segment.means().keys_in_f16()), (&values, segment.means().values_in_f16())] {
                         for i in 0..D {
                             let sum: f64 = members.iter().map(|m| f64::from(of[(START + *m as usize) * D + i])).sum();
-                            let (mean, actual) = (sum / members.len() as f64, f16::from_bits(stored.values()[c * D + i]).to_f64());
+                            let (mean, actual) = (sum / members.len() as f64, f16::from_bits(stored[c * D + i]).to_f64());
                             // Half a unit of f16 at 8.
                             assert!(
                                 (actual - mean).abs() <= 2f64.powi(-8),
@@ -269,7 +265,7 @@ mod tests {
         }
         let kv = store(&keys, &values, D);
         for kernels in tables(D) {
-            let segment = TailSegment::build(kernels, (&kv.keys(0, n), &kv.values(0, n)), (0, n), 8, &GO)?;
+            let segment = TailSegment::build(kernels, (&kv.keys(0, n), &kv.values(0, n)), (0, n), OPTIONS, &GO)?;
             for (i, a) in segment.cluster_of.iter().enumerate() {
                 let mut strangers = segment.cluster_of.iter().enumerate().filter(|(j, _)| j / 16 != i / 16);
                 assert!(strangers.all(|(_, b)| a != b), "{} position {i}", kernels.name);
@@ -302,7 +298,10 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         let rows = |n: usize| F16Rows::new(vec![0; n * D], D);
-        let of = |clusters: &[u16], keys, values| TailSegment::from_parts(0, 9, clusters.to_vec(), rows(keys), rows(values));
+        let of = |clusters: &[u16], keys, values| {
+            let means = ClusterMeans::Exact { keys: rows(keys), values: rows(values) };
+            TailSegment::from_parts(0, 9, clusters.to_vec(), means)
+        };
         assert!(of(&[0, 1, 0], 2, 2).is_some());
         assert!(of(&[0, 2, 0], 2, 2).is_none(), "an unknown cluster");
         assert!(of(&[0, 0, 0], 2, 2).is_none(), "an empty cluster");

@@ -176,9 +176,9 @@ impl<'a> Layer<'a> {
             let search = searches[slot];
             let (first_probe, first_cluster) = (slot * sizes.most.num_probes, slot * sizes.most.num_clusters);
             let case = self.asks[slot].head.map(|head| head.case);
-            let num_heaviest = case.filter(|c| c.tail && !c.scores_all).map_or(0, |c| {
-                let num_clusters = oracle::num_clusters(&self.asks[slot].head.expect("a head").state);
-                c.cluster_probes.min(num_clusters)
+            let num_heaviest = case.filter(|c| c.tail && !c.scores_all).map_or(0, |_| {
+                let state = &self.asks[slot].head.expect("a head").state;
+                state.num_read_clusters().min(oracle::num_clusters(state))
             });
             let num_listed = if search.candidates == 2 { search.num_candidates as usize } else { 0 };
             assert_eq!(counts[slot], search.num_selected);
