@@ -25,6 +25,14 @@ describe('a plan for one card', () => {
     expect(stdout).toMatch(/32 layers on the device +114\.3 GB +0\.8 GB +7\.0 ms +no/);
   });
 
+  it('says what fewer bytes for retrieval heads and clusters leave', async () => {
+    const fewer = ['--cluster-format', 'q8', '--retrieval-cluster-share', '0.3'];
+    const { stdout } = await ctkvrInProcess([...llama, ...h100, ...fewer]);
+    expect(stdout).toMatch(/retrieval heads +174 /);
+    expect(stdout).toMatch(/index +246 /);
+    expect(stdout).toMatch(/of a sequence +729 +5\.7 % +of dense/);
+  });
+
   it('as JSON, of sizes on the command line as of the built-in model', async () => {
     const runs = [llama, ['plan', '--model', sizes, '--context', '98304']].map((start) =>
       ctkvr([...start, ...h100, '--json']),
@@ -77,6 +85,8 @@ describe('mistakes', () => {
     [['--host', 'fast'], 2, /--host.*128GB@230GB\/s@64cores/],
     [['--gpus', 'H200'], 2, /unknown option '--gpus'\n.*--gpu/],
     [['--kv', 'q4'], 2, /--kv.*f16, q8/],
+    [['--cluster-format', 'q4'], 2, /--cluster-format.*f16, q8/],
+    [['--retrieval-cluster-share', '1.5'], 2, /--retrieval-cluster-share.*from 0 to 1/],
     [['--weights', 'q4'], 2, /--weights.*f16, q8_0, q4_k_m/],
     [['--context', '1000'], 2, /--context.*4096/],
     [['--svg', 'x.svg'], 2, /--svg.*no --gpu/],

@@ -3,6 +3,7 @@
  * the Rust side (ctkvr-core options.rs) receives resolved values only. Source: docs/design/retrieval.md and selectors.md.
  */
 import { CtkvrError } from './errors.js';
+import { type KvFormat, kvFormats } from './kv-format.js';
 import { checkKnownKeys } from './option-checks.js';
 
 /**
@@ -66,16 +67,25 @@ export interface SelectorOptions {
   /** Mean number of positions of a tail cluster: fewer make the estimate closer, the index larger and steps slower. Default 32. */
   readonly clusterSize: number;
   /**
+   * How an index keeps mean keys and mean values: f16, or q8 (8-bit codes with an f32 scale for each 32 values) where that takes no more
+   * memory: from some 140 clusters on, and where the head dimension is a multiple of 32. A stand-alone index has f16. Default 'f16'.
+   */
+  readonly clusterFormat: KvFormat;
+  /**
    * How many of the tail's heaviest clusters add their positions to the candidates: they hold keys that no past query attended to. Default
    * 16, or as `groupDefaults` says.
    */
   readonly clusterProbes: number;
   /**
-   * Share of all KV heads, over the layers, that are treated as retrieval heads: every key of theirs is scored. The build picks the heads
-   * whose attention to far keys is sharpest, since a missed key hurts them most. 0 to 1, default 0.08. Used by the runner, not by one head's
-   * index.
+   * Share of all KV heads, over the layers, that are treated as retrieval heads. The build picks the heads whose attention to far keys is
+   * sharpest, since a missed key hurts them most. 0 to 1, default 0.08. Used by the runner, not by one head's index.
    */
   readonly retrievalHeadShare: number;
+  /**
+   * What `clusterProbes` is of other heads, of a retrieval head as a share of its clusters. 0 to 1; 1 (the default) = every key is scored, and
+   * no lists are kept, as without a tail. Used by the runner.
+   */
+  readonly retrievalClusterShare: number;
   /**
    * Share of the heads' decode steps that may be repaired: where no centroid is similar enough to the query, the step reads every key, and
    * the query becomes a centroid. 0 to 1, default 0.015. Used by the runner.
@@ -113,8 +123,10 @@ const balanced: SelectorOptions = {
   topP: 1,
   tail: true,
   clusterSize: 32,
+  clusterFormat: 'f16',
   clusterProbes: 16,
   retrievalHeadShare: 0.08,
+  retrievalClusterShare: 1,
   repairShare: 0.015,
   denseBelow: 4096,
   massSampling: false,
@@ -219,8 +231,11 @@ export function resolveSelectorOptions(
   if (!centroidChoices.includes(resolved.centroids)) {
     throw invalid('centroids', `one of ${centroidChoices.join(', ')}`, resolved.centroids);
   }
+  if (!kvFormats.includes(resolved.clusterFormat)) {
+    throw invalid('clusterFormat', `one of ${kvFormats.join(', ')}`, resolved.clusterFormat);
+  }
   for (const [field, min, max = UNBOUNDED] of integerFields) checkInteger(field, resolved[field], { min, max });
-  for (const field of ['retrievalHeadShare', 'repairShare'] as const) {
+  for (const field of ['retrievalHeadShare', 'retrievalClusterShare', 'repairShare'] as const) {
     const share = resolved[field];
     if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw invalid(field, 'a number from 0 to 1', share);
   }

@@ -15,8 +15,10 @@ const settings: Record<string, readonly (string | number | boolean)[]> = {
   maxSelected: [256, 512, 2048, 0],
   centroidsPerList: [2, 4],
   retrievalHeadShare: [0, 0.04, 0.16],
+  retrievalClusterShare: [0.125, 0.25, 0.5],
   tail: [false],
   clusterSize: [16, 64],
+  clusterFormat: ['f16', 'q8'],
   clusterProbes: [0, 8, 32],
 };
 

@@ -1,6 +1,6 @@
 /** `ctkvr plan`: where keys and values would go on a card, how long a token would take, or which card is needed. Loads no model. */
 import { writeFile } from 'node:fs/promises';
-import { CtkvrError, type KvFormat, kvFormats } from '@ctkvr/core';
+import { CtkvrError, type KvFormat, kvFormats, resolveSelectorOptions } from '@ctkvr/core';
 import {
   type CardPlans,
   type DeviceSpec,
@@ -18,7 +18,7 @@ import {
 import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { outputError, print, printJson } from '../console-io.js';
-import { integer } from '../parse-options.js';
+import { decimal, integer } from '../parse-options.js';
 import { readCalibration } from '../plan/calibration-file.js';
 import { describeCards } from '../plan/describe-cards.js';
 import { describePlan } from '../plan/describe-plan.js';
@@ -35,6 +35,8 @@ interface PlanFlags {
   readonly weights?: WeightFormat;
   readonly kvFormat: KvFormat;
   readonly reads: ReadSetting;
+  readonly clusterFormat: KvFormat;
+  readonly retrievalClusterShare: number;
   readonly svg?: string;
   readonly json: boolean;
 }
@@ -42,6 +44,7 @@ interface PlanFlags {
 const DEFAULT_HOST = '128GB@230GB/s';
 
 export function planCommand(run: RunAction): Command {
+  const engine = resolveSelectorOptions();
   return new Command('plan')
     .description('Predict placement, memory and time of a token on a card; without --gpu, which card is needed')
     .requiredOption(
@@ -65,13 +68,23 @@ export function planCommand(run: RunAction): Command {
         .choices(readSettings)
         .default('widest'),
     )
+    .addOption(
+      new Option('--cluster-format <format>', "the selector's clusterFormat")
+        .choices(kvFormats)
+        .default(engine.clusterFormat),
+    )
+    .addOption(
+      new Option('--retrieval-cluster-share <share>', "the selector's retrievalClusterShare")
+        .argParser(decimal(0, 1))
+        .default(engine.retrievalClusterShare),
+    )
     .option('--svg <file>', 'also draw a layer of the step, its device and host side by side; needs --gpu')
     .option('--json', 'print everything as JSON', false)
     .action((flags: PlanFlags) => run((context) => runPlan(flags, context)));
 }
 
 async function runPlan(flags: PlanFlags, { io }: CommandContext): Promise<void> {
-  const { context, sequences, gpu, weights, kvFormat, reads, svg } = flags;
+  const { context, sequences, gpu, weights, kvFormat, reads, clusterFormat, retrievalClusterShare, svg } = flags;
   if (svg !== undefined && gpu === undefined) {
     throw new CtkvrError('CTKVR_INVALID_OPTION', '--svg draws a step on one card, got no --gpu; name the card', {
       fields: { option: 'svg', expected: '--gpu beside it' },
@@ -79,8 +92,9 @@ async function runPlan(flags: PlanFlags, { io }: CommandContext): Promise<void> 
   }
   const model = await modelOf(flags.model);
   const host = flags.host === HERE ? await hostHere() : flags.host;
+  const selector = { clusterFormat, retrievalClusterShare };
   const chosen = weights === undefined ? {} : { weights };
-  const workload: Workload = { model, context, sequences, kvFormat, reads, ...chosen };
+  const workload: Workload = { model, context, sequences, kvFormat, reads, selector, ...chosen };
   if (gpu === undefined) {
     const cards = planCards({ ...workload, host });
     await (flags.json ? printJson(io, cardsJson(cards)) : print(io, describeCards(cards, workload, host)));

@@ -4,7 +4,7 @@ import type { MachineRates } from './machine-spec.js';
 import { countHeads } from './model-shape.js';
 import type { LayerPlace } from './placement.js';
 import { clusterCount, type ReadBytesInput, type ReadPart, readBytes, totalBytes } from './read-bytes.js';
-import { splitHeads } from './retrieval-reads.js';
+import { retrievalKeys, splitHeads } from './retrieval-reads.js';
 
 /** Parts of a step's time, in the order in which they are shown. */
 export const workParts = [
@@ -89,7 +89,7 @@ function hostCpuWork(input: ReadBytesInput): CpuWork {
   const { retrieval, plain } = splitHeads(heads, reads);
   return {
     bytes: totalBytes(readBytes(input)),
-    keys: plain * reads.candidates + retrieval * context,
+    keys: plain * reads.candidates + retrieval * retrievalKeys(context, reads),
     clusters: heads * clusterCount(context, reads),
     headDim: model.headDim,
   };

@@ -61,15 +61,16 @@ function sequenceParts({ model, context, kvFormat, reads }: ReadBytesInput) {
   const row = rowBytes(model.headDim, kvFormat);
   const heads = countHeads(model);
   const { retrieval, plain } = splitHeads(heads, reads);
+  // A retrieval head that scores every key has clusters only.
+  const listed = reads.retrievalKeyShare === 1 ? plain : heads;
   const numLists = reads.centroids / reads.centroidsPerList;
   const members = reads.clusterSize === 0 ? 0 : MEMBER_BYTES * context;
   return {
     keysAndValues: keyValueBytes({ model, context, kvFormat }),
     retrievalHeads: retrieval * context * 2 * row,
     window: heads * reads.window * 2 * row,
-    // A retrieval head has clusters only.
-    index: heads * clusterCount(context, reads) * clusterBytes(model) + plain * pooledBytes(model, reads),
-    lists: plain * GAP_BYTES * numLists * reads.listLength + heads * members,
+    index: heads * clusterCount(context, reads) * clusterBytes(model, reads) + listed * pooledBytes(model, reads),
+    lists: listed * GAP_BYTES * numLists * reads.listLength + heads * members,
     recentQueries: RECENT_QUERIES * model.numLayers * model.numQueryHeads * model.headDim * 2,
   };
 }

@@ -17,7 +17,7 @@ import {
   type HostSpec,
 } from './machine-spec.js';
 import { checkModelShape, type ModelShape } from './model-shape.js';
-import { type ReadSetting, readSettings } from './retrieval-reads.js';
+import { type PlannedSelector, type ReadSetting, readSettings } from './retrieval-reads.js';
 import { type WeightFormat, weightFormats } from './weight-bytes.js';
 
 /** What is to run. */
@@ -33,6 +33,8 @@ export interface Workload {
   readonly kvFormat?: KvFormat;
   /** Default 'widest'. */
   readonly reads?: ReadSetting;
+  /** What is not the default; of `reads` paper nothing is. */
+  readonly selector?: PlannedSelector;
 }
 
 export interface PlanOptions extends Workload {
@@ -51,6 +53,7 @@ const optionChecks: OptionChecks<PlanOptions> = {
   weights: takes.optional(takes.oneOf(weightFormats)),
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   reads: takes.optional(takes.oneOf(readSettings)),
+  selector: takes.optional(takes.object),
   devices: takes.list,
   host: takes.object,
   calibration: takes.optional(takes.object),

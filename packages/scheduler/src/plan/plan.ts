@@ -104,11 +104,12 @@ export function planDevice(device: DeviceSpec, options: PlanOptions): Plan | nul
 /** Returns the formulas' input for a device. */
 export function workInput(device: DeviceSpec, options: PlanOptions): LayerWorkInput {
   const { model, context, weights = null, kvFormat = 'f16', reads = 'widest', host, calibration = {} } = options;
+  const { selector = {} } = options;
   return {
     model,
     context,
     kvFormat,
-    reads: retrievalReads(reads, { model, context }),
+    reads: retrievalReads(reads, { model, context, selector }),
     weightsBytes: weightBytes(model, weights),
     rates: machineRates(device, host, calibration),
   };

@@ -2,9 +2,9 @@
  * What one sequence's step reads, by part. One formula a part. Not counted, each below half a percent at 96K: posting lists, members of clusters, the
  * new token's own rows. Not counted either: repairs, up to 1.5 % of the heads' steps, which read every key.
  */
-import type { KvFormat } from '@ctkvr/core';
+import { fitsKvFormat, type KvFormat } from '@ctkvr/core';
 import { countHeads, type ModelShape } from './model-shape.js';
-import { type RetrievalReads, splitHeads } from './retrieval-reads.js';
+import { type RetrievalReads, retrievalKeys, splitHeads } from './retrieval-reads.js';
 import { rowBytes } from './row-bytes.js';
 
 /** Parts of attention and retrieval, in the order in which they are shown. */
@@ -23,8 +23,7 @@ export interface ReadBytesInput {
 
 /** An f32 scale of a pooled vector. */
 const SCALE_BYTES = 4;
-/** Of a cluster: its mean key and mean value, f16, and two numbers of 4 bytes (positions, norm). */
-const MEAN_BYTES = 2;
+/** Of a cluster, beside its mean key and mean value: two numbers of 4 bytes (positions, norm). */
 const CLUSTER_NUMBERS_BYTES = 8;
 
 /** Returns the bytes that a step reads of one sequence, over all layers. */
@@ -32,16 +31,18 @@ export function readBytes({ model, context, kvFormat, reads }: ReadBytesInput): 
   const row = rowBytes(model.headDim, kvFormat);
   const heads = countHeads(model);
   const { retrieval, plain } = splitHeads(heads, reads);
+  const scored = reads.retrievalKeyShare === 1 ? retrieval : 0;
+  const searched = heads - scored;
   const clusters = clusterCount(context, reads);
   const pooled = pooledBytes(model, reads);
   return {
     window: heads * reads.window * 2 * row,
     candidates: plain * reads.candidates * row,
     values: plain * reads.values * row,
-    // Every key, and the values of those selected.
-    retrievalHeads: retrieval * (context + reads.values) * row,
-    // A retrieval head knows every score: of the clusters it reads the mean values alone.
-    index: plain * (pooled + clusters * clusterBytes(model)) + retrieval * clusters * model.headDim * MEAN_BYTES,
+    // Keys, and the values of those selected.
+    retrievalHeads: retrieval * (retrievalKeys(context, reads) + reads.values) * row,
+    // A head that knows every score reads of the clusters the mean values alone.
+    index: searched * (pooled + clusters * clusterBytes(model, reads)) + scored * clusters * meanBytes(model, reads),
   };
 }
 
@@ -61,8 +62,13 @@ export function clusterCount(context: number, { clusterSize }: RetrievalReads): 
 }
 
 /** Bytes of one cluster. */
-export function clusterBytes({ headDim }: ModelShape): number {
-  return 2 * headDim * MEAN_BYTES + CLUSTER_NUMBERS_BYTES;
+export function clusterBytes(model: ModelShape, reads: RetrievalReads): number {
+  return 2 * meanBytes(model, reads) + CLUSTER_NUMBERS_BYTES;
+}
+
+/** Bytes of a mean key, or a mean value. */
+function meanBytes({ headDim }: ModelShape, { clusterFormat }: RetrievalReads): number {
+  return rowBytes(headDim, fitsKvFormat(headDim, clusterFormat) ? clusterFormat : 'f16');
 }
 
 /** Bytes of the pooled vectors of one head. */

@@ -23,6 +23,20 @@ describe('bytes of a step at 96K, Llama-3-8B', () => {
     expect(Math.round((1000 * read) / denseBytes)).toBe(95);
   });
 
+  it('are 8.2 % with the means of clusters in 8 bits', () => {
+    const rounded = plan(options({ selector: { clusterFormat: 'q8' } })).bytes;
+    expect({ ...rounded, index: bytes.index }).toEqual(bytes);
+    expect(Math.round(rounded.index / 1e6)).toBe(235);
+    const read = Object.values(rounded).reduce((sum, value) => sum + value, 0);
+    expect(Math.round((1000 * read) / denseBytes)).toBe(82);
+  });
+
+  it('are 5.7 % when retrieval heads read three tenths of their clusters, too', () => {
+    const fewer = plan(options({ selector: { clusterFormat: 'q8', retrievalClusterShare: 0.3 } })).bytes;
+    const read = Object.values(fewer).reduce((sum, value) => sum + value, 0);
+    expect(Math.round((1000 * read) / denseBytes)).toBe(57);
+  });
+
   it('are 9/16 with keys and values in q8, except the index', () => {
     const q8 = plan(options({ kvFormat: 'q8' })).bytes;
     for (const part of ['window', 'candidates', 'values', 'retrievalHeads'] as const) {
@@ -43,8 +57,8 @@ it('rows and weights have the bytes of their formats', () => {
 it('a model of one layer and head, summed by hand', () => {
   const model = { name: 'tiny', numLayers: 1, numQueryHeads: 2, numKvHeads: 1, headDim: 32, numParameters: 1 };
   const reads = {
-    ...{ window: 10, candidates: 100, values: 20, retrievalHeadShare: 0 },
-    ...{ centroids: 3, listLength: 50, centroidsPerList: 1, clusterSize: 16 },
+    ...{ window: 10, candidates: 100, values: 20, retrievalHeadShare: 0, retrievalKeyShare: 1 },
+    ...{ centroids: 3, listLength: 50, centroidsPerList: 1, clusterSize: 16, clusterFormat: 'f16' as const },
   };
   const row = 64;
   // 62 clusters of a key and a value in f16 and 8 bytes, and 3 pooled vectors of 32 codes and a scale.
@@ -56,6 +70,17 @@ it('a model of one layer and head, summed by hand', () => {
   expect(readBytes({ ...input, reads: { ...reads, retrievalHeadShare: 1 } })).toEqual({
     ...{ window: 10 * 2 * row, candidates: 0, values: 0, retrievalHeads: 1020 * row, index: 62 * row },
   });
+  // A quarter of the keys, and the candidates of other heads; the index as theirs.
+  const quarter = { ...reads, retrievalHeadShare: 1, retrievalKeyShare: 0.25 };
+  expect(readBytes({ ...input, reads: quarter })).toMatchObject({ retrievalHeads: (250 + 100 + 20) * row, index });
+  const all = { ...quarter, retrievalKeyShare: 0.95 };
+  expect(readBytes({ ...input, reads: all }).retrievalHeads).toBe((1000 + 20) * row);
+  // In q8 a mean is 32 codes and a scale; of a retrieval head the mean values alone are read.
+  const q8 = { ...reads, clusterFormat: 'q8' as const };
+  expect(readBytes({ ...input, reads: q8 }).index).toBe(62 * (2 * 36 + 8) + 3 * 36);
+  expect(readBytes({ ...input, reads: { ...q8, retrievalHeadShare: 1 } }).index).toBe(62 * 36);
+  const odd = { ...model, headDim: 48 };
+  expect(readBytes({ ...input, model: odd, reads: q8 })).toEqual(readBytes({ ...input, model: odd, reads }));
 });
 
 it.each(readSettings)('%s never reads more positions than there are', (setting) => {

@@ -7,6 +7,8 @@ use ctkvr_core::{
     BuildOptions, CentroidChoice, Ctkvr, CtkvrBuildOptions, CtkvrOptions, CtkvrSearchOptions, SelectorOptions, StepOptions,
 };
 
+use ctkvr_kernels::KvFormat;
+
 use crate::registry::{BaselineOptions, named};
 
 /// See the fields of the types that it becomes.
@@ -25,7 +27,9 @@ pub struct Settings {
     pub top_p: f64,
     pub tail: bool,
     pub cluster_size: usize,
+    pub cluster_format: KvFormat,
     pub cluster_probes: usize,
+    pub retrieval_cluster_share: f64,
     pub retrieval_head_share: f64,
     pub repair_share: f64,
     pub dense_below: usize,
@@ -54,7 +58,9 @@ impl Settings {
             top_p: step.top_p,
             tail: made.tail,
             cluster_size: made.cluster_size,
+            cluster_format: made.cluster_format,
             cluster_probes: search.cluster_probes,
+            retrieval_cluster_share: search.retrieval_cluster_share,
             retrieval_head_share: made.retrieval_head_share,
             repair_share: search.repair_share,
             dense_below: step.dense_below,
@@ -74,10 +80,11 @@ impl Settings {
             list_len: self.list_len,
             tail: self.tail,
             cluster_size: self.cluster_size,
+            cluster_format: self.cluster_format,
             retrieval_head_share: self.retrieval_head_share,
         };
-        let Self { num_probes, cluster_probes, repair_share, .. } = *self;
-        let search = CtkvrSearchOptions { num_probes, cluster_probes, repair_share };
+        let Self { num_probes, cluster_probes, retrieval_cluster_share, repair_share, .. } = *self;
+        let search = CtkvrSearchOptions { num_probes, cluster_probes, retrieval_cluster_share, repair_share };
         match self.method {
             "ctkvr" => Arc::new(Ctkvr { options: CtkvrOptions { build, search } }),
             name => named(name, &BaselineOptions { max_selected, hash_bits, hash_tables, dense_layers })

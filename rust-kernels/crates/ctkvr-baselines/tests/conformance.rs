@@ -38,6 +38,14 @@ fn ctkvr(list_len: usize, num_probes: usize, tail: bool, retrieval_head_share: f
     Arc::new(Ctkvr { options: CtkvrOptions { build, search } })
 }
 
+/// All heads are retrieval heads, which read so many of their clusters.
+fn reading_clusters(retrieval_cluster_share: f64) -> Arc<dyn Retriever> {
+    let defaults = CtkvrOptions::default();
+    let build = CtkvrBuildOptions { list_len: 40, cluster_size: 8, retrieval_head_share: 1.0, ..defaults.build };
+    let search = CtkvrSearchOptions { num_probes: 3, cluster_probes: 2, retrieval_cluster_share, ..defaults.search };
+    Arc::new(Ctkvr { options: CtkvrOptions { build, search } })
+}
+
 fn cases() -> Vec<Case> {
     let baseline = |name, max_selected| {
         let options = BaselineOptions { max_selected, hash_bits: 4, hash_tables: 30, dense_layers: false };
@@ -46,6 +54,8 @@ fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case { method: ctkvr(40, 3, true, 0.0), everything: Some(ctkvr(1 << 30, 24, false, 0.0)) },
         Case { method: ctkvr(40, 3, false, 0.0), everything: None },
+        // A share that leaves less than a cluster out reads every one.
+        Case { method: reading_clusters(0.25), everything: Some(reading_clusters(0.9999)) },
         // Every key is scored.
         Case { method: ctkvr(40, 3, true, 1.0), everything: Some(ctkvr(40, 3, true, 1.0)) },
         Case {

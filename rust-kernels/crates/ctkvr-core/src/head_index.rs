@@ -28,7 +28,6 @@ use crate::index::options::CentroidChoice;
 use crate::index::probe::ProbeScratch;
 use crate::index::spread_queries::spread_queries;
 use crate::kv::block_table::BlockTable;
-use crate::kv::f16_rows::F16Rows;
 use crate::kv::head_kv::HeadKv;
 use crate::kv::host_pool::HostKvPool;
 use crate::kv::pool::PageShape;
@@ -111,7 +110,10 @@ pub struct HeadIndex {
 impl HeadIndex {
     /// Stores keys and values and builds the index, on the calling thread.
     pub fn build(input: &HeadInput, cancel: &AtomicBool) -> Result<Self> {
-        let (d, group, options) = (input.head_dim, input.group, input.options);
+        let (d, group) = (input.head_dim, input.group);
+        let mut options = *input.options;
+        // The only one that images and the readable form in TypeScript have.
+        options.ctkvr.build.cluster_format = KvFormat::F16;
         let kernels = Kernels::named(input.isa, d)?;
         options.check()?;
         if group == 0 {
@@ -126,7 +128,7 @@ impl HeadIndex {
             num_tokens: 0,
             head_dim: d,
             group,
-            options: *options,
+            options,
             ctkvr: None,
             built_at: Vec::new(),
             kept: Arc::new(KeptQueries::new(group * d)),
@@ -269,13 +271,13 @@ impl HeadIndex {
     /// What stands for the indexed positions that are not read; `None` without an index, or when its options say no tail.
     pub fn tail(&self) -> Option<TailInfo> {
         let tail = self.ctkvr.as_ref()?.index.tail()?;
-        let widen = |rows: &F16Rows| rows.values().iter().map(|&x| f16::from_bits(x).to_f32()).collect();
+        let widen = |rows: &[u16]| rows.iter().map(|&x| f16::from_bits(x).to_f32()).collect();
         let info = |s: &Arc<TailSegment>| TailSegmentInfo {
             start: s.start,
             made_at: s.made_at,
             cluster_of: s.cluster_of.clone(),
-            keys: widen(s.keys()),
-            values: widen(s.values()),
+            keys: widen(&s.means().keys_in_f16()),
+            values: widen(&s.means().values_in_f16()),
         };
         Some(TailInfo { corrections: tail.corrections().to_vec(), segments: tail.segments().iter().map(info).collect() })
     }

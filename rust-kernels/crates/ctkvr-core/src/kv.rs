@@ -10,3 +10,4 @@ pub mod key_panels;
 pub mod page_memory;
 pub mod panels;
 pub mod pool;
+pub mod q8_pages;

@@ -105,8 +105,8 @@ pub trait HeadRetriever: Any + Send + Sync {
         0
     }
 
-    /// Whether each search proposes every key of the region, so that a step has far more to do here than in others.
-    fn scores_all(&self) -> bool {
+    /// Whether each search proposes a large share of the region, so that a step has far more to do here than in others.
+    fn is_long(&self) -> bool {
         false
     }
 

@@ -2,6 +2,7 @@
 //! index grew, which together cover the region. A step takes the positions it knows better out of their clusters' counts; what is left
 //! of a cluster counts with the score of its mean key and with its mean value.
 
+pub mod means;
 pub mod segment;
 
 use std::ops::Range;
@@ -12,10 +13,19 @@ use crate::error::Result;
 use crate::refine::top_k::TopK;
 use crate::sum::{sum_of, sum_of_products};
 use crate::tail::segment::TailSegment;
-use ctkvr_kernels::{Kernels, Rows};
+use ctkvr_kernels::{Kernels, KvFormat, Rows};
 
 /// The most that [`Tail::corrections`] add: a head's clusters never stand for more than twice what their means say.
 pub const MAX_CORRECTION: f32 = std::f32::consts::LN_2;
+
+/// What clusters are to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// Positions of a cluster, on average.
+    pub size: usize,
+    /// Of mean keys and mean values, where it pays: see [`means::ClusterMeans`].
+    pub format: KvFormat,
+}
 
 /// One KV head's.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +37,7 @@ pub struct Tail {
     /// Of each query head: by how much the logarithm of the weight falls short when every key scores as its cluster's mean, which is too
     /// little (Jensen), as the build's own queries show it.
     corrections: Vec<f32>,
-    /// Positions of a cluster, on average.
-    cluster_size: usize,
+    options: ClusterOptions,
 }
 
 /// What is left of the clusters for one query; reused memory.
@@ -53,20 +62,20 @@ impl Tail {
         kernels: &Kernels,
         rows: (&Rows, &Rows),
         (start, made_at): (usize, usize),
-        (group, cluster_size): (usize, usize),
+        (group, options): (usize, ClusterOptions),
         cancel: &AtomicBool,
     ) -> Result<Self> {
-        Self::empty(group, cluster_size).extended(kernels, rows, (start, made_at), cancel)
+        Self::empty(group, options).extended(kernels, rows, (start, made_at), cancel)
     }
 
     /// Of no positions yet.
-    pub fn empty(group: usize, cluster_size: usize) -> Self {
-        Self::from_parts(Vec::new(), vec![0.0; group], cluster_size)
+    pub fn empty(group: usize, options: ClusterOptions) -> Self {
+        Self::from_parts(Vec::new(), vec![0.0; group], options)
     }
 
-    /// Positions of a cluster, on average.
-    pub fn cluster_size(&self) -> usize {
-        self.cluster_size
+    /// What its clusters are like.
+    pub fn options(&self) -> ClusterOptions {
+        self.options
     }
 
     /// With one more segment, of positions from where it ended.
@@ -89,19 +98,19 @@ impl Tail {
         if rows.0.is_empty() {
             return Ok(self.clone());
         }
-        Ok(self.with_segment(TailSegment::build(kernels, rows, (start, made_at), self.cluster_size, cancel)?))
+        Ok(self.with_segment(TailSegment::build(kernels, rows, (start, made_at), self.options, cancel)?))
     }
 
     /// One whose parts were stored.
-    pub fn from_parts(segments: Vec<Arc<TailSegment>>, corrections: Vec<f32>, cluster_size: usize) -> Self {
+    pub fn from_parts(segments: Vec<Arc<TailSegment>>, corrections: Vec<f32>, options: ClusterOptions) -> Self {
         let counts = segments.iter().flat_map(|s| s.counts()).collect();
-        Self { segments, counts, corrections, cluster_size }
+        Self { segments, counts, corrections, options }
     }
 
     /// As it was when only `len` tokens were stored.
     pub fn truncated(&self, len: usize) -> Self {
         let keep = self.segments.partition_point(|s| s.made_at <= len);
-        Self::from_parts(self.segments[..keep].to_vec(), self.corrections.clone(), self.cluster_size)
+        Self::from_parts(self.segments[..keep].to_vec(), self.corrections.clone(), self.options)
     }
 
     pub fn segments(&self) -> &[Arc<TailSegment>] {
@@ -123,8 +132,13 @@ impl Tail {
         self.segments.iter().map(|s| s.bytes()).sum::<usize>() + numbers * size_of::<f32>()
     }
 
-    fn num_clusters(&self) -> usize {
+    pub fn num_clusters(&self) -> usize {
         self.counts.len()
+    }
+
+    /// Bytes of all mean keys, or all mean values.
+    fn mean_bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.num_clusters() * segment.means().row_bytes()).sum()
     }
 
     /// Segments, and which of all clusters are theirs.
@@ -140,7 +154,7 @@ impl Tail {
     /// Asks for what [`Tail::weigh`] will read.
     pub fn prefetch_keys(&self, kernels: &Kernels) {
         for segment in &self.segments {
-            kernels.prefetch(segment.keys().values());
+            segment.means().prefetch_keys(kernels);
             kernels.prefetch(&segment.cluster_of);
         }
         kernels.prefetch(&self.counts);
@@ -148,15 +162,13 @@ impl Tail {
 
     /// Asks for what [`Tail::rest`] will read.
     fn prefetch_values(&self, kernels: &Kernels) {
-        for values in self.segments.iter().map(|s| s.values().values()) {
-            kernels.prefetch(values);
-        }
+        self.segments.iter().for_each(|segment| segment.means().prefetch_values(kernels));
     }
 
     /// Weighs all positions but `taken` (ascending, of the region) for a query: f32 `[group, head_dim]`, times 1/sqrt(head_dim). Returns
     /// the bytes read.
     pub fn weigh(&self, kernels: &Kernels, scaled: &[f32], taken: &[u32], scratch: &mut TailScratch) -> usize {
-        let (m, group) = (self.num_clusters(), self.corrections.len());
+        let m = self.num_clusters();
         self.count_left(taken, &mut scratch.left);
         self.score(kernels, scaled, m, &mut scratch.weights);
         scratch.maxima.clear();
@@ -168,7 +180,7 @@ impl Tail {
             scratch.totals.push(sum_of_products(weights, &self.counts));
             weights.iter_mut().zip(&scratch.left).for_each(|(weight, left)| *weight *= left);
         }
-        m * (scaled.len() / group * size_of::<u16>() + size_of::<u32>()) + taken.len() * size_of::<u16>()
+        self.mean_bytes() + m * size_of::<f32>() + taken.len() * size_of::<u16>()
     }
 
     /// Takes the `count` clusters out of which most is left, by the sum over the group of the shares of all weight (ties: the smaller
@@ -219,7 +231,7 @@ impl Tail {
     ) -> usize {
         self.rest_lse(scratch, lse);
         self.mean_value(kernels, &scratch.weights, row_len, value);
-        self.num_clusters() * row_len / self.corrections.len() * size_of::<u16>()
+        self.mean_bytes()
     }
 
     /// Mean value `[group, head_dim]` of positions whose weights are known: f32 `[group, n]`, of all n positions in order, 0 for those
@@ -254,7 +266,7 @@ impl Tail {
         }
         scratch.weights.chunks_exact_mut(m.max(1)).for_each(|sums| _ = normalise_sum(sums));
         self.mean_value(kernels, &scratch.weights, row_len, value);
-        m * row_len / group * size_of::<u16>() + n * size_of::<u32>()
+        self.mean_bytes() + n * size_of::<u32>()
     }
 
     /// The segment of one of all clusters, and which are its.
@@ -281,7 +293,7 @@ impl Tail {
         // All of it is written.
         out.resize(group * m, 0.0);
         for (segment, clusters) in self.parts() {
-            kernels.score_rows(scaled, &segment.keys().rows(), &mut out[clusters.start..], m);
+            kernels.score_rows(scaled, &segment.means().keys(), &mut out[clusters.start..], m);
         }
     }
 
@@ -291,7 +303,7 @@ impl Tail {
         value.clear();
         value.resize(row_len, 0.0);
         for (segment, clusters) in self.parts() {
-            kernels.add_weighted_rows(&weights[clusters.start..], m, &segment.values().rows(), value);
+            kernels.add_weighted_rows(&weights[clusters.start..], m, &segment.means().values(), value);
         }
     }
 }
@@ -312,13 +324,14 @@ mod tests {
     use crate::test_rows::{Random, dot, store, tables};
 
     const D: usize = 16;
+    const OPTIONS: ClusterOptions = ClusterOptions { size: 8, format: KvFormat::F16 };
     const START: usize = 5;
     const GROUP: usize = 3;
     static GO: AtomicBool = AtomicBool::new(false);
 
     /// Two segments: positions 5 to 204 and 205 to 264.
     fn tail(kernels: &Kernels, kv: HeadKv) -> Result<Tail> {
-        let first = Tail::build(kernels, (&kv.keys(START, 200), &kv.values(START, 200)), (START, 300), (GROUP, 8), &GO)?;
+        let first = Tail::build(kernels, (&kv.keys(START, 200), &kv.values(START, 200)), (START, 300), (GROUP, OPTIONS), &GO)?;
         let mut tail = first.extended(kernels, (&kv.keys(205, 60), &kv.values(205, 60)), (205, 400), &GO)?;
         assert_eq!(tail.truncated(399), first);
         assert_eq!(tail.truncated(400), tail);
@@ -327,15 +340,15 @@ mod tests {
     }
 
     /// (mean key, mean value, positions) of every cluster.
-    fn clusters(kernels: &Kernels, tail: &Tail) -> Vec<(Vec<f32>, Vec<f32>, Vec<u32>)> {
+    fn clusters(kernels: &Kernels, tail: &Tail, d: usize) -> Vec<(Vec<f32>, Vec<f32>, Vec<u32>)> {
         let row = |rows: &Rows, c: usize| {
-            let mut out = vec![0.0; D];
+            let mut out = vec![0.0; d];
             widen_rows(kernels, rows, c, 1, &mut out);
             out
         };
         let of = |s: &Arc<TailSegment>| -> Vec<_> {
             let positions = |c: usize| s.members(c).iter().map(|i| s.start as u32 + i).collect();
-            (0..s.num_clusters()).map(|c| (row(&s.keys().rows(), c), row(&s.values().rows(), c), positions(c))).collect()
+            (0..s.num_clusters()).map(|c| (row(&s.means().keys(), c), row(&s.means().values(), c), positions(c))).collect()
         };
         tail.segments().iter().flat_map(of).collect()
     }
@@ -355,7 +368,7 @@ mod tests {
             let (keys, values) = (random.reals(300 * D, 2), random.reals(300 * D, 2));
             let kv = store(&keys, &values, D);
             let tail = tail(kernels, kv.head())?;
-            let clusters = clusters(kernels, &tail);
+            let clusters = clusters(kernels, &tail, D);
             let all: Vec<u32> = (START as u32..265).collect();
             let some: Vec<u32> = all.iter().copied().filter(|p| p % 3 == 0 || (100..130).contains(p)).collect();
             for (taken, count) in [(&[][..], 0), (&some, 0), (&some, 4), (&[], 1000), (&all, 0), (&all, 2)] {
@@ -397,13 +410,47 @@ mod tests {
         Ok(())
     }
 
+    /// What is read of means in 8 bits, and how many bytes that is; a later, short segment has f16 beside them.
+    #[test]
+    fn means_in_eight_bits_are_read_as_what_they_stand_for() -> Result<()> {
+        let (d, n) = (32, 200);
+        for kernels in tables(d) {
+            let mut random = Random(10);
+            let kv = store(&random.reals(300 * d, 2), &random.reals(300 * d, 2), d);
+            let options = ClusterOptions { size: 1, format: KvFormat::Q8 };
+            let (place, shape) = ((START, 300), (GROUP, options));
+            let first = Tail::build(kernels, (&kv.keys(START, n), &kv.values(START, n)), place, shape, &GO)?;
+            let tail = first.extended(kernels, (&kv.keys(START + n, 60), &kv.values(START + n, 60)), (START + n, 400), &GO)?;
+            let formats: Vec<KvFormat> = tail.segments().iter().map(|segment| segment.means().format()).collect();
+            assert_eq!(formats, [KvFormat::Q8, KvFormat::F16]);
+            let num_clusters: Vec<usize> = tail.segments().iter().map(|segment| segment.num_clusters()).collect();
+            let mean_bytes = num_clusters[0] * (d + 4) + num_clusters[1] * 2 * d;
+
+            let scaled: Vec<f32> = random.reals(GROUP * d, 1).iter().map(|x| x / 4.0).collect();
+            let (mut scratch, mut lse, mut value) = (TailScratch::default(), Vec::new(), Vec::new());
+            let bytes = tail.weigh(kernels, &scaled, &[START as u32, 100], &mut scratch);
+            assert_eq!(bytes, mean_bytes + 4 * (num_clusters[0] + num_clusters[1]) + 2 * 2);
+            assert_eq!(tail.rest(kernels, GROUP * d, &mut scratch, &mut lse, &mut value), mean_bytes);
+            let clusters = clusters(kernels, &tail, d);
+            for (h, query) in scaled.chunks_exact(d).enumerate() {
+                let left = |of: &[u32]| of.iter().filter(|p| ![START as u32, 100].contains(p)).count() as f64;
+                let weights: Vec<f64> = clusters.iter().map(|c| left(&c.2) * dot(query, &c.0).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                close(&lse[h..=h], &[sum.ln()], kernels.name);
+                let mean = |i: usize| weights.iter().zip(&clusters).map(|(w, c)| w * f64::from(c.1[i])).sum::<f64>() / sum;
+                close(&value[h * d..(h + 1) * d], &(0..d).map(mean).collect::<Vec<_>>(), kernels.name);
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn known_weights_are_averaged_cluster_by_cluster() -> Result<()> {
         for kernels in tables(D) {
             let mut random = Random(9);
             let kv = store(&random.reals(300 * D, 2), &random.reals(300 * D, 2), D);
             let tail = tail(kernels, kv.head())?;
-            let clusters = clusters(kernels, &tail);
+            let clusters = clusters(kernels, &tail, D);
             let mut weights: Vec<f32> = random.reals(GROUP * 260, 1).iter().map(|x| x.abs()).collect();
             weights[260..2 * 260].fill(0.0);
             let mut value = Vec::new();
@@ -425,7 +472,7 @@ mod tests {
     fn nothing_indexed_says_nothing() -> Result<()> {
         for kernels in tables(D) {
             let kv = store(&[1.0; 4 * D], &[1.0; 4 * D], D);
-            let tail = Tail::build(kernels, (&kv.keys(2, 0), &kv.values(2, 0)), (2, 4), (GROUP, 8), &GO)?;
+            let tail = Tail::build(kernels, (&kv.keys(2, 0), &kv.values(2, 0)), (2, 4), (GROUP, OPTIONS), &GO)?;
             let (mut scratch, mut lse, mut value) = (TailScratch::default(), Vec::new(), Vec::new());
             tail.weigh(kernels, &[1.0; GROUP * D], &[], &mut scratch);
             tail.take_heaviest(kernels, 3, &mut scratch, |p| panic!("position {p}"));

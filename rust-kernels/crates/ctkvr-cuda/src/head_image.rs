@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 
 use ctkvr_core::index::centroid_segment::CentroidSegment;
 use ctkvr_core::index::ctkvr::CtkvrHead;
-use ctkvr_core::retriever::HeadRetriever;
 use ctkvr_core::tail::segment::TailSegment;
 
 use crate::buffer::DeviceBuffer;
@@ -222,7 +221,7 @@ impl HeadImages {
             start: start as u32,
             end: end as u32,
             num_probes: sizes.num_probes as u32,
-            cluster_probes: search.cluster_probes.min(u32::MAX as usize) as u32,
+            cluster_probes: head.num_read_clusters().min(num_clusters as usize) as u32,
             similarity_floor: index.figures().similarity_floor,
             scores_all: u32::from(scores_all),
             has_tail: u32::from(index.tail().is_some()),
@@ -259,8 +258,9 @@ fn cluster_image(device: &Device, segment: &TailSegment) -> Result<SegmentImage>
     let mut parts = Parts::default();
     let (offsets, members) = segment.member_lists();
     let addresses = [
-        parts.add(segment.keys().values()),
-        parts.add(segment.values().values()),
+        // Kernels read f16 alone.
+        parts.add(&segment.means().keys_in_f16()),
+        parts.add(&segment.means().values_in_f16()),
         parts.add(offsets),
         parts.add(members),
         parts.add(&segment.cluster_of),

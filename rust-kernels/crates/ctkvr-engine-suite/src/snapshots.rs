@@ -32,7 +32,7 @@ fn prompt(len: usize) -> Vec<i32> {
     (0..len).map(|_| (random.number() as usize % VOCAB_SIZE) as i32).collect()
 }
 
-/// Small enough that all of it happens: heads grow, and some of CTkvr's score every key or are repaired.
+/// Small enough that all of it happens: heads grow, and some of CTkvr's are retrieval heads or are repaired.
 fn settings(method: &'static str) -> Settings {
     Settings {
         method,
@@ -43,9 +43,12 @@ fn settings(method: &'static str) -> Settings {
         list_len: 40,
         max_selected: 24,
         num_probes: 2,
-        cluster_size: 16,
+        // So many clusters that those of the first build are in 8 bits.
+        cluster_size: 3,
+        cluster_format: KvFormat::Q8,
         cluster_probes: 2,
         retrieval_head_share: 0.25,
+        retrieval_cluster_share: 0.4,
         repair_share: 0.25,
         hash_bits: 4,
         hash_tables: 20,

@@ -33,7 +33,13 @@ pub struct JsSelectorOptions {
     pub top_p: f64,
     pub tail: bool,
     pub cluster_size: u32,
+    /// Snapshots from before it was there have f16.
+    #[serde(default = "f16")]
+    pub cluster_format: String,
     pub cluster_probes: u32,
+    /// Retrieval heads of snapshots from before it was there score every key.
+    #[serde(default = "every_cluster")]
+    pub retrieval_cluster_share: f64,
     pub retrieval_head_share: f64,
     pub repair_share: f64,
     pub dense_below: u32,
@@ -41,6 +47,14 @@ pub struct JsSelectorOptions {
     pub hash_bits: u32,
     pub hash_tables: u32,
     pub dense_layers: bool,
+}
+
+fn every_cluster() -> f64 {
+    1.0
+}
+
+fn f16() -> String {
+    "f16".into()
 }
 
 impl TryFrom<&JsSelectorOptions> for HeadIndexOptions {
@@ -67,11 +81,13 @@ impl TryFrom<&JsSelectorOptions> for HeadIndexOptions {
             list_len: options.list_length as usize,
             tail: options.tail,
             cluster_size: options.cluster_size as usize,
+            cluster_format: format_named("clusterFormat", &options.cluster_format)?,
             retrieval_head_share: options.retrieval_head_share,
         };
         let search = CtkvrSearchOptions {
             num_probes: options.num_probes as usize,
             cluster_probes: options.cluster_probes as usize,
+            retrieval_cluster_share: options.retrieval_cluster_share,
             repair_share: options.repair_share,
         };
         let build = BuildOptions { num_queries: options.num_centroids as usize, append_size: options.append_size as usize };
@@ -118,10 +134,14 @@ impl TryFrom<JsSelectorOptions> for Settings {
 
 /// `KvFormat` of packages/core/src/kv-format.ts.
 pub fn kv_format(name: Option<&str>) -> napi::Result<KvFormat> {
+    name.map_or(Ok(KvFormat::F16), |name| format_named("kvFormat", name))
+}
+
+fn format_named(option: &'static str, name: &str) -> napi::Result<KvFormat> {
     match name {
-        None | Some("f16") => Ok(KvFormat::F16),
-        Some("q8") => Ok(KvFormat::Q8),
-        Some(other) => Err(invalid_option("kvFormat", "f16 or q8", other)),
+        "f16" => Ok(KvFormat::F16),
+        "q8" => Ok(KvFormat::Q8),
+        other => Err(invalid_option(option, "f16 or q8", other)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::index::sections::{
 };
 use crate::options::{BuildOptions, StepOptions};
 use crate::tail::Tail;
-use ctkvr_kernels::MAX_HEAD_DIM;
+use ctkvr_kernels::{KvFormat, MAX_HEAD_DIM};
 
 const MAGIC: &[u8; 8] = b"CTKVRIDX";
 /// Raised whenever a field changes its meaning; images of other versions are refused.
@@ -129,7 +129,8 @@ pub fn decode_image(bytes: &[u8]) -> Result<IndexImage> {
         num_tail_segments,
         least_centroids: 1,
         per_list: made.centroids_per_list,
-        tail_cluster_size: made.tail.then_some(made.cluster_size),
+        clusters: made.clusters(),
+        formats: &[KvFormat::F16],
     };
     let (segments, tail) = sections.index(&shape)?;
     if sections.at != bytes.len() {

@@ -1,6 +1,6 @@
 //! CTkvr as a retrieval method: centroid then token indexing (arXiv 2512.15550) with a tail of clusters. A step reads the union of the
-//! nearest centroids' lists, and the tail stands for all that is not in it. Of retrieval heads, those that look back most sharply, every key
-//! is scored, and the index only says what stands for those whose values are not read.
+//! nearest centroids' lists and of the heaviest clusters, and the tail stands for all that is not in it. Retrieval heads, those that look back
+//! most sharply, read far more clusters; or every key is scored, and the index only says what stands for those whose values are not read.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -41,8 +41,7 @@ pub struct CtkvrHead {
     options: CtkvrOptions,
     /// How sharply the head looks far back, so that a missed key would hurt, to compare heads by; 0 where nobody compares.
     sharpness: f32,
-    /// Every key is scored.
-    scores_all: bool,
+    is_retrieval_head: bool,
 }
 
 /// Reused memory of a search.
@@ -56,7 +55,7 @@ struct CtkvrScratch {
 
 impl CtkvrHead {
     pub fn new(index: CentroidIndex, sharpness: f32, options: CtkvrOptions) -> Self {
-        Self { index, options, sharpness, scores_all: false }
+        Self { index, options, sharpness, is_retrieval_head: false }
     }
 
     /// Builds the first segment.
@@ -70,8 +69,8 @@ impl CtkvrHead {
 
     /// One that [`HeadRetriever::encode`] wrote.
     pub fn decoded(bytes: &[u8], extent: &HeadExtent, options: CtkvrOptions) -> Result<Self> {
-        let HeadEncoding { index, sharpness, scores_all } = decode_head(bytes, extent, &options.build)?;
-        Ok(Self { index, options, sharpness, scores_all })
+        let HeadEncoding { index, sharpness, is_retrieval_head } = decode_head(bytes, extent, &options)?;
+        Ok(Self { index, options, sharpness, is_retrieval_head })
     }
 
     /// With another index.
@@ -94,11 +93,29 @@ impl CtkvrHead {
         Ok(self.with_index(self.index.extended(input.kernels, &segment_input(input, &self.options), input.cancel)?))
     }
 
-    /// From now on every key gets an exact score.
-    pub fn scoring_all(&self) -> Self {
-        let mut index = self.index.clone();
-        index.drop_centroids();
-        Self { index, scores_all: true, ..*self }
+    /// As a retrieval head.
+    pub fn as_retrieval_head(&self) -> Self {
+        let mut head = Self { is_retrieval_head: true, ..self.clone() };
+        if head.scores_all() {
+            head.index.drop_centroids();
+        }
+        head
+    }
+
+    /// Whether each search proposes every key.
+    pub fn scores_all(&self) -> bool {
+        self.is_retrieval_head && self.options.scores_all()
+    }
+
+    /// Clusters whose positions become candidates, if there are so many.
+    pub fn num_read_clusters(&self) -> usize {
+        let CtkvrSearchOptions { cluster_probes, retrieval_cluster_share, .. } = self.options.search;
+        match self.index.tail() {
+            Some(tail) if self.is_retrieval_head => {
+                cluster_probes.max((retrieval_cluster_share * tail.num_clusters() as f64).ceil() as usize)
+            }
+            _ => cluster_probes,
+        }
     }
 
     /// The lists of the probed centroids, joined.
@@ -114,7 +131,7 @@ impl CtkvrHead {
         let Some(tail) = self.index.tail() else { return };
         out.tail = ProposedTail::Given;
         let weighed = (&mut scratch.probe, &mut scratch.tail);
-        let count = self.options.search.cluster_probes;
+        let count = self.num_read_clusters();
         out.bytes_read += self.index.add_clusters(query.kernels, query.scaled, count, weighed, &mut out.positions);
         let row_len = query.scaled.len();
         out.bytes_read += tail.rest(query.kernels, row_len, &mut scratch.tail, &mut out.tail_lse, &mut out.tail_value);
@@ -136,14 +153,13 @@ fn segment_input<'a>(input: &BuildInput<'a>, options: &CtkvrOptions) -> SegmentI
         },
         keys: input.region_keys(),
         values: input.region_values(),
-        tail: options.build.tail,
-        cluster_size: options.build.cluster_size,
+        clusters: options.build.clusters(),
     }
 }
 
 impl HeadRetriever for CtkvrHead {
     fn search(&self, query: &HeadQuery, scratch: &mut Scratch, out: &mut Proposal) {
-        if self.scores_all {
+        if self.scores_all() {
             out.candidates = Candidates::Region;
             out.tail = if self.index.tail().is_some() { ProposedTail::Scored } else { ProposedTail::None };
             return;
@@ -162,8 +178,8 @@ impl HeadRetriever for CtkvrHead {
         self.index.tail().map_or(0, |tail| tail.mean_of_weighted(kernels, weights, row_len, scratch.get(), value))
     }
 
-    fn scores_all(&self) -> bool {
-        self.scores_all
+    fn is_long(&self) -> bool {
+        self.is_retrieval_head
     }
 
     fn extended(&self, input: &BuildInput) -> Result<Option<Arc<dyn HeadRetriever>>> {
@@ -177,7 +193,7 @@ impl HeadRetriever for CtkvrHead {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        encode_head(&self.index, self.sharpness, self.scores_all, out);
+        encode_head(&self.index, self.sharpness, self.is_retrieval_head, out);
     }
 
     fn bytes(&self) -> usize {
@@ -206,7 +222,7 @@ impl Retriever for Ctkvr {
         Ok(Arc::new(CtkvrHead::build(input, self.options)?))
     }
 
-    /// Makes the share of the heads that look far back most sharply score every key (ties: the earlier head).
+    /// Makes retrieval heads of the share of the heads that look far back most sharply (ties: the earlier head).
     fn settle(&self, heads: &mut [HeadState]) {
         let sharp = |i: usize| {
             let head: &dyn Any = &*heads[i].head;
@@ -218,7 +234,7 @@ impl Retriever for Ctkvr {
         for i in order {
             let head: &dyn Any = &*heads[i].head;
             if let Some(head) = head.downcast_ref::<CtkvrHead>() {
-                heads[i].head = Arc::new(head.scoring_all());
+                heads[i].head = Arc::new(head.as_retrieval_head());
             }
         }
     }
@@ -249,7 +265,7 @@ impl Retriever for Ctkvr {
             + num_keys.div_ceil(TAIL_STRETCH)
             + 2;
         let num_clusters = (num_keys.div_ceil(build.cluster_size) + num_segments).min(num_keys);
-        // A mean key and a mean value, f16, where its positions begin, how many they are.
+        // A mean key and a mean value, f16 or less, where its positions begin, how many they are.
         let of_cluster = 2 * head_dim * size_of::<u16>() + size_of::<u32>() + size_of::<f32>();
         // Its cluster, and its place in the order of clusters.
         let of_position = size_of::<u16>() + size_of::<u32>();

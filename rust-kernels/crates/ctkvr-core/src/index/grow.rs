@@ -30,8 +30,8 @@ impl CentroidIndex {
     pub fn build(kernels: &Kernels, input: &SegmentInput, first: FirstInput, cancel: &AtomicBool) -> Result<(Self, f32)> {
         let plan = &input.plan;
         let (rows, place) = ((&input.keys, &input.values), (plan.region.start, plan.made_at));
-        let tail = || Tail::build(kernels, rows, place, (plan.group, input.cluster_size), cancel);
-        let tail = input.tail.then(tail).transpose()?;
+        let tail = |clusters| Tail::build(kernels, rows, place, (plan.group, clusters), cancel);
+        let tail = input.clusters.map(tail).transpose()?;
         let meter = VolatilityMeter::new(kernels, plan, &first.search, tail.as_ref());
         let mut sampler = RegionSampler::new(kernels, meter, first.always);
         let segment = build_segment(kernels, input, Some(&mut sampler), cancel)?;

@@ -1,7 +1,10 @@
 //! CTkvr's own settings. Field meanings: packages/core/src/selector-options.ts.
 
+use ctkvr_kernels::KvFormat;
+
 use crate::error::Result;
 use crate::options::{check_at_least_one, check_share};
+use crate::tail::ClusterOptions;
 
 /// Which of more queries than are wanted become the centroids of one head's index. The engine always takes the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,9 @@ pub struct CtkvrBuildOptions {
     pub tail: bool,
     /// Positions of one of the tail's clusters, on average.
     pub cluster_size: usize,
-    /// Share of the (layer, KV head) pairs that are retrieval heads, for which every key is scored, 0 to 1.
+    /// Of the clusters' mean keys and mean values; a head on its own has f16.
+    pub cluster_format: KvFormat,
+    /// Share of the (layer, KV head) pairs that are retrieval heads, 0 to 1; see [`CtkvrSearchOptions::retrieval_cluster_share`].
     pub retrieval_head_share: f64,
 }
 
@@ -34,6 +39,8 @@ pub struct CtkvrSearchOptions {
     pub num_probes: usize,
     /// Clusters that add most to the tail, whose positions become candidates.
     pub cluster_probes: usize,
+    /// The same of a retrieval head, as a share of its clusters, 0 to 1. At 1 (and without a tail) it scores every key, and keeps no lists.
+    pub retrieval_cluster_share: f64,
     /// Share of the heads' decode steps that may be dense because no centroid is similar to the query, 0 to 1; 0 = none.
     pub repair_share: f64,
 }
@@ -54,14 +61,20 @@ impl Default for CtkvrOptions {
                 list_len: 0,
                 tail: true,
                 cluster_size: 32,
+                cluster_format: KvFormat::F16,
                 retrieval_head_share: 0.0,
             },
-            search: CtkvrSearchOptions { num_probes: 4, cluster_probes: 16, repair_share: 0.0 },
+            search: CtkvrSearchOptions { num_probes: 4, cluster_probes: 16, retrieval_cluster_share: 1.0, repair_share: 0.0 },
         }
     }
 }
 
 impl CtkvrBuildOptions {
+    /// The tail's clusters; `None` without a tail.
+    pub fn clusters(&self) -> Option<ClusterOptions> {
+        self.tail.then_some(ClusterOptions { size: self.cluster_size, format: self.cluster_format })
+    }
+
     /// Positions that a list over `num_keys` keeps for `group` query heads; for 0 as packages/core/src/selector-options.ts says.
     pub fn posting_list_len(&self, num_keys: usize, group: usize) -> usize {
         let of_group = group.saturating_mul(220).min(1536).min(num_keys / 5);
@@ -70,6 +83,11 @@ impl CtkvrBuildOptions {
 }
 
 impl CtkvrOptions {
+    /// Whether retrieval heads score every key.
+    pub fn scores_all(&self) -> bool {
+        self.search.retrieval_cluster_share >= 1.0 || !self.build.tail
+    }
+
     /// Whether an index made with these settings serves `other`. A build looks its own queries up as a step would, so that how many probes
     /// there are is part of it.
     pub fn same_build(&self, other: &Self) -> bool {
@@ -82,6 +100,7 @@ impl CtkvrOptions {
         check_at_least_one("numProbes", self.search.num_probes)?;
         check_at_least_one("clusterSize", self.build.cluster_size)?;
         check_share("retrievalHeadShare", self.build.retrieval_head_share)?;
+        check_share("retrievalClusterShare", self.search.retrieval_cluster_share)?;
         check_share("repairShare", self.search.repair_share)
     }
 }

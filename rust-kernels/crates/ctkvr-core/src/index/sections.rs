@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ctkvr_kernels::KvFormat;
 use half::f16;
 
 use crate::error::{Error, Result};
@@ -12,8 +13,10 @@ use crate::index::centroid_segment::CentroidSegment;
 use crate::index::posting_lists::PostingLists;
 use crate::index::quantised::QuantisedRows;
 use crate::kv::f16_rows::F16Rows;
+use crate::kv::q8_pages::Q8Pages;
+use crate::tail::means::ClusterMeans;
 use crate::tail::segment::TailSegment;
-use crate::tail::{MAX_CORRECTION, Tail};
+use crate::tail::{ClusterOptions, MAX_CORRECTION, Tail};
 
 /// Sections begin at multiples of it: a cache line, and more than any element needs.
 pub(crate) const ALIGNMENT: usize = 64;
@@ -101,7 +104,7 @@ impl Header<'_> {
 }
 
 /// Sizes of an index, from its header and its settings.
-pub(crate) struct IndexShape {
+pub(crate) struct IndexShape<'a> {
     pub(crate) head_dim: usize,
     pub(crate) group: usize,
     /// Tokens stored.
@@ -112,8 +115,10 @@ pub(crate) struct IndexShape {
     pub(crate) least_centroids: usize,
     /// Neighbouring centroids that share a list.
     pub(crate) per_list: usize,
-    /// Positions of one of the tail's clusters, on average; `None` without a tail.
-    pub(crate) tail_cluster_size: Option<usize>,
+    /// The tail's; `None` without a tail.
+    pub(crate) clusters: Option<ClusterOptions>,
+    /// Of the clusters' means: those that may stand there.
+    pub(crate) formats: &'a [KvFormat],
 }
 
 /// Writes an index's segments and tail: records of both, the corrections, what is in the segments, the clusters.
@@ -125,7 +130,8 @@ pub(crate) fn write_index(out: &mut Writer, index: &CentroidIndex) {
         out.record([segment.start, segment.end, segment.made_at, segment.grown_at, segment.num_centroids(), list_bytes]);
     }
     for segment in tail_segments {
-        out.record([segment.start, segment.end(), segment.made_at, segment.num_clusters(), 0, 0]);
+        let format = segment.means().format() as usize;
+        out.record([segment.start, segment.end(), segment.made_at, segment.num_clusters(), format, 0]);
     }
     if let Some(tail) = tail {
         out.f32s(tail.corrections());
@@ -140,9 +146,17 @@ pub(crate) fn write_index(out: &mut Writer, index: &CentroidIndex) {
         out.align();
     }
     for segment in tail_segments {
-        for values in [&segment.cluster_of[..], segment.keys().values(), segment.values().values()] {
-            out.u16s(values);
-            out.align();
+        out.u16s(&segment.cluster_of);
+        out.align();
+        match segment.means() {
+            ClusterMeans::Exact { keys, values } => [keys, values].into_iter().for_each(|rows| {
+                out.u16s(rows.values());
+                out.align();
+            }),
+            ClusterMeans::Rounded(pages) => {
+                out.u32s(pages.words().iter().map(|&word| word as usize));
+                out.align();
+            }
         }
     }
 }
@@ -195,13 +209,19 @@ impl<'a> Sections<'a> {
         Ok(QuantisedRows { dim, codes, scales })
     }
 
+    fn q8_pages(&mut self, field: &'static str, count: usize, head_dim: usize) -> Result<Q8Pages> {
+        KvFormat::Q8.check(head_dim).map_err(|_| bad(field, "f16 for heads of this size", head_dim))?;
+        let words = self.u32s(field, Q8Pages::num_words(count, head_dim))?;
+        Q8Pages::from_words(words, count, head_dim).ok_or_else(|| bad(field, "scales that are finite numbers from 0 on", "others"))
+    }
+
     /// What [`write_index`] wrote.
     pub(crate) fn index(&mut self, shape: &IndexShape) -> Result<(Vec<Arc<CentroidSegment>>, Option<Tail>)> {
-        let IndexShape { head_dim, group, num_tokens, num_segments, num_tail_segments, tail_cluster_size, .. } = *shape;
+        let IndexShape { group, num_tokens, num_segments, num_tail_segments, clusters, .. } = *shape;
         let records = self.take("blocks", &[num_segments, RECORD_BYTES])?;
         let tail_records = self.take("tail segments", &[num_tail_segments, RECORD_BYTES])?;
-        let cluster_size = tail_cluster_size.filter(|_| num_segments > 0);
-        let corrections = match cluster_size {
+        let clusters = clusters.filter(|_| num_segments > 0);
+        let corrections = match clusters {
             Some(_) => self.f32s("tail corrections", &[group, 1, 1], |v| (0.0..=MAX_CORRECTION).contains(&v))?,
             None => Vec::new(),
         };
@@ -214,14 +234,14 @@ impl<'a> Sections<'a> {
         let (first, last) = (segments.first().map_or(0, |b| b.start), segments.last().map_or(0, |b| b.end));
         for record in tail_records.chunks_exact(RECORD_BYTES) {
             let (next, made_at) = tail_segments.last().map_or((first, 0), |s| (s.end(), s.made_at));
-            let segment = self.tail_segment(&Header { bytes: record }, next..last, made_at..num_tokens + 1, head_dim)?;
+            let segment = self.tail_segment(&Header { bytes: record }, next..last, made_at..num_tokens + 1, shape)?;
             tail_segments.push(Arc::new(segment));
         }
         let covered = tail_segments.last().map_or(first, |s| s.end());
-        if cluster_size.is_some() && covered != last || cluster_size.is_none() && num_tail_segments > 0 {
+        if clusters.is_some() && covered != last || clusters.is_none() && num_tail_segments > 0 {
             return Err(bad("numTailSegments", "as many as cover the region", num_tail_segments));
         }
-        let tail = cluster_size.map(|size| Tail::from_parts(tail_segments, corrections, size));
+        let tail = clusters.map(|options| Tail::from_parts(tail_segments, corrections, options));
         Ok((segments, tail))
     }
 
@@ -249,13 +269,15 @@ impl<'a> Sections<'a> {
         record: &Header,
         region: Range<usize>,
         made_at: Range<usize>,
-        head_dim: usize,
+        shape: &IndexShape,
     ) -> Result<TailSegment> {
         let start = record.size("tail segment start", 0, region.start..region.start + 1)?;
         let end = record.size("tail segment end", 4, start + 1..region.end + 1)?;
         let made_at = record.size("tail segment madeAt", 8, made_at)?;
+        let head_dim = shape.head_dim;
         let num_clusters = record.size("tail segment numClusters", 12, 1..MAX_CLUSTERS + 1)?;
-        record.check_end("tail segment", 16)?;
+        let format = record.size("tail segment format", 16, 0..shape.formats.len())?;
+        record.check_end("tail segment", 20)?;
         let cluster_of = self.u16s("tail clusters", end - start, 1)?;
         let mut means = |field| {
             let values = self.u16s(field, num_clusters, head_dim)?;
@@ -264,8 +286,11 @@ impl<'a> Sections<'a> {
                 Some(other) => Err(bad(field, "finite numbers", other)),
             }
         };
-        let (keys, values) = (means("tail keys")?, means("tail values")?);
-        TailSegment::from_parts(start, made_at, cluster_of, keys, values)
+        let means = match shape.formats[format] {
+            KvFormat::F16 => ClusterMeans::Exact { keys: means("tail keys")?, values: means("tail values")? },
+            KvFormat::Q8 => ClusterMeans::Rounded(self.q8_pages("tail means", num_clusters, head_dim)?),
+        };
+        TailSegment::from_parts(start, made_at, cluster_of, means)
             .ok_or_else(|| bad("tail clusters", format!("below {num_clusters}, and each at least once"), "others"))
     }
 }

@@ -10,6 +10,7 @@ use crate::index::region_sampler::{RegionSampler, RegionWeights};
 use crate::index::segment_plan::SegmentPlan;
 use crate::kv::key_panels::KeyPanels;
 use crate::refine::top_k::TopK;
+use crate::tail::ClusterOptions;
 use ctkvr_kernels::{Kernels, Rows};
 
 /// What a segment is made from.
@@ -18,9 +19,8 @@ pub struct SegmentInput<'a> {
     /// Keys and values of the region, in order.
     pub keys: Rows<'a>,
     pub values: Rows<'a>,
-    /// Whether an index of it has a tail, and how many positions share a cluster of it.
-    pub tail: bool,
-    pub cluster_size: usize,
+    /// The tail's clusters; `None`: no tail.
+    pub clusters: Option<ClusterOptions>,
 }
 
 /// Builds a segment on the calling thread; `sampler` sees the middle centroid of every list before that is there. Memory beside the segment:

@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::k_means::{KMeans, Likeness, stretches};
 use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
-use ctkvr_kernels::{Kernels, Rows};
+use crate::tail::ClusterOptions;
+use crate::tail::means::ClusterMeans;
+use ctkvr_kernels::{Kernels, KvFormat, Rows};
 
 /// Positions clustered together.
 const STRETCH_LEN: usize = 1024;
@@ -32,19 +34,17 @@ pub struct TailSegment {
     offsets: Vec<u32>,
     /// Positions counted from `start`, cluster by cluster, ascending in each.
     members: Vec<u32>,
-    /// Row c: mean of cluster c, f16.
-    keys: F16Rows,
-    values: F16Rows,
+    /// Row c: of cluster c.
+    means: ClusterMeans,
 }
 
 impl TailSegment {
-    /// Clusters `keys` and `values`, rows of the same positions from `start` on, of which there is at least one; `cluster_size` on average
-    /// share a cluster.
+    /// Clusters `keys` and `values`, rows of the same positions from `start` on, of which there is at least one.
     pub fn build(
         kernels: &Kernels,
         (keys, values): (&Rows, &Rows),
         (start, made_at): (usize, usize),
-        cluster_size: usize,
+        options: ClusterOptions,
         cancel: &AtomicBool,
     ) -> Result<Self> {
         let (d, n) = (keys.head_dim(), keys.len());
@@ -52,7 +52,7 @@ impl TailSegment {
         let k_means = KMeans {
             kernels,
             likeness: Likeness::Distance,
-            cluster_size: least_cluster_size(n, cluster_size),
+            cluster_size: least_cluster_size(n, options.size),
             stretch_len: STRETCH_LEN,
             num_passes: NUM_PASSES,
             cancel,
@@ -62,15 +62,21 @@ impl TailSegment {
         let cluster_of = without_empty(&assigned);
         let num_clusters = cluster_of.iter().max().map_or(0, |&c| usize::from(c) + 1);
         let (offsets, members) = members_of(&cluster_of, num_clusters);
-        let means = |rows: &Rows| F16Rows::narrowed(kernels, &means_of(kernels, rows, &offsets, &members), d);
-        let (keys, values) = (means(keys), means(values));
-        Ok(Self { start, made_at, cluster_of, offsets, members, keys, values })
+        let [keys, values] = [keys, values].map(|rows| means_of(kernels, rows, &offsets, &members));
+        let means = ClusterMeans::new(kernels, &keys, &values, d, options.format);
+        Ok(Self { start, made_at, cluster_of, offsets, members, means })
     }
 
     /// Of clusters that were made elsewhere, those of [`stretches_of`] in order, with [`NUM_PASSES`] passes as [`KMeans`] makes them of
     /// keys, and of values times [`weight_of_spreads`]. `assigned`: each position's cluster; `keys` and `values`: means, f16
     /// `[clusters, head_dim]`, those of empty clusters anything.
-    pub fn from_clusters((start, made_at): (usize, usize), assigned: &[u32], keys: &F16Rows, values: &F16Rows) -> Self {
+    pub fn from_clusters(
+        kernels: &Kernels,
+        (start, made_at): (usize, usize),
+        assigned: &[u32],
+        [keys, values]: [&F16Rows; 2],
+        format: KvFormat,
+    ) -> Self {
         let used = used_clusters(assigned);
         let cluster_of = without_empty(assigned);
         let (offsets, members) = members_of(&cluster_of, used.len());
@@ -78,18 +84,19 @@ impl TailSegment {
             let d = rows.head_dim();
             F16Rows::new(used.iter().flat_map(|&c| &rows.values()[c * d..(c + 1) * d]).copied().collect(), d)
         };
-        Self { start, made_at, cluster_of, offsets, members, keys: of_used(keys), values: of_used(values) }
+        let means = ClusterMeans::of_f16(kernels, of_used(keys), of_used(values), format);
+        Self { start, made_at, cluster_of, offsets, members, means }
     }
 
     /// One whose parts were stored; `None` when they do not fit each other.
-    pub fn from_parts(start: usize, made_at: usize, cluster_of: Vec<u16>, keys: F16Rows, values: F16Rows) -> Option<Self> {
-        let num_clusters = keys.len();
-        if num_clusters != values.len() || cluster_of.iter().any(|&c| usize::from(c) >= num_clusters) {
+    pub fn from_parts(start: usize, made_at: usize, cluster_of: Vec<u16>, means: ClusterMeans) -> Option<Self> {
+        let num_clusters = means.num_clusters()?;
+        if cluster_of.iter().any(|&c| usize::from(c) >= num_clusters) {
             return None;
         }
         let (offsets, members) = members_of(&cluster_of, num_clusters);
         let none_is_empty = offsets.windows(2).all(|pair| pair[0] < pair[1]);
-        none_is_empty.then_some(Self { start, made_at, cluster_of, offsets, members, keys, values })
+        none_is_empty.then_some(Self { start, made_at, cluster_of, offsets, members, means })
     }
 
     pub fn end(&self) -> usize {
@@ -131,14 +138,9 @@ impl TailSegment {
         }
     }
 
-    /// Mean keys of all clusters.
-    pub fn keys(&self) -> &F16Rows {
-        &self.keys
-    }
-
-    /// Mean values of all clusters.
-    pub fn values(&self) -> &F16Rows {
-        &self.values
+    /// Mean keys and mean values of all clusters.
+    pub fn means(&self) -> &ClusterMeans {
+        &self.means
     }
 
     /// Which of some ascending positions lie in the segment: indexes.
@@ -150,7 +152,7 @@ impl TailSegment {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let numbers = (self.offsets.len() + self.members.len()) * size_of::<u32>();
-        self.keys.bytes() + self.values.bytes() + self.cluster_of.len() * size_of::<u16>() + numbers
+        self.means.bytes() + self.cluster_of.len() * size_of::<u16>() + numbers
     }
 }
 
@@ -249,12 +251,14 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::kv::f16_rows::F16Rows;
     use crate::test_rows::{Random, few, store, tables};
-    use ctkvr_kernels::PAGE_SIZE;
+    use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
     const D: usize = 16;
     const START: usize = 6;
     static GO: AtomicBool = AtomicBool::new(false);
+    const OPTIONS: ClusterOptions = ClusterOptions { size: 8, format: KvFormat::F16 };
 
     #[test]
     fn every_position_is_in_one_cluster_with_its_mean() -> Result<()> {
@@ -264,7 +268,7 @@ mod tests {
                 let (keys, values) = (random.reals((START + n) * D, 2), random.reals((START + n) * D, 8));
                 let kv = store(&keys, &values, D);
                 let rows = (&kv.keys(START, n), &kv.values(START, n));
-                let segment = TailSegment::build(kernels, rows, (START, 900), 8, &GO)?;
+                let segment = TailSegment::build(kernels, rows, (START, 900), OPTIONS, &GO)?;
                 assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + n, 900));
                 let mut all: Vec<u32> = (0..segment.num_clusters()).flat_map(|c| segment.members(c)).copied().collect();
                 all.sort_unstable();
@@ -273,10 +277,10 @@ mod tests {
                     let members = segment.members(c);
                     assert!(!members.is_empty() && members.is_sorted_by(|a, b| a < b));
                     assert!(members.iter().all(|&i| usize::from(segment.cluster_of[i as usize]) == c));
-                    for (of, stored) in [(&keys, segment.keys()), (&values, segment.values())] {
+                    for (of, stored) in [(&keys, segment.means().keys_in_f16()), (&values, segment.means().values_in_f16())] {
                         for i in 0..D {
                             let sum: f64 = members.iter().map(|m| f64::from(of[(START + *m as usize) * D + i])).sum();
-                            let (mean, actual) = (sum / members.len() as f64, f16::from_bits(stored.values()[c * D + i]).to_f64());
+                            let (mean, actual) = (sum / members.len() as f64, f16::from_bits(stored[c * D + i]).to_f64());
                             // Half a unit of f16 at 8.
                             assert!(
                                 (actual - mean).abs() <= 2f64.powi(-8),
@@ -303,7 +307,7 @@ mod tests {
         }
         let kv = store(&keys, &values, D);
         for kernels in tables(D) {
-            let segment = TailSegment::build(kernels, (&kv.keys(0, n), &kv.values(0, n)), (0, n), 8, &GO)?;
+            let segment = TailSegment::build(kernels, (&kv.keys(0, n), &kv.values(0, n)), (0, n), OPTIONS, &GO)?;
             for (i, a) in segment.cluster_of.iter().enumerate() {
                 let mut strangers = segment.cluster_of.iter().enumerate().filter(|(j, _)| j / 16 != i / 16);
                 assert!(strangers.all(|(_, b)| a != b), "{} position {i}", kernels.name);
@@ -336,12 +340,13 @@ mod tests {
     #[test]
     fn clusters_of_elsewhere_leave_out_the_empty() {
         let rows = |first: u16| F16Rows::new((0..6 * D as u16).map(|i| first + i / D as u16).collect(), D);
-        let segment = TailSegment::from_clusters((START, 900), &[3, 0, 3, 5], &rows(10), &rows(20));
+        let segment = TailSegment::from_clusters(tables(D)[0], (START, 900), &[3, 0, 3, 5], [&rows(10), &rows(20)], KvFormat::F16);
         assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + 4, 900));
         assert_eq!(segment.cluster_of, [1, 0, 1, 2]);
         assert_eq!(segment.member_lists(), (&[0, 1, 3, 4][..], &[1, 0, 2, 3][..]));
-        let first_values = |rows: &F16Rows| rows.values().chunks_exact(D).map(|row| row[0]).collect::<Vec<_>>();
-        assert_eq!((first_values(segment.keys()), first_values(segment.values())), (vec![10, 13, 15], vec![20, 23, 25]));
+        let first_values = |rows: &[u16]| rows.chunks_exact(D).map(|row| row[0]).collect::<Vec<_>>();
+        let (keys, values) = (segment.means().keys_in_f16(), segment.means().values_in_f16());
+        assert_eq!((first_values(&keys), first_values(&values)), (vec![10, 13, 15], vec![20, 23, 25]));
     }
 
     #[test]
@@ -358,7 +363,10 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         let rows = |n: usize| F16Rows::new(vec![0; n * D], D);
-        let of = |clusters: &[u16], keys, values| TailSegment::from_parts(0, 9, clusters.to_vec(), rows(keys), rows(values));
+        let of = |clusters: &[u16], keys, values| {
+            let means = ClusterMeans::Exact { keys: rows(keys), values: rows(values) };
+            TailSegment::from_parts(0, 9, clusters.to_vec(), means)
+        };
         assert!(of(&[0, 1, 0], 2, 2).is_some());
         assert!(of(&[0, 2, 0], 2, 2).is_none(), "an unknown cluster");
         assert!(of(&[0, 0, 0], 2, 2).is_none(), "an empty cluster");

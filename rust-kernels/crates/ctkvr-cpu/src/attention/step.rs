@@ -219,7 +219,7 @@ impl<'a> AttentionStep<'a> {
         self.prefills_taken.store(0, Ordering::Relaxed);
         // Heads of one layer see the same count, whichever thread comes first.
         self.rows.iter().for_each(|rows| rows.repairs_before.store(lock(&rows.repairs).len(), Ordering::Relaxed));
-        self.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.head.scores_all()));
+        self.schedule.restart(|head| self.head_state(head, layer).is_some_and(|state| state.head.is_long()));
         Units::of(self.rows[self.num_decode_rows..].iter().map(|rows| rows.append.num_rows).sum(), ROWS_AT_ONCE)
     }
 

@@ -5,6 +5,7 @@ use ctkvr_core::kv::f16_rows::F16Rows;
 use ctkvr_core::sequence::index_builder::in_parallel;
 use ctkvr_core::tail::Tail;
 use ctkvr_core::tail::segment::TailSegment;
+use ctkvr_kernels::KvFormat;
 
 use super::room::read;
 use super::{BuildMemory, DeviceBuilder, HeadBuild, core_error};
@@ -30,7 +31,7 @@ impl DeviceBuilder<'_> {
             let Some(tail) = tail else { continue };
             let positions = head.before.map_or(head.plan.region.start, |before| before.index.end())..head.plan.region.end;
             if !positions.is_empty() {
-                let (pages, head_offset, cluster_size) = (self.pages, self.head_offset(head), tail.cluster_size());
+                let (pages, head_offset, cluster_size) = (self.pages, self.head_offset(head), tail.options().size);
                 tasks.push(ClusterTask { pages, head_offset, positions, cluster_size });
                 owners.push(i);
             }
@@ -41,11 +42,14 @@ impl DeviceBuilder<'_> {
         }
         let made = self.clusters(memory, &tasks)?;
         let d = self.layout.head_dim;
+        let formats: Vec<_> =
+            owners.iter().map(|i| tails[*i].as_ref().map_or(KvFormat::F16, |tail| tail.options().format)).collect();
         let segment = |job: usize| {
             let (clusters, place) = (made.plan.clusters[job].clone(), (tasks[job].positions.start, heads[owners[job]].plan.len));
             let rows = |of: &[u16]| F16Rows::new(of[clusters.start * d..clusters.end * d].to_vec(), d);
             let assigned = made.plan.clusters_of(job, &made.assigned);
-            Ok(TailSegment::from_clusters(place, &assigned, &rows(&made.keys), &rows(&made.values)))
+            let (means, format) = ([&rows(&made.keys), &rows(&made.values)], formats[job]);
+            Ok(TailSegment::from_clusters(self.kernels, place, &assigned, means, format))
         };
         for (i, segment) in owners.iter().zip(in_parallel(tasks.len(), self.num_threads, None, segment)?) {
             tails[*i] = tails[*i].as_ref().map(|tail| tail.with_segment(segment));
@@ -57,7 +61,7 @@ impl DeviceBuilder<'_> {
     fn tail_before(&self, head: &HeadBuild) -> Option<Tail> {
         match head.before {
             Some(before) => before.index.tail().cloned(),
-            None => head.options.build.tail.then(|| Tail::empty(self.group, head.options.build.cluster_size)),
+            None => head.options.build.clusters().map(|clusters| Tail::empty(self.group, clusters)),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::built::Pages;
 use crate::retrieval::head::{Case, Head, Numbers};
 use ctkvr_core::kv::f16_rows::F16Rows;
+use ctkvr_core::tail::ClusterOptions;
 use ctkvr_core::tail::segment::TailSegment;
 use ctkvr_cuda::launch::build_clusters::{self, BuildClusters, ClusterPlan, ClusterTask, spread_len};
 use ctkvr_cuda::stand_in::{ORDERS, session};
@@ -47,7 +48,8 @@ fn clusters(device: &Device, tasks: &[ClusterTask], head: &Head) -> Result<Vec<T
     let segment = |job: usize| {
         let rows = |of: &[u16]| F16Rows::new(of[plan.clusters[job].start * d..plan.clusters[job].end * d].to_vec(), d);
         let start = tasks[job].positions.start;
-        TailSegment::from_clusters((start, head.len), &plan.clusters_of(job, &assigned), &rows(&keys), &rows(&values))
+        let assigned = plan.clusters_of(job, &assigned);
+        TailSegment::from_clusters(head.kernels, (start, head.len), &assigned, [&rows(&keys), &rows(&values)], KvFormat::F16)
     };
     Ok((0..tasks.len()).map(segment).collect())
 }
@@ -84,11 +86,12 @@ fn the_cpus_clusters_bit_by_bit() -> Result<()> {
         for (task, actual) in tasks.iter().zip(clusters(&device, &tasks, &head)?) {
             let (start, n) = (task.positions.start, task.positions.len());
             let rows = (&head.kv().keys(start, n), &head.kv().values(start, n));
-            let expected = TailSegment::build(kernels, rows, (start, head.len), task.cluster_size, &AtomicBool::new(false));
+            let options = ClusterOptions { size: task.cluster_size, format: KvFormat::F16 };
+            let expected = TailSegment::build(kernels, rows, (start, head.len), options, &AtomicBool::new(false));
             let expected = expected.expect("not cancelled");
             assert_eq!(actual.cluster_of, expected.cluster_of, "{what}, {task:?}");
-            assert_eq!(actual.keys().values(), expected.keys().values(), "{what}, {task:?}: mean keys");
-            assert_eq!(actual.values().values(), expected.values().values(), "{what}, {task:?}: mean values");
+            let [mean_keys, expected_keys] = [&actual, &expected].map(|of| of.means().keys_in_f16().into_owned());
+            assert_eq!(mean_keys, expected_keys, "{what}, {task:?}: mean keys");
             assert_eq!(actual, expected, "{what}, {task:?}");
         }
     }
@@ -116,5 +119,5 @@ fn the_same_in_every_order_of_warps() -> Result<()> {
 }
 
 fn made_of(segments: &[TailSegment]) -> Vec<(Vec<u16>, Vec<u16>)> {
-    segments.iter().map(|segment| (segment.cluster_of.clone(), segment.keys().values().to_vec())).collect()
+    segments.iter().map(|segment| (segment.cluster_of.clone(), segment.means().keys_in_f16().into_owned())).collect()
 }

@@ -211,7 +211,7 @@ fn a_heads_life_beside_the_cores() {
             check(&actual, &expected, one_of, &what);
             states = Some([expected, actual]);
         }
-        let bare = states.expect("built").map(|state| state.scoring_all());
+        let bare = states.expect("built").map(|state| state.as_retrieval_head());
         let step = |before| Step::new(start..620, queries(&mut Random(seed), &case, 3), 620, Some(before));
         let actual = bench.build_one(&step(&bare[1]));
         check(&actual, &step(&bare[0]).by_core(&head, &case).expect("built"), usize::MAX, &format!("seed {seed}, bare"));

@@ -21,6 +21,7 @@ fn cases(base: Case) -> Vec<Case> {
             region: if i == 0 { base.region } else { random.one_of(&regions) },
             growths: if i == 1 { &[] } else { base.growths },
             scores_all: i == 3,
+            cluster_share: base.cluster_share.filter(|_| i < 2),
             ..base
         })
         .collect()
@@ -42,6 +43,9 @@ fn shapes(numbers: Numbers) -> Vec<Case> {
         // Lists that leave gaps of more than a byte, and clusters of one position.
         Case { seed: 8, region: 2000, list_len: 3, cluster_size: 1, num_probes: 2, cluster_probes: 40, ..base },
         Case { seed: 9, head_dim: 256, region: 400, ..base },
+        // Retrieval heads that read a part of their clusters, more than others do and all of them but some, beside others.
+        Case { seed: 10, region: 600, growths: &[40], cluster_share: Some(0.25), ..base },
+        Case { seed: 11, head_dim: 128, group: 4, region: 520, cluster_share: Some(0.9), num_probes: 1, ..base },
     ];
     cases.map(|case| Case { head_dim: exact(case.head_dim), ..case }).into()
 }
@@ -85,6 +89,32 @@ fn real_numbers_differ_among_near_ties_at_most() -> Result<()> {
                 check(answer, ask, &format!("{:?} {max_selected} {top_p} slot {slot}", ask.head.map(|h| h.case)));
             }
         }
+    }
+    Ok(())
+}
+
+/// The device has means that are in 8 bits in f16: rounded once more, never other ones.
+#[test]
+fn means_in_eight_bits_say_what_the_cpu_says() -> Result<()> {
+    let _session = session();
+    let device = crate::retrieval::open()?;
+    let base = Case { seed: 71, region: 1300, cluster_format: KvFormat::Q8, cluster_probes: 0, ..Case::default() };
+    let heads = [false, true].map(|scores_all| Head::new(Case { scores_all, ..base }));
+    for head in &heads {
+        let means = head.state.index.tail().expect("a tail").segments()[0].means();
+        assert_eq!(means.format(), KvFormat::Q8);
+    }
+    let asks = asks(&heads, 4, 24, 1.0);
+    let near = |a: &[f32], b: &[f32], error: f32| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= error);
+    for (answer, ask) in Layer::new(&device, asks.clone(), 1, &[0, 0])?.run()?.iter().zip(&asks) {
+        let (what, expected) = (format!("{:?}", ask.head.map(|h| h.case)), on_cpu(ask, false));
+        assert_eq!((&answer.candidates, &answer.selected), (&expected.candidates, &expected.selected), "{what}");
+        // Half a unit of f16 at 3: 2^-10, of 16 values, over 8; e^that of the values of 3.
+        assert!(near(&answer.tail_lse, &expected.tail_lse, 0.002), "{what}: {:?} for {:?}", answer.tail_lse, expected.tail_lse);
+        if ask.head.is_some_and(|head| !head.case.scores_all) {
+            assert!(near(&answer.tail_value, &expected.tail_value, 0.012), "{what}");
+        }
+        check(answer, ask, &what);
     }
     Ok(())
 }

@@ -38,10 +38,13 @@ pub struct Case {
     pub list_len: usize,
     pub per_list: usize,
     pub cluster_size: usize,
+    pub cluster_format: KvFormat,
     pub tail: bool,
     pub num_probes: usize,
     pub cluster_probes: usize,
     pub scores_all: bool,
+    /// Of a retrieval head that reads a share of its clusters, which.
+    pub cluster_share: Option<f64>,
 }
 
 impl Default for Case {
@@ -60,10 +63,12 @@ impl Default for Case {
             list_len: 48,
             per_list: 1,
             cluster_size: 8,
+            cluster_format: KvFormat::F16,
             tail: true,
             num_probes: 4,
             cluster_probes: 3,
             scores_all: false,
+            cluster_share: None,
         }
     }
 }
@@ -137,7 +142,7 @@ impl Head {
             state = Some(next.expect("built"));
         }
         let state = state.expect("built at least once");
-        let state = if case.scores_all { state.scoring_all() } else { state };
+        let state = if case.scores_all || case.cluster_share.is_some() { state.as_retrieval_head() } else { state };
         Self { case, kernels, table, state, len }
     }
 
@@ -164,9 +169,12 @@ impl Head {
 }
 
 pub fn options(case: &Case) -> CtkvrOptions {
-    let Case { per_list, list_len, tail, cluster_size, num_probes, cluster_probes, .. } = *case;
-    let build = CtkvrBuildOptions { centroids_per_list: per_list, list_len, tail, cluster_size, ..CtkvrOptions::default().build };
-    CtkvrOptions { build, search: CtkvrSearchOptions { num_probes, cluster_probes, repair_share: 0.0 } }
+    let Case { per_list, list_len, tail, cluster_size, cluster_format, num_probes, cluster_probes, cluster_share, .. } = *case;
+    let defaults = CtkvrOptions::default().build;
+    let build = CtkvrBuildOptions { centroids_per_list: per_list, list_len, tail, cluster_size, cluster_format, ..defaults };
+    let search =
+        CtkvrSearchOptions { num_probes, cluster_probes, retrieval_cluster_share: cluster_share.unwrap_or(1.0), repair_share: 0.0 };
+    CtkvrOptions { build, search }
 }
 
 fn numbers(random: &mut Random, numbers: Numbers, n: usize, most: i64) -> Vec<f32> {

@@ -177,9 +177,9 @@ impl<'a> Layer<'a> {
             let search = searches[slot];
             let (first_probe, first_cluster) = (slot * sizes.most.num_probes, slot * sizes.most.num_clusters);
             let case = self.asks[slot].head.map(|head| head.case);
-            let num_heaviest = case.filter(|c| c.tail && !c.scores_all).map_or(0, |c| {
-                let num_clusters = oracle::num_clusters(&self.asks[slot].head.expect("a head").state);
-                c.cluster_probes.min(num_clusters)
+            let num_heaviest = case.filter(|c| c.tail && !c.scores_all).map_or(0, |_| {
+                let state = &self.asks[slot].head.expect("a head").state;
+                state.num_read_clusters().min(oracle::num_clusters(state))
             });
             let num_listed = if search.candidates == 2 { search.num_candidates as usize } else { 0 };
             assert_eq!(counts[slot], search.num_selected);
@@ -224,6 +224,8 @@ pub struct Expected {
     pub repairs: bool,
     pub index_bytes: u64,
     pub tail: ProposedTail,
+    pub tail_lse: Vec<f32>,
+    pub tail_value: Vec<f32>,
     /// f32 `[group, head_dim]`.
     pub output: Vec<f32>,
     pub lse: Vec<f32>,
@@ -246,6 +248,8 @@ pub fn on_cpu(ask: &Ask, may_repair: bool) -> Expected {
         repairs: searched.repairs,
         index_bytes: 0,
         tail: proposal.tail,
+        tail_lse: proposal.tail_lse.clone(),
+        tail_value: proposal.tail_value.clone(),
         output: Vec::new(),
         lse: Vec::new(),
     };

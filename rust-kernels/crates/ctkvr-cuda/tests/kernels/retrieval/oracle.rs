@@ -106,14 +106,15 @@ pub fn clusters(ask: &Ask, head: &Head) -> Vec<Cluster> {
         |values: &[u16], c: usize| -> Vec<f64> { values[c * d..(c + 1) * d].iter().map(|x| f16::from_bits(*x).to_f64()).collect() };
     let mut all = Vec::new();
     for segment in head.state.index.tail().map_or(&[][..], |tail| tail.segments()) {
+        let (keys, values) = (segment.means().keys_in_f16(), segment.means().values_in_f16());
         for c in 0..segment.num_clusters() {
-            let key = row(segment.keys().values(), c);
+            let key = row(&keys, c);
             let scores = query.iter().map(|q| {
                 let (sum, size) = dot(q, key.iter().copied());
                 (sum, size * rounding(d))
             });
             let members = segment.members(c).iter().map(|i| segment.start as u32 + i).collect();
-            all.push(Cluster { scores: scores.collect(), value: row(segment.values().values(), c), members });
+            all.push(Cluster { scores: scores.collect(), value: row(&values, c), members });
         }
     }
     all
@@ -137,7 +138,7 @@ pub fn check_clusters(answer: &Answer, ask: &Ask, what: &str) {
     let error =
         4.0 * worst(clusters.iter().flat_map(|c| c.scores.iter().copied())) + 4.0 * EXP + clusters.len() as f64 * 2f64.powi(-24);
     let taken: BTreeSet<usize> = answer.heaviest.iter().map(|&c| c as usize).collect();
-    assert_eq!(taken.len(), head.case.cluster_probes.min(clusters.len()), "{what}: heaviest clusters");
+    assert_eq!(taken.len(), head.state.num_read_clusters().min(clusters.len()), "{what}: heaviest clusters");
     assert!(answer.heaviest.is_sorted(), "{what}: heaviest clusters");
     let least = taken.iter().map(|&c| share(c)).fold(f64::INFINITY, f64::min);
     for other in (0..clusters.len()).filter(|c| !taken.contains(c)) {
