@@ -43,6 +43,11 @@ impl<T: Plain> Span<T> {
     /// Of nothing, at address 0: what an optional argument of a kernel is when it is absent.
     pub const EMPTY: Self = Self { address: 0, len: 0, of: PhantomData };
 
+    /// So many elements without memory, for formulas. Nobody may launch with it.
+    pub const fn unbacked(len: usize) -> Self {
+        Self { address: 0, len, of: PhantomData }
+    }
+
     /// Where it begins, in the device's memory.
     pub fn address(self) -> u64 {
         self.address

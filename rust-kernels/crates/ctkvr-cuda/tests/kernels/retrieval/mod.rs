@@ -56,8 +56,8 @@ pub struct Layer<'a> {
     queries: DeviceBuffer<f32>,
     budgets: DeviceBuffer<u32>,
     searches: DeviceBuffer<SlotSearch>,
-    _images: Vec<HeadImage>,
-    _pages: Vec<(DeviceBuffer<u8>, DeviceBuffer<u64>)>,
+    images: Vec<HeadImage>,
+    pages: Vec<(DeviceBuffer<u8>, DeviceBuffer<u64>)>,
 }
 
 impl<'a> Layer<'a> {
@@ -103,9 +103,15 @@ impl<'a> Layer<'a> {
             budgets: DeviceBuffer::from_slice(device, budgets)?,
             searches: DeviceBuffer::new(device, slots)?,
             asks,
-            _images: images,
-            _pages: pages,
+            images,
+            pages,
         })
+    }
+
+    /// The heads' copies, and each one's pages and their table.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn heads(&self) -> impl Iterator<Item = (&HeadImage, &(DeviceBuffer<u8>, DeviceBuffer<u64>))> {
+        self.images.iter().zip(&self.pages)
     }
 
     pub fn search(&self) -> LayerSearch {
