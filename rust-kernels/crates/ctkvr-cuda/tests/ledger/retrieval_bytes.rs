@@ -192,13 +192,17 @@ fn repairs() -> Result<()> {
     let session = session();
     let device = open()?;
     let case = Case { seed: 31, region: 300, num_queries: 64, ..Case::default() };
-    let mut head = Head::new(case);
-    let index = &head.state.index;
-    let figures = IndexFigures { similarity_floor: 0.9, ..index.figures() };
-    head.state.index = CentroidIndex::from_segments(index.segments().to_vec(), figures, index.tail().cloned());
+    // Each slot has its own: what two of them share would be read once.
+    let heads = [31, 32, 33, 34].map(|seed| {
+        let mut head = Head::new(Case { seed, ..case });
+        let index = &head.state.index;
+        let figures = IndexFigures { similarity_floor: 0.9, ..index.figures() };
+        head.state.index = CentroidIndex::from_segments(index.segments().to_vec(), figures, index.tail().cloned());
+        head
+    });
     let far = query(&mut Random(7), &case);
-    let asks = [(); 4].map(|()| Ask { head: Some(&head), query: far.clone(), max_selected: 20, top_p: 1.0 });
-    let layer = Layer::new(&device, asks.to_vec(), 2, &[0, 1])?;
+    let asks = heads.iter().map(|head| Ask { head: Some(head), query: far.clone(), max_selected: 20, top_p: 1.0 }).collect();
+    let layer = Layer::new(&device, asks, 2, &[0, 1])?;
     check(&session, &layer, "repairs")?;
     assert_eq!(layer.repairs.to_vec(&device)?, [0, 2]);
     Ok(())
