@@ -41,9 +41,8 @@ const SHAPES: [(usize, usize, KvFormat); 8] = [
 /// Says what the memory of sequences is.
 fn tell(session: &Session, sequences: &[Paged]) {
     for sequence in sequences {
-        let (pages, table) = sequence.spans();
-        session.memory(pages, Memory::Stored);
-        session.memory(table, Memory::Bookkeeping);
+        session.memory(sequence.pages_span(), Memory::Stored);
+        session.memory(sequence.table_span(), Memory::Bookkeeping);
     }
 }
 

@@ -154,7 +154,7 @@ fn turned_and_stored_rows() {
         let [cos, sin] = [(); 2].map(|()| DeviceBuffer::zeroed(&device, rows * num_pairs).unwrap());
         let recent = DeviceBuffer::new(&device, rows * num_q_heads * head_dim).unwrap();
         session.memory(places.span(), Memory::Bookkeeping);
-        session.memory(sequence.spans().1, Memory::Bookkeeping);
+        session.memory(sequence.table_span(), Memory::Bookkeeping);
         let store = RopeStore {
             queries: queries.span(),
             keys: keys.span(),

@@ -4,6 +4,7 @@
 
 mod attention;
 mod between;
+mod itself;
 mod linear;
 mod retrieval_bytes;
 

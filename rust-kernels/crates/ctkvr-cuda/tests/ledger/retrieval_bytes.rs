@@ -19,12 +19,12 @@ use ctkvr_kernels::{KvFormat, PageLayout};
 /// Says what a layer's memory is.
 fn tell(session: &Session, layer: &Layer) {
     let search = layer.search();
-    for (image, (pages, table)) in layer.heads() {
+    for image in layer.images() {
         image.numbers().for_each(|span| session.memory(span, Memory::Stored));
         session.memory(image.pointers(), Memory::Bookkeeping);
-        session.memory(pages.span(), Memory::Stored);
-        session.memory(table.span(), Memory::Bookkeeping);
     }
+    layer.pages().for_each(|span| session.memory(span, Memory::Stored));
+    layer.page_tables().for_each(|span| session.memory(span, Memory::Bookkeeping));
     let (clusters, select) = (layer.memory.clusters(&search), layer.memory.select(&search));
     session.memory(search.heads, Memory::Bookkeeping);
     session.memory(search.layouts, Memory::Bookkeeping);
@@ -57,7 +57,7 @@ fn work(layer: &Layer, slot: usize, answer: &Answer) -> Result<SearchWork> {
     }
     let (mut offsets, mut pieces) = (BTreeSet::new(), BTreeSet::new());
     for &probe in &answer.probes {
-        let (s, c) = place(index.active().iter().map(|segment| segment.num_centroids()), probe);
+        let Place { segment: s, own: c } = place(index.active().iter().map(|segment| segment.num_centroids()), probe);
         let (segment, list) = (&index.active()[s], index.active()[s].list_of(c));
         let (_, bounds) = segment.lists.parts();
         offsets.extend([(s, list), (s, list + 1)]);
@@ -70,7 +70,7 @@ fn work(layer: &Layer, slot: usize, answer: &Answer) -> Result<SearchWork> {
     work.united = oracle::union(answer, head).len();
     let (mut offsets, mut words) = (BTreeSet::new(), BTreeSet::new());
     for &cluster in &answer.heaviest {
-        let (s, c) = place(segments.iter().map(|segment| segment.num_clusters()), cluster);
+        let Place { segment: s, own: c } = place(segments.iter().map(|segment| segment.num_clusters()), cluster);
         offsets.extend([(s, c), (s, c + 1)]);
         let members = segments[s].members(c);
         let first = segments[s].start - index.start();
@@ -85,14 +85,21 @@ fn work(layer: &Layer, slot: usize, answer: &Answer) -> Result<SearchWork> {
     Ok(work)
 }
 
-/// Which segment has this number, counted through all of them, and as which of its own.
-fn place(nums: impl Iterator<Item = usize>, id: u32) -> (usize, usize) {
-    let mut left = id as usize;
-    for (s, num) in nums.enumerate() {
-        if left < num {
-            return (s, left);
+/// Where a centroid or cluster is whose number counts through all segments.
+struct Place {
+    segment: usize,
+    /// Its number there.
+    own: usize,
+}
+
+/// `nums`: how many each segment has.
+fn place(nums: impl Iterator<Item = usize>, id: u32) -> Place {
+    let mut own = id as usize;
+    for (segment, num) in nums.enumerate() {
+        if own < num {
+            return Place { segment, own };
         }
-        left -= num;
+        own -= num;
     }
     panic!("{id} is in no segment")
 }
@@ -133,8 +140,8 @@ fn check(session: &Session, layer: &Layer, what: &str) -> Result<Vec<SearchWork>
         let expected: Traffic = all.iter().map(of_slot).sum();
         assert_eq!(traffic(&counted), expected, "{what}: {kernel} of {all:?}");
         // An address, layout, state, head; counters of the row; tables of segments and of pages.
-        let segments = layer.heads().map(|(image, _)| image.pointers().len()).sum::<usize>();
-        let pages = layer.heads().map(|(_, (_, table))| table.len() * size_of::<u64>()).sum::<usize>();
+        let segments = layer.images().iter().map(|image| image.pointers().len()).sum::<usize>();
+        let pages = layer.page_tables().map(|table| table.len() * size_of::<u64>()).sum::<usize>();
         let most = all.len() * (8 + 40 + 48 + 16) + segments + pages;
         assert!(counted.bookkeeping as usize <= most, "{what}: {kernel}: {counted:?}, at most {most}");
     }

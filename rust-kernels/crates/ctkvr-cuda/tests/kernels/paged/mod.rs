@@ -41,10 +41,16 @@ impl Paged {
         paged
     }
 
-    /// The pages on the device, and their table.
+    /// The pages on the device.
     #[allow(dead_code, reason = "for the ledger")]
-    pub fn spans(&self) -> (Span<u8>, Span<u64>) {
-        (self.pages.span(), self.table.span())
+    pub fn pages_span(&self) -> Span<u8> {
+        self.pages.span()
+    }
+
+    /// Their table.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn table_span(&self) -> Span<u64> {
+        self.table.span()
     }
 
     /// Device address of the page table.

@@ -108,10 +108,22 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// The heads' copies, and each one's pages and their table.
+    /// The heads' copies.
     #[allow(dead_code, reason = "for the ledger")]
-    pub fn heads(&self) -> impl Iterator<Item = (&HeadImage, &(DeviceBuffer<u8>, DeviceBuffer<u64>))> {
-        self.images.iter().zip(&self.pages)
+    pub fn images(&self) -> &[HeadImage] {
+        &self.images
+    }
+
+    /// Pages of the heads, one behind the other.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn pages(&self) -> impl Iterator<Item = Span<u8>> + '_ {
+        self.pages.iter().map(|(bytes, _)| bytes.span())
+    }
+
+    /// Where these lie.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn page_tables(&self) -> impl Iterator<Item = Span<u64>> + '_ {
+        self.pages.iter().map(|(_, table)| table.span())
     }
 
     pub fn search(&self) -> LayerSearch {
