@@ -18,7 +18,7 @@ function driver() {
   const built = join(rustDir, 'target/release/build');
   const libraries = readdirSync(built)
     .filter((name) => name.startsWith('ctkvr-cuda-'))
-    .map((name) => join(built, name, 'out/libcuda.so'))
+    .map((name) => join(built, name, 'out/plain/libcuda.so'))
     .filter((path) => existsSync(path))
     .sort((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs);
   const newest = libraries.at(-1);

@@ -1,6 +1,7 @@
 // Every check there is, each runnable alone: `npm test -- vitest clippy`. A check never throws for what it finds: it reports counts.
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { sanitizedTests, sanitizerEnvironment } from '../kernels/sanitizers.mjs';
 import { findProgram, run } from '../lib/exec.mjs';
 import { root, toolsDir } from '../lib/paths.mjs';
 import { addCargoToPath } from '../setup/needed-programs.mjs';
@@ -96,6 +97,11 @@ const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
 
 /** The release profile has ggml built already. */
 const cudaTests = ['--locked', '--release', '-p', 'ctkvr-cuda'];
+
+/** @param {string} name @param {string} sanitizer @returns {Promise<Finding>} */
+async function sanitized(name, sanitizer) {
+  return cargoTest(name, sanitizedTests, await sanitizerEnvironment(sanitizer));
+}
 
 const modelTests = ['.model.test.ts', '--no-file-parallelism'];
 
@@ -230,6 +236,21 @@ export const checks = Object.fromEntries(
       name: 'cargo-cuda',
       about: 'the CUDA kernels, compiled for the CPU, through their launchers and a stand-in for the driver',
       run: () => cargoTest('cargo-cuda', [...cudaTests, '--lib', '--test=driver', '--test=kernels']),
+    },
+    {
+      name: 'cuda-ledger',
+      about: 'bytes that each CUDA kernel reads and writes, counted on the stand-in, beside its formula',
+      run: () => cargoTest('cuda-ledger', [...cudaTests, '--features=ledger', '--test=ledger']),
+    },
+    {
+      name: 'cuda-address',
+      about: 'the tests of cargo-cuda with the kernels under AddressSanitizer and UndefinedBehaviorSanitizer',
+      run: () => sanitized('cuda-address', 'address'),
+    },
+    {
+      name: 'cuda-thread',
+      about: 'the tests of cargo-cuda with the kernels under ThreadSanitizer',
+      run: () => sanitized('cuda-thread', 'thread'),
     },
     {
       name: 'cuda-engine',

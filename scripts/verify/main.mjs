@@ -31,7 +31,18 @@ const verbs = {
   ],
   'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
-  'test:gpu': ['build', 'cargo-cuda', 'cuda-node', 'cuda-engine', 'cuda-hybrid', 'cuda-model', 'cuda-code'],
+  'test:gpu': [
+    'build',
+    'cargo-cuda',
+    'cuda-node',
+    'cuda-engine',
+    'cuda-hybrid',
+    'cuda-model',
+    'cuda-ledger',
+    'cuda-address',
+    'cuda-thread',
+    'cuda-code',
+  ],
 };
 
 await runMain(async () => {

@@ -12,7 +12,7 @@ export { type PlacedStep, type Plan, plan } from './plan/plan.js';
 export { type CardNeed, type CardPlan, type CardPlans, type CardPlansOptions, planCards } from './plan/plan-cards.js';
 export { LEAST_CONTEXT, type PlanOptions, type Workload } from './plan/plan-options.js';
 export { type ReadBytes, type ReadPart, readParts } from './plan/read-bytes.js';
-export { type PlannedSelector, type ReadSetting, readSettings } from './plan/retrieval-reads.js';
+export { type PlannedSelector, type ReadSetting, type RetrievalReads, readSettings } from './plan/retrieval-reads.js';
 export type { TimelineEvent } from './plan/simulate-step.js';
 export type { Bottleneck, StepTime } from './plan/time-placement.js';
 export { type WeightFormat, weightFormats } from './plan/weight-bytes.js';

@@ -57,6 +57,9 @@ mod stand_in {
 
     /// Compiles `kernels/*.cu` and `stand-in/` into a library; its path, or an empty string where there is no compiler for it.
     pub fn build(out: &Path) -> String {
+        // What is compiled in another way lies beside it: to go from one to another compiles nothing again.
+        let out = &out.join(sanitizer().unwrap_or_else(|| if counts_bytes() { "ledger" } else { "plain" }.into()));
+        fs::create_dir_all(out).expect("OUT_DIR can be written");
         for folder in ["kernels", "stand-in"] {
             println!("cargo:rerun-if-changed={folder}");
         }
@@ -142,11 +145,27 @@ mod stand_in {
         env::var("CTKVR_STAND_IN_SANITIZE").ok().filter(|what| !what.is_empty())
     }
 
+    /// Feature `ledger`: what kernels read and write is counted (stand-in/driver/ledger.cpp).
+    fn counts_bytes() -> bool {
+        env::var_os("CARGO_FEATURE_LEDGER").is_some()
+    }
+
     impl Unit {
         /// Kernels are optimised less, as some are instantiated dozens of times; the shim multiplies for them. Sanitizers look at kernels
         /// only, and the shim tells them of its fibers.
         fn own_flags(&self) -> Vec<String> {
             let mut flags = vec![String::from(if self.is_kernel { "-O2" } else { "-O3" })];
+            if counts_bytes() {
+                flags.push("-DSIMT_LEDGER".into());
+                if self.is_kernel {
+                    // ThreadSanitizer's calls for every access, which the ledger answers in its place. -O1 reads what the source uses of a struct and
+                    // nothing that it does not.
+                    flags.extend(
+                        ["-O1", "-fsanitize=thread", "-Wno-tsan", "--param=tsan-instrument-func-entry-exit=0"].map(String::from),
+                    );
+                }
+                return flags;
+            }
             let what = sanitizer().unwrap_or_default();
             for (sanitizer, define) in [("thread", "-DSIMT_TSAN"), ("address", "-DSIMT_ASAN")] {
                 if what.contains(sanitizer) {
@@ -155,6 +174,7 @@ mod stand_in {
             }
             if self.is_kernel && !what.is_empty() {
                 flags.push(format!("-fsanitize={what}"));
+                flags.push("-Wno-tsan".into()); // fences are nothing to it, nor do they need to be: threads of a launch take turns
             }
             flags
         }

@@ -10,7 +10,7 @@ import { type PlacedMemory, placedMemory } from './placed-memory.js';
 import { enumeratePlacements, type LayerPlace, layerPlaces, type Placement } from './placement.js';
 import { checkPlanOptions, type PlanOptions } from './plan-options.js';
 import { keyValueBytes, type ReadBytes, readBytes, totalBytes } from './read-bytes.js';
-import { retrievalReads } from './retrieval-reads.js';
+import { type RetrievalReads, retrievalReads } from './retrieval-reads.js';
 import {
   type Bottleneck,
   bottleneckOf,
@@ -35,6 +35,8 @@ export interface Plan extends PlacedStep {
   /** A second, all sequences together. */
   readonly tokensPerSecond: number;
   readonly weightsBytes: number;
+  /** Counts of one head, which bytes follow from. */
+  readonly reads: RetrievalReads;
   /** Of one sequence and step. */
   readonly bytes: ReadBytes;
   /** What a dense step reads of one sequence. */
@@ -88,6 +90,7 @@ export function planDevice(device: DeviceSpec, options: PlanOptions): Plan | nul
     host,
     tokensPerSecond: (sequences * 1000) / best.time.totalMs,
     weightsBytes,
+    reads: input.reads,
     bytes,
     denseBytes,
     dense,

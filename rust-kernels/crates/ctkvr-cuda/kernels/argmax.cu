@@ -2,8 +2,9 @@
 // +infinity gives the first such id with its highest bit set: nobody can choose there.
 //
 // A logit and its id are one u64 that is larger where it wins. argmax_parts: grid (parts, rows), 256 threads: the best of every `parts`-th run of
-// 256 logits, to `best` u64 [rows, parts]. argmax_merge: grid (rows), 32 threads. Global bytes read: 4 rows vocab + 8 rows parts.
-// Tests: tests/argmax.rs.
+// 256 logits, to `best` u64 [rows, parts]. argmax_merge: grid (rows), 32 threads.
+// Bytes of both: read 4 rows vocab + 8 rows parts; written 8 rows parts + 4 rows.
+// Tests: tests/kernels/argmax.rs; bytes: tests/ledger/between.rs.
 #include "common.cuh"
 
 constexpr int ARGMAX_THREADS = 256;

@@ -27,6 +27,7 @@ inline Thread& mine() {
 template <int BYTES> inline void copy_async(void* shared, const void* global) {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
     if (reinterpret_cast<uintptr_t>(shared) % BYTES || reinterpret_cast<uintptr_t>(global) % BYTES) simt::fail("an asynchronous copy is not aligned");
+    simt::reads(global, BYTES);
     std::memset(shared, 0xee, BYTES);
     async_copies::mine().open.push_back({shared, global, BYTES});
 }

@@ -11,12 +11,12 @@
 //   partials   f32 [slots, max_splits, group * (D + 2)]   of each split values [group, D], max [group], sum [group]; others are not written
 //
 // Grid (max_splits, slots), 128 threads: a block does one split, those beyond a slot's entries return. Group 1 to 16 (OCTETS of 8 heads).
-// Global bytes read: entries * 2 * row bytes (4 D for f16, 2 D + D / 4 for q8), each once for the whole group, and 8 a listed entry, 8 a page
-// table entry; group * D * 4 of queries a split. Written: splits * group * (D + 2) * 4.
+// Bytes a slot: read 2 row bytes an entry (4 D as f16, 2 D + D / 4 as q8), once for the whole group, 4 a listed entry, 4 group D of queries; written
+// 4 splits group (D + 2). Every split reads the queries again, from the cache. Keys of listed entries that score.cu has scored were read there.
 //
 // Products are f16 on tensor cores with f32 sums. Queries and weights are taken as two f16 (nearest, and what is left over), in rows 0-7 and
 // 8-15 of one left operand, keys of q8 as exact codes whose sums are scaled: as good as f32. Only values of q8 are rounded to f16.
-// Pinned by tests/attend.rs.
+// Pinned by tests/kernels/attend.rs; bytes: tests/ledger/attention.rs.
 #include "attention.cuh"
 
 using namespace attention;
@@ -140,7 +140,8 @@ __device__ __forceinline__ void attend(const AttendArgs& args) {
     // Values, 64 dimensions and every KEY_PARTS-th 16 entries to a warp; of these a lane has 4t .. 4t + 3.
     const int set = warp % SETS, part = warp / SETS, d = 64 * set + 8 * g;
     float total[OCTETS][8][4] = {};
-#pragma unroll 2
+    // Heads of 256 have no registers for two turns at once.
+#pragma unroll (D <= 128 ? 2 : 1)
     for (int from = 16 * part; from < n; from += 16 * KEY_PARTS) {
         uint4 rows[4];
 #pragma unroll

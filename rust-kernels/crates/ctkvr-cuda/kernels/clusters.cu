@@ -1,15 +1,21 @@
 // What stands for the positions of the region that are not read: clusters of them, each with a mean key and a mean value (tail.rs of the CPU).
 //
 // score_clusters  grid (blocks, slots), 128 threads, a cluster a thread. score[h][c] = q[h] / sqrt(head_dim) . mean key c, summed in the order of
-//                 head_dim. Reads num_clusters * 2 head_dim bytes a slot (for each 8 heads), writes 4 group num_clusters.
+//                 head_dim. Bytes a slot that probes: read 2 head_dim num_clusters, 4 group head_dim of queries; written 4 group num_clusters.
+//                 Groups above 8 read the keys once more, from the cache.
 // weigh_clusters  grid (slots), 512 threads. weight[h][c] = e^(score - largest) times what is left of c; the clusters with the largest shares of
 //                 all weight, summed over the group (ties: the smaller id), are marked, and weigh nothing from then on. What the others weigh is
-//                 tail_lse[h]. Reads and writes some 24 group num_clusters bytes (of the L2), and 4 for each position marked.
+//                 tail_lse[h]. Bytes a slot that probes: read 4 (group + 2) num_clusters (scores, sizes, what is left), 8 of a chosen cluster (offsets
+//                 of members, which neighbours share), 4 a member, 4 a word of marks with members, 4 a head with any rest; written
+//                 4 (group + 1) num_clusters (weights, shares), 4 a chosen cluster, the same words of marks, 4 group. Weights and shares are
+//                 read again five to ten times, from the cache.
 // rest_values     grid (blocks, slots), 256 threads; each takes chunks of 128 clusters. value[h] = sum of weight[h][c] mean value c over the sum
 //                 of weights; where every key was scored, weight[h][c] is that of the cluster's members that were not selected. Chunks are added
-//                 up in their order by whoever comes last. Reads num_clusters * 2 head_dim (for each 8 heads), and, where all was scored,
-//                 n * (4 + 4 group) bytes; writes 4 group (head_dim + 1) a chunk and as much at the end.
-// Tests: tests/clusters.rs.
+//                 up in their order by whoever comes last. Bytes a slot with a rest: read 2 head_dim num_clusters, and 4 group num_clusters of weights;
+//                 where all was scored, in their place 4 a cluster and segment of clusters (offsets of members), 4 a position of the region
+//                 (members), n / 8 of marks (whole words), 4 group of each position that was not selected, 4 group of totals. Written
+//                 4 group (head_dim + 1) a chunk, and 4 group head_dim, which slots without a rest write as well.
+// Tests: tests/kernels/clusters.rs; bytes: tests/ledger/retrieval_bytes.rs.
 #include "top.cuh"
 
 using namespace retrieval;

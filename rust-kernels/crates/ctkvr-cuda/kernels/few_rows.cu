@@ -5,9 +5,10 @@
 // Each warp copies its own blocks into shared memory, some 4 KB ahead of what it multiplies, so that memory is busy even where only two blocks
 // of threads lie on a multiprocessor. Nothing is shared by warps before the end.
 //
-// Global bytes, s = ceil(n / 16) strips: read s * strip_bytes(k), once each (headers of shared numbers: by each of the 4 warps, from L2), and
-// s * rows * 1.25 k of activations, from L2; written 4 rows n.
-// Kernels few_rows_* take up to 8 rows, one_row_* one. Tests: tests/linear.rs.
+// Bytes, s = ceil(n / 16) strips: read s * strip_bytes(k), rows * 1.25 k of activations (1.125 k where weights have no mins: sums are not read),
+// 4 n of the bias where there is one; written 4 rows n. Every block reads the activations again, from the cache: s * rows * 1.25 k in all; headers
+// of shared numbers come from there for three of the four warps.
+// Kernels few_rows_* take up to 8 rows, one_row_* one. Tests: tests/kernels/linear.rs; bytes: tests/ledger/linear.rs.
 #include "common.cuh"
 #include "strips.cuh"
 #include "async_copy.cuh"

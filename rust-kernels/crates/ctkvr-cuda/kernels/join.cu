@@ -3,12 +3,14 @@
 // join_lists   grid (slots), 512 threads. A bit for each position of the region in `marks`. A warp takes a list: 512 gap bytes in one go, 16 a
 //              lane, whose running sum gives their positions. Positions behind the first probe's segment are marked all of them. Of clusters,
 //              `left` counts the positions that are not marked: cluster sizes, less one for each marked member. Counts repairs of the row.
-//              Reads the lists' gap bytes, 4 bytes a cluster and 2 a marked position; writes n / 8 + 4 num_clusters.
+//              Bytes a slot that probes: read the lists' gap bytes in whole pieces of 16, 8 of a list (its offsets, which neighbours share),
+//              4 a probe, 4 a cluster and (with clusters) 2 a marked position; written n / 8 (whole words), 4 a cluster.
 // list_marked  grid (slots), 512 threads. Positions of the marks, ascending, and what is asked of the choice (`Searched::search`): how many
-//              there are, how many are read at most, whether there is a choice. Reads n / 8 bytes, writes 4 a marked position.
+//              there are, how many are read at most, whether there is a choice. Bytes a slot whose candidates are listed: read n / 8 (whole words), written
+//              4 a candidate.
 //
 // Marks and counts are integers: the order of the atomics is of no account. The same as `CentroidIndex::union` and `list_marked` of the CPU.
-// Tests: tests/join.rs.
+// Tests: tests/kernels/join.rs; bytes: tests/ledger/retrieval_bytes.rs.
 #include "retrieval.cuh"
 
 using namespace retrieval;

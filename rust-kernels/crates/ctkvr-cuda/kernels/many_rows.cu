@@ -4,8 +4,9 @@
 // one strip and 16 of the rows, and keeps all four partial sums of its 256 outputs in registers (twice as many would not fit beside another
 // block of threads). A step is 4 blocks of 32 of k, one for each partial sum; it is copied into shared memory two steps ahead.
 //
-// Global bytes, s = ceil(n / 16) strips, R = ceil(rows / 32): read R * s * strip_bytes(k) (headers of shared numbers twice), and
-// ceil(s / 4) * rows * 1.25 k of activations, from L2; written 4 rows n. Tests: tests/linear.rs.
+// Bytes, s = ceil(n / 16) strips: as few_rows. Blocks together read, most of it from the cache where rows are more than 32, with
+// R = ceil(rows / 32): R times the weights and the bias, ceil(s / 4) times the activations; headers of shared numbers twice as often.
+// Tests: tests/kernels/linear.rs; bytes: tests/ledger/linear.rs.
 #include "common.cuh"
 #include "strips.cuh"
 #include "async_copy.cuh"

@@ -16,8 +16,9 @@
 //   total_lse   f32 [slots, group]                 and of everything in the output
 //
 // Grid (group, slots), 256 threads: a block does one query head. Warp w adds up splits w, w + 8, .., then the warps are added in order, then
-// host and tail: the order depends on the slot's number of splits alone. Global bytes read: splits * (D + 2) * 4 a head, (D + 2) * 4 of host
-// and tail each (8 more of host); written D * 4 + 12. Nothing read and no tail: zeros, shares 0, -infinity. Any D up to 256. Pinned by tests/attend.rs.
+// host and tail: the order depends on the slot's number of splits alone. Bytes a head: read 4 splits (D + 2), 4 (D + 2) of the host's, 8 of
+// dropped (the host's where it has some), 4 of a given tail's lse, 4 D of a tail's value where it has any weight; written 4 D + 12. Nothing read and no tail: zeros, shares 0,
+// -infinity. Any D up to 256. Pinned by tests/kernels/merge.rs; bytes: tests/ledger/attention.rs.
 #include "attention.cuh"
 
 using namespace attention;

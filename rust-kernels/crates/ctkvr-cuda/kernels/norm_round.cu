@@ -6,8 +6,10 @@
 //
 // Args: below. Grid (rows), for norm_rows (spans, rows); threads: a quarter of the width, 32 to 1024, the same for any number of rows. Each thread
 // keeps its values in registers: width at most 32,768. The mean is summed in f32: by 4 and more values in a thread, then as a tree.
-// Global bytes: read 4 rows width (8 with a block), 4 width of weights; written 4 rows width with a block, and 1.25, 4 and 2 rows width of
-// rounded, f32, f16. Tests: tests/norm_round.rs.
+// Bytes of norm_round: read 4 rows width of hidden, as many of the block where there is one, 4 width of the weight, 4 rows of row_of; written
+// 4 rows width of hidden where there is a block, and 1.25, 4 and 2 rows width of rounded, f32 and f16. Of norm_rows: read 4 rows spans span, and
+// 4 span of the weight; written 4 rows spans span. Every block reads the weight again, from the cache.
+// Tests: tests/kernels/norm_round.rs; bytes: tests/ledger/between.rs.
 #include "common.cuh"
 #include "rounding.cuh"
 

@@ -10,14 +10,15 @@
 //
 // Grid (num_kv_heads, tiles), 256 threads: a block does a tile's rows for one KV head. Its (row, head) pairs, row-major, are the rows of 8
 // left operands, 16 to a warp; KEYS keys and values at a time are in shared memory as f16 (22 to 38 KB) for all of them.
-// Global bytes read: a tile up to position p reads (p + 1) * 2 row bytes of its KV head (4 D for f16, 2 D + D / 4 for q8), and
-// num_rows * group * D * 4 of queries; written as many.
+// Bytes a KV head: read 2 row bytes a position of each sequence up to its last row (4 D as f16, 2 D + D / 4 as q8), and 4 rows group D of queries;
+// written as many as of queries. Every tile reads its sequence's keys and values again up to its own last row, from the cache where they fit.
 //
 // Products are f16 on tensor cores with f32 sums: queries (times scale), weights (times 2^12, so that few are subnormal) and q8 rows are rounded
 // to f16, which puts a score off by 2^-11 of the sum of its products' magnitudes and a result by 2^-11 of its values' magnitudes. Of rows below
 // position 512 what the rounding of queries and weights left over is multiplied as well: there keys are few, each one's rounding much of the
 // result, and attention little of a prompt's time. With f16 pages these rows are as good as f32.
-// Head dimensions 64, 96, 128, 256, group 1 to 16. Pinned by tests/prefill_attend.rs.
+// Head dimensions 64, 96, 128, 256, group 1 to 16. Pinned by tests/kernels/prefill_attend.rs; bytes:
+// tests/ledger/attention.rs.
 #include "attention.cuh"
 
 using namespace attention;
@@ -126,7 +127,8 @@ __device__ __forceinline__ void prefill_attend(const PrefillAttendArgs& args) {
         unsigned left_over[2][4];
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++) weights[n][0] = weights[n][1] = weights[n][2] = weights[n][3] = 0.f;
-#pragma unroll
+        // Queries that are made anew: few at once, for the same reason.
+#pragma unroll (HOLDS_QUERIES ? D / 32 : 2)
         for (int j = 0; j < D / 32; j++) {
             if (!HOLDS_QUERIES) {
                 take_queries(2 * j, queries[0], left_over[0]);

@@ -4,8 +4,9 @@
 // similarity of centroid c = scale_c * sum over d of pooled[d] * code_c[d], in the order of d, as the CPU's plain kernels have it. The best
 // `num_probes` of different lists: higher similarity first, then the smaller id (`CentroidIndex::probe`). Where even the best is below the
 // index's floor the query is an outlier, and, while the row has repairs left, everything is read.
-// Reads num_centroids * (head_dim + 4) + group * head_dim * 4 bytes a slot, writes 4 num_centroids + 4 num_probes + 48.
-// Tests: tests/probe.rs.
+// Bytes a slot that probes: read num_centroids (head_dim + 4), 4 group head_dim of queries; written 4 num_centroids, 4 a probe that is found.
+// Similarities are read again for each probe, from the cache.
+// Tests: tests/kernels/probe.rs; bytes: tests/ledger/retrieval_bytes.rs.
 #include "retrieval.cuh"
 
 using namespace retrieval;

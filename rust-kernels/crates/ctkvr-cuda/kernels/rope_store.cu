@@ -13,8 +13,9 @@
 // Pages are those of `PageLayout`: head g of the layer begins head_offset + g * head_bytes into each.
 //
 // Grid (heads / 4, rows), 128 threads: a warp does one query head, or one KV head. Lane l has values l, l + 32, ..: D / 32 of them, so a block
-// of q8 is one value of each lane. Global bytes a row: read 4 D (q heads + 2 KV heads) + 8 pairs, written 4 D q heads (+ 2 D q heads of recent)
-// + KV heads * 2 row bytes. Any D that is a multiple of 32, up to 256. Pinned by tests/rope_store.rs.
+// of q8 is one value of each lane. Bytes a row: read 4 D (q heads + 2 KV heads) + 8 pairs; written 4 D q heads (+ 2 D q heads of recent) + KV heads
+// * 2 row bytes (2 D as f16, D + D / 8 as q8). Any D that is a multiple of 32, up to 256. Pinned by tests/kernels/rope_store.rs; bytes:
+// tests/ledger/between.rs.
 #include "slot.cuh"
 
 constexpr int WARPS = 4, MAX_D = 256, LANE_VALUES = MAX_D / 32;

@@ -7,8 +7,9 @@
 // As for strips, lanes agree on an order of k: lane (group, t) takes k 8 t to 8 t + 7 of a run from rows group and group + 8, 16 bytes each: the
 // left operands of two products.
 //
-// Global bytes, R = ceil(rows / 8 or 64): read R * 2 n k of weights, ceil(n / 16) * 2 rows k of activations, from L2; written 4 rows n.
-// Tests: tests/linear_f16.rs.
+// Bytes: read 2 n k of weights, 2 rows k of activations, 4 n of the bias where there is one; written 4 rows n. Blocks together read
+// R = ceil(rows / 8 or 64) times the weights and the bias, ceil(n / 16) times the activations, from the cache but for the first.
+// Tests: tests/kernels/linear_f16.rs; bytes: tests/ledger/linear.rs.
 #include "common.cuh"
 
 constexpr int F16_WARPS = 4, F16_RUN = 32, F16_OUTPUTS = 16, F16_TILE = 8;

@@ -4,10 +4,10 @@
 // grid (blocks, slots), 256 threads, a candidate a thread; chunks lie at fixed places of the candidates. Only where there is a choice to make:
 // who reads every candidate needs no scores for it.
 // Shared: the queries, f32 [group, head_dim], heads beyond the group 0.
-// HEADS heads are scored at once; groups above 8 read each key once more.
-// Reads a row of keys a candidate (2 head_dim bytes as f16, head_dim + head_dim / 8 as q8), 4 bytes of its position where they are listed; writes
-// 4 group a candidate and 8 group a chunk.
-// Tests: tests/score.rs.
+// HEADS heads are scored at once; groups above 8 read each key once more, from the cache.
+// Bytes a slot that chooses: read a row of keys a candidate (2 head_dim as f16, head_dim + head_dim / 8 as q8), 4 of its position where they are
+// listed, 4 group head_dim of queries; written 4 group a candidate and 8 group a chunk.
+// Tests: tests/kernels/score.rs; bytes: tests/ledger/retrieval_bytes.rs.
 #include "retrieval.cuh"
 
 using namespace retrieval;

@@ -2,14 +2,16 @@
 //
 // sum_weights    grid (blocks, slots), 256 threads, 4 candidates a thread. Totals of each head from those of the chunks (score.cu), and of each
 //                candidate its weights, each head normalised, summed over the group: weight[i] = sum over h of e^(score[h][i] - max[h]) / sum[h].
-//                Reads 4 group bytes a candidate and 8 group a chunk, writes 4 a candidate.
+//                Bytes a slot that chooses: read 4 group a candidate and 8 group a chunk; written 4 a candidate, 8 group.
 // select_largest grid (slots), 512 threads. At most `max_selected` of the largest weights, no more than it takes to reach the share `top_p` of
 //                all, ties to the smaller position: positions ascending, and their number. Where there is no choice, all candidates. Then what
-//                was dropped of each head's weight. Reads 4 bytes a candidate four times (three digits of a threshold,
-//                and the list), 4 group a selected one; writes 4 a selected one.
+//                was dropped of each head's weight. Bytes a slot: read 4 a candidate where some are dropped or a share is asked for (four to nine
+//                times, from the cache but for the first), 4 group a selected one and 8 group where some are dropped, 4 a selected one where
+//                candidates are listed; written 4 a selected one, 8 group, n / 8 of marks (whole words) where all was scored, there are
+//                clusters and some are dropped.
 //
 // Sums over candidates have fixed places; those of the choice are whole numbers. The same choice as the CPU's `Selected` wherever weights do not
-// tie within rounding. Tests: tests/select.rs.
+// tie within rounding. Tests: tests/kernels/select.rs; bytes: tests/ledger/retrieval_bytes.rs.
 #include "top.cuh"
 
 using namespace retrieval;

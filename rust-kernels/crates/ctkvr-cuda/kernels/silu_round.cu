@@ -1,7 +1,8 @@
 // silu(gate) * up, rounded to 8 bits and / or written as f32 or f16; silu(x) = x / (1 + e^-x).
 //
 // Args: below. Grid (ceil(width / 512), rows), 128 threads, 4 values each.
-// Global bytes: read 8 rows width; written 1.25, 4 and 2 rows width of rounded, f32, f16. Tests: tests/silu_round.rs.
+// Bytes: read 8 rows width; written 1.25, 4 and 2 rows width of rounded, f32 and f16.
+// Tests: tests/kernels/silu_round.rs; bytes: tests/ledger/between.rs.
 #include "common.cuh"
 #include "rounding.cuh"
 

@@ -14,7 +14,7 @@ use ctkvr_core::tail::segment::TailSegment;
 use crate::buffer::DeviceBuffer;
 use crate::device::Device;
 use crate::error::Result;
-use crate::span::Plain;
+use crate::span::{Plain, Span};
 
 /// `CentroidSegment` of kernels/retrieval.cuh.
 #[repr(C)]
@@ -105,9 +105,11 @@ impl HeadSizes {
 pub struct HeadImage {
     table: DeviceBuffer<u8>,
     /// What the table's addresses point to.
-    _segments: Vec<Arc<SegmentImage>>,
+    segments: Vec<Arc<SegmentImage>>,
     sizes: HeadSizes,
     segment_bytes: usize,
+    /// Of the table, what says where segments lie.
+    pointer_bytes: usize,
 }
 
 /// One segment, of centroids or of clusters: its parts in one buffer.
@@ -146,6 +148,17 @@ impl HeadImage {
     /// Bytes of device memory (what heads share is counted in full).
     pub fn bytes(&self) -> usize {
         self.table.len() + self.segment_bytes
+    }
+
+    /// What says where segments lie.
+    pub fn pointers(&self) -> Span<u8> {
+        self.table.span().part(0..self.pointer_bytes)
+    }
+
+    /// The other memory: all numbers of the index.
+    pub fn numbers(&self) -> impl Iterator<Item = Span<u8>> + '_ {
+        let of_table = self.table.span().part(self.pointer_bytes..self.table.len());
+        std::iter::once(of_table).chain(self.segments.iter().map(|segment| segment.buffer.span()))
     }
 }
 
@@ -201,6 +214,7 @@ impl HeadImages {
             parts.add(index.tail().map_or(&[][..], |tail| tail.corrections())),
         ];
         let table = DeviceBuffer::new(device, parts.bytes.len())?;
+        let [_, _, pointer_bytes, _] = offsets;
         let [centroid_segments, cluster_segments, counts, corrections] = offsets.map(|offset| table.span().address() + offset);
         let search = head.search_options();
         let sizes = HeadSizes {
@@ -229,7 +243,7 @@ impl HeadImages {
         });
         device.compute().copy_in(table.span(), &parts.bytes)?;
         let segment_bytes = segments.iter().map(|s| s.buffer.len()).sum();
-        Ok(HeadImage { table, _segments: segments, sizes, segment_bytes })
+        Ok(HeadImage { table, segments, sizes, segment_bytes, pointer_bytes: pointer_bytes as usize })
     }
 }
 

@@ -48,6 +48,11 @@ impl<T: Plain> Span<T> {
         Self { address, len, of: PhantomData }
     }
 
+    /// So many elements without memory, for formulas. Nobody may launch with it.
+    pub const fn unbacked(len: usize) -> Self {
+        Self { address: 0, len, of: PhantomData }
+    }
+
     /// Where it begins, in the device's memory.
     pub fn address(self) -> u64 {
         self.address

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::driver;
 
+pub mod ledger;
+
 /// Where build.rs put it.
 pub fn library() -> &'static Path {
     Path::new(env!("CTKVR_STAND_IN_LIBRARY"))
@@ -27,19 +29,24 @@ fn functions() -> &'static Functions {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
         driver::preload(library()).unwrap_or_else(|e| panic!("{}: {e}", library().display()));
+        let library = open();
         // SAFETY: the library stays loaded, and has these functions with these signatures (stand-in/driver/control.cpp).
         unsafe {
-            let library = libloading::Library::new(library()).unwrap_or_else(|e| panic!("{e}"));
-            let functions = Functions {
+            Functions {
                 set: *library.get(b"ctkvr_stand_in_set\0").unwrap_or_else(|e| panic!("{e}")),
                 get: *library.get(b"ctkvr_stand_in_get\0").unwrap_or_else(|e| panic!("{e}")),
                 report: *library.get(b"ctkvr_stand_in_report\0").unwrap_or_else(|e| panic!("{e}")),
                 reset: *library.get(b"ctkvr_stand_in_reset\0").unwrap_or_else(|e| panic!("{e}")),
-            };
-            std::mem::forget(library);
-            functions
+            }
         }
     })
+}
+
+/// The library, which stays loaded.
+fn open() -> std::mem::ManuallyDrop<libloading::Library> {
+    // SAFETY: what it does when it is loaded needs nothing of this process.
+    let library = unsafe { libloading::Library::new(library()) };
+    std::mem::ManuallyDrop::new(library.unwrap_or_else(|e| panic!("{e}")))
 }
 
 /// The order in which a block's warps run.

@@ -2,6 +2,7 @@
 // What it does not show: memory order between blocks, timing of asynchronous copies, accuracy of __expf, bank conflicts, speed.
 #pragma once
 #define CTKVR_HOST 1
+#include "simt/accesses.hpp"
 #include "simt/warp.hpp"
 #include <algorithm>
 #include <cstdlib>

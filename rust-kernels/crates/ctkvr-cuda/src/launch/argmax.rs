@@ -1,6 +1,7 @@
 //! The largest logit of each row: see `kernels/argmax.cu`.
 
 use crate::launch::norm_round::reach;
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Of equal logits the smallest id. Of a row with a NaN or +infinity the first such id and [`NOT_FINITE`].
@@ -81,5 +82,15 @@ impl Argmax {
             argmax_parts::launch(device, stream, Grid::of([PARTS, rows, 1], THREADS), args)?;
             argmax_merge::launch(device, stream, Grid::new(rows, MERGE_THREADS), args)
         }
+    }
+}
+
+impl Argmax {
+    /// Of both launches.
+    pub fn traffic(&self) -> Traffic {
+        let Self { rows, vocab, .. } = *self;
+        let parts = rows * PARTS * size_of::<u64>();
+        let (logits, ids) = (rows * vocab * size_of::<f32>(), rows * size_of::<u32>());
+        Traffic { stored: 0, passed: logits + parts, written: parts + ids }
     }
 }

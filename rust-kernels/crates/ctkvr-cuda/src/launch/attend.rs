@@ -3,6 +3,7 @@
 use ctkvr_kernels::{KvFormat, PageLayout};
 
 use crate::launch::slot::SlotLayout;
+use crate::launch::traffic::{SlotShape, Traffic};
 use crate::{Device, Error, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Entries (positions that a slot reads, in their order) that are added up as one. Splits lie at fixed places of a slot's own entries.
@@ -157,5 +158,35 @@ impl Attend {
             (KvFormat::Q8, 256) => of_heads!(attend_q8_d256_h8, attend_q8_d256_h16),
             _ => Err(Error::BadKernel { kernel: format!("attend for heads of {d}"), code: 0 }),
         }
+    }
+}
+
+/// What one slot reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotReads {
+    /// Positions: sinks, listed ones and window.
+    pub entries: usize,
+    /// Those of them that are listed.
+    pub listed: usize,
+}
+
+impl SlotReads {
+    /// Of a launch, one slot's part.
+    pub fn traffic(&self, shape: &SlotShape) -> Traffic {
+        let queries = if self.entries > 0 { shape.query_bytes() } else { 0 };
+        Traffic {
+            stored: self.stored(shape),
+            passed: queries + self.listed * size_of::<u32>(),
+            written: splits_of(self.entries) * partial_len(shape.group, shape.layout.head_dim) * size_of::<f32>(),
+        }
+    }
+
+    /// Read by all its blocks of threads together, each byte once a block: a block does a split.
+    pub fn by_blocks(&self, shape: &SlotShape) -> usize {
+        self.stored(shape) + self.listed * size_of::<u32>() + splits_of(self.entries) * shape.query_bytes()
+    }
+
+    fn stored(&self, shape: &SlotShape) -> usize {
+        2 * self.entries * shape.row_bytes()
     }
 }

@@ -3,7 +3,9 @@
 use super::join::words_of;
 use super::probe::{blocks_a_slot, check_shape};
 use super::search_state::{SlotSearch, Total};
+use super::search_work::{SearchWay, SearchWork};
 use super::slot::SlotLayout;
+use super::traffic::{SlotShape, Traffic};
 use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
@@ -184,4 +186,50 @@ impl Clusters {
             reserved: 0,
         }))
     }
+}
+
+/// One slot's part of [`Clusters::launch_scores`].
+pub fn scores_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    if work.way != SearchWay::Probes || work.clusters == 0 {
+        return Traffic::NONE;
+    }
+    Traffic { stored: mean_bytes(shape, work), passed: shape.query_bytes(), written: work.clusters * shape.head_bytes() }
+}
+
+/// One slot's part of [`Clusters::launch_weights`].
+pub fn weights_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    if work.way != SearchWay::Probes || work.clusters == 0 {
+        return Traffic::NONE;
+    }
+    let weights = work.clusters * shape.head_bytes();
+    let words = work.member_words * size_of::<u32>();
+    Traffic {
+        // Sizes of all clusters, members of the heaviest, and corrections.
+        stored: 4 * (work.clusters + work.member_offsets + work.members + work.heads_with_rest),
+        passed: weights + work.clusters * size_of::<u32>() + words,
+        written: weights + work.clusters * size_of::<f32>() + work.heaviest * size_of::<u32>() + words + shape.head_bytes(),
+    }
+}
+
+/// One slot's part of [`Clusters::launch_rest`].
+pub fn rest_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    let mut written = shape.query_bytes();
+    let scores_all = work.way == SearchWay::ScoresAll;
+    if work.way == SearchWay::None || !work.has_tail() || (scores_all && work.dropped() == 0) {
+        return Traffic { written, ..Traffic::NONE };
+    }
+    written += chunks_of(work.clusters) * (shape.query_bytes() + shape.head_bytes());
+    let values = mean_bytes(shape, work);
+    if !scores_all {
+        return Traffic { stored: values, passed: work.clusters * shape.head_bytes(), written };
+    }
+    // Members of all clusters; what of them is selected, the scores of the others, and the largest ones.
+    let members = (work.clusters + work.cluster_segments + work.region) * size_of::<u32>();
+    let marks = words_of(work.region) * size_of::<u32>();
+    Traffic { stored: values + members, passed: marks + (work.dropped() + 1) * shape.head_bytes(), written }
+}
+
+/// Mean keys, or mean values.
+fn mean_bytes(shape: &SlotShape, work: &SearchWork) -> usize {
+    work.clusters * shape.layout.head_dim * size_of::<u16>()
 }

@@ -2,7 +2,9 @@
 
 use super::probe::check_shape;
 use super::search_state::SlotSearch;
+use super::search_work::{SearchWay, SearchWork};
 use super::slot::SlotLayout;
+use super::traffic::Traffic;
 use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
@@ -10,6 +12,8 @@ use crate::span::{Plain, Span};
 use crate::stream::Stream;
 
 const THREADS: usize = 512;
+/// Bytes of a list that a thread reads at once.
+pub const LIST_PIECE: usize = 16;
 
 /// Candidates of the slots of a layer.
 #[derive(Clone, Copy)]
@@ -125,4 +129,26 @@ impl Join {
         };
         Ok(Some((args, Grid::new(slots, THREADS))))
     }
+}
+
+/// One slot's part of [`Join::launch_lists`].
+pub fn lists_traffic(work: &SearchWork) -> Traffic {
+    if work.way != SearchWay::Probes {
+        return Traffic::NONE;
+    }
+    let clusters = work.clusters * size_of::<u32>();
+    let cluster_of = if work.clusters > 0 { work.united * size_of::<u16>() } else { 0 };
+    Traffic {
+        stored: work.list_offsets * size_of::<u32>() + work.list_pieces * LIST_PIECE + clusters + cluster_of,
+        passed: work.probed * size_of::<u32>(),
+        written: words_of(work.region) * size_of::<u32>() + clusters,
+    }
+}
+
+/// One slot's part of [`Join::launch_marked`].
+pub fn marked_traffic(work: &SearchWork) -> Traffic {
+    if !work.is_listed() {
+        return Traffic::NONE;
+    }
+    Traffic { stored: 0, passed: words_of(work.region) * size_of::<u32>(), written: work.candidates * size_of::<u32>() }
 }

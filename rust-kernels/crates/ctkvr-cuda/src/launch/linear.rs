@@ -2,6 +2,7 @@
 
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS, activation_bytes};
 
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// A matrix of quantised weights, `[n, k]`, as `ctkvr_model::PackedShape` packs it.
@@ -151,5 +152,39 @@ impl Linear {
         };
         // SAFETY: the lengths are checked.
         unsafe { launch(device, stream, grid, args) }
+    }
+}
+
+impl Linear {
+    pub fn traffic(&self) -> Traffic {
+        let Self { weights, rows, .. } = *self;
+        Traffic {
+            stored: weights.len() + self.bias.bytes(),
+            passed: rows * self.row_bytes(),
+            written: rows * weights.n * size_of::<f32>(),
+        }
+    }
+
+    /// Read by all blocks of threads together, each byte once a block.
+    pub fn by_blocks(&self) -> usize {
+        let Self { weights, rows, .. } = *self;
+        let strips = weights.n.div_ceil(STRIP_ROWS);
+        let (row_tiles, strip_tiles) =
+            if rows <= FEW { (1, strips) } else { (rows.div_ceil(MANY_TILE), strips.div_ceil(MANY_STRIPS)) };
+        row_tiles * (weights.len() + self.bias.bytes()) + strip_tiles * rows * self.row_bytes()
+    }
+
+    /// Bytes read of a row of activations: sums of codes only where mins are added.
+    fn row_bytes(&self) -> usize {
+        let Strips { k, format, .. } = self.weights;
+        let sums = if matches!(format.numbers, BlockNumbers::Scale { .. }) { k / BLOCK * size_of::<f32>() } else { 0 };
+        activation_bytes(k) - sums
+    }
+}
+
+impl Strips {
+    /// Bytes of all strips.
+    fn len(&self) -> usize {
+        self.n.div_ceil(STRIP_ROWS) * self.format.strip_bytes(self.k)
     }
 }

@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::launch::linear::{FEW, LinearArgs};
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Result, Span, Stream, kernel};
 
 /// As [`super::linear::Linear`], of weights that have no strips. A row's bits do not depend on its company here either.
@@ -75,5 +76,23 @@ impl LinearF16 {
                 many_rows_f16::launch(device, stream, Grid::of([strips, rows.div_ceil(MANY_TILE), 1], THREADS), args)
             }
         }
+    }
+}
+
+impl LinearF16 {
+    pub fn traffic(&self) -> Traffic {
+        let Self { rows, k, n, .. } = *self;
+        Traffic {
+            stored: n * k * size_of::<f16>() + self.bias.bytes(),
+            passed: rows * k * size_of::<f16>(),
+            written: rows * n * size_of::<f32>(),
+        }
+    }
+
+    /// Read by all blocks of threads together, each byte once a block.
+    pub fn by_blocks(&self) -> usize {
+        let Traffic { stored, passed, .. } = self.traffic();
+        let row_tiles = if self.rows <= FEW { 1 } else { self.rows.div_ceil(MANY_TILE) };
+        row_tiles * stored + self.n.div_ceil(OUTPUTS) * passed
     }
 }

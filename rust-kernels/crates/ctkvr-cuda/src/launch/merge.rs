@@ -3,6 +3,7 @@
 use crate::launch::attend::partial_len;
 use crate::launch::search_state::Total;
 use crate::launch::slot::SlotLayout;
+use crate::launch::traffic::{SlotShape, Traffic};
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Splits, what the host attended to, and the tail, merged by log-sum-exp; and how much of the attention was read.
@@ -123,5 +124,29 @@ impl Merge {
         };
         // SAFETY: the lengths are checked; that no slot has more than max_splits is the caller's.
         unsafe { merge_partials::launch(device, stream, Grid::of([group, slots, 1], THREADS), args) }
+    }
+}
+
+/// What is merged of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergeWork {
+    pub splits: usize,
+    pub has_host: bool,
+    pub has_dropped: bool,
+    /// Query heads whose tail is given: its log-sum-exp is read.
+    pub given_tails: usize,
+    /// Query heads that have a tail with any weight: its mean value is read.
+    pub tail_values: usize,
+}
+
+impl MergeWork {
+    /// Of a launch, one slot's part.
+    pub fn traffic(&self, shape: &SlotShape) -> Traffic {
+        let (d, group) = (shape.layout.head_dim, shape.group);
+        let partials = (self.splits + usize::from(self.has_host)) * partial_len(group, d) * size_of::<f32>();
+        let dropped = if self.has_dropped { group * size_of::<Total>() } else { 0 };
+        let tails = (self.given_tails + self.tail_values * d) * size_of::<f32>();
+        // Output, share, and two log-sum-exps.
+        Traffic { stored: 0, passed: partials + dropped + tails, written: shape.query_bytes() + 3 * shape.head_bytes() }
     }
 }

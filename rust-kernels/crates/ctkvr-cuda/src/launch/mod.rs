@@ -16,9 +16,11 @@ pub mod probe;
 pub mod rope_store;
 pub mod score;
 pub mod search_state;
+pub mod search_work;
 pub mod select;
 pub mod silu_round;
 pub mod slot;
+pub mod traffic;
 
 use crate::declaration::Family;
 use crate::{Device, Result};

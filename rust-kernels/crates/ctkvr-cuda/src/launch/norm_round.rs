@@ -1,6 +1,7 @@
 //! The residual, the RMS norm, rounding: see `kernels/norm_round.cu`.
 
 use crate::launch::outputs::Outputs;
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// hidden += block_scale * block; x = hidden; normed = x / sqrt(mean of x^2 + epsilon) * weight * factor; normed is written. Without a block
@@ -184,5 +185,25 @@ impl NormRows {
         };
         // SAFETY: the lengths are checked.
         unsafe { norm_rows::launch(device, stream, Grid::of([spans, rows, 1], threads), args) }
+    }
+}
+
+impl NormRound {
+    pub fn traffic(&self) -> Traffic {
+        let Self { rows, width, .. } = *self;
+        let row = rows * width * size_of::<f32>();
+        let block = if self.block.is_empty() { 0 } else { row };
+        Traffic {
+            stored: self.weight.bytes(),
+            passed: row + block + self.row_of.bytes(),
+            written: block + rows * self.out.row_bytes(width),
+        }
+    }
+}
+
+impl NormRows {
+    pub fn traffic(&self) -> Traffic {
+        let rows = self.rows * self.spans * self.span * size_of::<f32>();
+        Traffic { stored: self.weight.bytes(), passed: rows, written: rows }
     }
 }

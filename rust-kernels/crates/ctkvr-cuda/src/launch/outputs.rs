@@ -20,6 +20,14 @@ pub struct Outputs {
 impl Outputs {
     pub const NONE: Self = Self { rounded: Span::EMPTY, f32: Span::EMPTY, f16: Span::EMPTY };
 
+    /// Bytes of a row of `width` values in all forms that are written.
+    pub(super) fn row_bytes(&self, width: usize) -> usize {
+        let rounded = if self.rounded.is_empty() { 0 } else { activation_bytes(width) };
+        let f32 = if self.f32.is_empty() { 0 } else { width * size_of::<f32>() };
+        let f16 = if self.f16.is_empty() { 0 } else { width * size_of::<f16>() };
+        rounded + f32 + f16
+    }
+
     /// Addresses, as `Outputs` of kernels/rounding.cuh.
     pub(super) fn checked(&self, rows: usize, width: usize) -> Result<[u64; 3]> {
         let Self { rounded, f32, f16 } = *self;

@@ -6,6 +6,7 @@ use ctkvr_kernels::{KvFormat, PageLayout};
 
 use crate::launch::attend::MAX_GROUP;
 use crate::launch::slot::RowPlace;
+use crate::launch::traffic::Traffic;
 use crate::{Device, Error, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// (row, query head) pairs that a block does for one KV head.
@@ -137,5 +138,28 @@ impl PrefillAttend {
                 _ => Err(Error::BadKernel { kernel: format!("prefill_attend for heads of {d}"), code: 0 }),
             }
         }
+    }
+}
+
+impl PrefillAttend {
+    /// `ends`: of each sequence one more than its last row's position. Every row is in a tile.
+    pub fn traffic(&self, ends: &[usize]) -> Traffic {
+        let rows = self.row_bytes();
+        Traffic { stored: self.key_value_bytes(ends), passed: rows, written: rows }
+    }
+
+    /// Read by all blocks of threads together, each byte once a block. `ends`: of each tile.
+    pub fn by_blocks(&self, ends: &[usize]) -> usize {
+        self.key_value_bytes(ends) + self.row_bytes()
+    }
+
+    /// Bytes of all rows' queries.
+    fn row_bytes(&self) -> usize {
+        self.places.len() * self.num_kv_heads * self.group * self.layout.head_dim * size_of::<f32>()
+    }
+
+    fn key_value_bytes(&self, ends: &[usize]) -> usize {
+        let row = self.num_kv_heads * 2 * self.layout.format.row_bytes(self.layout.head_dim);
+        ends.iter().map(|end| end * row).sum()
     }
 }

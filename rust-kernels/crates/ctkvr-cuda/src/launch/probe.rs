@@ -1,7 +1,9 @@
 //! kernels/probe.cu: the centroids that are nearest to a query group.
 
 use super::search_state::SlotSearch;
+use super::search_work::{SearchWay, SearchWork};
 use super::slot::SlotLayout;
+use super::traffic::{SlotShape, Traffic};
 use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -126,4 +128,16 @@ pub(crate) fn blocks_a_slot(device: &Device, chunks: usize, slots: usize) -> usi
     const BLOCKS_A_MULTIPROCESSOR: usize = 4;
     let wanted = (BLOCKS_A_MULTIPROCESSOR * device.properties().multiprocessors).div_ceil(slots.max(1));
     chunks.min(wanted).max(1)
+}
+
+/// One slot's part of a launch.
+pub fn traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    if work.way != SearchWay::Probes {
+        return Traffic::NONE;
+    }
+    Traffic {
+        stored: work.centroids * (shape.layout.head_dim + size_of::<f32>()),
+        passed: shape.query_bytes(),
+        written: work.centroids * size_of::<f32>() + work.probed * size_of::<u32>(),
+    }
 }

@@ -4,6 +4,7 @@ use ctkvr_kernels::{KvFormat, PageLayout};
 use ctkvr_model::RopePairing;
 
 use crate::launch::slot::RowPlace;
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Turns queries in place, turns keys and stores them with the values in the KV pages. The stored bytes are those that
@@ -121,6 +122,19 @@ impl RopeStore {
                 KvFormat::F16 => rope_store_f16::launch(device, stream, grid, args),
                 KvFormat::Q8 => rope_store_q8::launch(device, stream, grid, args),
             }
+        }
+    }
+}
+
+impl RopeStore {
+    pub fn traffic(&self) -> Traffic {
+        let (rows, d) = (self.num_rows(), self.layout.head_dim);
+        let (queries, of_kv) = (rows * self.num_q_heads * d, rows * self.num_kv_heads);
+        let angles = 2 * rows * self.num_pairs;
+        Traffic {
+            stored: 0,
+            passed: (queries + 2 * of_kv * d + angles) * size_of::<f32>(),
+            written: queries * size_of::<f32>() + self.recent.bytes() + 2 * of_kv * self.layout.format.row_bytes(d),
         }
     }
 }

@@ -4,7 +4,9 @@ use ctkvr_kernels::KvFormat;
 
 use super::probe::{blocks_a_slot, check_shape};
 use super::search_state::{SlotSearch, Total};
+use super::search_work::SearchWork;
 use super::slot::SlotLayout;
+use super::traffic::{SlotShape, Traffic};
 use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -136,5 +138,18 @@ impl Score {
                 (KvFormat::Q8, _) => score_q8_h8::launch(device, stream, grid, args),
             }
         }
+    }
+}
+
+/// One slot's part of a launch.
+pub fn traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    if !work.chooses {
+        return Traffic::NONE;
+    }
+    let listed = if work.is_listed() { work.candidates * size_of::<u32>() } else { 0 };
+    Traffic {
+        stored: work.candidates * shape.row_bytes(),
+        passed: shape.query_bytes() + listed,
+        written: work.candidates * shape.head_bytes() + chunks_of(work.candidates) * shape.group * size_of::<Total>(),
     }
 }

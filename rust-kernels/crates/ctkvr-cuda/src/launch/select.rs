@@ -4,7 +4,9 @@ use super::join::words_of;
 use super::probe::{blocks_a_slot, check_shape};
 use super::score::chunks_of;
 use super::search_state::{SlotSearch, Total};
+use super::search_work::{SearchWay, SearchWork};
 use super::slot::SlotLayout;
+use super::traffic::{SlotShape, Traffic};
 use crate::declaration::{Family, Grid};
 use crate::device::Device;
 use crate::error::Result;
@@ -135,4 +137,28 @@ impl Select {
             select_largest::launch(device, stream, Grid::new(slots, SELECT_THREADS), args)
         }
     }
+}
+
+/// One slot's part of the first launch: weights of the candidates.
+pub fn weights_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    if !work.chooses {
+        return Traffic::NONE;
+    }
+    let partials = chunks_of(work.candidates) * shape.group * size_of::<Total>();
+    Traffic {
+        stored: 0,
+        passed: work.candidates * shape.head_bytes() + partials,
+        written: work.candidates * size_of::<f32>() + shape.group * size_of::<Total>(),
+    }
+}
+
+/// One slot's part of the second launch: the choice.
+pub fn choice_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
+    let (drops, totals) = (work.dropped() > 0, shape.group * size_of::<Total>());
+    let weights = if drops || work.by_share { work.candidates * size_of::<f32>() } else { 0 };
+    let dropped = if drops { totals + work.selected * shape.head_bytes() } else { 0 };
+    let listed = if work.is_listed() { work.selected * size_of::<u32>() } else { 0 };
+    let marks = work.way == SearchWay::ScoresAll && work.has_tail() && drops;
+    let marks = if marks { words_of(work.candidates) * size_of::<u32>() } else { 0 };
+    Traffic { stored: 0, passed: weights + dropped + listed, written: work.selected * size_of::<u32>() + marks + totals }
 }

@@ -2,6 +2,7 @@
 
 use crate::launch::norm_round::reach;
 use crate::launch::outputs::Outputs;
+use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// silu(gate) * up, written; silu(x) = x / (1 + e^-x).
@@ -64,5 +65,12 @@ impl SiluRound {
         let grid = Grid::of([width.div_ceil(VALUES_EACH * THREADS), rows, 1], THREADS);
         // SAFETY: the lengths are checked.
         unsafe { silu_round::launch(device, stream, grid, args) }
+    }
+}
+
+impl SiluRound {
+    pub fn traffic(&self) -> Traffic {
+        let Self { rows, width, .. } = *self;
+        Traffic { stored: 0, passed: 2 * rows * width * size_of::<f32>(), written: rows * self.out.row_bytes(width) }
     }
 }

@@ -1,4 +1,5 @@
 // Settings, counts and reports, for tests.
+#include "ledger.hpp"
 #include "state.hpp"
 #include <cstdlib>
 #include <cstring>
@@ -75,6 +76,7 @@ void reset() {
     from_environment();
     counts = Counts{};
     calls.clear();
+    ledger::forget();
     sticky = OK;
     report.clear();
     state = 0;

@@ -1,5 +1,6 @@
 // Device memory: an arena that nobody can touch but while the driver runs what is queued. Each allocation ends at a page that stays
 // closed, so that a kernel that runs over its end stops (to within 256 bytes, the alignment that CUDA promises).
+#include "ledger.hpp"
 #include "state.hpp"
 #include <csignal>
 #include <cstdlib>
@@ -7,15 +8,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+unsigned char* arena = nullptr;
+
 namespace {
-constexpr size_t PAGE = 4096, ALIGNMENT = 256, ARENA = size_t(256) << 30;
+constexpr size_t PAGE = 4096, ALIGNMENT = 256;
 constexpr unsigned char POISON = 0xee;
 
 struct Allocation { size_t bytes; unsigned char* pages; size_t mapped; };
 std::map<Address, Allocation> allocations;
 std::map<Address, size_t> pinned;
 std::multimap<size_t, unsigned char*> free_pages;  // by size
-unsigned char *arena = nullptr, *arena_top = nullptr;
+unsigned char* arena_top = nullptr;
 size_t used = 0;
 int open_depth = 0;
 const char* running_kernel = nullptr;
@@ -26,7 +29,7 @@ size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 /// A fault in the arena: of host code that took a device's pointer for its own, or of a kernel out of its bounds.
 void on_fault(int signal, siginfo_t* info, void* context) {
     auto* at = static_cast<unsigned char*>(info->si_addr);
-    const bool in_arena = arena && at >= arena && at < arena + ARENA, in_kernel = open_depth > 0 && simt::current != nullptr;
+    const bool in_arena = arena && at >= arena && at < arena + arena_bytes, in_kernel = open_depth > 0 && simt::current != nullptr;
     if (in_arena || in_kernel) {
         char text[256];
         int n;
@@ -43,7 +46,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 
 bool make_arena() {
     if (arena) return true;
-    void* p = mmap(nullptr, ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return false;
     arena = arena_top = static_cast<unsigned char*>(p);
     struct sigaction action {};
@@ -79,7 +82,7 @@ int allocate(Address* out, size_t bytes) {
     const size_t mapped = round_up(round_up(bytes, ALIGNMENT), PAGE), with_guard = mapped + PAGE;
     unsigned char* pages;
     if (auto it = free_pages.find(with_guard); it != free_pages.end()) { pages = it->second; free_pages.erase(it); }
-    else if (arena_top + with_guard > arena + ARENA) return OUT_OF_MEMORY;
+    else if (arena_top + with_guard > arena + arena_bytes) return OUT_OF_MEMORY;
     else { pages = arena_top; arena_top += with_guard; }
     const Allocation a{bytes, pages, mapped};
     protect(a, PROT_READ | PROT_WRITE);
@@ -97,6 +100,7 @@ int release(Address address) {
     const Allocation a = it->second;
     allocations.erase(it);
     used -= a.bytes;
+    ledger::freed(address, a.bytes);
     madvise(a.pages, a.mapped, MADV_DONTNEED);
     mprotect(a.pages, a.mapped, PROT_NONE);
     free_pages.emplace(a.mapped + PAGE, a.pages);

@@ -1,6 +1,7 @@
 // Entry points: modules and launches. A module's image is PTX, of which only entries and sizes of parameters are read, or a manifest:
 // "ctkvr-kernels 1", then a line for each kernel: its name and the bytes of each parameter. Either must agree with the C++ signature.
 #include "../simt.hpp"
+#include "ledger.hpp"
 #include "state.hpp"
 #include <set>
 #include <sstream>
@@ -126,11 +127,13 @@ int cuLaunchKernel(void* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
         simt::Launch how{{gx, gy, gz}, {bx, by, bz}, shared, simt::Order(settings.order >= 0 ? settings.order : draw(3)), draw(1u << 30), kernel->shared};
         say_where_it_runs(name.c_str());
         Open open;
+        ledger::begin_launch(name);
         try {
             simt::launch(how, [&] { kernel->call(kernel->entry, arguments.data()); });
         } catch (const std::exception& e) {
             lose(LAUNCH_FAILED, "kernel " + name + ": " + e.what());
         }
+        ledger::end_launch();
         say_where_it_runs(nullptr);
     });
 }

@@ -59,6 +59,8 @@ void reset();
 
 // --- device memory (memory.cpp)
 using Address = uint64_t;
+extern unsigned char* arena;                     // null before the first allocation
+constexpr size_t arena_bytes = size_t(256) << 30;
 int allocate(Address* out, size_t bytes);
 int release(Address address);
 size_t used_memory();

@@ -126,7 +126,7 @@ void run_block() {
         else { f.warp_next = &head; f.warp_prev = head.warp_prev; head.warp_prev->warp_next = &f; head.warp_prev = &f; }
         prepare(f, entry);
 #if defined(SIMT_TSAN)
-        f.tsan = __tsan_create_fiber(0);
+        if (!f.tsan) f.tsan = __tsan_create_fiber(0);  // slow, and kept: blocks are ordered anyway
 #endif
     }
     current = &home;
@@ -138,7 +138,6 @@ void run_block() {
     current = nullptr;
 #if defined(SIMT_TSAN)
     __tsan_acquire(&ended);
-    for (unsigned i = 0; i < num; i++) __tsan_destroy_fiber(fibers[i].tsan);
 #endif
     totals.blocks++;
     if (block.error) std::rethrow_exception(block.error);

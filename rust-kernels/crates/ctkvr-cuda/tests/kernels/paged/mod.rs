@@ -1,7 +1,7 @@
 //! Sequences in pages on the stand-in's device, and what attention over them is, in f64.
 pub mod slots;
 
-use ctkvr_cuda::{Device, DeviceBuffer};
+use ctkvr_cuda::{Device, DeviceBuffer, Span};
 use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat, KvSide, PAGE_SIZE, PageLayout};
 
@@ -39,6 +39,18 @@ impl Paged {
         }
         device.compute().copy_in(paged.pages.span(), &paged.bytes).unwrap();
         paged
+    }
+
+    /// The pages on the device.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn pages_span(&self) -> Span<u8> {
+        self.pages.span()
+    }
+
+    /// Their table.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn table_span(&self) -> Span<u64> {
+        self.table.span()
     }
 
     /// Device address of the page table.

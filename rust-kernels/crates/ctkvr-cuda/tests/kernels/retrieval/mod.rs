@@ -56,8 +56,8 @@ pub struct Layer<'a> {
     queries: DeviceBuffer<f32>,
     budgets: DeviceBuffer<u32>,
     searches: DeviceBuffer<SlotSearch>,
-    _images: Vec<HeadImage>,
-    _pages: Vec<(DeviceBuffer<u8>, DeviceBuffer<u64>)>,
+    images: Vec<HeadImage>,
+    pages: Vec<(DeviceBuffer<u8>, DeviceBuffer<u64>)>,
 }
 
 impl<'a> Layer<'a> {
@@ -103,9 +103,27 @@ impl<'a> Layer<'a> {
             budgets: DeviceBuffer::from_slice(device, budgets)?,
             searches: DeviceBuffer::new(device, slots)?,
             asks,
-            _images: images,
-            _pages: pages,
+            images,
+            pages,
         })
+    }
+
+    /// The heads' copies.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn images(&self) -> &[HeadImage] {
+        &self.images
+    }
+
+    /// Pages of the heads, one behind the other.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn pages(&self) -> impl Iterator<Item = Span<u8>> + '_ {
+        self.pages.iter().map(|(bytes, _)| bytes.span())
+    }
+
+    /// Where these lie.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn page_tables(&self) -> impl Iterator<Item = Span<u64>> + '_ {
+        self.pages.iter().map(|(_, table)| table.span())
     }
 
     pub fn search(&self) -> LayerSearch {
