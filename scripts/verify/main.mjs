@@ -31,7 +31,7 @@ const verbs = {
   ],
   'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
-  'test:gpu': ['build', 'cargo-cuda', 'cuda-node', 'cuda-engine', 'cuda-model', 'cuda-code'],
+  'test:gpu': ['build', 'cargo-cuda', 'cuda-node', 'cuda-engine', 'cuda-model', 'cuda-rehearsal', 'cuda-code'],
 };
 
 await runMain(async () => {
