@@ -106,6 +106,7 @@ const crates = [
   'ctkvr-reference',
   'ctkvr-cpu',
   'ctkvr-cuda',
+  'ctkvr-gpu-run',
   'ctkvr-napi',
 ];
 

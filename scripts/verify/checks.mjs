@@ -234,8 +234,14 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-cuda',
-      about: 'the CUDA kernels, compiled for the CPU, through their launchers and a stand-in for the driver',
-      run: () => cargoTest('cargo-cuda', [...cudaTests, '--lib', '--test=driver', '--test=kernels']),
+      about:
+        'the CUDA kernels, compiled for the CPU, through their launchers and a stand-in for the driver; parts of what measures a card',
+      run: () =>
+        cargoTest('cargo-cuda', [
+          ...cudaTests,
+          ...packages(['ctkvr-gpu-run']),
+          ...['--lib', '--bins', '--test=driver', '--test=kernels'],
+        ]),
     },
     {
       name: 'cuda-ledger',
@@ -272,6 +278,11 @@ export const checks = Object.fromEntries(
       name: 'cuda-node',
       about: 'the built command line on the stand-in: an answer, a device that is lost',
       run: async () => nodeTests('device', { CTKVR_TEST_MODEL: await testModel() }),
+    },
+    {
+      name: 'cuda-rehearsal',
+      about: 'scripts/gpu/run as it goes to a machine with a card, at tiny shapes on the stand-in',
+      run: () => nodeTests('gpu'),
     },
     {
       name: 'cuda-code',

@@ -41,6 +41,7 @@ const verbs = {
     'cuda-ledger',
     'cuda-address',
     'cuda-thread',
+    'cuda-rehearsal',
     'cuda-code',
   ],
 };

@@ -39,7 +39,10 @@ impl<T: Plain> DeviceBuffer<T> {
             }
             context.failed("cuMemAlloc", e)
         })?;
-        Ok(Self { context, address, len, of: PhantomData })
+        let buffer = Self { context, address, len, of: PhantomData };
+        #[cfg(feature = "stand-in")]
+        crate::stand_in::poison(device, buffer.span())?;
+        Ok(buffer)
     }
 
     /// Zeros, written in the compute stream's order.

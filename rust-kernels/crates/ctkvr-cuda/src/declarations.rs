@@ -4,7 +4,7 @@ use std::io::Write;
 
 fn main() -> std::io::Result<()> {
     let mut lines = Vec::new();
-    for family in ctkvr_cuda::launch::FAMILIES {
+    for family in ctkvr_cuda::launch::FAMILIES.iter().chain(ctkvr_cuda::launch::MEASURING) {
         for kernel in family.kernels {
             let needs = kernel.needs;
             lines.push(format!(

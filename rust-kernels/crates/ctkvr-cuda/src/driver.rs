@@ -24,6 +24,14 @@ const STICKY: [u32; 12] = [4, 214, 220, 700, 702, 709, 714, 715, 716, 717, 718, 
 /// # Errors
 /// `NoDriver`, `DriverTooOld`, `NoDevice`.
 pub fn load() -> Result<()> {
+    driver_version().map(drop)
+}
+
+/// The driver's version, as it counts: 1000 * major + 10 * minor.
+///
+/// # Errors
+/// As [`load`].
+pub fn driver_version() -> Result<i32> {
     static LIBRARY: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     LIBRARY.get_or_init(find_library).clone().map_err(|reason| Error::NoDriver { reason })?;
     // The bindings panic when a symbol is missing: a library of this name that is no driver.
@@ -40,7 +48,7 @@ pub fn load() -> Result<()> {
         return Err(Error::DriverTooOld { required: REQUIRED_VERSION, actual: version });
     }
     match catch_unwind(result::init) {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(version),
         Ok(Err(e)) if e.0 as u32 == 100 => Err(Error::NoDevice { index: 0, count: 0 }),
         Ok(Err(e)) => Err(failure("cuInit", e)),
         Err(_) => Err(Error::NoDriver { reason: "its library lacks cuInit".into() }),

@@ -55,7 +55,7 @@ pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use declaration::{Argument, Declaration, Family, Grid, Needs};
 pub use device::Device;
 pub use devices::{ListedDevice, devices};
-pub use driver::device_count;
+pub use driver::{device_count, driver_version};
 pub use error::{Error, Result};
 pub use executor::{CudaExecutor, CudaOptions};
 #[doc(hidden)]

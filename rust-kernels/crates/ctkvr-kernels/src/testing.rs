@@ -79,6 +79,9 @@ pub struct TestPages {
     pointers: Vec<*const u8>,
 }
 
+// SAFETY: the pointers are into its own pages, which nobody changes.
+unsafe impl Send for TestPages {}
+
 impl TestPages {
     /// Keys and values f32 `[n, head_dim]`, stored in `format`.
     pub fn new(keys: &[f32], values: &[f32], head_dim: usize, format: KvFormat) -> Self {
@@ -108,6 +111,11 @@ impl TestPages {
         assert!(positions.iter().all(|p| (*p as usize) < self.pages.len() * PAGE_SIZE));
         // SAFETY: as above; the positions are inside.
         unsafe { Rows::list(&self.pointers, self.layout, KvSide::Keys, positions) }
+    }
+
+    /// All of page i.
+    pub fn page(&self, i: usize) -> &[u64] {
+        &self.pages[i]
     }
 
     /// Pages in use.

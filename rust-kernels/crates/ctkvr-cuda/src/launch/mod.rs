@@ -13,6 +13,7 @@ pub mod norm_round;
 pub mod outputs;
 pub mod prefill_attend;
 pub mod probe;
+pub mod read_words;
 pub mod rope_store;
 pub mod score;
 pub mod search_state;
@@ -46,8 +47,11 @@ pub const FAMILIES: &[Family] = &[
     silu_round::FAMILY,
 ];
 
+/// Families that measure the device and that no step needs: who measures opens them with [`crate::Device::open_with`].
+pub const MEASURING: &[Family] = &[read_words::FAMILY];
+
 impl Device {
-    /// Opens device `index` with every kernel of this crate.
+    /// Opens device `index` with every kernel of this crate that a step needs.
     ///
     /// # Errors
     /// `NoDriver`, `DriverTooOld`, `NoDevice`, `DeviceTooOld`, `KernelsNotBuilt`, `BadKernel`, `OutOfMemory`.

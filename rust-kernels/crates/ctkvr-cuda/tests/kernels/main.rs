@@ -17,6 +17,7 @@ mod norm_round;
 mod paged;
 mod prefill_attend;
 mod probe;
+mod read_words;
 mod retrieval;
 mod rope_store;
 mod score;

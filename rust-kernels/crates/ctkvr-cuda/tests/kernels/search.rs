@@ -229,20 +229,6 @@ fn rows_without_an_index_choose_nothing() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn memory_is_what_its_sizes_say() -> Result<()> {
-    let session = session();
-    let device = crate::retrieval::open()?;
-    let most = HeadSizes { region: 1000, num_centroids: 70, num_probes: 5, num_clusters: 130 };
-    let sizes = SearchSizes { slots: 6, num_kv_heads: 3, group: 5, head_dim: 96, most };
-    let before = session.count("used_memory");
-    let memory = SearchMemory::new(&device, sizes)?;
-    assert_eq!((session.count("used_memory") - before) as usize, sizes.bytes());
-    assert!(memory.sizes().hold(&most));
-    assert!(!memory.sizes().hold(&HeadSizes { num_clusters: 131, ..most }));
-    Ok(())
-}
-
 /// What the host attends to is listed where it reads, the same list as for the device; the device chooses nothing of it and has the same tail.
 #[test]
 fn what_is_the_hosts_is_listed_and_left_to_it() -> Result<()> {
@@ -275,4 +261,22 @@ fn what_is_the_hosts_is_listed_and_left_to_it() -> Result<()> {
         }
     }
     Ok(())
+}
+
+mod on_the_stand_in {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_its_sizes_say() -> Result<()> {
+        let session = session();
+        let device = crate::retrieval::open()?;
+        let most = HeadSizes { region: 1000, num_centroids: 70, num_probes: 5, num_clusters: 130 };
+        let sizes = SearchSizes { slots: 6, num_kv_heads: 3, group: 5, head_dim: 96, most };
+        let before = session.count("used_memory");
+        let memory = SearchMemory::new(&device, sizes)?;
+        assert_eq!((session.count("used_memory") - before) as usize, sizes.bytes());
+        assert!(memory.sizes().hold(&most));
+        assert!(!memory.sizes().hold(&HeadSizes { num_clusters: 131, ..most }));
+        Ok(())
+    }
 }
