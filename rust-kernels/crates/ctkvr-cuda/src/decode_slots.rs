@@ -67,9 +67,9 @@ impl DecodeSlots {
         let mut step = Self { formats: FormatRows::of(part), plans, slots: Vec::new(), num_kv_heads, max_splits };
         let mut told = Told::default();
         for layer in 0..layers {
-            for row in 0..decodes {
+            for (row, tables) in tables.iter().enumerate().take(decodes) {
                 for g in 0..num_kv_heads {
-                    step.add(on, part, (row, layer * num_kv_heads + g), &tables[row], &mut told)?;
+                    step.add(on, part, (row, layer * num_kv_heads + g), tables, &mut told)?;
                 }
             }
         }
