@@ -114,6 +114,9 @@ fn score_kernel(shape: &SlotShape) -> String {
     format!("score_{format}_h{}", shape.group.next_power_of_two().min(8))
 }
 
+/// A launch's traffic for one slot.
+type OfSlot<'a> = &'a dyn Fn(&SearchWork) -> Traffic;
+
 /// Runs a layer and compares every launch. Each slot's search, in numbers.
 fn check(session: &Session, layer: &Layer, what: &str) -> Result<Vec<SearchWork>> {
     tell(session, layer);
@@ -123,7 +126,7 @@ fn check(session: &Session, layer: &Layer, what: &str) -> Result<Vec<SearchWork>
     let all = works.collect::<Result<Vec<SearchWork>>>()?;
     let shape = shape(layer);
     let score_kernel = score_kernel(&shape);
-    let launches: [(&str, &dyn Fn(&SearchWork) -> Traffic); 9] = [
+    let launches: [(&str, OfSlot); 9] = [
         ("probe", &|work| probe::traffic(&shape, work)),
         ("score_clusters", &|work| clusters::scores_traffic(&shape, work)),
         ("join_lists", &join::lists_traffic),
