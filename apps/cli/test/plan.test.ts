@@ -132,6 +132,12 @@ describe('docs/guide/plan.md', () => {
     }
     expect(await readFile(picture, 'utf8')).toBe(await readFile(new URL('pictures/plan.svg', guide), 'utf8'));
   });
+
+  it('and the picture of a layer on the device, in devices.md, is the plan of four sequences', async () => {
+    const picture = join(await temporaryFolder(), 'plan-device.svg');
+    await ctkvrInProcess([...llama, ...h100, '--sequences', '4', '--svg', picture]);
+    expect(await readFile(picture, 'utf8')).toBe(await readFile(new URL('pictures/plan-device.svg', guide), 'utf8'));
+  });
 });
 
 describe('--host here', () => {

@@ -108,6 +108,7 @@ impl HeadMaking<'_> {
             layout: shape.page_shape().head_layout(sequence.kv.format()),
             group: shape.group_size(),
             pages: table.address(),
+            on_host: self.pool.placement().host_heads().contains(&tasks[0].head),
             cancel: patience.cancel,
         };
         let planner = Planner { shape, kernels, sequence };

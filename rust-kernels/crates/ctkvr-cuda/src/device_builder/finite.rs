@@ -18,7 +18,7 @@ impl DeviceBuilder<'_> {
         let table = read(self.device, Span::<u64>::at(self.pages, region.end.div_ceil(PAGE_SIZE)))?;
         let mut index = 0;
         'all: for (number, page) in table.iter().enumerate() {
-            let bytes = read(self.device, Span::<u8>::at(page + self.head_offset(head), self.layout.bytes()))?;
+            let bytes = self.bytes_of(page.wrapping_add(self.head_offset(head)))?;
             let first = number * PAGE_SIZE;
             for position in first.max(region.start)..(first + PAGE_SIZE).min(region.end) {
                 for i in 0..d {
@@ -30,6 +30,15 @@ impl DeviceBuilder<'_> {
             }
         }
         Ok(Error::NonFinite { op: "buildIndex", what: "keys", index })
+    }
+
+    /// A head's part of a page.
+    fn bytes_of(&self, address: u64) -> Result<Vec<u8>> {
+        if !self.on_host {
+            return read(self.device, Span::<u8>::at(address, self.layout.bytes()));
+        }
+        // SAFETY: a head's part of a page of the sequence, in this process's memory; what the device was given is done, and nobody writes it.
+        Ok(unsafe { std::slice::from_raw_parts(address as *const u8, self.layout.bytes()) }.to_vec())
     }
 
     /// Value i of a key of a page, as the kernels take it.

@@ -36,6 +36,8 @@ pub struct DeviceBuilder<'a> {
     pub group: usize,
     /// Device address of the page table: u64, addresses of whole pages.
     pub pages: u64,
+    /// Whether the pages are in pinned host memory, which the device reads over the bus.
+    pub on_host: bool,
     pub cancel: &'a AtomicBool,
 }
 

@@ -105,6 +105,7 @@ impl<'a> Bench<'a> {
             layout: self.stored.shape().head_layout(case.format),
             group: case.group,
             pages: self.pages.address(),
+            on_host: self.pages.is_on_host(),
             cancel: self.cancel,
         };
         let options = options(case);
@@ -248,14 +249,29 @@ fn heads_do_not_depend_on_their_company() {
     }
 }
 
+/// Pages in host memory, as those of hybrid layers are, give the same states.
+#[test]
+fn a_build_over_the_bus_is_the_same() {
+    let _session = session();
+    let device = open();
+    for format in [KvFormat::F16, KvFormat::Q8] {
+        let case = Case { seed: 325, region: 500, format, ..Case::default() };
+        let head = stored(case);
+        let [near, far] = [Pages::of(&device, &head), Pages::on_host(&device, &head)].map(|pages| pages.expect("a copy"));
+        let step = |before| Step::new(4..500, queries(&mut Random(325), &case, 20), 520, before);
+        let [first, second] = [&near, &far].map(|pages| Bench::new(&device, &head, pages).build_one(&step(None)));
+        assert!(first.index == second.index && first.index.end() == 500, "{format:?}");
+    }
+}
+
 #[test]
 fn what_the_core_refuses_is_refused() {
     let _session = session();
     let device = open();
-    for format in [KvFormat::F16, KvFormat::Q8] {
+    for (format, on_host) in [(KvFormat::F16, false), (KvFormat::Q8, false), (KvFormat::F16, true), (KvFormat::Q8, true)] {
         let case = Case { seed: 330, region: 400, format, ..Case::default() };
         let head = stored(case);
-        let pages = Pages::of(&device, &head).expect("a copy");
+        let pages = if on_host { Pages::on_host(&device, &head) } else { Pages::of(&device, &head) }.expect("a copy");
         let bench = Bench::new(&device, &head, &pages);
         let mut random = Random(330);
         let step = Step::new(4..404, queries(&mut random, &case, 20), 424, None);
