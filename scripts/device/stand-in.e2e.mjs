@@ -44,11 +44,14 @@ test('doctor lists the device', () => {
   assert.match(stdout, /cuda:0: CTKvr stand-in/);
 });
 
-test('an answer on the device is that of the CPU', () => {
-  const [device, cpu] = ['cuda', 'cpu'].map((name) => ctkvr([...ask, '--device', name]));
-  assert.equal(device?.status, 0, device?.stderr);
-  assert.match(device?.stdout ?? '', /Ponto/);
-  assert.equal(device?.stdout, cpu?.stdout);
+test('an answer on the device is that of the CPU, wherever keys and values are', () => {
+  const places = [['cpu'], ['cuda'], ['cuda', '--hybrid-layers', '10'], ['cuda', '--hybrid-layers', 'all']];
+  const [cpu, ...devices] = places.map((place) => ctkvr([...ask, '--device', ...place]));
+  assert.match(cpu?.stdout ?? '', /Ponto/);
+  for (const device of devices) {
+    assert.equal(device.status, 0, device.stderr);
+    assert.equal(device.stdout, cpu?.stdout);
+  }
 });
 
 test('a device that is lost in mid-answer ends the command with its code', () => {
