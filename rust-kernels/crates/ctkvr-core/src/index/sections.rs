@@ -276,8 +276,10 @@ impl<'a> Sections<'a> {
         let made_at = record.size("tail segment madeAt", 8, made_at)?;
         let head_dim = shape.head_dim;
         let num_clusters = record.size("tail segment numClusters", 12, 1..MAX_CLUSTERS + 1)?;
-        let format = record.size("tail segment format", 16, 0..shape.formats.len())?;
-        record.check_end("tail segment", 20)?;
+        // Where there is one format, its place is of no use as all behind it.
+        let has_choice = shape.formats.len() > 1;
+        let format = if has_choice { record.size("tail segment format", 16, 0..shape.formats.len())? } else { 0 };
+        record.check_end("tail segment", if has_choice { 20 } else { 16 })?;
         let cluster_of = self.u16s("tail clusters", end - start, 1)?;
         let mut means = |field| {
             let values = self.u16s(field, num_clusters, head_dim)?;
