@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ctkvr_core::attention::alone::choose_alone;
 use ctkvr_core::attention::decode::{AttendScratch, HeadDecode, HeadStep, Layout, Part};
 use ctkvr_core::kv::head_kv::HeadKv;
 use ctkvr_core::retriever::{Candidates, HeadRetriever, HeadSearch, HeadState};
@@ -201,14 +202,9 @@ impl LayerJob<'_> {
         let HostScratch { decode, attend, out } = scratch;
         let attend = attend.get_or_insert_with(|| AttendScratch::new(group));
         let mut counters = SelectionCounters::default();
-        // SAFETY: whole stages in their order, on one thread.
-        unsafe {
-            decode.score(kernels, kv, Part::WHOLE);
-            decode.weigh(kernels, Part::WHOLE);
-            decode.select(kernels, retriever);
-            decode.average_unselected(kernels, retriever);
-            decode.attend(kernels, kv, Part::WHOLE, attend);
-        }
+        choose_alone(kernels, kv, decode, retriever);
+        // SAFETY: the only part, on one thread.
+        unsafe { decode.attend(kernels, kv, Part::WHOLE, attend) };
         decode.finish(kernels, kv, out, &mut counters, audit.then_some(&mut attend.scores[..]));
         counters
     }

@@ -31,6 +31,12 @@ pub fn select_alone(
 ) -> HeadDecode {
     let mut decode = HeadDecode::default();
     decode.search(kernels, step, search);
+    choose_alone(kernels, kv, &mut decode, head);
+    decode
+}
+
+/// The stages between a search and attention. `head`: the one that was asked.
+pub fn choose_alone(kernels: &Kernels, kv: &HeadKv, decode: &mut HeadDecode, head: Option<&dyn HeadRetriever>) {
     // SAFETY: the only part, on one thread.
     unsafe {
         decode.score(kernels, kv, Part::WHOLE);
@@ -39,7 +45,6 @@ pub fn select_alone(
     decode.select(kernels, head);
     // SAFETY: as above.
     unsafe { decode.average_unselected(kernels, head) };
-    decode
 }
 
 /// The rest of a step after its selection: the output f32 `[group, head_dim]`. Adds to the counters; see [`HeadDecode::finish`].
