@@ -1,5 +1,5 @@
-//! A real model on the device's executor, kernels on the CPU behind the stand-in driver: its tokens are those of the CPU's executor. Needs
-//! `CTKVR_TEST_MODEL`; `CTKVR_TEST_PROMPT` tokens (600 by default) are read before.
+//! A real model on the device's executor, kernels on the CPU behind the stand-in driver: its tokens are those of the CPU's executor, as far as
+//! those of the CPU with ggml's products are. Needs `CTKVR_TEST_MODEL`; `CTKVR_TEST_PROMPT` tokens (600 by default) are read before.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure is a failed test")]
 
@@ -16,16 +16,17 @@ use ctkvr_kernels::KvFormat;
 use ctkvr_model::Model;
 
 const STEPS: usize = 32;
-/// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer: measured, mean KLs of .0028 to .0043,
-/// and tokens that differ are at most .15 apart.
+/// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer. How much that comes to is measured with
+/// the CPU's executor itself and other products, whose sums have another order. The device may be as far off, twice for its luck.
+const TIMES_THE_CPUS: f64 = 2.0;
+/// A token that differs is one that the CPU likes nearly as much: what logits of such products differ by, at most (measured: .18).
 const NEAR: f32 = 0.25;
-const MEAN_KL: f64 = 0.01;
 const METHODS: [&str; 2] = ["full", "ctkvr"];
 const FORMATS: [KvFormat; 2] = [KvFormat::F16, KvFormat::Q8];
 
-fn cpu(model: &Arc<Model>) -> Engine {
+fn cpu(model: &Arc<Model>, options: CpuOptions) -> Engine {
     let loading = Loading { progress: &mut |_| (), cancel: &NO_CANCEL };
-    let executor = CpuExecutor::load(Arc::clone(model), CpuOptions::default(), loading).unwrap();
+    let executor = CpuExecutor::load(Arc::clone(model), options, loading).unwrap();
     Engine::new(Arc::clone(model), Box::new(executor), EngineOptions { prefill_chunk: 128 }).unwrap()
 }
 
@@ -53,13 +54,19 @@ fn num_prompt() -> usize {
     std::env::var("CTKVR_TEST_PROMPT").map_or(600, |n| n.parse().unwrap())
 }
 
-/// A sequence with the prompt read, its index built, and its first token.
-fn read(engine: &Engine, prompt: &[i32], format: KvFormat, method: &'static str) -> (SequenceId, i32) {
-    let sequence = engine.create_sequence(2048, format, settings(method).into()).unwrap();
+/// A sequence of each method with the prompt read, once for all of them, and indexes built; the first token.
+fn read(engine: &Engine, prompt: &[i32], format: KvFormat) -> (Vec<SequenceId>, i32) {
+    let sequence = engine.create_sequence(2048, format, settings("ctkvr").into()).unwrap();
     let entry = StepEntry { sequence, tokens: prompt, phase: Phase::Prefill, output: StepOutput::Logits };
     let first = engine.step(&[entry], false, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap();
-    engine.build_index(sequence, Duration::from_secs(3600), &NO_CANCEL).unwrap();
-    (sequence, most_probable(&first))
+    let sequences = METHODS.map(|method| {
+        let fork = engine.fork_sequence(sequence).unwrap();
+        engine.set_selector(fork, settings(method).into()).unwrap();
+        engine.build_index(fork, Duration::from_secs(3600), &NO_CANCEL).unwrap();
+        fork
+    });
+    engine.close_sequence(sequence);
+    (sequences.to_vec(), most_probable(&first))
 }
 
 /// Takes one token to each sequence; their logits.
@@ -73,14 +80,34 @@ fn decode(engine: &Engine, sequences: &[SequenceId], tokens: &[i32]) -> Vec<Vec<
     engine.step(&entries, false, &NO_CANCEL).unwrap().sequences.into_iter().map(|of| of.logits.unwrap()).collect()
 }
 
-/// How one sequence's tokens compare.
+/// How one sequence's tokens compare to the CPU's.
 #[derive(Debug, Default)]
 struct Compared {
     same: usize,
-    /// Mean KL divergence of the device's distributions from the CPU's, nats.
+    /// Mean KL divergence of the distributions from the CPU's, nats.
     mean_kl: f64,
-    /// What the CPU's logits prefer its token by, where the device's is another one.
+    /// What the CPU's logits prefer its token by, where this one's is another.
     near: Vec<f32>,
+}
+
+impl Compared {
+    fn add(&mut self, ours: &[f32], theirs: &[f32]) {
+        self.mean_kl += kl_divergence(theirs, ours) / STEPS as f64;
+        let (got, expected) = (most_probable(ours), most_probable(theirs));
+        self.same += usize::from(got == expected);
+        if got != expected {
+            self.near.push(theirs[expected as usize] - theirs[got as usize]);
+        }
+    }
+}
+
+/// An engine that reads and decodes what the CPU's does.
+struct Beside {
+    name: &'static str,
+    engine: Engine,
+    sequences: Vec<SequenceId>,
+    /// One for each case.
+    compared: Vec<Compared>,
 }
 
 #[test]
@@ -104,36 +131,42 @@ fn compare(hybrid_layers: usize) {
     let Some(path) = test_model() else { return };
     let model = load(&path);
     let prompt = &model.tokenizer().tokenize(&some_text(6000), false).unwrap()[..num_prompt()];
-    let (cpu, device) = (cpu(&model), device(&model, hybrid_layers));
-    let started = Instant::now();
-    let cases: Vec<_> = METHODS.iter().flat_map(|method| FORMATS.map(|format| (*method, format))).collect();
+    let cases: Vec<_> = FORMATS.iter().flat_map(|format| METHODS.map(|method| (method, *format))).collect();
     let read_all = |engine: &Engine| -> (Vec<SequenceId>, Vec<i32>) {
-        cases.iter().map(|(method, format)| read(engine, prompt, *format, method)).unzip()
+        let (mut sequences, mut first) = (Vec::new(), Vec::new());
+        for (ids, token) in FORMATS.map(|format| read(engine, prompt, format)) {
+            first.extend(ids.iter().map(|_| token));
+            sequences.extend(ids);
+        }
+        (sequences, first)
     };
-    let (on_device, first) = read_all(&device);
-    println!("{} tokens read 4 times in {:.1} s", prompt.len(), started.elapsed().as_secs_f64());
-    let (on_cpu, expected) = read_all(&cpu);
-    assert_eq!(first, expected);
-    let (mut tokens, mut compared) =
-        (expected, vec![(); cases.len()].into_iter().map(|()| Compared::default()).collect::<Vec<_>>());
+    let the_cpu = cpu(&model, CpuOptions::default());
+    let (on_cpu, mut tokens) = read_all(&the_cpu);
+    let ggml = CpuOptions { packed: None, ..CpuOptions::default() };
+    let mut all = [("device", device(&model, hybrid_layers)), ("CPU, ggml's products", cpu(&model, ggml))].map(|(name, engine)| {
+        let started = Instant::now();
+        let (sequences, first) = read_all(&engine);
+        println!("{name}: {} tokens read in each format in {:.1} s", prompt.len(), started.elapsed().as_secs_f64());
+        assert_eq!(first, tokens, "{name}");
+        Beside { name, engine, sequences, compared: cases.iter().map(|_| Compared::default()).collect() }
+    });
     for _ in 0..STEPS {
-        let (ours, theirs) = (decode(&device, &on_device, &tokens), decode(&cpu, &on_cpu, &tokens));
-        for ((ours, theirs), compared) in ours.iter().zip(&theirs).zip(&mut compared) {
-            compared.mean_kl += kl_divergence(theirs, ours) / STEPS as f64;
-            let (got, expected) = (most_probable(ours), most_probable(theirs));
-            compared.same += usize::from(got == expected);
-            if got != expected {
-                compared.near.push(theirs[expected as usize] - theirs[got as usize]);
-            }
+        let theirs = decode(&the_cpu, &on_cpu, &tokens);
+        for Beside { engine, sequences, compared, .. } in &mut all {
+            let ours = decode(engine, sequences, &tokens);
+            compared.iter_mut().zip(&ours).zip(&theirs).for_each(|((compared, ours), theirs)| compared.add(ours, theirs));
         }
         tokens = theirs.iter().map(|logits| most_probable(logits)).collect();
     }
-    println!("{:.1} s", started.elapsed().as_secs_f64());
-    for ((method, format), compared) in cases.iter().zip(&compared) {
-        println!("{method} {format:?}: {compared:?} of {STEPS}");
+    for Beside { name, compared, .. } in &all {
+        for ((method, format), compared) in cases.iter().zip(compared) {
+            println!("{name}: {method} {format:?}: {compared:?} of {STEPS}");
+        }
     }
-    for ((method, format), compared) in cases.iter().zip(&compared) {
+    let mean_kls = all.each_ref().map(|of| of.compared.iter().map(|compared| compared.mean_kl).sum::<f64>() / cases.len() as f64);
+    println!("mean KL {:.5}, of the CPU with ggml's products {:.5}", mean_kls[0], mean_kls[1]);
+    assert!(mean_kls[0] < TIMES_THE_CPUS * mean_kls[1], "{mean_kls:?}");
+    for ((method, format), compared) in cases.iter().zip(&all[0].compared) {
         assert!(compared.near.iter().all(|near| *near < NEAR), "{method} {format:?}: {compared:?}");
-        assert!(compared.mean_kl < MEAN_KL, "{method} {format:?}: {compared:?}");
     }
 }
