@@ -33,6 +33,9 @@ export function entryOf(report) {
   }
   for (const row of report.steps.kernels) add(`kernel ${row.sequences} ${row.kernel}, us`, row.us);
   for (const row of report.steps.prefill) add(`prefill in pieces of ${row.piece}, ms`, row.ms);
+  // The second build of a device: it has its memory.
+  for (const row of report.steps.index)
+    if (row.on === 'device') times['index on the device, ms a head'] = row.ms_of_a_head;
   return { card, begun: run.begun, bundle: run.bundle, times };
 }
 

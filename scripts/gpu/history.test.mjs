@@ -20,6 +20,11 @@ function report(stepMs, device = 'NVIDIA H200') {
       ],
       kernels: [{ sequences: 1, kernel: 'score', us: 12.5 }],
       prefill: [{ piece: 512, ms: 3000 }],
+      index: [
+        { on: 'CPU', ms_of_a_head: 200 },
+        { on: 'device', ms_of_a_head: 9 },
+        { on: 'device', ms_of_a_head: 5 },
+      ],
     },
   };
 }
@@ -36,6 +41,7 @@ test('the times of a report have names, and lines without a time have none', () 
       'decode 1 ctkvr: attention, ms': 1,
       'kernel 1 score, us': 12.5,
       'prefill in pieces of 512, ms': 3000,
+      'index on the device, ms a head': 5,
     },
   });
 });

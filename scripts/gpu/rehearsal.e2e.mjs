@@ -38,7 +38,7 @@ test('the script ends well and says where its report is', () => {
 });
 
 test('every step ran to its end', () => {
-  const steps = ['facts', 'right-kernels', 'right-engine', 'ceilings', 'decode', 'kernels', 'prefill'];
+  const steps = ['facts', 'right-kernels', 'right-engine', 'ceilings', 'decode', 'kernels', 'prefill', 'index'];
   const outcomes = Object.fromEntries(report.outcomes.map((/** @type {any} */ one) => [one.of, one.outcome]));
   for (const step of steps) assert.equal(outcomes[step], 'done', step);
 });
@@ -54,25 +54,31 @@ test('every kernel is right, each test of the repository that can run on a card 
   assert.deepEqual([...run].sort(), modules.map((name) => `test ${name}::`).sort());
 });
 
-test('a decode of both contenders is there for every number of sequences, and CTkvr reads less', () => {
+test('a decode of all contenders is there for every number of sequences, and CTkvr reads less', () => {
   const rows = report.steps.decode.filter((/** @type {any} */ row) => row.reads);
   const seen = rows.map((/** @type {any} */ row) => `${row.sequences} ${row.reads}`);
-  assert.deepEqual(seen, ['1 dense', '1 ctkvr', '2 dense', '2 ctkvr']);
+  assert.deepEqual(
+    seen,
+    [1, 2].flatMap((n) => ['dense', 'ctkvr', 'ctkvr, host'].map((reads) => `${n} ${reads}`)),
+  );
   for (const n of [1, 2]) {
-    const [dense, ctkvr] = rows.filter((/** @type {any} */ row) => row.sequences === n);
+    const [dense, ctkvr, host] = rows.filter((/** @type {any} */ row) => row.sequences === n);
     // 2 layers of 2 KV heads, 1,500 keys and values of 64 halves each.
     assert.equal(dense.attention_gb, Math.round((n * 2 * 2 * 2 * 1500 * 128) / 1e5) / 1e4);
     assert.ok(ctkvr.attention_gb < dense.attention_gb, `${n}: ${ctkvr.attention_gb} of ${dense.attention_gb} GB`);
     assert.ok(ctkvr.scored_a_head > 0 && ctkvr.selected_a_head > 0);
     // The text is made up so that what is chosen, and the tail, hold nearly all of the attention.
     assert.ok(ctkvr.cosine > 0.95, `${n}: cosine ${ctkvr.cosine} to dense`);
+    // What is chosen is the same, whoever attends to it.
+    assert.ok(host.cosine > 0.95, `${n}: cosine ${host.cosine} to dense`);
+    assert.ok(host.cpu_ms > 0 && host.cpu_ms < host.step_ms);
   }
 });
 
 test('every kind of kernel that a decode launches was timed', () => {
   const timed = new Set(report.steps.kernels.map((/** @type {any} */ row) => row.kernel));
   for (const kernel of [
-    'linear: gate',
+    'linear: gate and up',
     'norm_round',
     'rope_store',
     'silu_round',
@@ -82,6 +88,12 @@ test('every kind of kernel that a decode launches was timed', () => {
     'select',
   ])
     assert.ok(timed.has(kernel), kernel);
+});
+
+test('indexes that the device builds are those of the core, but for near ties', () => {
+  const rows = report.steps.index.filter((/** @type {any} */ row) => row.on === 'device');
+  assert.equal(rows.length, 2);
+  for (const row of rows) assert.ok(row.same_percent > 95, `${row.same_percent} %`);
 });
 
 test('what is not on this machine is said, not left out', () => {

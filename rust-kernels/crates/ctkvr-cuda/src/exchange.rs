@@ -5,7 +5,7 @@ use crate::launch::search_state::SlotSearch;
 use crate::{Device, DeviceBuffer, Event, PinnedBuffer, Result, Span};
 
 /// What a lane's layers in host memory need, used again in each.
-pub(crate) struct Exchange {
+pub struct Exchange {
     slots: usize,
     /// f32 `[slots, group, head_dim]`, after rotary embedding.
     queries: PinnedBuffer<f32>,
@@ -79,7 +79,7 @@ impl Exchange {
 
 /// What the host works with.
 #[derive(Clone, Copy)]
-pub(crate) struct Received<'a> {
+pub struct Received<'a> {
     pub queries: &'a [f32],
     pub searches: &'a [SlotSearch],
     /// f32 `[slots, host_len]`, for whoever works on a slot.

@@ -21,7 +21,7 @@ use crate::launch::merge::host_len;
 use crate::launch::search_state::candidates_code;
 
 /// One (row, KV head).
-pub(crate) struct HostItem<'a> {
+pub struct HostItem<'a> {
     /// In the layer.
     pub slot: usize,
     pub layout: Layout,
@@ -32,7 +32,7 @@ pub(crate) struct HostItem<'a> {
 }
 
 /// What there is to do.
-pub(crate) enum HostWork<'a> {
+pub enum HostWork<'a> {
     /// What is listed: positions in the region, as many as the search says. Sinks, window and tail are the device's.
     Listed(&'a [u32]),
     /// Everything.
@@ -40,7 +40,7 @@ pub(crate) enum HostWork<'a> {
 }
 
 /// A head that the device does nothing of.
-pub(crate) struct WholeHead<'a> {
+pub struct WholeHead<'a> {
     /// What is searched; `None`: everything is read.
     pub state: Option<&'a HeadState>,
     pub selector: &'a SelectorOptions,
@@ -49,7 +49,7 @@ pub(crate) struct WholeHead<'a> {
 
 /// What came of an item, beside what the device merges.
 #[derive(Default)]
-pub(crate) struct HostOutcome {
+pub struct HostOutcome {
     /// Values read of those listed.
     pub num_selected: usize,
     /// log-sum-exp over everything `[group]`, of an audited item whose share the device knows.
@@ -69,7 +69,7 @@ struct HostScratch {
 }
 
 /// Threads of the host, and their memory.
-pub(crate) struct HostTeam {
+pub struct HostTeam {
     shape: AttentionShape,
     kernels: &'static Kernels,
     team: Team,

@@ -20,13 +20,15 @@ pub mod device_builder;
 mod devices;
 mod driver;
 mod error;
-mod exchange;
+#[doc(hidden)]
+pub mod exchange;
 mod executor;
 mod format_rows;
 mod head_cache;
 pub mod head_image;
 mod host_head;
-mod host_layer;
+#[doc(hidden)]
+pub mod host_layer;
 mod images;
 mod kernel;
 pub mod kv_pool;

@@ -12,10 +12,11 @@ use ctkvr_kernels::KvFormat;
 use ctkvr_kernels::testing::Random;
 
 use crate::Result;
-use crate::heads::{MADE, MAX_SELECTED, MadeHead, SINKS, WINDOW};
+use crate::heads::{MADE, MAX_SELECTED, MadeHead, SINKS, WINDOW, is_retrieval};
 use crate::model::{Model, page_layout};
 use crate::rows::Rows;
 use crate::sequences::Sequence;
+use crate::shape::Shape;
 
 /// What a step reads of the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,14 @@ impl Reads {
     }
 }
 
+/// Where keys and values of heads that are not read as a whole lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    OnDevice,
+    /// What is listed is the CPU's.
+    OnHost,
+}
+
 /// Sequences that decode a token together.
 pub struct Batch<'a> {
     pub model: &'a Model<'a>,
@@ -44,7 +53,8 @@ pub struct Batch<'a> {
     chosen: DeviceBuffer<SlotLayout>,
     heads: DeviceBuffer<u64>,
     searches: DeviceBuffer<SlotSearch>,
-    memory: SearchMemory,
+    pub memory: SearchMemory,
+    keys: Keys,
     repairs: DeviceBuffer<u32>,
     budgets: DeviceBuffer<u32>,
     partials: DeviceBuffer<f32>,
@@ -56,21 +66,23 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub fn new(model: &'a Model<'a>, made: &[MadeHead], sequences: &[Sequence]) -> Result<Self> {
+    pub fn new(model: &'a Model<'a>, made: &[MadeHead], sequences: &[Sequence], keys: Keys) -> Result<Self> {
         let (device, shape, n) = (model.device, model.shape, sequences.len());
         let slots = n * shape.kv_heads;
         let head_bytes = page_layout(shape).bytes();
         let mut random = Random(n as u64);
         let (mut everything, mut chosen, mut heads, mut queries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let all = Layout { len: shape.context, start: 0, end: 0, max_selected: 0, top_p: 1.0 };
-        let some = Layout { start: SINKS, end: shape.context - WINDOW, max_selected: MAX_SELECTED, ..all };
+        let some = Self::reads(shape);
         for layer in 0..shape.layers {
             for sequence in sequences {
                 for g in 0..shape.kv_heads {
                     let head = layer * shape.kv_heads + g;
                     let offset = (head * head_bytes) as u64;
                     everything.push(SlotLayout::new(&all, sequence.table(), offset));
-                    chosen.push(SlotLayout::new(&some, sequence.table(), offset));
+                    let layout = SlotLayout::new(&some, sequence.table(), offset);
+                    let is_host = keys == Keys::OnHost && !is_retrieval(head);
+                    chosen.push(if is_host { layout.on_host() } else { layout });
                     heads.push(sequence.image(head).address());
                     queries.extend(made[head % MADE].query(&mut random, shape));
                 }
@@ -90,7 +102,11 @@ impl<'a> Batch<'a> {
             chosen: DeviceBuffer::from_slice(device, &chosen)?,
             heads: DeviceBuffer::from_slice(device, &heads)?,
             searches: DeviceBuffer::zeroed(device, shape.layers * slots)?,
-            memory: SearchMemory::new(device, sizes)?,
+            memory: match keys {
+                Keys::OnDevice => SearchMemory::new(device, sizes)?,
+                Keys::OnHost => SearchMemory::with_pinned_lists(device, sizes)?,
+            },
+            keys,
             repairs: DeviceBuffer::zeroed(device, n)?,
             budgets: DeviceBuffer::zeroed(device, n)?,
             partials: DeviceBuffer::new(device, slots * max_splits * partial_len(shape.group, shape.head_dim))?,
@@ -101,13 +117,18 @@ impl<'a> Batch<'a> {
         })
     }
 
+    /// What every slot reads where something is chosen.
+    pub fn reads(shape: &Shape) -> Layout {
+        Layout { len: shape.context, start: SINKS, end: shape.context - WINDOW, max_selected: MAX_SELECTED, top_p: 1.0 }
+    }
+
     /// A layer's part of an array over all layers.
     fn of_layer<T: Plain>(&self, all: &DeviceBuffer<T>, layer: usize) -> Span<T> {
         let len = all.len() / self.model.shape.layers;
         all.span().part(layer * len..(layer + 1) * len)
     }
 
-    fn search(&self, layer: usize) -> LayerSearch {
+    pub fn search(&self, layer: usize) -> LayerSearch {
         LayerSearch {
             heads: self.of_layer(&self.heads, layer),
             layouts: self.of_layer(&self.chosen, layer),
@@ -116,7 +137,10 @@ impl<'a> Batch<'a> {
             repair_budgets: self.budgets.span(),
             searches: self.of_layer(&self.searches, layer),
             format: KvFormat::F16,
-            lists: Lists::Device,
+            lists: match self.keys {
+                Keys::OnDevice => Lists::Device,
+                Keys::OnHost => Lists::Pinned,
+            },
         }
     }
 
@@ -147,13 +171,17 @@ impl<'a> Batch<'a> {
             5 => memory.score(&search).launch(device, stream),
             6 => memory.select(&search).launch(device, stream),
             7 => memory.clusters(&search).launch_rest(device, stream),
-            8 => self.attend_to(layer, Some(&memory.chosen())).launch(device, stream),
-            _ => self.merge(layer, Some(&memory.chosen())).launch(device, stream),
+            8 => self.attend_to(layer, Reads::Chosen).launch(device, stream),
+            _ => self.merge(layer, Reads::Chosen, Span::EMPTY).launch(device, stream),
         }
     }
 
-    fn attend_to(&self, layer: usize, chosen: Option<&Chosen>) -> Attend {
-        let shape = self.model.shape;
+    fn chosen(&self, reads: Reads) -> Option<Chosen> {
+        (reads == Reads::Chosen).then(|| self.memory.chosen())
+    }
+
+    pub fn attend_to(&self, layer: usize, reads: Reads) -> Attend {
+        let (shape, chosen) = (self.model.shape, self.chosen(reads));
         Attend {
             queries: self.of_layer(&self.queries, layer),
             layouts: self.of_layer(if chosen.is_some() { &self.chosen } else { &self.everything }, layer),
@@ -166,13 +194,14 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn merge(&self, layer: usize, chosen: Option<&Chosen>) -> Merge {
-        let attend = self.attend_to(layer, chosen);
+    /// `host`: what the CPU gives, if anything.
+    pub fn merge(&self, layer: usize, reads: Reads, host: Span<f32>) -> Merge {
+        let (attend, chosen) = (self.attend_to(layer, reads), self.chosen(reads));
         Merge {
             layouts: attend.layouts,
             counts: attend.counts,
             partials: attend.partials,
-            host: Span::EMPTY,
+            host,
             tail_kinds: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_kinds),
             tail_lse: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_lse),
             tail_value: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_value),
@@ -189,7 +218,7 @@ impl<'a> Batch<'a> {
 
     /// Attention of a layer over everything, without its merge.
     pub fn attend_everything(&self, layer: usize) -> ctkvr_cuda::Result<()> {
-        self.attend_to(layer, None).launch(self.model.device, self.model.device.compute())
+        self.attend_to(layer, Reads::Everything).launch(self.model.device, self.model.device.compute())
     }
 
     /// Attention of a layer, with its search.
@@ -197,7 +226,7 @@ impl<'a> Batch<'a> {
         match reads {
             Reads::Everything => {
                 self.attend_everything(layer)?;
-                self.merge(layer, None).launch(self.model.device, self.model.device.compute())
+                self.merge(layer, Reads::Everything, Span::EMPTY).launch(self.model.device, self.model.device.compute())
             }
             Reads::Chosen => (0..Self::STAGES.len()).try_for_each(|stage| self.stage(layer, stage)),
         }
@@ -212,18 +241,16 @@ impl<'a> Batch<'a> {
         self.model.forward(&self.rows, |layer| self.attend(layer, reads))
     }
 
-    /// The mean cosine of what each query head of the last layer gets from what is chosen and from everything: sizes like these are in no test.
+    /// The mean cosine of what each query head of the last layer gets by `attend` and from everything: sizes like these are in no test.
     ///
     /// # Errors
     /// When a step has given what is no number.
-    pub fn cosine_to_everything(&self) -> Result<f64> {
+    pub fn cosine_to_everything(&self, attend: impl Fn(usize) -> Result<()>) -> Result<f64> {
         let (device, shape) = (self.model.device, self.model.shape);
-        let outputs = [Reads::Everything, Reads::Chosen].map(|reads| {
-            self.attend(shape.layers - 1, reads)?;
-            self.rows.attended.to_vec(device)
-        });
-        let [everything, chosen] = outputs;
-        let (everything, chosen, hidden) = (everything?, chosen?, self.rows.hidden.to_vec(device)?);
+        self.attend(shape.layers - 1, Reads::Everything)?;
+        let everything = self.rows.attended.to_vec(device)?;
+        attend(shape.layers - 1)?;
+        let (chosen, hidden) = (self.rows.attended.to_vec(device)?, self.rows.hidden.to_vec(device)?);
         if everything.iter().chain(&chosen).chain(&hidden).any(|x| !x.is_finite()) {
             return Err("a step gave what is no number".into());
         }

@@ -20,6 +20,9 @@ pub const WINDOW: usize = 256;
 /// Positions whose values are read: the default for groups of 4.
 pub const MAX_SELECTED: usize = 640;
 
+/// How an index is built of them.
+pub const BUILD: BuildOptions = BuildOptions { num_queries: 0, append_size: 256 };
+
 const TOPICS: usize = 64;
 /// Positions that stay with a topic.
 const STRETCH: usize = 48;
@@ -27,7 +30,7 @@ const STRETCH: usize = 48;
 const TOPIC_SHARE: f32 = 0.8;
 
 /// The settings that `balanced` resolves to for groups of 4.
-fn options() -> CtkvrOptions {
+pub fn options() -> CtkvrOptions {
     let build = CtkvrBuildOptions { centroids_per_list: 2, ..CtkvrOptions::default().build };
     CtkvrOptions {
         build,
@@ -41,6 +44,8 @@ pub struct MadeHead {
     pub indexed: CtkvrHead,
     pub retrieval: CtkvrHead,
     topics: Vec<f32>,
+    /// What its index is built of: f32 `[any, group, head_dim]`, values of f16.
+    pub queries: Vec<f32>,
     pub build_ms: f64,
 }
 
@@ -63,8 +68,9 @@ impl MadeHead {
         let (keys, values) = (text(&mut random, &topics, shape), text(&mut random, &topics, shape));
         let pages = TestPages::new(&keys, &values, d, KvFormat::F16);
         let region = SINKS..len - WINDOW;
-        let build = BuildOptions { num_queries: 0, append_size: 256 };
-        let queries: Vec<f32> = (0..build.query_count(region.len())).flat_map(|_| query_of(&mut random, &topics, shape)).collect();
+        let queries = (0..BUILD.query_count(region.len())).flat_map(|_| query_of(&mut random, &topics, shape));
+        // As an engine holds them.
+        let queries: Vec<f32> = queries.map(|x| half::f16::from_f32(x).to_f32()).collect();
         let cancel = AtomicBool::new(false);
         let input = BuildInput {
             kernels,
@@ -75,14 +81,14 @@ impl MadeHead {
             queries: &queries,
             group: shape.group,
             grown_at: len,
-            options: build,
+            options: BUILD,
             cancel: &cancel,
         };
         let begun = Instant::now();
         let indexed = CtkvrHead::build(&input, options())?;
         let build_ms = begun.elapsed().as_secs_f64() * 1e3;
         let retrieval = indexed.as_retrieval_head();
-        Ok(Self { pages, indexed, retrieval, topics, build_ms })
+        Ok(Self { pages, indexed, retrieval, topics, queries, build_ms })
     }
 
     /// What a token asks: f32 `[group, head_dim]`.

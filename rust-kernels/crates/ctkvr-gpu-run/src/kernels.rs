@@ -3,7 +3,7 @@
 use ctkvr_cuda::Graph;
 
 use crate::Result;
-use crate::batch::{Batch, Reads};
+use crate::batch::{Batch, Keys, Reads};
 use crate::ceilings::read_gb_a_second;
 use crate::heads::{MadeHead, SINKS, WINDOW, is_retrieval};
 use crate::line::Line;
@@ -24,7 +24,7 @@ pub fn run(shape: &'static Shape) -> Result<()> {
     let mut sizes = vec![1, largest];
     sizes.dedup();
     for n in sizes {
-        let batch = Batch::new(&model, &made, &sequences[..n])?;
+        let batch = Batch::new(&model, &made, &sequences[..n], Keys::OnDevice)?;
         let of = OfBatch { batch: &batch, made: &made, timer: Timer::new(&device)?, gb_a_second };
         of.rows()?;
         of.attention()?;

@@ -7,6 +7,8 @@ mod ceilings;
 mod decode;
 mod facts;
 mod heads;
+mod host_mode;
+mod index;
 mod kernels;
 mod line;
 mod model;
@@ -52,6 +54,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ("ceilings", _) => ceilings::run(shape()?),
         ("kernels", _) => kernels::run(shape()?),
         ("decode", _) => decode::run(shape()?),
+        ("index", _) => index::run(shape()?),
         ("prefill", _) => prefill::run(shape()?),
         ("report", [lines, folder]) => report::run(lines.as_ref(), folder.as_ref()),
         _ => Err(format!("there is no step {step} with {rest:?}").into()),

@@ -26,14 +26,13 @@ struct Layer {
     key: Q4,
     value: Q4,
     output: Q4,
-    gate: Q4,
-    up: Q4,
+    gate_and_up: Q4,
     down: Q4,
 }
 
 impl Layer {
-    fn matrices(&self) -> [&Q4; 7] {
-        [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down]
+    fn matrices(&self) -> [&Q4; 6] {
+        [&self.query, &self.key, &self.value, &self.output, &self.gate_and_up, &self.down]
     }
 }
 
@@ -58,8 +57,7 @@ impl<'a> Model<'a> {
                 key: matrix(kv, width)?,
                 value: matrix(kv, width)?,
                 output: matrix(width, q)?,
-                gate: matrix(hidden, width)?,
-                up: matrix(hidden, width)?,
+                gate_and_up: matrix(2 * hidden, width)?,
                 down: matrix(width, hidden)?,
             });
         }
@@ -81,7 +79,7 @@ impl<'a> Model<'a> {
             ("linear: query", all(|layer| &layer.query)),
             ("linear: key", all(|layer| &layer.key)),
             ("linear: output of attention", all(|layer| &layer.output)),
-            ("linear: gate", all(|layer| &layer.gate)),
+            ("linear: gate and up", all(|layer| &layer.gate_and_up)),
             ("linear: down", all(|layer| &layer.down)),
             ("linear: vocabulary", vec![&self.output]),
         ]
@@ -89,25 +87,33 @@ impl<'a> Model<'a> {
 
     /// All layers and the choice of a token for `rows`; `attend(layer)` writes `rows.attended`.
     pub fn forward(&self, rows: &Rows, attend: impl Fn(usize) -> ctkvr_cuda::Result<()>) -> ctkvr_cuda::Result<()> {
-        let (width, hidden) = (self.shape.width, self.shape.hidden);
-        for (index, layer) in self.layers.iter().enumerate() {
-            self.norm(rows, index > 0, rows.n)?;
-            for (matrix, out) in [(&layer.query, &rows.queries), (&layer.key, &rows.keys), (&layer.value, &rows.values)] {
-                self.multiply(rows, matrix, &rows.normed, out.span(), matrix.n)?;
-            }
-            self.rope_and_store(rows, index)?;
-            attend(index)?;
-            self.round(rows)?;
-            self.multiply(rows, &layer.output, &rows.attended_rounded, rows.block.span(), width)?;
-            self.norm(rows, true, rows.n)?;
-            let both = rows.gate_and_up.span();
-            for (matrix, out) in [(&layer.gate, both), (&layer.up, both.part(hidden..both.len()))] {
-                self.multiply(rows, matrix, &rows.normed, out, 2 * hidden)?;
-            }
-            self.gate(rows)?;
-            self.multiply(rows, &layer.down, &rows.gated, rows.block.span(), width)?;
+        for layer in 0..self.shape.layers {
+            self.before_attention(rows, layer)?;
+            attend(layer)?;
+            self.behind_attention(rows, layer)?;
         }
         self.choose(rows)
+    }
+
+    /// Queries, keys and values of a layer.
+    pub fn before_attention(&self, rows: &Rows, index: usize) -> ctkvr_cuda::Result<()> {
+        let layer = &self.layers[index];
+        self.norm(rows, index > 0, rows.n)?;
+        for (matrix, out) in [(&layer.query, &rows.queries), (&layer.key, &rows.keys), (&layer.value, &rows.values)] {
+            self.multiply(rows, matrix, &rows.normed, out.span(), matrix.n)?;
+        }
+        self.rope_and_store(rows, index)
+    }
+
+    /// What follows `rows.attended` in a layer.
+    pub fn behind_attention(&self, rows: &Rows, index: usize) -> ctkvr_cuda::Result<()> {
+        let (layer, width, hidden) = (&self.layers[index], self.shape.width, self.shape.hidden);
+        self.round(rows)?;
+        self.multiply(rows, &layer.output, &rows.attended_rounded, rows.block.span(), width)?;
+        self.norm(rows, true, rows.n)?;
+        self.multiply(rows, &layer.gate_and_up, &rows.normed, rows.gate_and_up.span(), 2 * hidden)?;
+        self.gate(rows)?;
+        self.multiply(rows, &layer.down, &rows.gated, rows.block.span(), width)
     }
 
     /// hidden += block, where there is one; then the norm of the first `count` rows, rounded.
@@ -193,7 +199,7 @@ impl<'a> Model<'a> {
     }
 
     /// Logits of the rows that want some, and their largest.
-    fn choose(&self, rows: &Rows) -> ctkvr_cuda::Result<()> {
+    pub fn choose(&self, rows: &Rows) -> ctkvr_cuda::Result<()> {
         let (vocab, count, stream) = (self.shape.vocab, rows.num_outputs, self.device.compute());
         self.norm(rows, true, count)?;
         let linear = Linear {

@@ -54,9 +54,10 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         step: "decode",
-        title: "Decode, keys and values on the device",
+        title: "Decode",
         about: "A token of each sequence: random 4-bit weights, keys, values and indexes made up. Medians of rounds in which the contenders take \
-                turns. Attention: of all layers, with its search. Cosine: of outputs of the last layer's attention. %: of the time that the bytes take at the rate at which a kernel reads device memory.",
+                turns. Host: keys and values lie in host memory, one sequence's for all of them, and the CPU scores and attends to what is listed; \
+                by the host's clock, halves of the sequences in turns. CPU: its part of a step. Attention: of all layers, with its search. Cosine: of outputs of the last layer's attention. %: of the time that the bytes take at the rate at which a kernel reads device memory.",
         columns: &[
             ("sequences", "sequences"),
             ("reads", "reads"),
@@ -65,6 +66,7 @@ const SECTIONS: &[Section] = &[
             ("step_gb", "GB"),
             ("step_percent", "% of the byte ceiling"),
             ("step_times_dense", "x dense"),
+            ("cpu_ms", "CPU, ms"),
             ("attention_ms", "attention, ms"),
             ("attention_gb", "GB"),
             ("attention_percent", "% of the byte ceiling"),
@@ -100,8 +102,15 @@ const SECTIONS: &[Section] = &[
     Section {
         step: "index",
         title: "Index build",
-        about: "Of one head, on the CPU: there is no kernel for it.",
-        columns: &[("positions", "positions"), ("threads_side_by_side", "threads side by side"), ("ms_of_a_head", "ms a head")],
+        about: "Of keys, values and queries that are made up. The second time on the device has its memory. Same: of the CPU's lists, what the \
+                device's hold.",
+        columns: &[
+            ("on", "on"),
+            ("positions", "positions"),
+            ("side_by_side", "heads side by side"),
+            ("ms_of_a_head", "ms a head"),
+            ("same_percent", "same, %"),
+        ],
     },
     Section {
         step: "sanitizers",

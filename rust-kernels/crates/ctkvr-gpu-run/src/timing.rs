@@ -26,20 +26,35 @@ impl<'a> Timer<'a> {
         Ok(f64::from(self.end.ms_since(&self.start)?))
     }
 
-    /// Milliseconds of each graph: the median of rounds in which they take turns, so that whatever disturbs the device disturbs them all.
+    /// Milliseconds of a graph.
+    pub fn of_graph(&self, graph: &Graph) -> Result<f64> {
+        self.ms(|| self.device.compute().launch_graph(graph))
+    }
+
+    /// Milliseconds of each graph, as [`in_turns`].
     pub fn of_graphs(&self, graphs: &[Graph], rounds: usize) -> Result<Vec<f64>> {
-        let mut times = vec![Vec::new(); graphs.len()];
-        for round in 0..=rounds {
-            for (graph, times) in graphs.iter().zip(&mut times) {
-                let ms = self.ms(|| self.device.compute().launch_graph(graph))?;
-                // The first round warms up.
-                if round > 0 {
-                    times.push(ms);
-                }
+        let mut contenders: Vec<Contender> =
+            graphs.iter().map(|graph| -> Contender { Box::new(|| self.of_graph(graph)) }).collect();
+        in_turns(&mut contenders, rounds)
+    }
+}
+
+/// Does its work once; milliseconds.
+pub type Contender<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+
+/// Milliseconds of each contender: the median of rounds in which they take turns, so that whatever disturbs the machine disturbs them all.
+pub fn in_turns(contenders: &mut [Contender], rounds: usize) -> Result<Vec<f64>> {
+    let mut times = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds {
+        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            let ms = contender()?;
+            // The first round warms up.
+            if round > 0 {
+                times.push(ms);
             }
         }
-        Ok(times.into_iter().map(median).collect())
     }
+    Ok(times.into_iter().map(median).collect())
 }
 
 /// The middle one, the lower of two.

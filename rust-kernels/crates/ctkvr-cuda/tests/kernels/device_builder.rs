@@ -303,45 +303,49 @@ fn what_the_core_refuses_is_refused() {
     }
 }
 
-/// Whatever allocation finds no memory, and whichever launch loses the device: an error of this kind, and no state.
-#[test]
-fn what_a_device_refuses_is_told() {
-    let session = session();
-    let case = Case { seed: 340, region: 200, ..Case::default() };
-    let head = stored(case);
-    let step = Step::new(4..204, queries(&mut Random(340), &case, 20), 224, None);
-    {
+mod on_the_stand_in {
+    use super::*;
+
+    /// Whatever allocation finds no memory, and whichever launch loses the device: an error of this kind, and no state.
+    #[test]
+    fn what_a_device_refuses_is_told() {
+        let session = session();
+        let case = Case { seed: 340, region: 200, ..Case::default() };
+        let head = stored(case);
+        let step = Step::new(4..204, queries(&mut Random(340), &case, 20), 224, None);
+        {
+            let device = open();
+            let pages = Pages::of(&device, &head).expect("a copy");
+            let bench = Bench::new(&device, &head, &pages);
+            let mut refused = 0;
+            let built = loop {
+                session.set("fail_alloc_at", session.count("allocations") + 1 + refused);
+                match bench.build(&[&step]) {
+                    Ok(mut built) => break built.remove(0),
+                    Err(error) => assert!(matches!(error, Error::OutOfMemory { .. }), "allocation {refused}: {error}"),
+                }
+                refused += 1;
+            };
+            // At least one for each kind of memory.
+            assert!(refused >= 17, "{refused}");
+            session.set("fail_alloc_at", 0);
+            assert_eq!(bench.build_one(&step).index, built.index);
+        }
         let device = open();
         let pages = Pages::of(&device, &head).expect("a copy");
-        let bench = Bench::new(&device, &head, &pages);
-        let mut refused = 0;
-        let built = loop {
-            session.set("fail_alloc_at", session.count("allocations") + 1 + refused);
-            match bench.build(&[&step]) {
-                Ok(mut built) => break built.remove(0),
-                Err(error) => assert!(matches!(error, Error::OutOfMemory { .. }), "allocation {refused}: {error}"),
-            }
-            refused += 1;
-        };
-        // At least one for each kind of memory.
-        assert!(refused >= 17, "{refused}");
-        session.set("fail_alloc_at", 0);
-        assert_eq!(bench.build_one(&step).index, built.index);
-    }
-    let device = open();
-    let pages = Pages::of(&device, &head).expect("a copy");
-    let before = session.count("launches");
-    Bench::new(&device, &head, &pages).build_one(&step);
-    let launches = session.count("launches") - before;
-    assert!(launches > 8, "{launches}");
-    drop((pages, device));
-    for nth in 1..=launches {
+        let before = session.count("launches");
+        Bench::new(&device, &head, &pages).build_one(&step);
+        let launches = session.count("launches") - before;
+        assert!(launches > 8, "{launches}");
+        drop((pages, device));
+        for nth in 1..=launches {
+            session.reset();
+            let device = open();
+            let pages = Pages::of(&device, &head).expect("a copy");
+            session.set("lose_at_launch", nth);
+            let error = Bench::new(&device, &head, &pages).build(&[&step]).err();
+            assert!(matches!(error, Some(Error::DeviceLost { .. })), "launch {nth}: {error:?}");
+        }
         session.reset();
-        let device = open();
-        let pages = Pages::of(&device, &head).expect("a copy");
-        session.set("lose_at_launch", nth);
-        let error = Bench::new(&device, &head, &pages).build(&[&step]).err();
-        assert!(matches!(error, Some(Error::DeviceLost { .. })), "launch {nth}: {error:?}");
     }
-    session.reset();
 }
