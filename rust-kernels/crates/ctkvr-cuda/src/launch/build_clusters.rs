@@ -138,9 +138,9 @@ pub struct BuildClusters<'a> {
     pub centres: Span<f32>,
     /// f32 `[clusters]`.
     pub offsets: Span<f32>,
-    /// Means, f16 `[clusters, head_dim]`; 0 of a cluster that nobody is in.
-    pub keys: Span<u16>,
-    pub values: Span<u16>,
+    /// Means, f32 `[clusters, head_dim]`, not rounded yet; 0 of a cluster that nobody is in.
+    pub keys: Span<f32>,
+    pub values: Span<f32>,
 }
 
 /// Numbers of a stretch's spread.
