@@ -25,6 +25,7 @@ const GAP_BYTES = 1.05;
 /** @param {any} model @param {any} reads the plan's counts of one head @param {any} search probes and clusterProbes @returns {Promise<Ledger>} */
 async function ledger(model, reads, search) {
   const heads = model.numLayers * model.numKvHeads;
+  const clusters = Math.floor(CONTEXT / reads.clusterSize);
   const given = {
     layers: model.numLayers,
     kvHeads: model.numKvHeads,
@@ -37,8 +38,11 @@ async function ledger(model, reads, search) {
     candidates: reads.candidates,
     values: reads.values,
     centroids: reads.centroids,
-    clusters: Math.floor(CONTEXT / reads.clusterSize),
+    clusters,
     clusterSize: reads.clusterSize,
+    isClusterQ8: reads.clusterFormat === 'q8' ? 1 : 0,
+    // 0: retrieval heads score every key.
+    retrievalClusters: reads.retrievalKeyShare === 1 ? 0 : Math.ceil(reads.retrievalKeyShare * clusters),
     listBytes: Math.round(reads.listLength * GAP_BYTES),
     probes: search.numProbes,
     clusterProbes: search.clusterProbes,
@@ -99,13 +103,19 @@ await runMain(async () => {
   const model = modelShapes[MODEL];
   const sections = [];
   const ownGroup = model.numQueryHeads / model.numKvHeads;
-  for (const { setting, title, groupSize } of [
-    { setting: 'group', title: `The engine's defaults for groups of ${ownGroup}`, groupSize: ownGroup },
-    { setting: 'widest', title: 'The widest: what large groups read, an upper bound', groupSize: 7 },
+  const fewer = { clusterFormat: 'q8', retrievalClusterShare: 0.3 };
+  const options = "`clusterFormat: 'q8'` and `retrievalClusterShare: 0.3`";
+  const own = { setting: 'group', title: `The engine's defaults for groups of ${ownGroup}`, groupSize: ownGroup };
+  const widest = { setting: 'widest', title: 'The widest: what large groups read, an upper bound', groupSize: 7 };
+  for (const { setting, title, groupSize, selector } of [
+    { ...own, selector: {} },
+    { ...widest, selector: {} },
+    { ...own, title: `${own.title}, with ${options}`, selector: fewer },
+    { ...widest, title: `The widest, with ${options}`, selector: fewer },
   ]) {
     const { device, host } = MACHINE;
-    const planned = plan({ model, context: CONTEXT, sequences: 1, reads: setting, devices: [device], host });
-    const counted = await ledger(model, planned.reads, resolveSelectorOptions({}, { groupSize }));
+    const planned = plan({ model, context: CONTEXT, sequences: 1, reads: setting, selector, devices: [device], host });
+    const counted = await ledger(model, planned.reads, resolveSelectorOptions(selector, { groupSize }));
     sections.push(section(title, counted, planned));
   }
   const text = `# Bytes of a decode step, by kernel

@@ -7,14 +7,20 @@
 //   cluster_starts   grid (stretches, most clusters), 64 threads. First centres: rows spread evenly over the stretch.
 //   cluster_assign   grid (stretches, most tiles of 64 rows), 256 threads. Each row's nearest centre, ties to the smaller one.
 //   cluster_move     grid (stretches, most clusters), 64 threads. A centre becomes its rows' mean; one without rows stays.
-//   cluster_means    as that. Mean keys and mean values, f16; 0 of an empty cluster.
+//   cluster_means    as that. Mean keys and mean values, f32, which the host rounds as the core does; 0 of an empty cluster.
 //
-// Bytes: spreads and means read every key and value once (4 D as f16, 2 D + D / 4 as q8), move too, assign once for each 64 clusters of a stretch;
-// assign reads 8 D of a cluster for each tile of rows; the others write 8 D of a cluster, means 4 D.
+// Bytes of a launch, where no two jobs have the same positions; a row is a key and its value, 4 D as f16, 2 D + D / 4 as q8:
+//   cluster_spreads  read a row a position; written 16 D + 16 a stretch.
+//   cluster_weights  read 16 D + 16 a stretch; written 4 a job.
+//   cluster_starts   read a row a cluster, 4 a job; written 8 D + 4 a cluster.
+//   cluster_assign   read a row a position, 8 D + 4 a cluster, 4 a job; written 2 a position. Rows are read once more for each 64 clusters of a
+//                    stretch, clusters for each tile of rows: from the cache.
+//   cluster_move     read a row and 2 a position, 4 a job; written 8 D + 4 a cluster that has rows.
+//   cluster_means    read a row and 2 a position; written 8 D a cluster.
 // The same bits as the CPU's where that has fused multiply-add: products are added in the order of dimensions, rows in theirs. f32 on CUDA cores:
 // a centre is no f16. Shared: spreads 144 D bytes (dynamic), assign 18 KB. Any head_dim that is a multiple of 32, up to 256.
-// Tests: tests/build_clusters.rs.
-#include "retrieval.cuh"
+// Tests: tests/kernels/build_clusters.rs; bytes: tests/ledger/builds.rs.
+#include "stored_rows.cuh"
 
 constexpr int MOST_JOINT = 512;  // 2 D
 constexpr int SPREAD_LANES = 8, WEIGHT_THREADS = MOST_JOINT, CLUSTER_THREADS = 64;
@@ -47,36 +53,21 @@ struct ClusterArgs {
     uint16_t* assigned;         // u16 [rows]: counted from the stretch's first cluster
     float* centres;             // f32 [clusters, 2 D], aligned to 16 bytes
     float* offsets;             // f32 [clusters]: -|centre|^2 / 2
-    uint16_t* keys;             // f16 [clusters, D]
-    uint16_t* values;           // f16 [clusters, D]
+    float* keys;                // f32 [clusters, D], aligned to 16 bytes
+    float* values;              // f32 [clusters, D], likewise
     uint32_t head_dim, reserved;
 };
 static_assert(sizeof(ClusterArgs) == 80, "as ClusterArgs of src/launch/build_clusters.rs");
 
-// Eight values of a head's part of a page from `d` on, a multiple of 8; `row` counts keys, then values.
-struct F16 {
-    __device__ __forceinline__ static void load(uint64_t page, uint32_t row, uint32_t d, uint32_t head_dim, float (&out)[8]) {
-        widen(load_16(reinterpret_cast<const void*>(page + (row * head_dim + d) * 2)), out);
-    }
-};
-struct Q8 {
-    __device__ __forceinline__ static void load(uint64_t page, uint32_t row, uint32_t d, uint32_t head_dim, float (&out)[8]) {
-        const uint2 codes = __ldg(reinterpret_cast<const uint2*>(page + row * head_dim + d));
-        const float scale = __ldg(reinterpret_cast<const float*>(page + 2 * PAGE * head_dim) + (row * head_dim + d) / KV_BLOCK);
-#pragma unroll
-        for (int i = 0; i < 8; i++) out[i] = static_cast<float>(static_cast<int8_t>((i < 4 ? codes.x : codes.y) >> i % 4 * 8)) * scale;
-    }
-};
-
 // Eight joint dimensions from k on of a position, values not weighted.
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void load_joint(const ClusterJob& job, uint32_t position, uint32_t k, uint32_t head_dim, float (&out)[8]) {
     const uint64_t page = retrieval::at<uint64_t>(job.pages)[position / PAGE] + job.head_offset;
     const bool is_value = k >= head_dim;
-    Rows::load(page, position % PAGE + (is_value ? PAGE : 0), is_value ? k - head_dim : k, head_dim, out);
+    Row(page, position % PAGE + (is_value ? PAGE : 0), head_dim).load(is_value ? k - head_dim : k, out);
 }
 
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void cluster_spreads(const ClusterArgs& args) {
     DYNAMIC_SHARED(double, room);  // [SPREAD_LANES, 2 D] sums, then [SPREAD_LANES, D / 4] squares
     const uint32_t d = args.head_dim, joint = 2 * d, columns = joint / 8, tid = threadIdx.x, column = tid % columns, lane = tid / columns;
@@ -84,7 +75,7 @@ __device__ __forceinline__ void cluster_spreads(const ClusterArgs& args) {
     double sums[8] = {}, squares = 0.0;
     for (uint32_t i = lane; i < stretch.len; i += SPREAD_LANES) {
         float x[8];
-        load_joint<Rows>(args.jobs[stretch.job], stretch.position + i, column * 8, d, x);
+        load_joint<Row>(args.jobs[stretch.job], stretch.position + i, column * 8, d, x);
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             sums[j] += x[j];
@@ -148,7 +139,7 @@ __device__ __forceinline__ void store_centre(const ClusterArgs& args, uint32_t c
     args.offsets[cluster] = -0.5f * squares;
 }
 
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void cluster_starts(const ClusterArgs& args) {
     const Stretch stretch = args.stretches[blockIdx.x];
     const uint32_t c = blockIdx.y, d = args.head_dim, tid = threadIdx.x;
@@ -156,14 +147,14 @@ __device__ __forceinline__ void cluster_starts(const ClusterArgs& args) {
     const uint32_t row = static_cast<uint32_t>((2ull * c + 1) * stretch.len / (2ull * stretch.num_clusters));
     float x[8] = {};
     if (tid < d / 4) {
-        load_joint<Rows>(args.jobs[stretch.job], stretch.position + row, tid * 8, d, x);
+        load_joint<Row>(args.jobs[stretch.job], stretch.position + row, tid * 8, d, x);
         const float weight = tid * 8 < d ? 1.f : args.weights[stretch.job];
         for (int j = 0; j < 8; j++) x[j] *= weight;
     }
     store_centre(args, stretch.first_cluster + c, x);
 }
 
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void cluster_assign(const ClusterArgs& args) {
     __shared__ __align__(16) float rows[TILE][STRIDE];
     __shared__ __align__(16) float centres[TILE][STRIDE];
@@ -191,7 +182,7 @@ __device__ __forceinline__ void cluster_assign(const ClusterArgs& args) {
                 const uint32_t row = tid / 4, piece = tid % 4 * 8;
                 float values[8] = {};
                 if (first + row < stretch.len) {
-                    load_joint<Rows>(job, stretch.position + first + row, k + piece, d, values);
+                    load_joint<Row>(job, stretch.position + first + row, k + piece, d, values);
                     if (k >= d)
                         for (int j = 0; j < 8; j++) values[j] *= weight;
                 }
@@ -245,7 +236,7 @@ __device__ __forceinline__ void cluster_assign(const ClusterArgs& args) {
 }
 
 // Sums of a cluster's rows, in their order, of the eight joint dimensions of each of the first D / 4 threads; how many there are.
-template <class Rows, class Sum>
+template <class Row, class Sum>
 __device__ __forceinline__ uint32_t add_rows(const ClusterArgs& args, const Stretch& stretch, uint32_t c, float value_weight, Sum (&sums)[8]) {
     const uint32_t tid = threadIdx.x, lane = tid % 32, d = args.head_dim;
     const ClusterJob job = args.jobs[stretch.job];
@@ -257,7 +248,7 @@ __device__ __forceinline__ uint32_t add_rows(const ClusterArgs& args, const Stre
         count += __popc(members);
         for (; members && tid < d / 4; members &= members - 1) {
             float x[8];
-            load_joint<Rows>(job, stretch.position + base + __ffs(members) - 1, tid * 8, d, x);
+            load_joint<Row>(job, stretch.position + base + __ffs(members) - 1, tid * 8, d, x);
             for (int j = 0; j < 8; j++) sums[j] += x[j] * weight;
         }
         __syncwarp();
@@ -265,35 +256,39 @@ __device__ __forceinline__ uint32_t add_rows(const ClusterArgs& args, const Stre
     return count;
 }
 
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void cluster_move(const ClusterArgs& args) {
     const Stretch stretch = args.stretches[blockIdx.x];
     if (blockIdx.y >= stretch.num_clusters) return;
     float sums[8] = {};
-    const uint32_t count = add_rows<Rows>(args, stretch, blockIdx.y, args.weights[stretch.job], sums);
+    const uint32_t count = add_rows<Row>(args, stretch, blockIdx.y, args.weights[stretch.job], sums);
     if (count == 0) return;
     for (int j = 0; j < 8; j++) sums[j] = __fdiv_rn(sums[j], static_cast<float>(count));
     store_centre(args, stretch.first_cluster + blockIdx.y, sums);
 }
 
-template <class Rows>
+template <class Row>
 __device__ __forceinline__ void cluster_means(const ClusterArgs& args) {
     const Stretch stretch = args.stretches[blockIdx.x];
     const uint32_t tid = threadIdx.x, d = args.head_dim;
     if (blockIdx.y >= stretch.num_clusters) return;
     double sums[8] = {};
-    const uint32_t count = add_rows<Rows>(args, stretch, blockIdx.y, 1.f, sums);
+    const uint32_t count = add_rows<Row>(args, stretch, blockIdx.y, 1.f, sums);
     if (tid >= d / 4) return;
     const uint32_t k = tid * 8;
-    uint16_t* const out = (k < d ? args.keys + k : args.values + (k - d)) + static_cast<uint64_t>(stretch.first_cluster + blockIdx.y) * d;
-    for (int j = 0; j < 8; j++) out[j] = __half_as_ushort(__float2half_rn(count == 0 ? 0.f : static_cast<float>(sums[j] / count)));
+    float* const out = (k < d ? args.keys + k : args.values + (k - d)) + static_cast<uint64_t>(stretch.first_cluster + blockIdx.y) * d;
+    float means[8];
+#pragma unroll
+    for (int j = 0; j < 8; j++) means[j] = count == 0 ? 0.f : static_cast<float>(sums[j] / count);
+    *reinterpret_cast<float4*>(out) = float4{means[0], means[1], means[2], means[3]};
+    *reinterpret_cast<float4*>(out + 4) = float4{means[4], means[5], means[6], means[7]};
 }
 
-#define OVER_ROWS_OF(what, format, Rows, most_threads)                                                            \
+#define OVER_ROWS_OF(what, format, Row, most_threads)                                                            \
     extern "C" __global__ void __launch_bounds__(most_threads, most_threads == CLUSTER_THREADS ? 8 : 1)           \
-    what##_##format(ClusterArgs args) { what<Rows>(args); }                                                       \
+    what##_##format(ClusterArgs args) { what<Row>(args); }                                                       \
     KERNEL(what##_##format)
-#define OVER_ROWS(what, most_threads) OVER_ROWS_OF(what, f16, F16, most_threads) OVER_ROWS_OF(what, q8, Q8, most_threads)
+#define OVER_ROWS(what, most_threads) OVER_ROWS_OF(what, f16, retrieval::F16Row, most_threads) OVER_ROWS_OF(what, q8, retrieval::Q8Row, most_threads)
 OVER_ROWS(cluster_spreads, MOST_JOINT / 8 * SPREAD_LANES)
 OVER_ROWS(cluster_starts, CLUSTER_THREADS)
 OVER_ROWS(cluster_assign, ASSIGN_THREADS)

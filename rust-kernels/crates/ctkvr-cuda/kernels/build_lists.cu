@@ -12,13 +12,18 @@
 //   missed_weights grid (tiles of 128 rows, splits, jobs), 256 threads. Of each row and split, of weights e^(score - largest): the sum of all
 //                  squares, of the squares of those that are not marked as found, and of these themselves.
 //
-// Bytes: list_totals and list_weights read every key once for each tile (2 D bytes as f16, D + D / 8 as q8) and 2 D of each row; list_weights
-// writes 4 a list and position, which list_top reads five times; missed_weights reads keys as list_totals does, and a bit a position and query.
+// Bytes of a launch, where no two jobs have the same positions; a key is 2 D as f16, D + D / 8 as q8. Tiles of rows read keys once more, splits
+// rows, from the cache.
+//   list_totals    read a key a position, 2 D a row; written 8 a row and split.
+//   join_totals    read 8 a row and split; written 8 a row.
+//   list_weights   read a key a position, 2 D + 8 a row; written 4 a list and position.
+//   list_top       read 4 a list and position, five times, unless a list has all positions; written 4 list_len a list.
+//   missed_weights read a key a position, 2 D + 4 a row, a bit a query and position (whole pairs of words); written 12 a row and split.
 // Products are f16 on tensor cores with f32 sums. Queries are f16 as the engine holds them, f16 keys are as they are; q8 keys are rounded to f16
 // (2^-11 of each value). A row's bits depend on its query and its range of positions, never on who else is in the launch: splits and chunks lie
 // at fixed places of the range.
 // Shared: chunks of 64 keys as f16, or 128 rows of weights in the same place (37 KB); list_top 24 KB of bins.
-// Head dimensions 64, 96, 128, 256, any group. Tests: tests/build_lists.rs.
+// Head dimensions 64, 96, 128, 256, any group. Tests: tests/kernels/build_lists.rs; bytes: tests/ledger/builds.rs.
 #include "attention.cuh"
 #include "top.cuh"
 

@@ -1,8 +1,8 @@
 // What stands for the positions of the region that are not read: clusters of them, each with a mean key and a mean value (tail.rs of the CPU).
 //
 // score_clusters  grid (blocks, slots), 128 threads, a cluster a thread. score[h][c] = q[h] / sqrt(head_dim) . mean key c, summed in the order of
-//                 head_dim. Bytes a slot that probes: read 2 head_dim num_clusters, 4 group head_dim of queries; written 4 group num_clusters.
-//                 Groups above 8 read the keys once more, from the cache.
+//                 head_dim. Bytes a slot that probes: read a mean key a cluster (2 head_dim as f16, head_dim + head_dim / 8 in 8 bits),
+//                 4 group head_dim of queries; written 4 group num_clusters. Groups above 8 read the keys once more, from the cache.
 // weigh_clusters  grid (slots), 512 threads. weight[h][c] = e^(score - largest) times what is left of c; the clusters with the largest shares of
 //                 all weight, summed over the group (ties: the smaller id), are marked, and weigh nothing from then on. What the others weigh is
 //                 tail_lse[h]. Bytes a slot that probes: read 4 (group + 2) num_clusters (scores, sizes, what is left), 8 of a chosen cluster (offsets
@@ -11,11 +11,13 @@
 //                 read again five to ten times, from the cache.
 // rest_values     grid (blocks, slots), 256 threads; each takes chunks of 128 clusters. value[h] = sum of weight[h][c] mean value c over the sum
 //                 of weights; where every key was scored, weight[h][c] is that of the cluster's members that were not selected. Chunks are added
-//                 up in their order by whoever comes last. Bytes a slot with a rest: read 2 head_dim num_clusters, and 4 group num_clusters of weights;
-//                 where all was scored, in their place 4 a cluster and segment of clusters (offsets of members), 4 a position of the region
-//                 (members), n / 8 of marks (whole words), 4 group of each position that was not selected, 4 group of totals. Written
-//                 4 group (head_dim + 1) a chunk, and 4 group head_dim, which slots without a rest write as well.
+//                 up in their order by whoever comes last. Bytes a slot with a rest: read a mean value a cluster (as a mean key), and
+//                 4 group num_clusters of weights; where all was scored, in their place 4 a cluster and segment of clusters (offsets of
+//                 members), 4 a position of the region (members), n / 8 of marks (whole words), 4 group of each position that was not
+//                 selected, 4 group of totals. Written 4 group (head_dim + 1) a chunk, and 4 group head_dim, which slots without a rest
+//                 write as well.
 // Tests: tests/kernels/clusters.rs; bytes: tests/ledger/retrieval_bytes.rs.
+#include "stored_rows.cuh"
 #include "top.cuh"
 
 using namespace retrieval;
@@ -43,21 +45,35 @@ struct ClusterArgs {
 };
 static_assert(sizeof(ClusterArgs) == 152, "as in Rust");
 
-// Products of up to TILE queries, in shared memory one behind the other, with a row of f16, each summed in order.
-__device__ __forceinline__ void dot_rows(const float* queries, uint32_t heads, uint32_t d, const uint16_t* row, float (&out)[TILE]) {
+// The mean key or mean value of a segment's own c-th cluster. `means`: the segment's keys, or values.
+template <class Row>
+__device__ __forceinline__ Row mean_row(uint64_t means, int side, uint32_t c, uint32_t d);
+template <>
+__device__ __forceinline__ F16Row mean_row<F16Row>(uint64_t means, int, uint32_t c, uint32_t d) {
+    return F16Row(means, c, d);
+}
+template <>
+__device__ __forceinline__ Q8Row mean_row<Q8Row>(uint64_t means, int side, uint32_t c, uint32_t d) {
+    return Q8Row(means + c / PAGE * head_bytes_q8(d), side * PAGE + c % PAGE, d);
+}
+
+// Products of up to TILE queries, in shared memory one behind the other, with a row, each summed in order.
+template <class Row>
+__device__ __forceinline__ void dot_rows(const float* queries, uint32_t heads, uint32_t d, const Row& row, float (&out)[TILE]) {
+    const uint32_t num_pieces = d / Row::STEP;
 #pragma unroll
     for (int h = 0; h < TILE; h++) out[h] = 0.f;
-    for (uint32_t first = 0; first < d / 8; first += PIECES) {
+    for (uint32_t first = 0; first < num_pieces; first += PIECES) {
         uint4 pieces[PIECES];
-        load_pieces(row, first, d / 8, pieces);
+        load_pieces(row.bytes(), first, num_pieces, pieces);
 #pragma unroll
         for (int j = 0; j < PIECES; j++) {
-            if (first + j >= d / 8) break;
-            float key[8];
-            widen(pieces[j], key);
+            if (first + j >= num_pieces) break;
+            float key[Row::STEP];
+            row.widened(pieces[j], first + j, key);
 #pragma unroll
             for (int h = 0; h < TILE; h++)
-                if (h < heads) out[h] = add_products(out[h], queries + h * d + 8 * (first + j), key);
+                if (h < heads) out[h] = add_products(out[h], queries + h * d + Row::STEP * (first + j), key);
         }
     }
 }
@@ -76,10 +92,12 @@ extern "C" __global__ void __launch_bounds__(SCORE_THREADS, 4) score_clusters(Cl
     float* out = args.weights + static_cast<uint64_t>(slot) * group * args.max_clusters;
     for (uint32_t c = blockIdx.x * SCORE_THREADS + threadIdx.x; c < m; c += gridDim.x * SCORE_THREADS) {
         const ClusterSegment& segment = segments[segment_of(segments, head->num_cluster_segments, c)];
-        const uint16_t* key = at<uint16_t>(segment.keys) + static_cast<uint64_t>(c - segment.first) * d;
+        const uint32_t own = c - segment.first;
         for (uint32_t h = 0; h < group; h += TILE) {
+            const uint32_t heads = min(group - h, static_cast<uint32_t>(TILE));
             float scores[TILE];
-            dot_rows(queries + h * d, min(group - h, static_cast<uint32_t>(TILE)), d, key, scores);
+            if (segment.is_q8) dot_rows(queries + h * d, heads, d, mean_row<Q8Row>(segment.keys, KEYS, own, d), scores);
+            else dot_rows(queries + h * d, heads, d, mean_row<F16Row>(segment.keys, KEYS, own, d), scores);
 #pragma unroll
             for (int i = 0; i < TILE; i++)
                 if (h + i < group) out[static_cast<uint64_t>(h + i) * args.max_clusters + c] = scores[i];
@@ -154,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(WEIGH_THREADS, 1) weigh_clusters(Cl
         sum = block_sum<WEIGH_THREADS>(sum, room);
         if (tid == 0) tail_lse[h] = sum > 0.f ? tail_lse[h] + logf(sum) + at<float>(head->corrections)[h] : -INFINITY;
     }
-    if (tid == 0) search.index_bytes += 4ull * members + static_cast<uint64_t>(m) * args.head_dim * 2;
+    if (tid == 0) search.index_bytes += 4ull * members + head->mean_bytes;
 }
 KERNEL(weigh_clusters)
 
@@ -185,6 +203,28 @@ __device__ void chunk_weights(const ClusterArgs& args, const Head& head, bool is
     }
 }
 
+// Which of a chunk's mean values a thread adds up: eight from `first` on of clusters k, k + step, ..
+struct Share {
+    uint32_t k, step, first;
+};
+
+// Adds those of one segment to `total`, weighted, and leaves the share at the next one's. `before`: the segment's clusters before the chunk's
+// first, as a number that wraps; `end`: the chunk's clusters up to the segment's end.
+template <class Row>
+__device__ __forceinline__ void add_values_of(const ClusterSegment& segment, uint32_t before, uint32_t end, uint32_t heads, uint32_t d,
+                                              const float* weights, Share& share, float (&total)[TILE][8]) {
+#pragma unroll 4
+    for (; share.k < end; share.k += share.step) {
+        float x[8];
+        mean_row<Row>(segment.values, VALUES, before + share.k, d).load(share.first, x);
+#pragma unroll
+        for (int h = 0; h < TILE; h++)
+            if (h < heads)
+#pragma unroll
+                for (int i = 0; i < 8; i++) total[h][i] += weights[h * CHUNK + share.k] * x[i];
+    }
+}
+
 // Adds up a chunk's mean values, for heads h to h + heads; `part` of `rows` threads has a row's values from 8 part on.
 __device__ void add_values(const ClusterArgs& args, const Head& head, uint32_t chunk, uint32_t heads, const float* weights, float* sums, float* out) {
     const uint32_t d = args.head_dim, parts = d / 8, rows = REST_THREADS / parts, part = threadIdx.x % parts, row = threadIdx.x / parts;
@@ -196,19 +236,12 @@ __device__ void add_values(const ClusterArgs& args, const Head& head, uint32_t c
 #pragma unroll
         for (int i = 0; i < 8; i++) total[h][i] = 0.f;
     if (row < rows) {
-        uint32_t s = segment_of(segments, head.num_cluster_segments, chunk * CHUNK);
-#pragma unroll 4
-        for (uint32_t k = row; k < count; k += rows) {
-            const uint32_t c = chunk * CHUNK + k;
-            while (c >= segments[s].first + segments[s].num) s++;
-            const uint16_t* value = at<uint16_t>(segments[s].values) + static_cast<uint64_t>(c - segments[s].first) * d + 8 * part;
-            float x[8];
-            widen(__ldg(reinterpret_cast<const uint4*>(value)), x);
-#pragma unroll
-            for (int h = 0; h < TILE; h++)
-                if (h < heads)
-#pragma unroll
-                    for (int i = 0; i < 8; i++) total[h][i] += weights[h * CHUNK + k] * x[i];
+        Share share{row, rows, 8 * part};
+        for (uint32_t s = segment_of(segments, head.num_cluster_segments, chunk * CHUNK); share.k < count; s++) {
+            const ClusterSegment& segment = segments[s];
+            const uint32_t before = chunk * CHUNK - segment.first, end = min(count, segment.num - before);
+            if (segment.is_q8) add_values_of<Q8Row>(segment, before, end, heads, d, weights, share, total);
+            else add_values_of<F16Row>(segment, before, end, heads, d, weights, share, total);
         }
     }
     // Rows of threads are added in their order.

@@ -26,7 +26,7 @@ struct JoinArgs {
     uint32_t* candidates;      // [slots, max_region]
     uint32_t* repairs;         // [rows]
     Search* searches;          // [slots]
-    uint32_t num_kv_heads, head_dim, max_probes, words, max_clusters, max_region;
+    uint32_t num_kv_heads, max_probes, words, max_clusters, max_region, reserved;
 };
 static_assert(sizeof(JoinArgs) == 88, "as in Rust");
 
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) join_lists(JoinArgs arg
     taken = block_sum<THREADS>(taken, room);
     if (tid == 0) {
         search.index_bytes += bytes;
-        if (head->has_tail) search.index_bytes += static_cast<uint64_t>(head->num_clusters) * (2 * args.head_dim + 4) + 2ull * taken;
+        if (head->has_tail) search.index_bytes += head->mean_bytes + 4ull * head->num_clusters + 2ull * taken;
         if (search.repairs) atomicAdd(&args.repairs[slot / args.num_kv_heads], 1u);
     }
 }

@@ -2,7 +2,7 @@
 // memory gives and does next to nothing with it: what other kernels' bytes a second are measured against (crate ctkvr-gpu-run).
 //
 // from: u32 [4 quads], aligned to 16 bytes. Grid: any number of blocks, 256 threads. Global bytes read: 16 quads; written: 1,024 a block.
-// Tests: tests/read_words.rs.
+// Tests: tests/kernels/read_words.rs; bytes: tests/ledger/builds.rs.
 #include "common.cuh"
 
 constexpr int READ_THREADS = 256, READS_AT_ONCE = 4;

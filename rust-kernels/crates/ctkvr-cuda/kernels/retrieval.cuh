@@ -20,8 +20,8 @@ static_assert(sizeof(CentroidSegment) == 48, "as in Rust");
 
 // Clusters of one stretch of positions.
 struct ClusterSegment {
-    uint64_t keys;            // f16 [num, head_dim], 16-byte aligned
-    uint64_t values;          // f16 [num, head_dim], 16-byte aligned
+    uint64_t keys;            // means, f16 [num, head_dim], 16-byte aligned; in 8 bits: pages of KV as q8, of mean keys and mean values
+    uint64_t values;          // likewise; in 8 bits: the same pages
     uint64_t member_offsets;  // u32 [num + 1], into members
     uint64_t members;         // u32 [len]: positions counted from `start`, ascending in each cluster
     uint64_t cluster_of;      // u16 [len]: the segment's own numbers
@@ -29,8 +29,10 @@ struct ClusterSegment {
     uint32_t num;
     uint32_t start;           // counted from the region's start
     uint32_t len;
+    uint32_t is_q8;
+    uint32_t reserved;
 };
-static_assert(sizeof(ClusterSegment) == 56, "as in Rust");
+static_assert(sizeof(ClusterSegment) == 64, "as in Rust");
 
 // One (sequence, layer, KV head).
 struct Head {
@@ -49,7 +51,7 @@ struct Head {
     float similarity_floor;
     uint32_t scores_all;
     uint32_t has_tail;
-    uint32_t reserved;
+    uint32_t mean_bytes;  // of all mean keys, and of all mean values
 };
 static_assert(sizeof(Head) == 80, "as in Rust");
 

@@ -8,7 +8,7 @@
 // Bytes a slot that chooses: read a row of keys a candidate (2 head_dim as f16, head_dim + head_dim / 8 as q8), 4 of its position where they are
 // listed, 4 group head_dim of queries; written 4 group a candidate and 8 group a chunk.
 // Tests: tests/kernels/score.rs; bytes: tests/ledger/retrieval_bytes.rs.
-#include "retrieval.cuh"
+#include "stored_rows.cuh"
 
 using namespace retrieval;
 
@@ -26,31 +26,7 @@ struct ScoreArgs {
 };
 static_assert(sizeof(ScoreArgs) == 72, "as in Rust");
 
-// Keys as f16.
-struct F16Keys {
-    static constexpr int STEP = 8;  // values in 16 bytes
-    const uint16_t* row;
-    __device__ F16Keys(uint64_t page, uint32_t place, uint32_t d) : row(at<uint16_t>(page) + static_cast<uint64_t>(place) * d) {}
-    __device__ __forceinline__ void widened(const uint4& piece, uint32_t, float (&out)[STEP]) const { widen(piece, out); }
-};
-
-// Keys as 8-bit codes with a scale for each 32.
-struct Q8Keys {
-    static constexpr int STEP = 16;
-    const int8_t* row;
-    const float* scales;
-    __device__ Q8Keys(uint64_t page, uint32_t place, uint32_t d)
-        : row(at<int8_t>(page) + static_cast<uint64_t>(place) * d),
-          scales(at<float>(page + 2ull * PAGE * d) + static_cast<uint64_t>(place) * (d / KV_BLOCK)) {}
-    __device__ __forceinline__ void widened(const uint4& piece, uint32_t i, float (&out)[STEP]) const {
-        widen_codes(piece, out);
-        const float scale = __ldg(scales + i * STEP / KV_BLOCK);
-#pragma unroll
-        for (int b = 0; b < STEP; b++) out[b] *= scale;
-    }
-};
-
-template <class Keys, int HEADS>
+template <class Row, int HEADS>
 __device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
     DYNAMIC_SHARED(float, queries);
     __shared__ float maxima[WARPS][HEADS], sums[WARPS][HEADS];
@@ -67,21 +43,21 @@ __device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
         const uint32_t i = chunk * CHUNK + tid;
         uint32_t position = layout.start + min(i, n - 1);
         if (search.candidates == CANDIDATES_LISTED) position = args.candidates[static_cast<uint64_t>(slot) * args.max_region + min(i, n - 1)];
-        const Keys key(page_at(layout, position), position % PAGE, d);
+        const Row key(page_at(layout, position), position % PAGE, d);
         for (uint32_t first = 0; first < group; first += HEADS) {
             float score[HEADS];
 #pragma unroll
             for (int h = 0; h < HEADS; h++) score[h] = 0.f;
-            for (uint32_t at = 0; at < d / Keys::STEP; at += PIECES) {
+            for (uint32_t at = 0; at < d / Row::STEP; at += PIECES) {
                 uint4 pieces[PIECES];
-                load_pieces(key.row, at, d / Keys::STEP, pieces);
+                load_pieces(key.bytes(), at, d / Row::STEP, pieces);
 #pragma unroll
                 for (int j = 0; j < PIECES; j++) {
-                    if (at + j >= d / Keys::STEP) break;
-                    float x[Keys::STEP];
+                    if (at + j >= d / Row::STEP) break;
+                    float x[Row::STEP];
                     key.widened(pieces[j], at + j, x);
 #pragma unroll
-                    for (int h = 0; h < HEADS; h++) score[h] = add_products(score[h], queries + (first + h) * d + (at + j) * Keys::STEP, x);
+                    for (int h = 0; h < HEADS; h++) score[h] = add_products(score[h], queries + (first + h) * d + (at + j) * Row::STEP, x);
                 }
             }
 #pragma unroll
@@ -113,14 +89,14 @@ __device__ __forceinline__ void score_candidates(const ScoreArgs& args) {
     }
 }
 
-#define SCORE(format, Keys, heads) \
-    extern "C" __global__ void __launch_bounds__(THREADS, heads == 8 ? 1 : 2) score_##format##_h##heads(ScoreArgs args) { score_candidates<Keys, heads>(args); } \
+#define SCORE(format, Row, heads) \
+    extern "C" __global__ void __launch_bounds__(THREADS, heads == 8 ? 1 : 2) score_##format##_h##heads(ScoreArgs args) { score_candidates<Row, heads>(args); } \
     KERNEL(score_##format##_h##heads)
-SCORE(f16, F16Keys, 1)
-SCORE(f16, F16Keys, 2)
-SCORE(f16, F16Keys, 4)
-SCORE(f16, F16Keys, 8)
-SCORE(q8, Q8Keys, 1)
-SCORE(q8, Q8Keys, 2)
-SCORE(q8, Q8Keys, 4)
-SCORE(q8, Q8Keys, 8)
+SCORE(f16, F16Row, 1)
+SCORE(f16, F16Row, 2)
+SCORE(f16, F16Row, 4)
+SCORE(f16, F16Row, 8)
+SCORE(q8, Q8Row, 1)
+SCORE(q8, Q8Row, 2)
+SCORE(q8, Q8Row, 4)
+SCORE(q8, Q8Row, 8)

@@ -32,9 +32,9 @@ struct SelectArgs {
     uint32_t* marks;             // [slots, words]: what is selected, where all is scored
     Total* dropped;              // [slots, group]: scored, not selected; (-infinity, 0) where nothing is
     uint32_t* tail_kinds;        // [slots]: Tail, for the merge
-    uint32_t group, head_dim, max_region, max_chunks, words, reserved;
+    uint32_t group, max_region, max_chunks, words;
 };
-static_assert(sizeof(SelectArgs) == 128, "as in Rust");
+static_assert(sizeof(SelectArgs) == 120, "as in Rust");
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) sum_weights(SelectArgs args) {
     __shared__ float maxima[MOST_GROUP], factors[MOST_GROUP];
@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(SELECT_THREADS, 1) select_largest(S
         args.counts[slot] = k;
         args.tail_kinds[slot] = search.tail;
         const Head* head = head_at(args.heads[slot]);
-        if (is_scored && k < n && head) search.index_bytes += 2ull * head->num_clusters * args.head_dim + 4ull * n;
+        if (is_scored && k < n && head) search.index_bytes += head->mean_bytes + 4ull * n;
     }
 }
 KERNEL(select_largest)

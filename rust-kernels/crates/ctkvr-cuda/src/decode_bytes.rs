@@ -67,29 +67,36 @@ fn shape(given: &Given) -> Result<SlotShape> {
 /// The two kinds of heads, and how many there are over all layers.
 fn works(given: &Given) -> Result<[(SearchWork, usize); 2]> {
     let region = given.get("context")? - given.get("window")?;
+    let (group, centroids, list_bytes) = (given.get("group")?, given.get("centroids")?, given.get("listBytes")?);
     let clusters = given.get("clusters")?;
-    let (probed, heaviest) = (given.get("probes")?, given.get("clusterProbes")?);
-    let members = heaviest * given.get("clusterSize")?;
-    let candidates = given.get("candidates")?;
-    let common = SearchWork { region, clusters, cluster_segments: 1, chooses: true, ..SearchWork::default() };
-    let plain = SearchWork {
+    let clusters_in_q8 = if given.get("isClusterQ8")? == 1 { clusters } else { 0 };
+    let (probed, cluster_size) = (given.get("probes")?, given.get("clusterSize")?);
+    let plain_heaviest = given.get("clusterProbes")?;
+    let united = given.get("candidates")?.saturating_sub(plain_heaviest * cluster_size);
+    let selected = given.get("values")?;
+    let common =
+        SearchWork { region, clusters, clusters_in_q8, cluster_segments: 1, selected, chooses: true, ..SearchWork::default() };
+    // Lists, and so many of the clusters.
+    let probing = |heaviest: usize| SearchWork {
         way: SearchWay::Probes,
-        centroids: given.get("centroids")?,
+        centroids,
         probed,
         list_offsets: 2 * probed,
-        list_pieces: probed * given.get("listBytes")?.div_ceil(join::LIST_PIECE),
-        united: candidates.saturating_sub(members),
+        list_pieces: probed * list_bytes.div_ceil(join::LIST_PIECE),
+        united,
         heaviest,
         member_offsets: 2 * heaviest,
-        members,
-        member_words: members,
-        heads_with_rest: given.get("group")?,
-        candidates,
-        selected: given.get("values")?,
+        members: heaviest * cluster_size,
+        member_words: (heaviest * cluster_size).min(region.div_ceil(32)),
+        heads_with_rest: group,
+        candidates: (united + heaviest * cluster_size).min(region),
         ..common
     };
-    let retrieval = SearchWork { way: SearchWay::ScoresAll, candidates: region, selected: given.get("values")?, ..common };
-    let retrieval_heads = given.get("retrievalHeads")?;
+    let retrieval = match given.get("retrievalClusters")? {
+        0 => SearchWork { way: SearchWay::ScoresAll, candidates: region, ..common },
+        heaviest => probing(heaviest),
+    };
+    let (plain, retrieval_heads) = (probing(plain_heaviest), given.get("retrievalHeads")?);
     Ok([(plain, given.get("layers")? * given.get("kvHeads")? - retrieval_heads), (retrieval, retrieval_heads)])
 }
 

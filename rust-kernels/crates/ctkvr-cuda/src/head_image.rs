@@ -9,7 +9,9 @@ use std::sync::{Arc, Weak};
 
 use ctkvr_core::index::centroid_segment::CentroidSegment;
 use ctkvr_core::index::ctkvr::CtkvrHead;
+use ctkvr_core::tail::means::ClusterMeans;
 use ctkvr_core::tail::segment::TailSegment;
+use ctkvr_kernels::KvFormat;
 
 use crate::buffer::DeviceBuffer;
 use crate::device::Device;
@@ -43,6 +45,8 @@ struct ClusterTable {
     num: u32,
     start: u32,
     len: u32,
+    is_q8: u32,
+    reserved: u32,
 }
 
 /// `Head` of kernels/retrieval.cuh.
@@ -64,7 +68,7 @@ struct HeadTable {
     similarity_floor: f32,
     scores_all: u32,
     has_tail: u32,
-    reserved: u32,
+    mean_bytes: u32,
 }
 
 // SAFETY: numbers without padding, as in kernels/retrieval.cuh.
@@ -74,7 +78,7 @@ unsafe impl Plain for ClusterTable {}
 // SAFETY: as above.
 unsafe impl Plain for HeadTable {}
 
-const _: () = assert!(size_of::<CentroidTable>() == 48 && size_of::<ClusterTable>() == 56 && size_of::<HeadTable>() == 80);
+const _: () = assert!(size_of::<CentroidTable>() == 48 && size_of::<ClusterTable>() == 64 && size_of::<HeadTable>() == 80);
 
 /// What a slot has in the place of a head's address where nothing is searched on the device.
 pub const NO_HEAD: u64 = 0;
@@ -192,15 +196,29 @@ impl HeadImages {
             num_centroids += num;
             segments.push(image);
         }
-        let mut num_clusters = 0;
+        let (mut num_clusters, mut mean_bytes) = (0, 0);
         for segment in index.tail().map_or(&[][..], |tail| tail.segments()) {
             let image = self.clusters.get(segment, |segment| cluster_image(device, segment))?;
             let [keys, values, member_offsets, members, cluster_of] = image.addresses;
             let (first, num) = (num_clusters, segment.num_clusters() as u32);
             let (start, len) = ((segment.start - start) as u32, segment.cluster_of.len() as u32);
-            cluster_tables.push(ClusterTable { keys, values, member_offsets, members, cluster_of, first, num, start, len });
+            let is_q8 = u32::from(segment.means().format() == KvFormat::Q8);
+            cluster_tables.push(ClusterTable {
+                keys,
+                values,
+                member_offsets,
+                members,
+                cluster_of,
+                first,
+                num,
+                start,
+                len,
+                is_q8,
+                reserved: 0,
+            });
             counts.extend(segment.counts());
             num_clusters += num;
+            mean_bytes += num * segment.means().row_bytes() as u32;
             segments.push(image);
         }
 
@@ -239,7 +257,7 @@ impl HeadImages {
             similarity_floor: index.figures().similarity_floor,
             scores_all: u32::from(scores_all),
             has_tail: u32::from(index.tail().is_some()),
-            reserved: 0,
+            mean_bytes,
         });
         device.compute().copy_in(table.span(), &parts.bytes)?;
         let segment_bytes = segments.iter().map(|s| s.buffer.len()).sum();
@@ -271,14 +289,12 @@ fn centroid_image(device: &Device, segment: &CentroidSegment) -> Result<SegmentI
 fn cluster_image(device: &Device, segment: &TailSegment) -> Result<SegmentImage> {
     let mut parts = Parts::default();
     let (offsets, members) = segment.member_lists();
-    let addresses = [
-        // Kernels read f16 alone.
-        parts.add(&segment.means().keys_in_f16()),
-        parts.add(&segment.means().values_in_f16()),
-        parts.add(offsets),
-        parts.add(members),
-        parts.add(&segment.cluster_of),
-    ];
+    let [keys, values] = match segment.means() {
+        ClusterMeans::Exact { keys, values } => [parts.add(keys.values()), parts.add(values.values())],
+        // Pages, of both.
+        ClusterMeans::Rounded(pages) => [parts.add(pages.words()); 2],
+    };
+    let addresses = [keys, values, parts.add(offsets), parts.add(members), parts.add(&segment.cluster_of)];
     SegmentImage::new(device, &parts, addresses)
 }
 

@@ -265,7 +265,7 @@ impl SearchMemory {
 
     /// Lists, and all that is marked.
     pub fn join(&self, layer: &LayerSearch) -> Join {
-        let SearchSizes { num_kv_heads, head_dim, most, .. } = self.sizes;
+        let SearchSizes { num_kv_heads, most, .. } = self.sizes;
         Join {
             heads: layer.heads,
             layouts: layer.layouts,
@@ -276,7 +276,6 @@ impl SearchMemory {
             repairs: layer.repairs,
             searches: layer.searches,
             num_kv_heads,
-            head_dim,
             max_probes: most.num_probes,
             max_clusters: most.num_clusters,
             max_region: most.region,
@@ -328,7 +327,7 @@ impl SearchMemory {
 
     /// The choice.
     pub fn select(&self, layer: &LayerSearch) -> Select {
-        let SearchSizes { group, head_dim, most, .. } = self.sizes;
+        let SearchSizes { group, most, .. } = self.sizes;
         Select {
             heads: layer.heads,
             layouts: layer.layouts,
@@ -344,7 +343,6 @@ impl SearchMemory {
             dropped: self.dropped.span(),
             tail_kinds: self.tail_kinds.span(),
             group,
-            head_dim,
             max_region: most.region,
         }
     }

@@ -25,19 +25,6 @@ impl ClusterMeans {
         Self::Exact { keys: narrowed(keys), values: narrowed(values) }
     }
 
-    /// Of means that are in f16 already: in 8 bits they are rounded once more.
-    pub fn of_f16(kernels: &Kernels, keys: F16Rows, values: F16Rows, format: KvFormat) -> Self {
-        if format == KvFormat::Q8 && rounding_pays(keys.len(), keys.head_dim()) {
-            let [keys_f32, values_f32] = [&keys, &values].map(|rows| {
-                let mut widened = vec![0.0; rows.values().len()];
-                kernels.widen(rows.values(), &mut widened);
-                widened
-            });
-            return Self::Rounded(Q8Pages::rounded(kernels, &keys_f32, &values_f32, keys.head_dim()));
-        }
-        Self::Exact { keys, values }
-    }
-
     pub fn format(&self) -> KvFormat {
         match self {
             Self::Exact { .. } => KvFormat::F16,

@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::k_means::{KMeans, Likeness, stretches};
-use crate::kv::f16_rows::F16Rows;
 use crate::kv::panels::widen_rows;
 use crate::tail::ClusterOptions;
 use crate::tail::means::ClusterMeans;
@@ -36,6 +35,18 @@ pub struct TailSegment {
     members: Vec<u32>,
     /// Row c: of cluster c.
     means: ClusterMeans,
+}
+
+/// Clusters of [`stretches_of`] in order, made with [`NUM_PASSES`] passes as [`KMeans`] makes them of keys, and of values times
+/// [`weight_of_spreads`].
+#[derive(Debug, Clone, Copy)]
+pub struct MadeClusters<'a> {
+    /// Each position's cluster.
+    pub assigned: &'a [u32],
+    /// Means, f32 `[clusters, head_dim]`; of empty clusters anything.
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
+    pub head_dim: usize,
 }
 
 impl TailSegment {
@@ -67,24 +78,14 @@ impl TailSegment {
         Ok(Self { start, made_at, cluster_of, offsets, members, means })
     }
 
-    /// Of clusters that were made elsewhere, those of [`stretches_of`] in order, with [`NUM_PASSES`] passes as [`KMeans`] makes them of
-    /// keys, and of values times [`weight_of_spreads`]. `assigned`: each position's cluster; `keys` and `values`: means, f16
-    /// `[clusters, head_dim]`, those of empty clusters anything.
-    pub fn from_clusters(
-        kernels: &Kernels,
-        (start, made_at): (usize, usize),
-        assigned: &[u32],
-        [keys, values]: [&F16Rows; 2],
-        format: KvFormat,
-    ) -> Self {
+    /// Of clusters that were made elsewhere.
+    pub fn from_clusters(kernels: &Kernels, (start, made_at): (usize, usize), made: &MadeClusters, format: KvFormat) -> Self {
+        let MadeClusters { assigned, keys, values, head_dim: d } = *made;
         let used = used_clusters(assigned);
         let cluster_of = without_empty(assigned);
         let (offsets, members) = members_of(&cluster_of, used.len());
-        let of_used = |rows: &F16Rows| {
-            let d = rows.head_dim();
-            F16Rows::new(used.iter().flat_map(|&c| &rows.values()[c * d..(c + 1) * d]).copied().collect(), d)
-        };
-        let means = ClusterMeans::of_f16(kernels, of_used(keys), of_used(values), format);
+        let of_used = |rows: &[f32]| -> Vec<f32> { used.iter().flat_map(|&c| &rows[c * d..(c + 1) * d]).copied().collect() };
+        let means = ClusterMeans::new(kernels, &of_used(keys), &of_used(values), d, format);
         Self { start, made_at, cluster_of, offsets, members, means }
     }
 
@@ -339,14 +340,15 @@ mod tests {
 
     #[test]
     fn clusters_of_elsewhere_leave_out_the_empty() {
-        let rows = |first: u16| F16Rows::new((0..6 * D as u16).map(|i| first + i / D as u16).collect(), D);
-        let segment = TailSegment::from_clusters(tables(D)[0], (START, 900), &[3, 0, 3, 5], [&rows(10), &rows(20)], KvFormat::F16);
+        let rows = |first: usize| -> Vec<f32> { (0..6 * D).map(|i| (first + i / D) as f32).collect() };
+        let made = MadeClusters { assigned: &[3, 0, 3, 5], keys: &rows(10), values: &rows(20), head_dim: D };
+        let segment = TailSegment::from_clusters(tables(D)[0], (START, 900), &made, KvFormat::F16);
         assert_eq!((segment.start, segment.end(), segment.made_at), (START, START + 4, 900));
         assert_eq!(segment.cluster_of, [1, 0, 1, 2]);
         assert_eq!(segment.member_lists(), (&[0, 1, 3, 4][..], &[1, 0, 2, 3][..]));
-        let first_values = |rows: &[u16]| rows.chunks_exact(D).map(|row| row[0]).collect::<Vec<_>>();
+        let first_values = |rows: &[u16]| rows.chunks_exact(D).map(|row| f16::from_bits(row[0]).to_f32()).collect::<Vec<_>>();
         let (keys, values) = (segment.means().keys_in_f16(), segment.means().values_in_f16());
-        assert_eq!((first_values(&keys), first_values(&values)), (vec![10, 13, 15], vec![20, 23, 25]));
+        assert_eq!((first_values(&keys), first_values(&values)), (vec![10.0, 13.0, 15.0], vec![20.0, 23.0, 25.0]));
     }
 
     #[test]

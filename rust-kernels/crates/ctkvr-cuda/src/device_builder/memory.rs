@@ -48,8 +48,8 @@ pub struct BuildMemory {
     pub(super) assigned: Room<u16>,
     pub(super) centres: Room<f32>,
     pub(super) offsets: Room<f32>,
-    pub(super) mean_keys: Room<u16>,
-    pub(super) mean_values: Room<u16>,
+    pub(super) mean_keys: Room<f32>,
+    pub(super) mean_values: Room<f32>,
 }
 
 impl BuildMemory {
@@ -79,7 +79,7 @@ fn bytes_of(builder: &DeviceBuilder, head: &HeadBuild) -> usize {
     let (n, rows) = (plan.region.len(), plan.num_centroids() * plan.group);
     let clusters = if head.options().build.tail {
         let stretches = stretches_of(n, head.options().build.cluster_size);
-        let of_stretch = |num_clusters: usize| num_clusters * (12 * d + 4) + spread_len(d) * 8 + size_of::<Stretch>();
+        let of_stretch = |num_clusters: usize| num_clusters * (16 * d + 4) + spread_len(d) * 8 + size_of::<Stretch>();
         stretches.map(|(_, num_clusters)| of_stretch(num_clusters)).sum::<usize>() + 2 * n
     } else {
         0

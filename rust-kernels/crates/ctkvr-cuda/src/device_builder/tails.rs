@@ -1,10 +1,9 @@
 //! Tails: clusters of the positions that are new to a head.
 
 use ctkvr_core::Result;
-use ctkvr_core::kv::f16_rows::F16Rows;
 use ctkvr_core::sequence::index_builder::in_parallel;
 use ctkvr_core::tail::Tail;
-use ctkvr_core::tail::segment::TailSegment;
+use ctkvr_core::tail::segment::{MadeClusters, TailSegment};
 use ctkvr_kernels::KvFormat;
 
 use super::room::read;
@@ -15,9 +14,9 @@ use crate::launch::build_clusters::{BuildClusters, ClusterPlan, ClusterTask, spr
 struct Clusters {
     plan: ClusterPlan,
     assigned: Vec<u16>,
-    /// f16 `[clusters, head_dim]`.
-    keys: Vec<u16>,
-    values: Vec<u16>,
+    /// f32 `[clusters, head_dim]`.
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl DeviceBuilder<'_> {
@@ -46,10 +45,14 @@ impl DeviceBuilder<'_> {
             owners.iter().map(|i| tails[*i].as_ref().map_or(KvFormat::F16, |tail| tail.options().format)).collect();
         let segment = |job: usize| {
             let (clusters, place) = (made.plan.clusters[job].clone(), (tasks[job].positions.start, heads[owners[job]].plan.len));
-            let rows = |of: &[u16]| F16Rows::new(of[clusters.start * d..clusters.end * d].to_vec(), d);
-            let assigned = made.plan.clusters_of(job, &made.assigned);
-            let (means, format) = ([&rows(&made.keys), &rows(&made.values)], formats[job]);
-            Ok(TailSegment::from_clusters(self.kernels, place, &assigned, means, format))
+            let rows = clusters.start * d..clusters.end * d;
+            let made = MadeClusters {
+                assigned: &made.plan.clusters_of(job, &made.assigned),
+                keys: &made.keys[rows.clone()],
+                values: &made.values[rows],
+                head_dim: d,
+            };
+            Ok(TailSegment::from_clusters(self.kernels, place, &made, formats[job]))
         };
         for (i, segment) in owners.iter().zip(in_parallel(tasks.len(), self.num_threads, None, segment)?) {
             tails[*i] = tails[*i].as_ref().map(|tail| tail.with_segment(segment));

@@ -5,6 +5,7 @@ use std::ops::Range;
 use ctkvr_core::tail::segment::{NUM_PASSES, stretches_of};
 use ctkvr_kernels::{KvFormat, PageLayout};
 
+use super::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Of kernels/build_clusters.cu.
@@ -138,9 +139,9 @@ pub struct BuildClusters<'a> {
     pub centres: Span<f32>,
     /// f32 `[clusters]`.
     pub offsets: Span<f32>,
-    /// Means, f16 `[clusters, head_dim]`; 0 of a cluster that nobody is in.
-    pub keys: Span<u16>,
-    pub values: Span<u16>,
+    /// Means, f32 `[clusters, head_dim]`, not rounded yet; 0 of a cluster that nobody is in.
+    pub keys: Span<f32>,
+    pub values: Span<f32>,
 }
 
 /// Numbers of a stretch's spread.
@@ -246,6 +247,28 @@ impl BuildClusters<'_> {
             launch_over_rows!(self, device, stream, of_tiles, cluster_assign_f16, cluster_assign_q8)?;
         }
         launch_over_rows!(self, device, stream, of_clusters, cluster_means_f16, cluster_means_q8)
+    }
+
+    /// Each kernel's name, without its format, and what one launch of it reads and writes, where no two tasks have the same positions.
+    /// `moved`: clusters that some position was assigned to when they moved.
+    pub fn traffic(&self, moved: usize) -> [(&'static str, Traffic); 6] {
+        let Self { plan, layout, .. } = self;
+        let (rows, clusters) = (plan.num_rows(), plan.num_clusters());
+        let row_bytes = 2 * layout.format.row_bytes(layout.head_dim);
+        let centre_bytes = (2 * layout.head_dim + 1) * size_of::<f32>();
+        let spread_bytes = plan.stretches.len() * spread_len(layout.head_dim) * size_of::<f64>();
+        let weight_bytes = plan.jobs.len() * size_of::<f32>();
+        let assigned_bytes = rows * size_of::<u16>();
+        let mean_bytes = clusters * 2 * layout.head_dim * size_of::<f32>();
+        let traffic = |stored, passed, written| Traffic { stored, passed, written };
+        [
+            ("cluster_spreads", traffic(rows * row_bytes, 0, spread_bytes)),
+            ("cluster_weights", traffic(0, spread_bytes, weight_bytes)),
+            ("cluster_starts", traffic(clusters * row_bytes, weight_bytes, clusters * centre_bytes)),
+            ("cluster_assign", traffic(rows * row_bytes, clusters * centre_bytes + weight_bytes, assigned_bytes)),
+            ("cluster_move", traffic(rows * row_bytes, assigned_bytes + weight_bytes, moved * centre_bytes)),
+            ("cluster_means", traffic(rows * row_bytes, assigned_bytes, mean_bytes)),
+        ]
     }
 
     fn args(&self) -> ClusterArgs {

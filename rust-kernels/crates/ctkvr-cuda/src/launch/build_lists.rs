@@ -5,6 +5,7 @@ use std::ops::Range;
 use ctkvr_kernels::{KvFormat, PageLayout};
 
 use super::search_state::Total;
+use super::traffic::Traffic;
 use crate::{Device, Error, Family, Grid, Plain, Result, Span, Stream, kernel};
 
 /// Positions that one block scores, at fixed places of a range.
@@ -208,7 +209,7 @@ impl<'a> BuildLists<'a> {
             task.weights.check("build_lists: weights", rows.div_ceil(task.rows_per_list) * n)?;
             task.selected.check("build_lists: selected", rows.div_ceil(task.rows_per_list) * task.list_len)?;
         }
-        let lists = |task: &ListTask| task.rows(self.layout.head_dim).div_ceil(task.rows_per_list);
+        let lists = |task: &ListTask| task.lists(self.layout.head_dim);
         let tiles = self.most(|task| lists(task).div_ceil((TILE / task.rows_per_list).max(1)));
         if tiles == 0 || self.most_splits() == 0 {
             return Ok(());
@@ -244,6 +245,19 @@ impl<'a> BuildLists<'a> {
             Q8 64 missed_weights_q8_d64 Q8 96 missed_weights_q8_d96 Q8 128 missed_weights_q8_d128 Q8 256 missed_weights_q8_d256)
     }
 
+    /// Each kernel's name, without its format and head dimension, and what one launch of it reads and writes, where no two tasks have the same
+    /// positions or queries.
+    pub fn traffic(&self) -> [(&'static str, Traffic); 5] {
+        let sum = |of: fn(&ListTask, PageLayout) -> Traffic| self.tasks.iter().map(|task| of(task, self.layout)).sum();
+        [
+            ("list_totals", sum(ListTask::totals_traffic)),
+            ("join_totals", sum(ListTask::join_traffic)),
+            ("list_weights", sum(ListTask::weights_traffic)),
+            ("list_top", sum(ListTask::top_traffic)),
+            ("missed_weights", sum(ListTask::missed_traffic)),
+        ]
+    }
+
     fn most(&self, of: impl Fn(&ListTask) -> usize) -> usize {
         self.tasks.iter().map(of).max().unwrap_or(0)
     }
@@ -256,6 +270,56 @@ impl<'a> BuildLists<'a> {
 impl ListTask {
     fn rows(&self, head_dim: usize) -> usize {
         self.queries.len() / head_dim
+    }
+
+    fn lists(&self, head_dim: usize) -> usize {
+        self.rows(head_dim).div_ceil(self.rows_per_list)
+    }
+
+    /// Keys, where there are rows to score them.
+    fn key_bytes(&self, layout: PageLayout) -> usize {
+        if self.queries.is_empty() { 0 } else { self.positions.len() * layout.format.row_bytes(layout.head_dim) }
+    }
+
+    /// Queries, where there are keys to score.
+    fn query_bytes(&self) -> usize {
+        if self.positions.is_empty() { 0 } else { self.queries.bytes() }
+    }
+
+    /// Totals of each row and split.
+    fn partial_bytes(&self, layout: PageLayout) -> usize {
+        self.rows(layout.head_dim) * splits_of(self.positions.len()) * size_of::<Total>()
+    }
+
+    fn weight_bytes(&self, layout: PageLayout) -> usize {
+        self.lists(layout.head_dim) * self.positions.len() * size_of::<f32>()
+    }
+
+    fn totals_traffic(&self, layout: PageLayout) -> Traffic {
+        Traffic { stored: self.key_bytes(layout), passed: self.query_bytes(), written: self.partial_bytes(layout) }
+    }
+
+    fn join_traffic(&self, layout: PageLayout) -> Traffic {
+        Traffic { stored: 0, passed: self.partial_bytes(layout), written: self.rows(layout.head_dim) * size_of::<Total>() }
+    }
+
+    fn weights_traffic(&self, layout: PageLayout) -> Traffic {
+        let totals = if self.positions.is_empty() { 0 } else { self.rows(layout.head_dim) * size_of::<Total>() };
+        Traffic { stored: self.key_bytes(layout), passed: self.query_bytes() + totals, written: self.weight_bytes(layout) }
+    }
+
+    fn top_traffic(&self, layout: PageLayout) -> Traffic {
+        // A list of all positions is no choice.
+        let passed = if self.list_len < self.positions.len() { self.weight_bytes(layout) } else { 0 };
+        Traffic { stored: 0, passed, written: self.lists(layout.head_dim) * self.list_len * size_of::<u32>() }
+    }
+
+    fn missed_traffic(&self, layout: PageLayout) -> Traffic {
+        let (rows, n) = (self.rows(layout.head_dim), self.positions.len());
+        let maxima = if n == 0 { 0 } else { rows * size_of::<f32>() };
+        let found = rows / self.group * words_of(n) * size_of::<u32>();
+        let written = rows * missed_len(n) * size_of::<f32>();
+        Traffic { stored: self.key_bytes(layout), passed: self.query_bytes() + maxima + found, written }
     }
 
     fn checked(&self, head_dim: usize) -> Result<ListJob> {

@@ -1,5 +1,7 @@
 //! kernels/clusters.cu: what stands for the positions of the region that are not read.
 
+use ctkvr_kernels::KvFormat;
+
 use super::join::words_of;
 use super::probe::{blocks_a_slot, check_shape};
 use super::search_state::{SlotSearch, Total};
@@ -90,9 +92,10 @@ const _: () = assert!(size_of::<ClusterArgs>() == 152);
 unsafe impl Plain for ClusterArgs {}
 
 crate::kernel! {
-    fn score_clusters(args: ClusterArgs) needs { loads_16: 8 };
+    // Rows of f16, and of codes.
+    fn score_clusters(args: ClusterArgs) needs { loads_16: 16 };
     fn weigh_clusters(args: ClusterArgs);
-    fn rest_values(args: ClusterArgs) needs { loads_16: 1 };
+    fn rest_values(args: ClusterArgs) needs { loads_16: 4 };
 }
 
 pub const FAMILY: Family =
@@ -231,5 +234,6 @@ pub fn rest_traffic(shape: &SlotShape, work: &SearchWork) -> Traffic {
 
 /// Mean keys, or mean values.
 fn mean_bytes(shape: &SlotShape, work: &SearchWork) -> usize {
-    work.clusters * shape.layout.head_dim * size_of::<u16>()
+    let row_bytes = |format: KvFormat| format.row_bytes(shape.layout.head_dim);
+    (work.clusters - work.clusters_in_q8) * row_bytes(KvFormat::F16) + work.clusters_in_q8 * row_bytes(KvFormat::Q8)
 }

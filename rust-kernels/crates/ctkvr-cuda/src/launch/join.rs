@@ -1,6 +1,5 @@
 //! kernels/join.cu: the union of the probed lists, and all candidates in a list.
 
-use super::probe::check_shape;
 use super::search_state::SlotSearch;
 use super::search_work::{SearchWay, SearchWork};
 use super::slot::SlotLayout;
@@ -35,7 +34,6 @@ pub struct Join {
     /// `[slots]`.
     pub searches: Span<SlotSearch>,
     pub num_kv_heads: usize,
-    pub head_dim: usize,
     pub max_probes: usize,
     pub max_clusters: usize,
     pub max_region: usize,
@@ -53,11 +51,11 @@ struct JoinArgs {
     repairs: u64,
     searches: u64,
     num_kv_heads: u32,
-    head_dim: u32,
     max_probes: u32,
     words: u32,
     max_clusters: u32,
     max_region: u32,
+    reserved: u32,
 }
 
 const _: () = assert!(size_of::<JoinArgs>() == 88);
@@ -98,9 +96,8 @@ impl Join {
     }
 
     fn args(&self) -> Result<Option<(JoinArgs, Grid)>> {
-        let Self { num_kv_heads, head_dim, max_probes, max_clusters, max_region, .. } = *self;
+        let Self { num_kv_heads, max_probes, max_clusters, max_region, .. } = *self;
         let (slots, words) = (self.heads.len(), words_of(max_region));
-        check_shape(1, head_dim)?;
         self.layouts.check("join: layouts", slots)?;
         self.probes.check("join: probes", slots * max_probes)?;
         self.marks.check("join: marks", slots * words)?;
@@ -121,11 +118,11 @@ impl Join {
             repairs: self.repairs.address(),
             searches: self.searches.address(),
             num_kv_heads: num_kv_heads as u32,
-            head_dim: head_dim as u32,
             max_probes: max_probes as u32,
             words: words as u32,
             max_clusters: max_clusters as u32,
             max_region: max_region as u32,
+            reserved: 0,
         };
         Ok(Some((args, Grid::new(slots, THREADS))))
     }

@@ -109,15 +109,21 @@ impl Probe {
 
 /// Refuses heads that the kernels of retrieval have no room for.
 pub(crate) fn check_shape(group: usize, head_dim: usize) -> Result<()> {
-    if group == 0 || group > MOST_GROUP {
-        return Err(Error::Length { what: "retrieval: query heads of a KV head, at most", expected: MOST_GROUP, actual: group });
-    }
+    check_group(group)?;
     if head_dim == 0 || head_dim > MOST_HEAD_DIM || !head_dim.is_multiple_of(16) {
         return Err(Error::Length {
             what: "retrieval: head_dim, a multiple of 16 up to",
             expected: MOST_HEAD_DIM,
             actual: head_dim,
         });
+    }
+    Ok(())
+}
+
+/// Refuses groups that the kernels of retrieval have no room for.
+pub(crate) fn check_group(group: usize) -> Result<()> {
+    if group == 0 || group > MOST_GROUP {
+        return Err(Error::Length { what: "retrieval: query heads of a KV head, at most", expected: MOST_GROUP, actual: group });
     }
     Ok(())
 }

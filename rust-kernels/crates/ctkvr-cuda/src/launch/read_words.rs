@@ -1,5 +1,6 @@
 //! Reads memory and does next to nothing with it, to measure how fast the device's memory is: see `kernels/read_words.cu`. No step uses it.
 
+use super::traffic::Traffic;
 use crate::{Device, Family, Grid, Result, Span, Stream, kernel};
 
 /// The exclusive or of all words, in [`ReadWords::parts_len`] parts.
@@ -43,5 +44,10 @@ impl ReadWords {
         self.parts.check("read_words: parts", blocks * THREADS)?;
         // SAFETY: the lengths are checked.
         unsafe { read_words::launch(device, stream, Grid::new(blocks, THREADS), self.from, self.parts, (len / 4) as u64) }
+    }
+
+    /// Of the launch.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { stored: self.from.bytes(), passed: 0, written: self.parts.bytes() }
     }
 }

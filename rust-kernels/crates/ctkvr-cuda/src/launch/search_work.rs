@@ -31,6 +31,8 @@ pub struct SearchWork {
     pub united: usize,
     /// Clusters; 0 where there is no tail.
     pub clusters: usize,
+    /// Those of them whose means are in 8 bits.
+    pub clusters_in_q8: usize,
     pub cluster_segments: usize,
     /// Clusters whose positions become candidates; different offsets of their members; members; different words of marks that these lie in.
     pub heaviest: usize,

@@ -1,7 +1,7 @@
 //! kernels/select.cu: the choice among scored candidates.
 
 use super::join::words_of;
-use super::probe::{blocks_a_slot, check_shape};
+use super::probe::{blocks_a_slot, check_group};
 use super::score::chunks_of;
 use super::search_state::{SlotSearch, Total};
 use super::search_work::{SearchWay, SearchWork};
@@ -48,7 +48,6 @@ pub struct Select {
     /// `[slots]`: [`super::merge::TailKind`].
     pub tail_kinds: Span<u32>,
     pub group: usize,
-    pub head_dim: usize,
     pub max_region: usize,
 }
 
@@ -69,14 +68,12 @@ struct SelectArgs {
     dropped: u64,
     tail_kinds: u64,
     group: u32,
-    head_dim: u32,
     max_region: u32,
     max_chunks: u32,
     words: u32,
-    reserved: u32,
 }
 
-const _: () = assert!(size_of::<SelectArgs>() == 128);
+const _: () = assert!(size_of::<SelectArgs>() == 120);
 // SAFETY: numbers without padding, as in kernels/select.cu.
 unsafe impl Plain for SelectArgs {}
 
@@ -91,9 +88,9 @@ impl Select {
     /// # Errors
     /// `Length` when spans and sizes do not fit each other; as a launch.
     pub fn launch(&self, device: &Device, stream: &Stream) -> Result<()> {
-        let Self { group, head_dim, max_region, .. } = *self;
+        let Self { group, max_region, .. } = *self;
         let (slots, words, max_chunks) = (self.heads.len(), words_of(max_region), chunks_of(max_region));
-        check_shape(group, head_dim)?;
+        check_group(group)?;
         self.layouts.check("select: layouts", slots)?;
         self.searches.check("select: searches", slots)?;
         self.candidates.check("select: candidates", slots * max_region)?;
@@ -124,11 +121,9 @@ impl Select {
             dropped: self.dropped.address(),
             tail_kinds: self.tail_kinds.address(),
             group: group as u32,
-            head_dim: head_dim as u32,
             max_region: max_region as u32,
             max_chunks: max_chunks as u32,
             words: words as u32,
-            reserved: 0,
         };
         let blocks = blocks_a_slot(device, max_region.div_ceil(SUM_CHUNK), slots);
         // SAFETY: the lengths are checked; regions are at most max_region long, which `SearchSizes::hold` says.

@@ -2,9 +2,8 @@
 
 use crate::built::Pages;
 use crate::retrieval::head::{Case, Head, Numbers};
-use ctkvr_core::kv::f16_rows::F16Rows;
 use ctkvr_core::tail::ClusterOptions;
-use ctkvr_core::tail::segment::TailSegment;
+use ctkvr_core::tail::segment::{MadeClusters, TailSegment};
 use ctkvr_cuda::launch::build_clusters::{self, BuildClusters, ClusterPlan, ClusterTask, spread_len};
 use ctkvr_cuda::stand_in::{ORDERS, session};
 use ctkvr_cuda::{Device, DeviceBuffer, Result};
@@ -17,8 +16,8 @@ fn fused(head_dim: usize) -> &'static Kernels {
     Kernels::available().into_iter().find(|k| k.name != "scalar" && head_dim.is_multiple_of(k.lanes)).expect("this machine's own")
 }
 
-/// Clusters of some positions of heads of one shape, all in one launch.
-fn clusters(device: &Device, tasks: &[ClusterTask], head: &Head) -> Result<Vec<TailSegment>> {
+/// Clusters of some positions of heads of one shape, all in one launch, rounded to a format.
+fn clusters(device: &Device, tasks: &[ClusterTask], head: &Head, format: KvFormat) -> Result<Vec<TailSegment>> {
     let (d, stream) = (head.case.head_dim, device.compute());
     let plan = ClusterPlan::new(tasks);
     let jobs = DeviceBuffer::from_slice(device, &plan.jobs)?;
@@ -43,13 +42,13 @@ fn clusters(device: &Device, tasks: &[ClusterTask], head: &Head) -> Result<Vec<T
         values: values.span(),
     };
     build.launch(device, stream)?;
-    let (assigned, keys, values): (Vec<u16>, Vec<u16>, Vec<u16>) =
+    let (assigned, keys, values): (Vec<u16>, Vec<f32>, Vec<f32>) =
         (assigned.to_vec(device)?, keys.to_vec(device)?, values.to_vec(device)?);
     let segment = |job: usize| {
-        let rows = |of: &[u16]| F16Rows::new(of[plan.clusters[job].start * d..plan.clusters[job].end * d].to_vec(), d);
-        let start = tasks[job].positions.start;
-        let assigned = plan.clusters_of(job, &assigned);
-        TailSegment::from_clusters(head.kernels, (start, head.len), &assigned, [&rows(&keys), &rows(&values)], KvFormat::F16)
+        let rows = plan.clusters[job].start * d..plan.clusters[job].end * d;
+        let (assigned, start) = (&plan.clusters_of(job, &assigned), tasks[job].positions.start);
+        let made = MadeClusters { assigned, keys: &keys[rows.clone()], values: &values[rows], head_dim: d };
+        TailSegment::from_clusters(head.kernels, (start, head.len), &made, format)
     };
     Ok((0..tasks.len()).map(segment).collect())
 }
@@ -58,7 +57,7 @@ fn clusters(device: &Device, tasks: &[ClusterTask], head: &Head) -> Result<Vec<T
 fn the_cpus_clusters_bit_by_bit() -> Result<()> {
     let session = session();
     let device = Device::open_with(0, &[build_clusters::FAMILY])?;
-    let mut random = Random(71);
+    let (mut random, mut rounded) = (Random(71), 0);
     for round in 0..18 {
         let seed = random.bits();
         let mut case_random = Random(seed);
@@ -66,7 +65,7 @@ fn the_cpus_clusters_bit_by_bit() -> Result<()> {
         let format = if case_random.once_in(2) { KvFormat::F16 } else { KvFormat::Q8 };
         let numbers = if case_random.once_in(3) { Numbers::Small } else { Numbers::Real };
         // About whole tiles of 64 rows, whole pages, and one stretch or more.
-        let region = case_random.one_of(&[1, 2, 31, 63, 64, 65, 130, 255, 300]);
+        let region = case_random.one_of(&[1, 2, 31, 63, 64, 65, 130, 255, 300, 600]);
         let region = if round == 4 || round == 9 { 1700 } else { region };
         let case = Case { seed, head_dim, format, numbers, region, sinks: 5, num_queries: 1, tail: false, ..Case::default() };
         let head = Head::new(case);
@@ -77,24 +76,28 @@ fn the_cpus_clusters_bit_by_bit() -> Result<()> {
             positions,
             cluster_size,
         };
+        // In 8 bits only where there are clusters enough.
+        let (of_means, small) = if round % 3 == 0 { (KvFormat::F16, case_random.one_of(&[1, 2, 7])) } else { (KvFormat::Q8, 1) };
         // All of the region, a part of it in small clusters (many a stretch), and few positions in one.
         let some = 5 + region / 3..5 + region;
-        let tasks = [task(5..5 + region, 32), task(some, case_random.one_of(&[1, 2, 7])), task(0..5, 64)];
+        let tasks = [task(5..5 + region, 32), task(some, small), task(0..5, 64)];
         session.order(ORDERS[round % 3]);
         let what = format!("seed {seed}, head_dim {head_dim}, {format:?}, {numbers:?}, {region} positions");
         let kernels = fused(head_dim);
-        for (task, actual) in tasks.iter().zip(clusters(&device, &tasks, &head)?) {
+        for (task, actual) in tasks.iter().zip(clusters(&device, &tasks, &head, of_means)?) {
             let (start, n) = (task.positions.start, task.positions.len());
             let rows = (&head.kv().keys(start, n), &head.kv().values(start, n));
-            let options = ClusterOptions { size: task.cluster_size, format: KvFormat::F16 };
+            let options = ClusterOptions { size: task.cluster_size, format: of_means };
             let expected = TailSegment::build(kernels, rows, (start, head.len), options, &AtomicBool::new(false));
             let expected = expected.expect("not cancelled");
             assert_eq!(actual.cluster_of, expected.cluster_of, "{what}, {task:?}");
             let [mean_keys, expected_keys] = [&actual, &expected].map(|of| of.means().keys_in_f16().into_owned());
             assert_eq!(mean_keys, expected_keys, "{what}, {task:?}: mean keys");
             assert_eq!(actual, expected, "{what}, {task:?}");
+            rounded += usize::from(actual.means().format() == KvFormat::Q8);
         }
     }
+    assert!(rounded > 2, "{rounded} in 8 bits");
     Ok(())
 }
 
@@ -111,7 +114,7 @@ fn the_same_in_every_order_of_warps() -> Result<()> {
         let mut first = None;
         for order in ORDERS {
             session.order(order);
-            let made = clusters(&device, std::slice::from_ref(&task), &head)?;
+            let made = clusters(&device, std::slice::from_ref(&task), &head, KvFormat::F16)?;
             assert_eq!(*first.get_or_insert_with(|| made_of(&made)), made_of(&made), "{format:?}, {order:?}");
         }
     }

@@ -4,10 +4,14 @@
 
 mod attention;
 mod between;
+mod builds;
 mod itself;
 mod linear;
 mod retrieval_bytes;
 
+#[path = "../kernels/built/mod.rs"]
+#[allow(dead_code, reason = "of other tests")]
+mod built;
 #[path = "../kernels/linear_parts/mod.rs"]
 #[allow(dead_code, reason = "of other tests")]
 mod linear_parts;

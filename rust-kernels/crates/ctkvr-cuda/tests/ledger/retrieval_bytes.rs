@@ -44,6 +44,7 @@ fn work(layer: &Layer, slot: usize, answer: &Answer) -> Result<SearchWork> {
         way: if case.scores_all { SearchWay::ScoresAll } else { SearchWay::Probes },
         region: index.end() - index.start(),
         clusters: segments.iter().map(|segment| segment.num_clusters()).sum(),
+        clusters_in_q8: segments.iter().filter(|s| s.means().format() == KvFormat::Q8).map(|s| s.num_clusters()).sum(),
         cluster_segments: segments.len(),
         repairs: answer.search.repairs != 0,
         candidates: answer.search.num_candidates as usize,
@@ -179,6 +180,9 @@ fn searches_of_every_kind() -> Result<()> {
                     Case { region, scores_all: true, ..base },
                     Case { region, scores_all: true, tail: false, ..base },
                     Case { region, cluster_size: 2, cluster_probes: 40, num_probes: 20, num_queries: 300, ..base },
+                    // Means in 8 bits, where there are enough.
+                    Case { region, cluster_size: 1, cluster_format: KvFormat::Q8, ..base },
+                    Case { region, cluster_size: 3, cluster_format: KvFormat::Q8, scores_all: true, ..base },
                 ]
             })
             .map(Head::new)
@@ -189,7 +193,8 @@ fn searches_of_every_kind() -> Result<()> {
                 .map(|head| Ask { head: Some(head), query: query(&mut random, &head.case), max_selected, top_p })
                 .collect();
             asks.insert(3, Ask { head: None, query: query(&mut random, &base), max_selected, top_p });
-            let layer = Layer::new(&device, asks, 11, &[0])?;
+            let num_slots = asks.len();
+            let layer = Layer::new(&device, asks, num_slots, &[0])?;
             check(&session, &layer, &format!("{base:?} {max_selected} {top_p}"))?;
         }
     }

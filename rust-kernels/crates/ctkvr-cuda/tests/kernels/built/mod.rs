@@ -50,6 +50,17 @@ impl Pages {
         self.table.span().address()
     }
 
+    /// All pages, one behind the other.
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn bytes(&self) -> Span<u8> {
+        self.bytes.span()
+    }
+
+    #[allow(dead_code, reason = "for the ledger")]
+    pub fn table(&self) -> Span<u64> {
+        self.table.span()
+    }
+
     pub fn is_on_host(&self) -> bool {
         matches!(self.bytes, Bytes::Pinned(_))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ctkvr_core::index::ctkvr::CtkvrHead;
 use ctkvr_core::kv::panels::widen_rows;
-use half::f16;
+use ctkvr_kernels::Rows;
 
 use super::head::Head;
 use super::{Answer, Ask};
@@ -102,11 +102,15 @@ pub struct Cluster {
 
 pub fn clusters(ask: &Ask, head: &Head) -> Vec<Cluster> {
     let (d, query) = (head.case.head_dim, scaled(ask, head));
-    let row =
-        |values: &[u16], c: usize| -> Vec<f64> { values[c * d..(c + 1) * d].iter().map(|x| f16::from_bits(*x).to_f64()).collect() };
+    // Codes times their scales are rounded to f32 here as there: what that is off by is no error.
+    let row = |rows: &Rows, c: usize| -> Vec<f64> {
+        let mut wide = vec![0.0; d];
+        widen_rows(head.kernels, rows, c, 1, &mut wide);
+        wide.into_iter().map(f64::from).collect()
+    };
     let mut all = Vec::new();
     for segment in head.state.index.tail().map_or(&[][..], |tail| tail.segments()) {
-        let (keys, values) = (segment.means().keys_in_f16(), segment.means().values_in_f16());
+        let (keys, values) = (segment.means().keys(), segment.means().values());
         for c in 0..segment.num_clusters() {
             let key = row(&keys, c);
             let scores = query.iter().map(|q| {
