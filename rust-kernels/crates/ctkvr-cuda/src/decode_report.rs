@@ -4,11 +4,12 @@ use ctkvr_core::SelectionCounters;
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_engine::Result;
 
-use crate::Span;
 use crate::batch_part::BatchPart;
 use crate::decode_slots::{DecodeSlots, Place, Slot};
+use crate::decode_step::DecodeStep;
 use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
+use crate::step_results::StepResults;
 
 /// Of one decode.
 #[derive(Default)]
@@ -27,94 +28,65 @@ pub(crate) struct HostCounted {
     pub dense_lse: Vec<f32>,
 }
 
-/// Adds what the device counted and repaired to what the host did, one for each decode.
+/// Adds what the device counted and repaired to what the host did, one for each decode. The device's results have come back.
 ///
 /// # Errors
 /// As copies.
-pub(crate) fn report(
-    on: &OnDevice,
-    lane: usize,
-    step: &DecodeSlots,
-    mut counted: Vec<Counted>,
-    part: &BatchPart,
-) -> Result<Vec<Counted>> {
-    if step.num_decodes() == 0 {
-        return Ok(counted);
-    }
-    let mut results = Results::fetch(on, lane, step)?;
-    for of in counted.iter().flat_map(|counted| &counted.host) {
-        results.searches[of.slot].num_selected = of.num_selected as u32;
-        let heads = of.slot * results.group;
-        for (to, from) in results.dense_lse.iter_mut().skip(heads).zip(&of.dense_lse) {
-            *to = *from;
-        }
-    }
+pub(crate) fn report(on: &OnDevice, lane: usize, step: &mut DecodeStep, part: &BatchPart) -> Result<()> {
+    let DecodeStep { slots: step, counted, results: places, .. } = step;
     let (shape, decodes) = (on.builder.shape, step.num_decodes());
-    let row_bytes: Vec<usize> =
-        part.sequences()[..decodes].iter().map(|of| of.sequence.kv.format().row_bytes(shape.head_dim)).collect();
+    let results = Results::of(on, lane, places);
     for i in 0..step.slots.len() {
         let slot = step.slots[i];
         if matches!(slot.place, Place::Copied | Place::Host) {
             continue;
         }
         let (layer, row, g) = (i / (decodes * step.num_kv_heads), i / step.num_kv_heads % decodes, i % step.num_kv_heads);
-        let search = results.search(step, row, i);
-        let Counted { counters, repairs, .. } = &mut counted[row];
-        count(&slot, &search, row_bytes[row], counters);
-        results.add_shares(&slot, i, counters);
+        let Counted { counters, repairs, host } = &mut counted[row];
+        let of_host = host.binary_search_by_key(&i, |of| of.slot).ok().map(|place| &host[place]);
+        let mut search = results.search(step, row, i);
+        if let Some(of_host) = of_host {
+            search.num_selected = of_host.num_selected as u32;
+        }
+        let row_bytes = part.sequences()[row].sequence.kv.format().row_bytes(shape.head_dim);
+        count(&slot, &search, row_bytes, counters);
+        results.add_shares(&slot, i, of_host, counters);
         if search.repairs != 0 {
-            let query = results.query(layer * decodes + row, g);
+            let query = repaired_query(on, lane, (layer * decodes + row) * step.num_kv_heads + g)?;
             repairs.push(Repair { head: layer * step.num_kv_heads + g, query });
         }
     }
-    Ok(counted)
+    Ok(())
+}
+
+/// The query of a slot `[layers, decodes, num_kv_heads]`. Waits: repairs are few.
+fn repaired_query(on: &OnDevice, lane: usize, slot: usize) -> Result<Vec<f32>> {
+    let len = on.builder.shape.group_size() * on.builder.shape.head_dim;
+    let mut query = vec![0.0; len];
+    let queries = on.memory(lane).decode_queries.span().part(slot * len..(slot + 1) * len);
+    on.device.compute().copy_out(&mut query, queries)?;
+    Ok(query)
 }
 
 /// What the device has written of all layers.
-struct Results {
-    searches: Vec<SlotSearch>,
-    shares: Vec<f32>,
-    read_lse: Vec<f32>,
-    dense_lse: Vec<f32>,
-    /// f32 `[layers * decodes, q_dim]`; empty when nothing was repaired.
-    queries: Vec<f32>,
+struct Results<'a> {
+    searches: &'a [SlotSearch],
+    shares: &'a [f32],
+    read_lse: &'a [f32],
+    dense_lse: &'a [f32],
     group: usize,
-    /// Values of a slot's queries.
-    query_len: usize,
-    num_kv_heads: usize,
 }
 
-impl Results {
-    /// Waits for the device.
-    fn fetch(on: &OnDevice, lane: usize, step: &DecodeSlots) -> Result<Self> {
-        let (memory, stream, shape, slots) = (on.memory(lane), on.device.compute(), on.builder.shape, step.slots.len());
-        let group = shape.group_size();
-        let mut searches = vec![SlotSearch::default(); slots];
-        if step.formats.iter().any(|part| part.search.is_some()) {
-            stream.copy_out(&mut searches, memory.searches.span().part(0..slots))?;
+impl<'a> Results<'a> {
+    fn of(on: &'a OnDevice, lane: usize, places: &StepResults) -> Self {
+        let block = &on.memory(lane).results;
+        Self {
+            searches: block.host(places.searches),
+            shares: block.host(places.shares),
+            read_lse: block.host(places.read_lse),
+            dense_lse: block.host(places.dense_lse),
+            group: on.builder.shape.group_size(),
         }
-        let floats = |from: Span<f32>| -> Result<Vec<f32>> {
-            let mut values = vec![0.0; slots * group];
-            stream.copy_out(&mut values, from.part(0..slots * group))?;
-            Ok(values)
-        };
-        let dense_lse = if step.slots.iter().any(|slot| slot.audit) { floats(memory.dense_lse.span())? } else { Vec::new() };
-        let mut queries = Vec::new();
-        if searches.iter().any(|search| search.repairs != 0) {
-            queries.resize(shape.num_layers * step.num_decodes() * shape.num_q_heads * shape.head_dim, 0.0);
-            let len = queries.len();
-            stream.copy_out(&mut queries, memory.decode_queries.span().part(0..len))?;
-        }
-        Ok(Self {
-            searches,
-            shares: floats(memory.shares.span())?,
-            read_lse: floats(memory.read_lse.span())?,
-            dense_lse,
-            queries,
-            group,
-            query_len: group * shape.head_dim,
-            num_kv_heads: shape.num_kv_heads,
-        })
     }
 
     /// What was searched for a slot; nothing where its row's sequences had nothing to search.
@@ -123,18 +95,16 @@ impl Results {
         if searched { self.searches[slot] } else { SlotSearch::default() }
     }
 
-    fn query(&self, row: usize, g: usize) -> Vec<f32> {
-        let place = (row * self.num_kv_heads + g) * self.query_len;
-        self.queries[place..place + self.query_len].to_vec()
-    }
-
-    fn add_shares(&self, slot: &Slot, i: usize, counters: &mut SelectionCounters) {
+    /// Counts the shares of a slot. `of_host`: of a hybrid one.
+    fn add_shares(&self, slot: &Slot, i: usize, of_host: Option<&HostCounted>, counters: &mut SelectionCounters) {
         counters.audited_heads += u64::from(slot.audit);
-        for h in i * self.group..(i + 1) * self.group {
-            let estimated = self.shares[h];
+        let heads = i * self.group..(i + 1) * self.group;
+        let dense_lse = of_host.map_or(&self.dense_lse[heads.clone()], |of| &of.dense_lse);
+        for (h, head) in heads.enumerate() {
+            let estimated = self.shares[head];
             counters.estimated_mass += f64::from(estimated);
             if slot.audit {
-                let measured = (self.read_lse[h] - self.dense_lse[h]).exp().min(1.0);
+                let measured = (self.read_lse[head] - dense_lse[h]).exp().min(1.0);
                 counters.measured_mass += f64::from(measured);
                 counters.audited_estimated_mass += f64::from(estimated);
                 counters.mass_error += f64::from((estimated - measured).abs());

@@ -12,7 +12,8 @@ use crate::head_cache::scores_all;
 use crate::head_image::NO_HEAD;
 use crate::launch::slot::SlotLayout;
 use crate::on_device::OnDevice;
-use crate::page_tables::SequenceTables;
+use crate::page_tables::{PageTables, SequenceTables};
+use crate::step_inputs::StepInputs;
 
 /// Who computes a slot's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub(crate) struct Slot {
     pub audit: bool,
 }
 
-/// All slots of a part's decodes.
+/// All slots of a part's decodes. Kept from step to step.
+#[derive(Default)]
 pub(crate) struct DecodeSlots {
     pub formats: Vec<FormatRows>,
     /// One for each decode.
@@ -47,57 +49,64 @@ pub(crate) struct DecodeSlots {
     pub max_splits: usize,
 }
 
-/// What the device is told of slots, as they are.
-#[derive(Default)]
+/// What the device is told of a slot.
 struct Told {
-    layouts: Vec<SlotLayout>,
+    layout: SlotLayout,
     /// With nothing left out.
-    dense: Vec<SlotLayout>,
-    heads: Vec<u64>,
+    dense: SlotLayout,
+    /// Address of its index.
+    head: u64,
 }
 
 impl DecodeSlots {
-    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: of each sequence.
-    pub fn prepare(on: &mut OnDevice, lane: usize, part: &BatchPart, tables: &[SequenceTables]) -> Result<Self> {
+    /// Says what every slot of a part reads, instead of what was here, and writes that to the lane's inputs; brings indexes to the device.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `DeviceLost`.
+    pub fn fill(
+        &mut self,
+        on: &mut OnDevice,
+        lane: usize,
+        part: &BatchPart,
+        inputs: &StepInputs,
+        tables: &PageTables,
+    ) -> Result<()> {
         let shape = on.builder.shape;
-        let (decodes, layers, num_kv_heads) = (part.num_decodes(), shape.num_layers, shape.num_kv_heads);
-        let plans: Vec<DecodePlan> = part.sequences()[..decodes].iter().map(|of| of.sequence.decode_plan()).collect();
+        let decodes = part.num_decodes();
+        self.num_kv_heads = shape.num_kv_heads;
         // All that there is room for: the same from token to token.
-        let max_splits = on.memory(lane).sizes.splits;
-        let mut step = Self { formats: FormatRows::of(part), plans, slots: Vec::new(), num_kv_heads, max_splits };
-        let mut told = Told::default();
-        for layer in 0..layers {
-            for (row, tables) in tables.iter().enumerate().take(decodes) {
-                for g in 0..num_kv_heads {
-                    step.add(on, part, (row, layer * num_kv_heads + g), tables, &mut told)?;
+        self.max_splits = on.memory(lane).sizes.splits;
+        FormatRows::fill(&mut self.formats, part);
+        self.plans.clear();
+        self.plans.extend(part.sequences()[..decodes].iter().map(|of| of.sequence.decode_plan()));
+        self.slots.clear();
+        for layer in 0..shape.num_layers {
+            for (row, tables) in tables.sequences[..decodes].iter().enumerate() {
+                for g in 0..shape.num_kv_heads {
+                    let slot = self.slots.len();
+                    let Told { layout, dense, head } = self.add(on, part, (row, layer * shape.num_kv_heads + g), tables)?;
+                    let block = &mut on.lanes[lane].memory.inputs;
+                    block.host_mut(inputs.layouts)[slot] = layout;
+                    block.host_mut(inputs.dense_layouts)[slot] = dense;
+                    block.host_mut(inputs.heads)[slot] = head;
                 }
             }
         }
-        let (memory, stream) = (on.memory(lane), on.device.compute());
-        let all = 0..step.slots.len();
-        stream.copy_in(memory.layouts.span().part(all.clone()), &told.layouts)?;
-        stream.copy_in(memory.dense_layouts.span().part(all.clone()), &told.dense)?;
-        stream.copy_in(memory.heads.span().part(all), &told.heads)?;
-        let budgets: Vec<u32> = step.plans.iter().map(|plan| plan.repair_budget as u32).collect();
-        stream.copy_in(memory.repair_budgets.span().part(0..decodes), &budgets)?;
-        stream.fill(memory.repairs.span().part(0..decodes), 0)?;
-        for part in &step.formats {
+        let block = &mut on.lanes[lane].memory.inputs;
+        block.host_mut(inputs.repairs).fill(0);
+        for (to, plan) in block.host_mut(inputs.repair_budgets).iter_mut().zip(&self.plans) {
+            *to = plan.repair_budget as u32;
+        }
+        for part in &self.formats {
             if let Some(needed) = part.search {
                 on.lanes[lane].make_search_memory(&on.device, shape, part.decodes.len(), needed)?;
             }
         }
-        Ok(step)
+        Ok(())
     }
 
     /// Adds the slot of a row and head.
-    fn add(
-        &mut self,
-        on: &mut OnDevice,
-        part: &BatchPart,
-        (row, head): (usize, usize),
-        tables: &SequenceTables,
-        told: &mut Told,
-    ) -> Result<()> {
+    fn add(&mut self, on: &mut OnDevice, part: &BatchPart, (row, head): (usize, usize), tables: &SequenceTables) -> Result<Told> {
         let (placement, plan) = (on.pool.placement(), self.plans[row]);
         let sequence = &part.sequences()[row].sequence;
         let state = sequence.indexed_head(&plan, head);
@@ -121,14 +130,14 @@ impl DecodeSlots {
         };
         let offset = (before * head_bytes) as u64;
         // What the host does alone is nothing to the device.
-        told.layouts.push(match place {
+        let told_layout = match place {
             Place::Device => SlotLayout::new(&layout, table, offset),
             Place::Hybrid => SlotLayout::new(&layout, table, offset).on_host(),
             Place::Copied => SlotLayout::new(&Layout::default(), table, offset),
             Place::Host => SlotLayout::new(&Layout::default(), table, offset).on_host(),
-        });
-        told.dense.push(SlotLayout::new(&everything, table, offset));
-        told.heads.push(image.map_or(NO_HEAD, |image| image.address()));
+        };
+        let dense = SlotLayout::new(&everything, table, offset);
+        let told = Told { layout: told_layout, dense, head: image.map_or(NO_HEAD, |image| image.address()) };
         if let Some(image) = image {
             let of_row = self.formats.iter_mut().find(|part| part.rows.contains(&row));
             let most = &mut of_row.expect("formats have every row").search;
@@ -136,7 +145,7 @@ impl DecodeSlots {
         }
         let audit = part.batch.audit || plan.sampled_head == Some(head);
         self.slots.push(Slot { layout, place, audit });
-        Ok(())
+        Ok(told)
     }
 
     pub fn num_decodes(&self) -> usize {

@@ -26,24 +26,35 @@ use crate::launch::attend::{Attend, partial_len};
 use crate::launch::merge::{Merge, host_len};
 use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
-use crate::page_tables::SequenceTables;
+use crate::page_tables::PageTables;
 use crate::search::{Chosen, LayerSearch, Lists, SearchMemory};
+use crate::step_inputs::StepInputs;
+use crate::step_results::StepResults;
 
-/// The decodes of a part.
+/// The decodes of a part. Kept from step to step.
+#[derive(Default)]
 pub(crate) struct DecodeStep {
     lane: usize,
     pub slots: DecodeSlots,
-    /// What the host has counted and repaired, one for each decode.
-    counted: Vec<Counted>,
+    /// Of all of the part's rows.
+    pub inputs: StepInputs,
+    pub results: StepResults,
+    /// What is counted and repaired, one for each decode: the host's part first.
+    pub counted: Vec<Counted>,
     /// Where the host's parts of each decode's pages begin; empty where no layer is there.
     pages: Vec<Vec<*const u8>>,
 }
+
+// SAFETY: where pages begin is read inside of a step alone, whose batch holds them.
+unsafe impl Send for DecodeStep {}
+// SAFETY: as above.
+unsafe impl Sync for DecodeStep {}
 
 /// The slots of one layer and format.
 struct Piece<'a> {
     on: &'a OnDevice,
     lane: usize,
-    step: &'a DecodeSlots,
+    step: &'a DecodeStep,
     part: &'a FormatRows,
     /// Of all slots of the step.
     slots: Range<usize>,
@@ -51,14 +62,21 @@ struct Piece<'a> {
 }
 
 impl DecodeStep {
-    /// Says what every slot reads, and brings that and the indexes to the device. `tables`: of each sequence.
-    pub fn prepare(on: &mut OnDevice, lane: usize, part: &BatchPart, tables: &[SequenceTables]) -> Result<Self> {
-        let slots = DecodeSlots::prepare(on, lane, part, tables)?;
-        let counted = (0..slots.num_decodes()).map(|_| Counted::default()).collect();
+    /// Begins a step, whose `inputs` and `results` are given: says what every slot reads, writes that to the inputs, and brings indexes to the
+    /// device.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `DeviceLost`.
+    pub fn prepare(&mut self, on: &mut OnDevice, lane: usize, part: &BatchPart, tables: &PageTables) -> Result<()> {
+        self.lane = lane;
+        self.slots.fill(on, lane, part, &self.inputs, tables)?;
+        self.counted.clear();
+        self.counted.resize_with(self.slots.num_decodes(), Counted::default);
         let on_host = on.pool.placement().has_hybrid_layers();
-        let decodes = part.sequences()[..slots.num_decodes()].iter().filter(|_| on_host);
-        let pages = decodes.map(|of| on.pool.host_pages(of.sequence.kv.pages())).collect();
-        Ok(Self { lane, slots, counted, pages })
+        let decodes = part.sequences()[..self.slots.num_decodes()].iter().filter(|_| on_host);
+        self.pages.clear();
+        self.pages.extend(decodes.map(|of| on.pool.host_pages(of.sequence.kv.pages())));
+        Ok(())
     }
 
     /// Gives the device a layer's attention, up to where the host's part is missing.
@@ -125,7 +143,7 @@ impl DecodeStep {
         let parts = self.slots.formats.iter().filter(|part| !part.decodes.is_empty());
         parts.map(move |part| {
             let slots = self.slots.slots_of(layer, &part.decodes);
-            Piece { on, lane: self.lane, step: &self.slots, part, slots, is_hybrid: on.pool.placement().is_hybrid(layer) }
+            Piece { on, lane: self.lane, step: self, part, slots, is_hybrid: on.pool.placement().is_hybrid(layer) }
         })
     }
 
@@ -143,7 +161,7 @@ impl DecodeStep {
         let len = decodes * on.builder.shape.num_q_heads * on.builder.shape.head_dim;
         let is_searched = self.slots.formats.iter().any(|part| part.search.is_some());
         let slots = self.slots.slots_of(layer, &(0..decodes));
-        let searches = if is_searched { memory.searches.span().part(slots) } else { Span::EMPTY };
+        let searches = if is_searched { self.results.searches.part(slots) } else { Span::EMPTY };
         (memory.queries.span().part(0..len), searches)
     }
 
@@ -232,16 +250,16 @@ impl DecodeStep {
         (0..layers).try_for_each(|layer| self.pieces(on, layer).try_for_each(|piece| piece.audit(layer)))
     }
 
-    /// Counters and repairs come back: one for each decode.
-    pub fn report(self, on: &OnDevice, part: &BatchPart) -> Result<Vec<Counted>> {
-        report(on, self.lane, &self.slots, self.counted, part)
+    /// Adds what the device counted and repaired, which has come back, to `counted`.
+    pub fn report(&mut self, on: &OnDevice, part: &BatchPart) -> Result<()> {
+        report(on, self.lane, self, part)
     }
 }
 
 impl Piece<'_> {
     /// Its slots, counted in the layer.
     fn of_layer(&self) -> Range<usize> {
-        let n = self.step.num_kv_heads;
+        let n = self.step.slots.num_kv_heads;
         self.part.decodes.start * n..self.part.decodes.end * n
     }
 
@@ -263,14 +281,14 @@ impl Piece<'_> {
     /// The candidates of every slot; what [`SearchMemory::refine`] takes then.
     fn search(&self) -> Result<Option<(&SearchMemory, LayerSearch)>> {
         let Some(search) = self.searched() else { return Ok(None) };
-        let memory = self.on.memory(self.lane);
+        let inputs = &self.step.inputs;
         let layer = LayerSearch {
-            heads: memory.heads.span().part(self.slots.clone()),
-            layouts: memory.layouts.span().part(self.slots.clone()),
+            heads: inputs.heads.part(self.slots.clone()),
+            layouts: inputs.layouts.part(self.slots.clone()),
             queries: self.queries(),
-            repairs: memory.repairs.span().part(self.part.decodes.clone()),
-            repair_budgets: memory.repair_budgets.span().part(self.part.decodes.clone()),
-            searches: memory.searches.span().part(self.slots.clone()),
+            repairs: inputs.repairs.part(self.part.decodes.clone()),
+            repair_budgets: inputs.repair_budgets.part(self.part.decodes.clone()),
+            searches: self.step.results.searches.part(self.slots.clone()),
             format: self.part.format,
             lists: if self.is_hybrid { Lists::Pinned } else { Lists::Device },
         };
@@ -282,17 +300,17 @@ impl Piece<'_> {
     fn attend(&self) -> Attend {
         let (memory, shape) = (self.on.memory(self.lane), self.on.builder.shape);
         let group = shape.group_size();
-        let of_slot = self.step.max_splits * partial_len(group, shape.head_dim);
+        let of_slot = self.step.slots.max_splits * partial_len(group, shape.head_dim);
         let (slots, chosen) = (self.of_layer(), self.chosen());
         Attend {
             queries: self.queries(),
-            layouts: memory.layouts.span().part(self.slots.clone()),
+            layouts: self.step.inputs.layouts.part(self.slots.clone()),
             positions: chosen.map_or(Span::EMPTY, |chosen| chosen.positions),
             counts: chosen.map_or(Span::EMPTY, |chosen| chosen.counts),
             partials: memory.partials.span().part(slots.start * of_slot..slots.end * of_slot),
             layout: self.on.pool.head_layout(self.part.format),
             group,
-            max_splits: self.step.max_splits,
+            max_splits: self.step.slots.max_splits,
         }
     }
 
@@ -312,8 +330,8 @@ impl Piece<'_> {
             tail_value: chosen.map_or(Span::EMPTY, |chosen| chosen.tail_value),
             dropped: chosen.map_or(Span::EMPTY, |chosen| chosen.dropped.cast()),
             out: memory.attended.span().part(slots.start * q_row..slots.end * q_row),
-            shares: memory.shares.span().part(of_heads.clone()),
-            read_lse: memory.read_lse.span().part(of_heads.clone()),
+            shares: self.step.results.shares.part(of_heads.clone()),
+            read_lse: self.step.results.read_lse.part(of_heads.clone()),
             total_lse: memory.total_lse.span().part(of_heads),
             head_dim: shape.head_dim,
             group: attend.group,
@@ -323,17 +341,18 @@ impl Piece<'_> {
 
     /// The log-sum-exp over everything, of slots whose keys are on the device and that are audited: the layer is long over.
     fn audit(&self, layer: usize) -> Result<()> {
-        let audited = |slot: &usize| self.step.slots[*slot].audit && self.step.slots[*slot].place == Place::Device;
+        let step = &self.step.slots;
+        let audited = |slot: &usize| step.slots[*slot].audit && step.slots[*slot].place == Place::Device;
         if !self.slots.clone().any(|slot| audited(&slot)) {
             return Ok(());
         }
         let (attend, merge) = (self.attend(), self.merge(Span::EMPTY));
         let (memory, device, shape) = (self.on.memory(self.lane), &self.on.device, self.on.builder.shape);
         let (group, q_row) = (attend.group, attend.group * shape.head_dim);
-        let first = self.step.slots_of(layer, &(0..0)).start;
+        let first = step.slots_of(layer, &(0..0)).start;
         for slot in self.slots.clone().filter(audited) {
-            let kept = (layer * self.step.num_decodes() * self.step.num_kv_heads + slot - first) * q_row;
-            let layouts = memory.dense_layouts.span().part(slot..slot + 1);
+            let kept = (layer * step.num_decodes() * step.num_kv_heads + slot - first) * q_row;
+            let layouts = self.step.inputs.dense_layouts.part(slot..slot + 1);
             let partials = attend.partials.part(0..attend.max_splits * partial_len(group, shape.head_dim));
             let queries = memory.decode_queries.span().part(kept..kept + q_row);
             let (positions, counts) = (Span::EMPTY, Span::EMPTY);
@@ -350,7 +369,7 @@ impl Piece<'_> {
                 out: memory.unused_out.span().part(0..q_row),
                 shares: memory.unused_shares.span().part(0..group),
                 read_lse: memory.unused_shares.span().part(group..2 * group),
-                total_lse: memory.dense_lse.span().part(slot * group..(slot + 1) * group),
+                total_lse: self.step.results.dense_lse.part(slot * group..(slot + 1) * group),
                 ..merge
             };
             merge.launch(device, device.compute())?;

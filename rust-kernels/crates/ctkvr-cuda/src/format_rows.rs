@@ -20,9 +20,9 @@ pub(crate) struct FormatRows {
 }
 
 impl FormatRows {
-    /// All rows of a part, in order.
-    pub fn of(part: &BatchPart) -> Vec<Self> {
-        let mut formats: Vec<Self> = Vec::new();
+    /// All rows of a part, in order, instead of what was in `formats`.
+    pub fn fill(formats: &mut Vec<Self>, part: &BatchPart) {
+        formats.clear();
         for of in part.sequences() {
             let rows = part.rows_of(of);
             let format = of.sequence.kv.format();
@@ -37,6 +37,5 @@ impl FormatRows {
                 }
             }
         }
-        formats
     }
 }

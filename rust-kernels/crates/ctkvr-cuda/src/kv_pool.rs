@@ -58,9 +58,16 @@ impl DeviceKvPool {
     }
 
     /// Looks at some pages.
-    pub(crate) fn with_pages<'a, T>(&self, pages: &'a [PageRef], look: impl Fn(&PlacedPage) -> T + 'a) -> Vec<T> {
+    pub(crate) fn with_pages<T>(&self, pages: &[PageRef], look: impl Fn(&PlacedPage) -> T) -> Vec<T> {
+        let mut seen = Vec::with_capacity(pages.len());
+        self.extend(&mut seen, pages, look);
+        seen
+    }
+
+    /// Adds what is seen of some pages.
+    pub(crate) fn extend<T>(&self, seen: &mut Vec<T>, pages: &[PageRef], look: impl Fn(&PlacedPage) -> T) {
         let held = self.lock();
-        pages.iter().map(|page| look(&held.page(page).memory)).collect()
+        seen.extend(pages.iter().map(|page| look(&held.page(page).memory)));
     }
 
     /// Where the host's parts of pages begin.

@@ -4,8 +4,10 @@
 use ctkvr_core::AttentionShape;
 use ctkvr_model::ModelSpec;
 
+use crate::decode_step::DecodeStep;
 use crate::exchange::Exchange;
 use crate::head_image::HeadSizes;
+use crate::page_tables::PageTables;
 use crate::placement::Placement;
 use crate::search::{SearchMemory, SearchSizes};
 use crate::staging::Staging;
@@ -22,6 +24,9 @@ pub(crate) struct Lane {
     pub exchange: Option<Exchange>,
     pub staging: Option<Staging>,
     pub graphs: StepGraphs,
+    /// Of the last step: the next one finds their vectors long enough.
+    pub tables: PageTables,
+    pub decodes: DecodeStep,
     placement: Placement,
 }
 
@@ -32,7 +37,16 @@ impl Lane {
     /// `OutOfMemory`.
     pub fn new(device: &Device, spec: &ModelSpec, placement: Placement) -> Result<Self> {
         let memory = StepMemory::new(device, spec, StepSizes::default())?;
-        Ok(Self { memory, searches: Vec::new(), exchange: None, staging: None, graphs: StepGraphs::default(), placement })
+        Ok(Self {
+            memory,
+            searches: Vec::new(),
+            exchange: None,
+            staging: None,
+            graphs: StepGraphs::default(),
+            tables: PageTables::default(),
+            decodes: DecodeStep::default(),
+            placement,
+        })
     }
 
     /// Makes room for a part of these sizes.

@@ -36,6 +36,7 @@ mod lane;
 pub mod launch;
 mod make_heads;
 pub mod matrix;
+mod mirror;
 mod on_device;
 mod page_tables;
 mod placed_page;
@@ -50,6 +51,7 @@ mod step;
 mod step_graphs;
 mod step_inputs;
 mod step_memory;
+mod step_results;
 mod stream;
 mod weights;
 

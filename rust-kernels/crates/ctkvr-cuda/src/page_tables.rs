@@ -99,7 +99,7 @@ pub(crate) fn place_copies(pool: &DeviceKvPool, part: &BatchPart) -> Result<()> 
     Ok(())
 }
 
-/// Tables of a part, in the order in which they are uploaded.
+/// Tables of a part, in the order in which they go to the device. Kept from step to step.
 #[derive(Default)]
 pub(crate) struct PageTables {
     pub entries: Vec<u64>,
@@ -108,14 +108,16 @@ pub(crate) struct PageTables {
 }
 
 impl PageTables {
-    /// After [`place_copies`].
-    pub fn of(pool: &DeviceKvPool, part: &BatchPart) -> Self {
-        let mut tables = Self::default();
+    /// Those of a part instead of what was here. After [`place_copies`].
+    pub fn fill(&mut self, pool: &DeviceKvPool, part: &BatchPart) {
+        let Self { entries, sequences } = self;
+        entries.clear();
+        sequences.clear();
         for of in part.sequences() {
             let pages = of.sequence.kv.pages();
             let mut add = |address: &dyn Fn(&PlacedPage) -> u64| {
-                let first = tables.entries.len() as u64;
-                tables.entries.extend(pool.with_pages(pages, address));
+                let first = entries.len() as u64;
+                pool.extend(entries, pages, address);
                 first
             };
             let mut of_sequence = SequenceTables { device: add(&|page| page.device().address()), ..SequenceTables::default() };
@@ -126,9 +128,8 @@ impl PageTables {
                 let first = pool.placement().host_heads().start;
                 of_sequence.heads = heads.into_iter().map(|head| (first + head, add(&|page| page.nearest_head(head)))).collect();
             }
-            tables.sequences.push(of_sequence);
+            sequences.push(of_sequence);
         }
-        tables
     }
 
     /// Turns places into addresses: the entries begin at `address`.

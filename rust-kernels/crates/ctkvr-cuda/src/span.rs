@@ -39,6 +39,12 @@ impl<T> std::fmt::Debug for Span<T> {
     }
 }
 
+impl<T: Plain> Default for Span<T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl<T: Plain> Span<T> {
     /// Of nothing, at address 0: what an optional argument of a kernel is when it is absent.
     pub const EMPTY: Self = Self { address: 0, len: 0, of: PhantomData };

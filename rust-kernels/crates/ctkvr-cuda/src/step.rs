@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctkvr_core::{Phase, StageTimes};
-use ctkvr_engine::{Batch, BatchOutput, Error, Result, SequenceOutput};
+use ctkvr_engine::{Batch, BatchOutput, BatchRows, Error, Result, SequenceOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Activation, NormSpan, logits_not_finite};
 
@@ -25,11 +25,12 @@ use crate::launch::silu_round::SiluRound;
 use crate::launch::slot::RowPlace;
 use crate::matrix::DeviceMatrix;
 use crate::on_device::OnDevice;
-use crate::page_tables::{PageTables, place_copies};
+use crate::page_tables::place_copies;
 use crate::staging::Staged;
 use crate::step_graphs::{FormatKey, GraphKey, StepGraphs};
-use crate::step_inputs::upload_rows;
+use crate::step_inputs::{StepInputs, write_rows};
 use crate::step_memory::StepSizes;
+use crate::step_results::StepResults;
 use crate::weights::{Layer, Vector};
 use crate::{DeviceBuffer, Span};
 
@@ -53,8 +54,11 @@ pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, ca
     }
     // Of one lane, as there is nothing for the host in it.
     let mut graphs = std::mem::take(&mut on.lanes[0].graphs);
-    let outcome = take_through(on, &mut graphs, steps, output, cancel);
+    let outcome = take_through(on, &mut graphs, &mut steps, output, cancel);
     on.lanes[0].graphs = graphs;
+    for step in steps {
+        on.lanes[step.lane].decodes = step.decodes;
+    }
     outcome
 }
 
@@ -62,7 +66,7 @@ pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, ca
 fn take_through(
     on: &OnDevice,
     graphs: &mut StepGraphs,
-    mut steps: Vec<Step>,
+    steps: &mut [Step],
     output: &mut BatchOutput,
     cancel: &AtomicBool,
 ) -> Result<()> {
@@ -81,7 +85,7 @@ fn take_through(
         })?;
     } else {
         for layer in 0..=num_layers {
-            for step in &mut steps {
+            for step in &mut *steps {
                 if layer > 0 {
                     step.end_layer(on, layer - 1, cancel)?;
                 }
@@ -93,17 +97,12 @@ fn take_through(
         }
         steps.iter().try_for_each(|step| step.make_logits(on))?;
     }
-    for step in steps {
+    for step in &*steps {
         step.decodes.audit(on)?;
-        step.fetch_outputs(on, output)?;
-        step.keep_queries(on)?;
-        let first = step.part.sequences.start;
-        for (of, Counted { counters, repairs, .. }) in output.sequences[first..].iter_mut().zip(step.report(on)?) {
-            of.counters = Some(counters);
-            of.repairs = repairs;
-        }
+        step.fetch(on, output)?;
     }
-    Ok(on.wait()?)
+    on.wait()?;
+    steps.iter_mut().try_for_each(|step| step.finish(on, output))
 }
 
 /// A part of a step whose inputs are on the device.
@@ -118,12 +117,13 @@ struct Step<'b, 'a> {
 }
 
 impl<'b, 'a> Step<'b, 'a> {
-    /// Makes room, and brings rows, positions and page tables to the device.
+    /// Makes room, and brings what the step is of to the device.
     fn prepare(on: &mut OnDevice, lane: usize, part: &'b BatchPart<'b, 'a>) -> Result<Self> {
         let shape = on.builder.shape;
         let decodes = part.num_decodes();
         let longest = part.sequences()[..decodes].iter().map(|of| of.sequence.len + 1).max().unwrap_or(0);
-        let tables = PageTables::of(&on.pool, part);
+        let mut tables = std::mem::take(&mut on.lanes[lane].tables);
+        tables.fill(&on.pool, part);
         let sizes = StepSizes {
             rows: part.num_rows(),
             decodes,
@@ -132,13 +132,23 @@ impl<'b, 'a> Step<'b, 'a> {
             pages: tables.entries.len(),
         };
         on.lanes[lane].make_room(&on.device, on.model.spec(), &sizes)?;
-        let tables = upload_rows(on, lane, part, tables)?;
+        let (spec, memory) = (on.model.spec(), on.memory(lane));
+        let inputs = StepInputs::of(memory.inputs.address(), spec, &sizes);
+        let results = StepResults::of(memory.results.address(), spec, &sizes);
+        tables.at(inputs.page_tables.address());
+        write_rows(on, lane, part, &inputs, &tables)?;
         let mut tiles = Vec::new();
         for of in part.sequences().iter().filter(|of| of.append.phase == Phase::Prefill) {
             push_tiles(&mut tiles, part.rows_of(of), shape.group_size());
         }
-        on.device.compute().copy_in(on.memory(lane).tiles.span().part(0..tiles.len()), &tiles)?;
-        let decodes = DecodeStep::prepare(on, lane, part, &tables)?;
+        on.lanes[lane].memory.inputs.host_mut(inputs.tiles.part(0..tiles.len())).copy_from_slice(&tiles);
+        let mut decodes = std::mem::take(&mut on.lanes[lane].decodes);
+        (decodes.inputs, decodes.results) = (inputs, results);
+        decodes.prepare(on, lane, part, &tables)?;
+        on.lanes[lane].tables = tables;
+        // SAFETY: the lane's next step writes it, behind this one's end, which waits for the stream however it comes about; buffers of a lane are
+        // replaced between steps.
+        unsafe { on.memory(lane).inputs.send(on.device.compute(), inputs.whole)? };
         let staged = Staged::prepare(&on.device, &on.pool, &mut on.lanes[lane].staging, part)?;
         if let (Some(staged), Some(staging)) = (&staged, &on.lanes[lane].staging) {
             // What rooms and tables were made with is there before copies of the other stream need it.
@@ -202,7 +212,7 @@ impl<'b, 'a> Step<'b, 'a> {
         let (memory, width, rows) = (on.memory(self.lane), takers[0].k, self.rows);
         let out = memory.normed.outputs(takers, rows);
         let norm = NormRound {
-            hidden: memory.hidden.span(),
+            hidden: self.decodes.inputs.hidden,
             hidden_stride: width,
             row_of: Span::EMPTY,
             block: block_scale.map_or(Span::EMPTY, |_| memory.block.span()),
@@ -268,17 +278,17 @@ impl<'b, 'a> Step<'b, 'a> {
 
     /// Queries and keys are turned; keys and values go to their pages.
     fn rope_and_store(&self, on: &OnDevice, index: usize) -> Result<()> {
-        let (memory, placement) = (on.memory(self.lane), on.pool.placement());
+        let (inputs, placement) = (&self.decodes.inputs, on.pool.placement());
         let first_head = index * on.builder.shape.num_kv_heads;
         for part in &self.decodes.slots.formats {
             if !placement.is_hybrid(index) {
                 let rows = part.rows.clone();
-                let places = memory.places.span().part(rows.clone());
+                let places = inputs.places.part(rows.clone());
                 self.store(on, index, &Stored { rows, places, first_head, format: part.format, takes_queries: true })?;
                 continue;
             }
             let rows = part.decodes.clone();
-            let (near, far) = (memory.recent_places.span().part(rows.clone()), memory.host_places.span().part(rows.clone()));
+            let (near, far) = (inputs.recent_places.part(rows.clone()), inputs.host_places.part(rows.clone()));
             let near =
                 Stored { rows, places: near, first_head: placement.of_host(first_head), format: part.format, takes_queries: true };
             self.store(on, index, &near)?;
@@ -310,8 +320,8 @@ impl<'b, 'a> Step<'b, 'a> {
             queries: queries(memory.queries.span().part(first * q..last * q)),
             keys: memory.keys.span().part(first * kv..last * kv),
             values: memory.values.span().part(first * kv..last * kv),
-            cos: memory.cos.span().part(first * pairs..last * pairs),
-            sin: memory.sin.span().part(first * pairs..last * pairs),
+            cos: self.decodes.inputs.cos().part(first * pairs..last * pairs),
+            sin: self.decodes.inputs.sin().part(first * pairs..last * pairs),
             places: stored.places,
             recent: if stored.takes_queries { recent } else { Span::EMPTY },
             layout: on.pool.head_layout(stored.format),
@@ -338,8 +348,8 @@ impl<'b, 'a> Step<'b, 'a> {
             };
             let attend = PrefillAttend {
                 queries: memory.queries.span().part(0..rows * q),
-                places: staged.unwrap_or_else(|| memory.places.span().part(0..rows)),
-                tiles: memory.tiles.span().part(first..last + 1),
+                places: staged.unwrap_or_else(|| self.decodes.inputs.places.part(0..rows)),
+                tiles: self.decodes.inputs.tiles.part(first..last + 1),
                 out: memory.attended.span().part(0..rows * q),
                 layout: pool.head_layout(part.format),
                 first_head: if staged.is_some() { 0 } else { index * shape.num_kv_heads },
@@ -374,7 +384,7 @@ impl<'b, 'a> Step<'b, 'a> {
     /// What its launches depend on, where all of them can be one graph: decodes alone, all on the device.
     fn graph_key(&self) -> Option<GraphKey> {
         let slots = &self.decodes.slots;
-        let fits = slots.num_decodes() == self.rows && slots.slots.iter().all(|slot| slot.place == Place::Device);
+        let fits = self.has_decodes_alone() && slots.slots.iter().all(|slot| slot.place == Place::Device);
         fits.then(|| GraphKey {
             outputs: self.part.outputs.len(),
             tokens_only: self.part.batch.tokens_only,
@@ -391,9 +401,9 @@ impl<'b, 'a> Step<'b, 'a> {
         }
         let out = memory.last.outputs(&[&weights.output], rows);
         let norm = NormRound {
-            hidden: memory.hidden.span(),
+            hidden: self.decodes.inputs.hidden,
             hidden_stride: width,
-            row_of: memory.output_rows.span().part(0..rows),
+            row_of: self.decodes.inputs.output_rows,
             block: memory.block.span(),
             block_stride: width,
             block_scale: spec.description.layer.residual_scale,
@@ -408,45 +418,84 @@ impl<'b, 'a> Step<'b, 'a> {
         let logits = memory.logits.span().part(0..rows * spec.vocab_size);
         weights.output.multiply(device, &out, logits, (rows, spec.vocab_size))?;
         if self.part.batch.tokens_only {
-            let (best, ids) = (memory.best.span().part(0..rows * argmax::PARTS), memory.tokens.span().part(0..rows));
+            let (best, ids) = (memory.best.span().part(0..rows * argmax::PARTS), self.decodes.results.tokens);
             let argmax = Argmax { logits, stride: spec.vocab_size, best, ids, rows, vocab: spec.vocab_size };
             argmax.launch(device, device.compute())?;
         }
         Ok(())
     }
 
-    /// Logits, or the most probable tokens where they are all that is wanted.
-    fn fetch_outputs(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
-        let (vocab_size, outputs) = (on.model.spec().vocab_size, &self.part.outputs);
+    /// Results, queries and logits come back, later but for logits.
+    fn fetch(&self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+        let (memory, stream) = (on.memory(self.lane), on.device.compute());
+        // SAFETY: the host reads it when the step has waited for the stream, and the next step, which replaces buffers, comes after that.
+        unsafe { memory.results.fetch(stream, self.decodes.results.whole)? };
+        if self.has_decodes_alone() {
+            let len = if self.kept_queries().next().is_some() { self.layers_len(on) } else { 0 };
+            // SAFETY: as above.
+            unsafe { stream.copy_out_pinned(memory.fetched_recent.span().part(0..len), memory.recent.span().part(0..len))? };
+        }
         if self.part.batch.tokens_only {
-            let mut tokens = vec![0; outputs.len()];
-            on.device.compute().copy_out(&mut tokens, on.memory(self.lane).tokens.span().part(0..outputs.len()))?;
-            for token in tokens {
+            return Ok(());
+        }
+        let (vocab_size, outputs) = (on.model.spec().vocab_size, &self.part.outputs);
+        let to = &mut output.logits[outputs.start * vocab_size..outputs.end * vocab_size];
+        let logits = memory.logits.span().part(0..to.len());
+        Ok(stream.copy_out(to, logits)?)
+    }
+
+    /// Makes what has come back the batch's.
+    fn finish(&mut self, on: &OnDevice, output: &mut BatchOutput) -> Result<()> {
+        if self.part.batch.tokens_only {
+            for token in on.memory(self.lane).results.host(self.decodes.results.tokens) {
                 if token & argmax::NOT_FINITE != 0 {
                     return Err(logits_not_finite((token & !argmax::NOT_FINITE) as usize));
                 }
-                output.tokens.push(token as i32);
+                output.tokens.push(*token as i32);
             }
-            return Ok(());
         }
-        let to = &mut output.logits[outputs.start * vocab_size..outputs.end * vocab_size];
-        let logits = on.memory(self.lane).logits.span().part(0..to.len());
-        Ok(on.device.compute().copy_out(to, logits)?)
+        self.keep_queries(on)?;
+        self.decodes.report(on, self.part)?;
+        let first = self.part.sequences.start;
+        for (of, counted) in output.sequences[first..].iter_mut().zip(self.decodes.counted.drain(..)) {
+            let Counted { counters, repairs, .. } = counted;
+            of.counters = Some(counters);
+            of.repairs = repairs;
+        }
+        Ok(())
     }
 
-    /// Queries that sequences keep come to their rings.
+    fn has_decodes_alone(&self) -> bool {
+        self.decodes.slots.num_decodes() == self.rows
+    }
+
+    /// Values of the queries of all layers.
+    fn layers_len(&self, on: &OnDevice) -> usize {
+        let shape = on.builder.shape;
+        shape.num_layers * self.rows * shape.num_q_heads * shape.head_dim
+    }
+
+    /// Sequences that keep queries of their rows.
+    fn kept_queries(&self) -> impl Iterator<Item = &BatchRows<'a>> + Clone {
+        self.part.sequences().iter().filter(|of| of.append.queries.skip < of.append.num_rows)
+    }
+
+    /// Queries that sequences keep come to their rings. Those of decodes alone have come back in one piece; of a prompt, only the last rows do.
     fn keep_queries(&self, on: &OnDevice) -> Result<()> {
         let OnDevice { device, builder, .. } = on;
         let q = builder.shape.num_q_heads * builder.shape.head_dim;
-        let kept = self.part.sequences().iter().filter(|of| of.append.queries.skip < of.append.num_rows);
-        let Some(most) = kept.clone().map(|of| of.append.num_rows).max() else { return Ok(()) };
-        let (memory, mut rows) = (on.memory(self.lane), vec![0u16; most * q]);
+        let (memory, mut rows) = (on.memory(self.lane), Vec::new());
         for layer in 0..builder.shape.num_layers {
-            for of in kept.clone() {
+            for of in self.kept_queries() {
                 let (skip, of_part) = (of.append.queries.skip, self.part.rows_of(of));
                 let (first, last) = (layer * self.rows + of_part.start + skip, layer * self.rows + of_part.end);
-                let rows = &mut rows[..(last - first) * q];
-                device.compute().copy_out(rows, memory.recent.span().part(first * q..last * q))?;
+                let rows = if self.has_decodes_alone() {
+                    &memory.fetched_recent.as_slice()[first * q..last * q]
+                } else {
+                    rows.resize((last - first) * q, 0u16);
+                    device.compute().copy_out(&mut rows, memory.recent.span().part(first * q..last * q))?;
+                    &rows
+                };
                 for (i, row) in rows.chunks_exact(q).enumerate() {
                     let slot = of.sequence.recent.write_slot(layer, &of.append.queries, skip + i);
                     // SAFETY: the batch made the rings this sequence's own; a slot holds a row of queries.
@@ -455,11 +504,6 @@ impl<'b, 'a> Step<'b, 'a> {
             }
         }
         Ok(())
-    }
-
-    /// Counters and repairs of the decodes.
-    fn report(self, on: &OnDevice) -> Result<Vec<Counted>> {
-        self.decodes.report(on, self.part)
     }
 }
 

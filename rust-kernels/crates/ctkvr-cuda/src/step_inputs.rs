@@ -1,45 +1,117 @@
-//! What a step brings to the device of its rows, whatever they are.
+//! What a step brings to the device, in one copy: its parts are written in place in pinned memory, one behind the other.
+//!
+//! Where a part begins depends on how many rows, decodes and outputs a step has, and on nothing that differs from token to token: what a graph's
+//! launches were given stays true as long as its key is. Page tables, which grow, are the last. So a copy is as long as what it brings, however
+//! much room steps of before took.
 
 use ctkvr_core::Phase;
 use ctkvr_engine::Result;
+use ctkvr_model::ModelSpec;
 
+use crate::Span;
 use crate::batch_part::BatchPart;
-use crate::launch::slot::RowPlace;
+use crate::launch::prefill_attend::RowTile;
+use crate::launch::slot::{RowPlace, SlotLayout};
+use crate::mirror::Cut;
 use crate::on_device::OnDevice;
-use crate::page_tables::{PageTables, SequenceTables};
+use crate::page_tables::PageTables;
+use crate::step_memory::StepSizes;
 
-/// Rows of the embedding, angles, places, outputs and page tables to a lane's memory. Returns where each sequence's tables begin, on the device.
-pub(crate) fn upload_rows(on: &OnDevice, lane: usize, part: &BatchPart, mut tables: PageTables) -> Result<Vec<SequenceTables>> {
-    let OnDevice { device, weights, model, .. } = on;
-    let (memory, stream, embedding) = (on.memory(lane), device.compute(), &model.spec().description.embedding);
-    let matrix = weights.matrices.get(model, &embedding.rows.weight_name())?;
-    let mut hidden: Vec<f32> = part.tokens().iter().flat_map(|token| matrix.row(*token as usize)).collect();
-    hidden.iter_mut().for_each(|x| *x *= embedding.scale);
-    stream.copy_in(memory.hidden.span().part(0..hidden.len()), &hidden)?;
+/// The parts, on the device.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StepInputs {
+    /// f32 `[rows, width]`: of the embedding. Layers add to them.
+    pub hidden: Span<f32>,
+    /// f32 `[2, rows, head_dim / 2]`: cosines, then sines. Rows are as long as the model has pairs, without gaps.
+    angles: Span<f32>,
+    pub places: Span<RowPlace>,
+    /// `[decodes]`: of layers in host memory.
+    pub recent_places: Span<RowPlace>,
+    pub host_places: Span<RowPlace>,
+    /// Room for `[rows]`.
+    pub tiles: Span<RowTile>,
+    pub output_rows: Span<u32>,
+    /// `[layers, slots]`, slots = decodes * KV heads.
+    pub layouts: Span<SlotLayout>,
+    /// `[layers, slots]`: with nothing left out, for audits.
+    pub dense_layouts: Span<SlotLayout>,
+    /// `[layers, slots]`: addresses of indexes.
+    pub heads: Span<u64>,
+    /// `[decodes]`: 0, to be counted up; how many there may be.
+    pub repairs: Span<u32>,
+    pub repair_budgets: Span<u32>,
+    /// u64: the tables of all sequences, one behind the other.
+    pub page_tables: Span<u64>,
+    /// All of them.
+    pub whole: Span<u8>,
+}
 
-    let (rows, pairs) = (part.num_rows(), weights.rotary.num_pairs());
-    let (mut cos, mut sin) = (vec![0.0; rows * pairs], vec![0.0; rows * pairs]);
+impl StepInputs {
+    /// Of memory that begins at `address`.
+    pub fn of(address: u64, spec: &ModelSpec, sizes: &StepSizes) -> Self {
+        let StepSizes { rows, decodes, outputs, pages, .. } = *sizes;
+        let shape = spec.attention_shape();
+        let slots = shape.num_layers * decodes * shape.num_kv_heads;
+        let mut cut = Cut::at(address);
+        let parts = Self {
+            hidden: cut.part(rows * spec.embedding_len),
+            angles: cut.part(2 * rows * (shape.head_dim / 2)),
+            places: cut.part(rows),
+            recent_places: cut.part(decodes),
+            host_places: cut.part(decodes),
+            tiles: cut.part(rows),
+            output_rows: cut.part(outputs),
+            layouts: cut.part(slots),
+            dense_layouts: cut.part(slots),
+            heads: cut.part(slots),
+            repairs: cut.part(decodes),
+            repair_budgets: cut.part(decodes),
+            page_tables: cut.part(pages),
+            whole: Span::EMPTY,
+        };
+        Self { whole: cut.whole(), ..parts }
+    }
+
+    pub fn cos(&self) -> Span<f32> {
+        self.angles.part(0..self.angles.len() / 2)
+    }
+
+    pub fn sin(&self) -> Span<f32> {
+        self.angles.part(self.angles.len() / 2..self.angles.len())
+    }
+}
+
+/// Writes what a lane's step brings of its rows, whatever they are: rows of the embedding, angles, places, outputs and page tables.
+///
+/// # Errors
+/// `Internal` of a model without an embedding.
+pub(crate) fn write_rows(on: &mut OnDevice, lane: usize, part: &BatchPart, inputs: &StepInputs, tables: &PageTables) -> Result<()> {
+    let OnDevice { lanes, weights, model, .. } = on;
+    let block = &mut lanes[lane].memory.inputs;
+    let (width, scale) = (model.spec().embedding_len, model.spec().description.embedding.scale);
+    let matrix = weights.matrices.get(model, &weights.embedding)?;
+    for (token, row) in part.tokens().iter().zip(block.host_mut(inputs.hidden).chunks_exact_mut(width)) {
+        matrix.write_row(*token as usize, row);
+        row.iter_mut().for_each(|x| *x *= scale);
+    }
+
+    let pairs = weights.rotary.num_pairs();
+    let (cos, sin) = block.host_mut(inputs.angles).split_at_mut(inputs.angles.len() / 2);
     for ((position, cos), sin) in part.positions().iter().zip(cos.chunks_exact_mut(pairs)).zip(sin.chunks_exact_mut(pairs)) {
         weights.rotary.write(*position, cos, sin);
     }
-    stream.copy_in(memory.cos.span().part(0..cos.len()), &cos)?;
-    stream.copy_in(memory.sin.span().part(0..sin.len()), &sin)?;
 
-    stream.copy_in(memory.page_tables.span().part(0..tables.entries.len()), &tables.entries)?;
-    tables.at(memory.page_tables.span().address());
+    block.host_mut(inputs.page_tables).copy_from_slice(&tables.entries);
     let place = |table: u64, position: usize| RowPlace { pages: table, position: position as u32, reserved: 0 };
-    let (mut places, mut recent, mut host) = (Vec::new(), Vec::new(), Vec::new());
-    for (of, tables) in part.sequences().iter().zip(&tables.sequences) {
-        places.extend((0..of.append.num_rows).map(|i| place(tables.device, of.sequence.len + i)));
+    for (i, (of, tables)) in part.sequences().iter().zip(&tables.sequences).enumerate() {
+        let places = block.host_mut(inputs.places.part(part.rows_of(of)));
+        places.iter_mut().enumerate().for_each(|(i, to)| *to = place(tables.device, of.sequence.len + i));
         if of.append.phase == Phase::Decode {
-            recent.push(place(tables.recent, of.sequence.len));
-            host.push(place(tables.host, of.sequence.len));
+            // Decodes are the first sequences, of a row each.
+            block.host_mut(inputs.recent_places)[i] = place(tables.recent, of.sequence.len);
+            block.host_mut(inputs.host_places)[i] = place(tables.host, of.sequence.len);
         }
     }
-    for (to, places) in [(&memory.places, places), (&memory.recent_places, recent), (&memory.host_places, host)] {
-        stream.copy_in(to.span().part(0..places.len()), &places)?;
-    }
-    let outputs: Vec<u32> = part.output_rows().collect();
-    stream.copy_in(memory.output_rows.span().part(0..outputs.len()), &outputs)?;
-    Ok(tables.sequences)
+    block.host_mut(inputs.output_rows).iter_mut().zip(part.output_rows()).for_each(|(to, row)| *to = row);
+    Ok(())
 }

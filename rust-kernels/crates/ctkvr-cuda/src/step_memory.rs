@@ -4,11 +4,11 @@ use ctkvr_model::ModelSpec;
 
 use crate::launch::argmax;
 use crate::launch::attend::partial_len;
-use crate::launch::prefill_attend::RowTile;
-use crate::launch::search_state::SlotSearch;
-use crate::launch::slot::{RowPlace, SlotLayout};
 use crate::matrix::Activations;
-use crate::{Device, DeviceBuffer, Result};
+use crate::mirror::Mirror;
+use crate::step_inputs::StepInputs;
+use crate::step_results::StepResults;
+use crate::{Device, DeviceBuffer, PinnedBuffer, Result};
 
 /// What memory has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,8 +52,10 @@ impl StepSizes {
 /// Buffers; shapes are those of the most that there is room for.
 pub(crate) struct StepMemory {
     pub sizes: StepSizes,
+    /// [`StepInputs`] and [`StepResults`] of a step.
+    pub inputs: Mirror,
+    pub results: Mirror,
     /// f32 `[rows, width]`.
-    pub hidden: DeviceBuffer<f32>,
     pub block: DeviceBuffer<f32>,
     pub queries: DeviceBuffer<f32>,
     pub keys: DeviceBuffer<f32>,
@@ -65,40 +67,20 @@ pub(crate) struct StepMemory {
     pub normed: Activations,
     pub attended_rounded: Activations,
     pub gated: Activations,
-    pub cos: DeviceBuffer<f32>,
-    pub sin: DeviceBuffer<f32>,
-    pub places: DeviceBuffer<RowPlace>,
-    /// `[decodes]`: of layers in host memory.
-    pub recent_places: DeviceBuffer<RowPlace>,
-    pub host_places: DeviceBuffer<RowPlace>,
-    pub tiles: DeviceBuffer<RowTile>,
-    /// u64: the tables of all sequences, one behind the other.
-    pub page_tables: DeviceBuffer<u64>,
-    /// f16 `[layers, rows, q_dim]`.
+    /// f16 `[layers, rows, q_dim]`: queries that sequences may keep; of a step of decodes alone `[layers, decodes, q_dim]` as they come back.
     pub recent: DeviceBuffer<u16>,
-    /// `[layers, slots]`, slots = decodes * KV heads.
-    pub layouts: DeviceBuffer<SlotLayout>,
-    pub heads: DeviceBuffer<u64>,
-    pub searches: DeviceBuffer<SlotSearch>,
-    /// f32 `[layers, slots, group]`: estimated shares, and log-sum-exps of what was read.
-    pub shares: DeviceBuffer<f32>,
-    pub read_lse: DeviceBuffer<f32>,
+    pub fetched_recent: PinnedBuffer<u16>,
+    /// f32 `[layers, slots, group]`, slots = decodes * KV heads: log-sum-exps of what heads attended to.
     pub total_lse: DeviceBuffer<f32>,
-    /// `[layers, slots]`: with nothing left out, for audits; their log-sum-exps f32 `[layers, slots, group]`, and what else an audit gives.
-    pub dense_layouts: DeviceBuffer<SlotLayout>,
-    pub dense_lse: DeviceBuffer<f32>,
+    /// What an audit gives and nobody reads.
     pub unused_out: DeviceBuffer<f32>,
     pub unused_shares: DeviceBuffer<f32>,
     /// f32 `[layers, decodes, q_dim]`: queries, for repairs.
     pub decode_queries: DeviceBuffer<f32>,
-    pub repairs: DeviceBuffer<u32>,
-    pub repair_budgets: DeviceBuffer<u32>,
     pub partials: DeviceBuffer<f32>,
-    pub output_rows: DeviceBuffer<u32>,
     pub last: Activations,
     pub logits: DeviceBuffer<f32>,
-    /// u32 `[outputs]`: most probable tokens, and u64 `[outputs, PARTS]`, what is found on the way.
-    pub tokens: DeviceBuffer<u32>,
+    /// u64 `[outputs, PARTS]`: what is found on the way to the most probable tokens.
     pub best: DeviceBuffer<u64>,
 }
 
@@ -107,14 +89,15 @@ impl StepMemory {
     /// `OutOfMemory`.
     pub fn new(device: &Device, spec: &ModelSpec, sizes: StepSizes) -> Result<Self> {
         let shape = spec.attention_shape();
-        let StepSizes { rows, decodes, outputs, splits, pages } = sizes;
+        let StepSizes { rows, decodes, outputs, splits, .. } = sizes;
         let (layers, d, group) = (shape.num_layers, shape.head_dim, shape.group_size());
         let (width, q, kv) = (spec.embedding_len, shape.num_q_heads * d, shape.num_kv_heads * d);
         let hidden = spec.feed_forward_len;
         let slots = decodes * shape.num_kv_heads;
         Ok(Self {
             sizes,
-            hidden: DeviceBuffer::new(device, rows * width)?,
+            inputs: Mirror::new(device, StepInputs::of(0, spec, &sizes).whole.len())?,
+            results: Mirror::new(device, StepResults::of(0, spec, &sizes).whole.len())?,
             block: DeviceBuffer::new(device, rows * width)?,
             queries: DeviceBuffer::new(device, rows * q)?,
             keys: DeviceBuffer::new(device, rows * kv)?,
@@ -124,32 +107,15 @@ impl StepMemory {
             normed: Activations::new(device, rows, width)?,
             attended_rounded: Activations::new(device, rows, q)?,
             gated: Activations::new(device, rows, hidden)?,
-            cos: DeviceBuffer::new(device, rows * d / 2)?,
-            sin: DeviceBuffer::new(device, rows * d / 2)?,
-            places: DeviceBuffer::new(device, rows)?,
-            recent_places: DeviceBuffer::new(device, decodes)?,
-            host_places: DeviceBuffer::new(device, decodes)?,
-            tiles: DeviceBuffer::new(device, rows)?,
-            page_tables: DeviceBuffer::new(device, pages)?,
             recent: DeviceBuffer::new(device, layers * rows * q)?,
-            layouts: DeviceBuffer::new(device, layers * slots)?,
-            heads: DeviceBuffer::new(device, layers * slots)?,
-            searches: DeviceBuffer::new(device, layers * slots)?,
-            shares: DeviceBuffer::new(device, layers * slots * group)?,
-            read_lse: DeviceBuffer::new(device, layers * slots * group)?,
+            fetched_recent: PinnedBuffer::new(device, layers * decodes * q)?,
             total_lse: DeviceBuffer::new(device, layers * slots * group)?,
-            dense_layouts: DeviceBuffer::new(device, layers * slots)?,
-            dense_lse: DeviceBuffer::new(device, layers * slots * group)?,
             unused_out: DeviceBuffer::new(device, group * d)?,
             unused_shares: DeviceBuffer::new(device, 2 * group)?,
             decode_queries: DeviceBuffer::new(device, layers * decodes * q)?,
-            repairs: DeviceBuffer::new(device, decodes)?,
-            repair_budgets: DeviceBuffer::new(device, decodes)?,
             partials: DeviceBuffer::new(device, slots * splits * partial_len(group, d))?,
-            output_rows: DeviceBuffer::new(device, outputs)?,
             last: Activations::new(device, outputs, width)?,
             logits: DeviceBuffer::new(device, outputs * spec.vocab_size)?,
-            tokens: DeviceBuffer::new(device, outputs)?,
             best: DeviceBuffer::new(device, outputs * argmax::PARTS)?,
         })
     }

@@ -47,6 +47,8 @@ pub(crate) struct Layer {
 /// Everything that a step reads of the model. The embedding stays in the file: a step needs a row for each token.
 pub(crate) struct Weights {
     pub matrices: Matrices,
+    /// The embedding's name there.
+    pub embedding: String,
     pub layers: Vec<Layer>,
     pub output_norm: Vector,
     pub output: DeviceMatrix,
@@ -123,7 +125,7 @@ impl Weights {
     /// `OutOfMemory` when the device has no room for them; `DeviceLost`.
     pub fn load(device: &Device, model: &Model, progress: &mut dyn FnMut(f32)) -> ctkvr_model::Result<Self> {
         let (spec, matrices) = (model.spec(), Matrices::of(model));
-        let Description { rotary, layer, output, .. } = &spec.description;
+        let Description { embedding, rotary, layer, output, .. } = &spec.description;
         let factors = rotary.factors.and_then(|factors| matrices.find(model, factors.name)).map(|factors| factors.row(0));
         let loader = Loader { device, model, matrices: &matrices };
         let mut layers = Vec::with_capacity(spec.num_layers);
@@ -137,6 +139,7 @@ impl Weights {
         device.compute().wait()?;
         progress(1.0);
         Ok(Self {
+            embedding: embedding.rows.weight_name(),
             layers,
             output_norm,
             output,

@@ -1,5 +1,5 @@
-//! What a step launches: a decoded token is one graph, whatever its position, made once for a kind of step; matrices that take the same rows
-//! are one product.
+//! What a step launches and copies: a decoded token is one graph, whatever its position, made once for a kind of step, and one copy to the
+//! device; matrices that take the same rows are one product.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
 
@@ -73,6 +73,32 @@ fn a_token_is_one_launch_of_a_graph() {
     let both = decode(&session, &engine, &[first, second]);
     assert_eq!(both[1..], [1, 1]);
     assert_eq!(decode(&session, &engine, &[first, second]), [0, 1, 0]);
+}
+
+/// All that a token brings lies in one piece, however long prompts of before were, and what comes back of it in as few.
+#[test]
+fn a_token_is_one_copy_to_the_device() {
+    let session = session();
+    let file = TinyModel::new("llama").write();
+    let model = load(file.path());
+    let executor = CudaExecutor::load(Arc::clone(&model), CudaOptions::default(), &mut |_| ()).unwrap();
+    let engine = Engine::new(model, Box::new(executor), EngineOptions { prefill_chunk: 64 }).unwrap();
+    let sequences = [read(&engine, "ctkvr"), read(&engine, "full")];
+    let copies = || ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2"].map(|name| session.count(name));
+    for batch in [&sequences[..1], &sequences[1..], &sequences[..]] {
+        // Indexes come to the device, and room is made.
+        decode(&session, &engine, batch);
+        for output in [StepOutput::Logits, StepOutput::Sample].into_iter().cycle().take(20) {
+            let entry = |sequence: &SequenceId| StepEntry { sequence: *sequence, tokens: &[3], phase: Phase::Decode, output };
+            let before = copies();
+            engine.step(&batch.iter().map(entry).collect::<Vec<_>>(), false, &NO_CANCEL).unwrap();
+            let after = copies();
+            assert_eq!(after[0] - before[0], 1, "{output:?} of {} sequences", batch.len());
+            // Results with tokens; logits; and queries now and then.
+            let most = if output == StepOutput::Logits { 3 } else { 2 };
+            assert!(after[1] - before[1] <= most, "{output:?} of {} sequences", batch.len());
+        }
+    }
 }
 
 /// What the host has to do in the middle of a layer cannot be in a graph.

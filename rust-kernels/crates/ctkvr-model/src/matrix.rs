@@ -46,13 +46,23 @@ impl Matrices {
 impl Matrix<'_> {
     /// Row i in f32.
     pub fn row(&self, i: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.len];
+        self.write_row(i, &mut row);
+        row
+    }
+
+    /// Row i in f32, to `row`.
+    ///
+    /// # Panics
+    /// When there is no such row, or `row` has another length.
+    pub fn write_row(&self, i: usize, row: &mut [f32]) {
+        assert_eq!(row.len(), self.len, "values of a row");
         let row_bytes = self.bytes.len() / self.num_rows;
         let bytes = &self.bytes[i * row_bytes..][..row_bytes];
         if self.info.kind == sys::GGML_TYPE_F32 {
             let (words, _) = bytes.as_chunks::<4>();
-            return words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            return row.iter_mut().zip(words).for_each(|(to, word)| *to = f32::from_le_bytes(*word));
         }
-        let mut row = vec![0.0; self.len];
         // SAFETY: an entry of a static table, of a type that ggml's reader let through; the bytes are a row's, and it holds `len` values.
         unsafe {
             let to_float = (*sys::ggml_get_type_traits(self.info.kind)).to_float;
@@ -62,6 +72,5 @@ impl Matrix<'_> {
                 self.len as i64,
             );
         }
-        row
     }
 }
