@@ -39,6 +39,8 @@ mod page_tables;
 mod placed_page;
 pub mod placement;
 mod properties;
+#[doc(hidden)]
+pub mod q6k_strips;
 pub mod search;
 mod span;
 mod staging;
@@ -49,6 +51,7 @@ mod step_graphs;
 mod step_inputs;
 mod step_memory;
 mod stream;
+mod strip_format;
 mod weights;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
@@ -63,3 +66,4 @@ pub use kernel::launch_raw;
 pub use properties::Properties;
 pub use span::{Plain, Span};
 pub use stream::{Event, Graph, Stream};
+pub use strip_format::StripFormat;
