@@ -260,8 +260,8 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cuda-engine',
-      about: "the engine's tests on the device's executor, on the stand-in",
-      run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine', '--test=step'], oneAtATime),
+      about: "the engine's tests on the device's executor, on the stand-in; weights of Q6_K, which only devices pack",
+      run: () => cargoTest('cuda-engine', [...cudaTests, '--test=engine', '--test=step', '--test=q6k'], oneAtATime),
     },
     {
       name: 'cuda-hybrid',

@@ -2,7 +2,7 @@
 // plus bias[r].
 //
 // Args: Linear (strips.cuh). Grid (strips), 128 threads: warp w adds blocks b with b % 4 == w, the order that all kernels of this family have.
-// Each warp copies its own blocks into shared memory, some 4 KB ahead of what it multiplies, so that memory is busy even where only two blocks
+// Each warp copies its own blocks into shared memory, 3 to 6 KB ahead of what it multiplies, so that memory is busy even where only two blocks
 // of threads lie on a multiprocessor. Nothing is shared by warps before the end.
 //
 // Bytes, s = ceil(n / 16) strips: read s * strip_bytes(k), rows * 1.25 k of activations (1.125 k where weights have no mins: sums are not read),
@@ -150,4 +150,5 @@ FEW_ROWS(4_shared, Format<4, Numbers::Shared>)
 FEW_ROWS(5_scale, Format<5, Numbers::Scale>)
 FEW_ROWS(5_min, Format<5, Numbers::ScaleAndMin>)
 FEW_ROWS(5_shared, Format<5, Numbers::Shared>)
+FEW_ROWS(6_halves, Format<6, Numbers::Halves>)
 FEW_ROWS(8_scale, Format<8, Numbers::Scale>)

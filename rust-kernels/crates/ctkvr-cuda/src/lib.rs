@@ -42,6 +42,8 @@ mod page_tables;
 mod placed_page;
 pub mod placement;
 mod properties;
+#[doc(hidden)]
+pub mod q6k_strips;
 pub mod search;
 mod span;
 mod staging;
@@ -53,6 +55,7 @@ mod step_inputs;
 mod step_memory;
 mod step_results;
 mod stream;
+mod strip_format;
 mod weights;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
@@ -67,3 +70,4 @@ pub use kernel::launch_raw;
 pub use properties::Properties;
 pub use span::{Plain, Span};
 pub use stream::{Event, Graph, Stream};
+pub use strip_format::StripFormat;

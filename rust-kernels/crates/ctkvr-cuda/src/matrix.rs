@@ -1,12 +1,13 @@
 //! One linear layer's weights on the device, in the form that its kernels read.
 
-use ctkvr_kernels::{PackedFormat, STRIP_ROWS};
-use ctkvr_model::{Matrix, PackedShape};
+use ctkvr_kernels::STRIP_ROWS;
+use ctkvr_model::Matrix;
 use half::f16;
 
 use crate::launch::linear::{Linear, Strips};
 use crate::launch::linear_f16::LinearF16;
 use crate::launch::outputs::Outputs;
+use crate::strip_format::StripFormat;
 use crate::{Device, DeviceBuffer, Result, Span};
 
 /// A matrix `[n, k]`, and its bias.
@@ -20,7 +21,7 @@ pub struct DeviceMatrix {
 enum Form {
     Strips {
         bytes: DeviceBuffer<u8>,
-        format: PackedFormat,
+        format: StripFormat,
     },
     /// Of types that have no strips.
     Rows(DeviceBuffer<f16>),
@@ -62,13 +63,6 @@ pub struct HostMatrix<'a> {
     pub bias: Option<Matrix<'a>>,
 }
 
-impl HostMatrix<'_> {
-    /// The format of its strips; `None`: of a type that has none.
-    fn strips(&self) -> Option<PackedShape> {
-        PackedShape::of(self.matrix.info).filter(|shape| Strips::has_kernels(shape.format))
-    }
-}
-
 impl DeviceMatrix {
     /// # Errors
     /// `OutOfMemory`.
@@ -87,7 +81,7 @@ impl DeviceMatrix {
             let (kind, len) = (of.matrix.info.kind, of.matrix.len);
             (kind, len) == (last.matrix.info.kind, last.matrix.len) && of.bias.is_some() == last.bias.is_some()
         };
-        let whole_strips = |of: &HostMatrix| of.strips().is_none() || of.matrix.num_rows.is_multiple_of(STRIP_ROWS);
+        let whole_strips = |of: &HostMatrix| StripFormat::of(&of.matrix).is_none() || of.matrix.num_rows.is_multiple_of(STRIP_ROWS);
         if !before.iter().all(|of| alike(of) && whole_strips(of)) {
             return Ok(None);
         }
@@ -96,15 +90,10 @@ impl DeviceMatrix {
 
     /// Of one type and row length.
     fn stacked(device: &Device, all: &[HostMatrix]) -> Result<Self> {
-        let form = match all[0].strips() {
-            Some(PackedShape { format, .. }) => {
+        let form = match StripFormat::of(&all[0].matrix) {
+            Some(format) => {
                 let mut packed = Vec::new();
-                for of in all {
-                    let shape = of.strips().expect("of one type");
-                    let first = packed.len();
-                    packed.resize(first + shape.num_strips() * shape.strip_bytes(), 0);
-                    shape.pack(of.matrix.info.kind, of.matrix.bytes, &mut packed[first..]);
-                }
+                all.iter().for_each(|of| format.pack(&of.matrix, &mut packed));
                 Form::Strips { bytes: DeviceBuffer::from_slice(device, &packed)?, format }
             }
             None => {

@@ -28,7 +28,7 @@ impl Q4 {
     }
 
     pub fn strips(&self) -> Strips {
-        Strips { bytes: self.bytes.span(), format: FORMAT, k: self.k, n: self.n }
+        Strips { bytes: self.bytes.span(), format: FORMAT.into(), k: self.k, n: self.n }
     }
 
     pub fn num_bytes(&self) -> usize {

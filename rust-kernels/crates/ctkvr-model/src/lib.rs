@@ -9,7 +9,7 @@
 //! | `families`, `description` | what models of each family compute, and from which tensors: data only |
 //! | `spec`, `metadata`, `tensors`, `rope`, `vocabulary_check` | what a model must look like to run |
 //! | `weights`, `fingerprint` | what weights there are, and what tells them from other models' |
-//! | `packed_weight`, `matrix` | weights in the order that products read, and widened |
+//! | `packed_weight`, `q6k_block`, `matrix` | weights in the order that products read, taken apart, and widened |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
 //! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
@@ -28,6 +28,7 @@ mod metadata;
 mod model;
 mod model_info;
 mod packed_weight;
+mod q6k_block;
 mod rope;
 mod sampler;
 mod spec;
@@ -51,6 +52,7 @@ pub use matrix::{Matrices, Matrix};
 pub use model::Model;
 pub use model_info::{ModelInfo, inspect};
 pub use packed_weight::PackedShape;
+pub use q6k_block::Q6kBlock;
 pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
 pub use sampler::{Sampler, SamplerOptions, check_logits, logits_not_finite};
 pub use spec::ModelSpec;

@@ -3,16 +3,16 @@
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS, activation_bytes};
 
 use crate::launch::traffic::Traffic;
-use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
+use crate::{Device, Family, Grid, Plain, Result, Span, Stream, StripFormat, kernel};
 
-/// A matrix of quantised weights, `[n, k]`, as `ctkvr_model::PackedShape` packs it.
+/// A matrix of quantised weights, `[n, k]`, as its format says.
 #[derive(Debug, Clone, Copy)]
 pub struct Strips {
     /// u8 `[ceil(n / 16), format.strip_bytes(k)]`, at a multiple of 16 bytes. Rows beyond n of the last strip are there, and are not used.
     pub bytes: Span<u8>,
     /// One of those that [`Strips::has_kernels`] knows.
-    pub format: PackedFormat,
-    /// Weights of a row: a multiple of 32 times the format's `blocks_per_run`.
+    pub format: StripFormat,
+    /// Weights of a row: a multiple of the format's `run_len`.
     pub k: usize,
     /// Rows, so outputs.
     pub n: usize,
@@ -20,7 +20,7 @@ pub struct Strips {
 
 impl Strips {
     /// Whether a format can be multiplied: all that files store.
-    pub fn has_kernels(format: PackedFormat) -> bool {
+    pub fn has_kernels(format: StripFormat) -> bool {
         kernels_of(format).is_some()
     }
 }
@@ -74,7 +74,7 @@ macro_rules! kernels {
         pub const FEW_ROWS: Family = Family { file: "few_rows", kernels: &[$($one::DECLARATION, $few::DECLARATION),*] };
         pub const MANY_ROWS: Family = Family { file: "many_rows", kernels: &[$($many::DECLARATION),*] };
 
-        const KERNELS: [OfFormat; 7] = [$([$one::launch, $few::launch, $many::launch]),*];
+        const KERNELS: [OfFormat; 8] = [$([$one::launch, $few::launch, $many::launch]),*];
     };
 }
 kernels! {
@@ -84,22 +84,26 @@ kernels! {
     one_row_5_scale few_rows_5_scale many_rows_5_scale;
     one_row_5_min few_rows_5_min many_rows_5_min;
     one_row_5_shared few_rows_5_shared many_rows_5_shared;
+    one_row_6_halves few_rows_6_halves many_rows_6_halves;
     one_row_8_scale few_rows_8_scale many_rows_8_scale;
 }
 
 /// `None` for a format that no file stores: kernels know the mins of those that follow from the scale.
-fn kernels_of(format: PackedFormat) -> Option<OfFormat> {
+fn kernels_of(format: StripFormat) -> Option<OfFormat> {
     use BlockNumbers::{Scale, ScaleAndMin, Shared};
     use LevelBits::{Eight, Five, Four};
-    let place = match (format.bits, format.numbers) {
-        (Four, Scale { min: -8.0 }) => 0,
-        (Four, ScaleAndMin) => 1,
-        (Four, Shared) => 2,
-        (Five, Scale { min: -16.0 }) => 3,
-        (Five, ScaleAndMin) => 4,
-        (Five, Shared) => 5,
-        (Eight, Scale { min: -128.0 }) => 6,
-        _ => return None,
+    let place = match format {
+        StripFormat::Packed(PackedFormat { bits, numbers }) => match (bits, numbers) {
+            (Four, Scale { min: -8.0 }) => 0,
+            (Four, ScaleAndMin) => 1,
+            (Four, Shared) => 2,
+            (Five, Scale { min: -16.0 }) => 3,
+            (Five, ScaleAndMin) => 4,
+            (Five, Shared) => 5,
+            (Eight, Scale { min: -128.0 }) => 7,
+            _ => return None,
+        },
+        StripFormat::Q6K => 6,
     };
     Some(KERNELS[place])
 }
@@ -122,7 +126,7 @@ impl Linear {
     pub fn launch(&self, device: &Device, stream: &Stream) -> Result<()> {
         let Strips { bytes, format, k, n } = self.weights;
         let Some([one, few, many]) = kernels_of(format) else { panic!("{format:?} has no kernels") };
-        assert!(k > 0 && k.is_multiple_of(BLOCK * format.blocks_per_run()), "{format:?} with rows of {k} weights");
+        assert!(k > 0 && k.is_multiple_of(format.run_len()), "{format:?} with rows of {k} weights");
         assert!(bytes.address().is_multiple_of(16) && self.activations.address().is_multiple_of(8), "linear: not aligned");
         let num_strips = n.div_ceil(STRIP_ROWS);
         bytes.check("linear: weights", num_strips * format.strip_bytes(k))?;
@@ -177,8 +181,8 @@ impl Linear {
     /// Bytes read of a row of activations: sums of codes only where mins are added.
     fn row_bytes(&self) -> usize {
         let Strips { k, format, .. } = self.weights;
-        let sums = if matches!(format.numbers, BlockNumbers::Scale { .. }) { k / BLOCK * size_of::<f32>() } else { 0 };
-        activation_bytes(k) - sums
+        let unread = if format.has_mins() { 0 } else { k / BLOCK * size_of::<f32>() };
+        activation_bytes(k) - unread
     }
 }
 

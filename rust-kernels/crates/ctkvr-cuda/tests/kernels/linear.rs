@@ -1,11 +1,13 @@
 //! Linear layers over strips, of one row, few and many, against sums in f64.
 
-use crate::linear_parts::{Activations, Out, U, Weights, bits};
+use crate::linear_parts::{Activations, Out, U, Weights, bits, formats};
 use ctkvr_cuda::launch::linear::{self, Linear, Strips};
 use ctkvr_cuda::stand_in::{ORDERS, session};
-use ctkvr_cuda::{Device, DeviceBuffer, Error, Span};
-use ctkvr_kernels::testing::{FORMATS, Random};
+use ctkvr_cuda::{Device, DeviceBuffer, Error, Span, StripFormat};
+use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, activation_bytes};
+
+const Q4_1: StripFormat = StripFormat::Packed(PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::ScaleAndMin });
 
 fn open() -> Device {
     Device::open_with(0, &[linear::FEW_ROWS, linear::MANY_ROWS]).unwrap()
@@ -23,9 +25,9 @@ struct Case {
 }
 
 impl Case {
-    fn new(device: &Device, format: PackedFormat, [k, n, rows]: [usize; 3], has_bias: bool, integers: bool, seed: u64) -> Self {
+    fn new(device: &Device, format: StripFormat, [k, n, rows]: [usize; 3], has_bias: bool, integers: bool, seed: u64) -> Self {
         let mut random = Random(seed);
-        let k = k.next_multiple_of(BLOCK * format.blocks_per_run());
+        let k = k.next_multiple_of(format.run_len());
         let weights = Weights::new(format, k, n, integers, &mut random);
         let rows: Vec<_> = (0..rows).map(|_| Activations::new(k, integers, &mut random)).collect();
         let bias = has_bias
@@ -84,7 +86,7 @@ impl Case {
 }
 
 /// k, n, rows.
-const SHAPES: [[usize; 3]; 16] = [
+const SHAPES: [[usize; 3]; 17] = [
     [32, 1, 1],
     [32, 17, 9],
     [64, 16, 2],
@@ -93,6 +95,7 @@ const SHAPES: [[usize; 3]; 16] = [
     [160, 33, 4],
     [256, 16, 5],
     [288, 1, 8],
+    [512, 31, 40],
     [576, 576, 1],
     [576, 17, 6],
     [576, 64, 65],
@@ -108,7 +111,7 @@ fn products_are_within_their_budget_in_every_shape() {
     let session = session();
     let device = open();
     let mut seed = 0;
-    for format in FORMATS {
+    for format in formats() {
         for shape in SHAPES {
             seed += 1;
             session.order(ORDERS[seed as usize % 3]).seed(seed);
@@ -122,7 +125,7 @@ fn products_are_within_their_budget_in_every_shape() {
 fn small_integers_give_exact_sums_in_every_order() {
     let session = session();
     let device = open();
-    for (i, format) in FORMATS.into_iter().enumerate() {
+    for (i, format) in formats().enumerate() {
         for shape in [[288, 33, 8], [544, 17, 1], [800, 70, 35]] {
             let case = Case::new(&device, format, shape, true, true, 100 + i as u64);
             let bias = case.bias.clone().unwrap();
@@ -142,7 +145,7 @@ fn small_integers_give_exact_sums_in_every_order() {
 fn a_rows_bits_do_not_depend_on_its_company() {
     let session = session();
     let device = open();
-    for (i, format) in FORMATS.into_iter().enumerate() {
+    for (i, format) in formats().enumerate() {
         session.order(ORDERS[i % 3]);
         let case = Case::new(&device, format, [1184, 21, 41], i % 2 == 0, false, 200 + i as u64);
         let alone: Vec<Vec<u32>> = (0..41).map(|row| bits(&case.run(&device, row, 1)[0])).collect();
@@ -157,7 +160,7 @@ fn a_rows_bits_do_not_depend_on_its_company() {
 fn what_is_not_a_number_stays_in_its_row() {
     let _session = session();
     let device = open();
-    for format in FORMATS {
+    for format in formats() {
         for rows in [3, 12] {
             let mut case = Case::new(&device, format, [288, 17, rows], false, false, 300);
             let k = case.weights.k;
@@ -180,10 +183,10 @@ fn what_is_not_a_number_stays_in_its_row() {
 fn lengths_are_checked() {
     let _session = session();
     let device = open();
-    let case = Case::new(&device, FORMATS[1], [64, 20, 2], false, false, 1);
+    let case = Case::new(&device, Q4_1, [64, 20, 2], false, false, 1);
     let out = DeviceBuffer::<f32>::new(&device, 40).unwrap();
     let good = Linear {
-        weights: Strips { bytes: case.strips.span(), format: FORMATS[1], k: 64, n: 20 },
+        weights: Strips { bytes: case.strips.span(), format: Q4_1, k: 64, n: 20 },
         bias: Span::EMPTY,
         activations: case.activations.span(),
         out: out.span(),
@@ -198,8 +201,9 @@ fn lengths_are_checked() {
     assert_eq!(launch(Linear { bias: out.span(), ..good }), length("linear: bias", 20, 40));
     let short = Strips { bytes: case.strips.span().part(0..640), ..good.weights };
     assert_eq!(launch(Linear { weights: short, ..good }), length("linear: weights", 1280, 640));
-    assert!(FORMATS.into_iter().all(Strips::has_kernels));
-    assert!(!Strips::has_kernels(PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -7.0 } }));
+    assert!(formats().all(Strips::has_kernels));
+    let other = PackedFormat { bits: LevelBits::Four, numbers: BlockNumbers::Scale { min: -7.0 } };
+    assert!(!Strips::has_kernels(other.into()));
 }
 
 mod on_the_stand_in {
@@ -209,9 +213,9 @@ mod on_the_stand_in {
     fn no_rows_are_no_launch() {
         let session = session();
         let device = open();
-        let case = Case::new(&device, FORMATS[1], [64, 20, 2], false, false, 1);
+        let case = Case::new(&device, Q4_1, [64, 20, 2], false, false, 1);
         let none = Linear {
-            weights: Strips { bytes: case.strips.span(), format: FORMATS[1], k: 64, n: 20 },
+            weights: Strips { bytes: case.strips.span(), format: Q4_1, k: 64, n: 20 },
             bias: Span::EMPTY,
             activations: Span::EMPTY,
             out: Span::EMPTY,

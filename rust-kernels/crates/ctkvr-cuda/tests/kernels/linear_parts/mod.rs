@@ -1,7 +1,8 @@
 //! What the tests of linear layers and of what stands between them share: seeded numbers, rows of activations, packed weights, outputs.
-use ctkvr_cuda::{Device, DeviceBuffer};
-use ctkvr_kernels::testing::Random;
+use ctkvr_cuda::{Device, DeviceBuffer, StripFormat, q6k_strips};
+use ctkvr_kernels::testing::{FORMATS, Random};
 use ctkvr_kernels::{BLOCK, BlockNumbers, LevelBits, PackedFormat, STRIP_ROWS, activation_bytes};
+use ctkvr_model::Q6kBlock;
 use half::f16;
 
 /// f32's unit of rounding.
@@ -11,14 +12,20 @@ pub const POISON: u32 = 0xeeee_eeee;
 /// Values behind an output that must stay as they are.
 pub const GUARD: usize = 40;
 
-/// A matrix `[n, k]` of drawn weights: its strips, and what each weight is: `scale * level + min`, numbers of each block of a row.
+/// All formats that have kernels.
+pub fn formats() -> impl Iterator<Item = StripFormat> {
+    FORMATS.into_iter().map(StripFormat::from).chain([StripFormat::Q6K])
+}
+
+/// A matrix `[n, k]` of drawn weights: its strips, and what each weight is: `scale * level + min`, numbers of each block of a row. Levels of Q6_K
+/// count for `scales[i / 16] * (level - 32)`, a whole number as well.
 pub struct Weights {
-    pub format: PackedFormat,
+    pub format: StripFormat,
     pub k: usize,
     pub n: usize,
     pub strips: Vec<u8>,
     /// `[n, k]`
-    levels: Vec<u8>,
+    levels: Vec<i32>,
     /// `[n, k / BLOCK]`
     scales: Vec<f64>,
     mins: Vec<f64>,
@@ -26,47 +33,77 @@ pub struct Weights {
 
 impl Weights {
     /// Small integers, or any numbers. Rows beyond n of the last strip are drawn as well: they must not be seen.
-    pub fn new(format: PackedFormat, k: usize, n: usize, integers: bool, random: &mut Random) -> Self {
+    pub fn new(format: StripFormat, k: usize, n: usize, integers: bool, random: &mut Random) -> Self {
         let (num_strips, blocks) = (n.div_ceil(STRIP_ROWS), k / BLOCK);
         let all_rows = num_strips * STRIP_ROWS;
-        let (mut levels, mut scales, mut mins) =
-            (vec![0; all_rows * k], vec![0.0; all_rows * blocks], vec![0.0; all_rows * blocks]);
-        let mut strips = vec![0; num_strips * format.strip_bytes(k)];
-        let run_blocks = format.blocks_per_run();
-        for (i, run) in strips.chunks_exact_mut(format.run_bytes()).enumerate() {
-            let (strip, first) = (i / (blocks / run_blocks), i % (blocks / run_blocks) * run_blocks);
-            let mut halves = |most: f32| -> [f16; STRIP_ROWS] {
-                std::array::from_fn(|_| {
-                    if integers { f16::from_f32(random.integer(2) as f32) } else { f16::from_f32(random.values(1, most)[0]) }
-                })
-            };
-            let (scale, min) = (halves(0.1), halves(3.0));
-            let bits = |halves: [f16; STRIP_ROWS]| halves.map(f16::to_bits);
-            let (header, of_run) = run.split_at_mut(format.header_bytes());
-            format.pack_header(&bits(scale), &bits(min), header);
-            for (b, out) in of_run.chunks_exact_mut(format.block_bytes()).enumerate() {
-                let block: [[u8; BLOCK]; STRIP_ROWS] =
-                    std::array::from_fn(|_| std::array::from_fn(|_| random.index(count(format.bits)) as u8));
-                let mut small =
-                    || -> [u16; STRIP_ROWS] { std::array::from_fn(|_| random.index(if integers { 4 } else { 64 }) as u16) };
-                let (own_scales, own_mins) = match format.numbers {
-                    BlockNumbers::Shared => (small(), small()),
-                    _ => (bits(scale), bits(min)),
-                };
-                format.pack_block(&block, &own_scales, &own_mins, out);
-                for r in 0..STRIP_ROWS {
-                    let row = strip * STRIP_ROWS + r;
-                    levels[row * k + (first + b) * BLOCK..][..BLOCK].copy_from_slice(&block[r]);
-                    let (scale, min) = (scale[r].to_f64(), min[r].to_f64());
-                    (scales[row * blocks + first + b], mins[row * blocks + first + b]) = match format.numbers {
-                        BlockNumbers::Scale { min } => (scale, f64::from(min) * scale),
-                        BlockNumbers::ScaleAndMin => (scale, min),
-                        BlockNumbers::Shared => (f64::from(own_scales[r]) * scale, -f64::from(own_mins[r]) * min),
-                    };
-                }
+        let strips = vec![0; num_strips * format.strip_bytes(k)];
+        let numbers = vec![0.0; all_rows * blocks];
+        let mut weights = Self { format, k, n, strips, levels: vec![0; all_rows * k], scales: numbers.clone(), mins: numbers };
+        let mut strips = std::mem::take(&mut weights.strips);
+        for (i, run) in strips.chunks_exact_mut(format.strip_bytes(format.run_len())).enumerate() {
+            let runs = k / format.run_len();
+            let at = (i / runs * STRIP_ROWS, i % runs * format.run_len() / BLOCK);
+            match format {
+                StripFormat::Packed(format) => weights.draw_packed(format, at, run, integers, random),
+                StripFormat::Q6K => weights.draw_q6k(at, run, integers, random),
             }
         }
-        Self { format, k, n, strips, levels, scales, mins }
+        Self { strips, ..weights }
+    }
+
+    /// The run of a strip that begins at a row and block.
+    fn draw_packed(
+        &mut self,
+        format: PackedFormat,
+        (row, first): (usize, usize),
+        run: &mut [u8],
+        integers: bool,
+        random: &mut Random,
+    ) {
+        let (k, blocks) = (self.k, self.k / BLOCK);
+        let mut halves =
+            |most: f32| -> [f16; STRIP_ROWS] { std::array::from_fn(|_| f16::from_f32(number(most, integers, random))) };
+        let (scale, min) = (halves(0.1), halves(3.0));
+        let bits = |halves: [f16; STRIP_ROWS]| halves.map(f16::to_bits);
+        let (header, of_run) = run.split_at_mut(format.header_bytes());
+        format.pack_header(&bits(scale), &bits(min), header);
+        for (b, out) in of_run.chunks_exact_mut(format.block_bytes()).enumerate() {
+            let block: [[u8; BLOCK]; STRIP_ROWS] =
+                std::array::from_fn(|_| std::array::from_fn(|_| random.index(count(format.bits)) as u8));
+            let mut small = || -> [u16; STRIP_ROWS] { std::array::from_fn(|_| random.index(if integers { 4 } else { 64 }) as u16) };
+            let (own_scales, own_mins) = match format.numbers {
+                BlockNumbers::Shared => (small(), small()),
+                _ => (bits(scale), bits(min)),
+            };
+            format.pack_block(&block, &own_scales, &own_mins, out);
+            for r in 0..STRIP_ROWS {
+                let levels = &mut self.levels[(row + r) * k + (first + b) * BLOCK..][..BLOCK];
+                levels.iter_mut().zip(block[r]).for_each(|(to, level)| *to = level.into());
+                let (scale, min) = (scale[r].to_f64(), min[r].to_f64());
+                let at = (row + r) * blocks + first + b;
+                (self.scales[at], self.mins[at]) = match format.numbers {
+                    BlockNumbers::Scale { min } => (scale, f64::from(min) * scale),
+                    BlockNumbers::ScaleAndMin => (scale, min),
+                    BlockNumbers::Shared => (f64::from(own_scales[r]) * scale, -f64::from(own_mins[r]) * min),
+                };
+            }
+        }
+    }
+
+    fn draw_q6k(&mut self, (row, first): (usize, usize), run: &mut [u8], integers: bool, random: &mut Random) {
+        let (k, blocks) = (self.k, self.k / BLOCK);
+        let rows: [Q6kBlock; STRIP_ROWS] = std::array::from_fn(|_| Q6kBlock {
+            levels: std::array::from_fn(|_| random.index(64) as u8),
+            scales: std::array::from_fn(|_| if integers { random.integer(3) as i8 } else { random.index(256) as u8 as i8 }),
+            scale: f16::from_f32(number(0.01, integers, random)).to_bits(),
+        });
+        q6k_strips::pack_run(&rows, run);
+        for (r, of_row) in rows.iter().enumerate() {
+            let weight = |(i, level): (usize, &u8)| i32::from(of_row.scales[i / 16]) * (i32::from(*level) - 32);
+            let levels = &mut self.levels[(row + r) * k + first * BLOCK..][..Q6kBlock::LEN];
+            levels.iter_mut().zip(of_row.levels.iter().enumerate()).for_each(|(to, level)| *to = weight(level));
+            self.scales[(row + r) * blocks + first..][..Q6kBlock::LEN / BLOCK].fill(f16::from_bits(of_row.scale).to_f64());
+        }
     }
 
     /// Row r times a row of activations: the sum, and the sum of the magnitudes of what the kernels add: of each block scale times levels, and
@@ -76,15 +113,19 @@ impl Weights {
         (0..blocks).fold((0.0, 0.0), |(sum, all), b| {
             let levels = &self.levels[r * self.k + b * BLOCK..][..BLOCK];
             let codes = &row.codes[b * BLOCK..][..BLOCK];
-            let integer: i32 = levels.iter().zip(codes).map(|(l, c)| i32::from(*l) * i32::from(*c)).sum();
+            let integer: i32 = levels.iter().zip(codes).map(|(l, c)| l * i32::from(*c)).sum();
             let codes: i32 = codes.iter().map(|c| i32::from(*c)).sum();
             let (scale, min) = (self.scales[r * blocks + b], self.mins[r * blocks + b]);
             let (a, m) = (scale * row.scales[b] * f64::from(integer), min * row.scales[b] * f64::from(codes));
-            let magnitude =
-                if matches!(self.format.numbers, BlockNumbers::Scale { .. }) { (a + m).abs() } else { a.abs() + m.abs() };
+            let magnitude = if self.format.has_mins() { a.abs() + m.abs() } else { (a + m).abs() };
             (sum + a + m, all + magnitude)
         })
     }
+}
+
+/// An f16's number: a whole one of -2 to 2, or any up to `most`.
+fn number(most: f32, integers: bool, random: &mut Random) -> f32 {
+    if integers { random.integer(2) as f32 } else { random.values(1, most)[0] }
 }
 
 fn count(bits: LevelBits) -> usize {
