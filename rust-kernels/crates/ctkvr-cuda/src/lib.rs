@@ -28,6 +28,7 @@ pub mod head_image;
 mod host_head;
 mod host_layer;
 mod images;
+pub mod joined;
 mod kernel;
 pub mod kv_pool;
 mod lane;

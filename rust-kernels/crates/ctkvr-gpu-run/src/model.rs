@@ -22,9 +22,8 @@ pub fn page_layout(shape: &Shape) -> PageLayout {
 }
 
 struct Layer {
-    query: Q4,
-    key: Q4,
-    value: Q4,
+    /// Query, key and value: of one type, so one product.
+    projections: Q4,
     output: Q4,
     gate: Q4,
     up: Q4,
@@ -32,8 +31,8 @@ struct Layer {
 }
 
 impl Layer {
-    fn matrices(&self) -> [&Q4; 7] {
-        [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down]
+    fn matrices(&self) -> [&Q4; 5] {
+        [&self.projections, &self.output, &self.gate, &self.up, &self.down]
     }
 }
 
@@ -54,9 +53,7 @@ impl<'a> Model<'a> {
         for _ in 0..shape.layers {
             let mut matrix = |n, k| Q4::new(device, [n, k], &mut random);
             layers.push(Layer {
-                query: matrix(q, width)?,
-                key: matrix(kv, width)?,
-                value: matrix(kv, width)?,
+                projections: matrix(q + 2 * kv, width)?,
                 output: matrix(width, q)?,
                 gate: matrix(hidden, width)?,
                 up: matrix(hidden, width)?,
@@ -75,11 +72,10 @@ impl<'a> Model<'a> {
     }
 
     /// A matrix of each kind, by name.
-    pub fn matrices(&self) -> [(&'static str, Vec<&Q4>); 6] {
+    pub fn matrices(&self) -> [(&'static str, Vec<&Q4>); 5] {
         let all = |of: fn(&Layer) -> &Q4| self.layers.iter().map(of).collect::<Vec<_>>();
         [
-            ("linear: query", all(|layer| &layer.query)),
-            ("linear: key", all(|layer| &layer.key)),
+            ("linear: query, key, value", all(|layer| &layer.projections)),
             ("linear: output of attention", all(|layer| &layer.output)),
             ("linear: gate", all(|layer| &layer.gate)),
             ("linear: down", all(|layer| &layer.down)),
@@ -92,9 +88,7 @@ impl<'a> Model<'a> {
         let (width, hidden) = (self.shape.width, self.shape.hidden);
         for (index, layer) in self.layers.iter().enumerate() {
             self.norm(rows, index > 0, rows.n)?;
-            for (matrix, out) in [(&layer.query, &rows.queries), (&layer.key, &rows.keys), (&layer.value, &rows.values)] {
-                self.multiply(rows, matrix, &rows.normed, out.span(), matrix.n)?;
-            }
+            self.multiply(rows, &layer.projections, &rows.normed, rows.projected.span(), layer.projections.n)?;
             self.rope_and_store(rows, index)?;
             attend(index)?;
             self.round(rows)?;
@@ -166,10 +160,13 @@ impl<'a> Model<'a> {
 
     pub fn rope_and_store(&self, rows: &Rows, layer: usize) -> ctkvr_cuda::Result<()> {
         let shape = self.shape;
+        let (q, kv, projected) = (shape.q_len(), shape.kv_len(), rows.projected.span());
         let store = RopeStore {
-            queries: rows.queries.span(),
-            keys: rows.keys.span(),
-            values: rows.values.span(),
+            queries: projected,
+            keys: projected.part(q..projected.len()),
+            values: projected.part(q + kv..projected.len()),
+            stride: q + 2 * kv,
+            turned: rows.queries.span(),
             cos: rows.cos.span(),
             sin: rows.sin.span(),
             places: rows.places.span(),
