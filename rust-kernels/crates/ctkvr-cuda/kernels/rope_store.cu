@@ -1,9 +1,10 @@
-// What the projections of a layer wrote is made ready for attention: queries are turned in place, keys turned and stored with their values in
-// the KV pages, and queries kept as f16 for the host's rings of recent queries.
+// What the projections of a layer wrote, of each row side by side, is made ready for attention: queries are turned and lie row by row, keys are
+// turned and stored with their values in the KV pages, and queries kept as f16 for the host's rings of recent queries.
 //
-//   queries  f32 [rows, num_q_heads, D]    turned, then times query_factor
-//   keys     f32 [rows, num_kv_heads, D]   read only
-//   values   f32 [rows, num_kv_heads, D]
+//   queries  f32 [rows, num_q_heads, D]    rows `stride` values apart
+//   keys     f32 [rows, num_kv_heads, D]   rows as far apart
+//   values   f32 [rows, num_kv_heads, D]   rows as far apart
+//   turned   f32 [rows, num_q_heads, D]    another buffer: queries turned, then times query_factor
 //   cos, sin f32 [rows, pairs]             of each row's position, times the rotary magnitude; pairs <= D / 2, further values are not turned
 //   places   RowPlace [rows]               page table and position: where key and value go
 //   recent   f16 [rows, num_q_heads, D]    the queries as they are attended with, to nearest even; null: not kept
@@ -21,18 +22,19 @@
 constexpr int WARPS = 4, MAX_D = 256, LANE_VALUES = MAX_D / 32;
 
 struct RopeStoreArgs {
-    float* queries;
+    const float* queries;
     const float* keys;
     const float* values;
+    float* turned;
     const float* cos;
     const float* sin;
     const RowPlace* places;
     unsigned short* recent;
-    uint64_t head_offset, head_bytes;
+    uint64_t stride, head_offset, head_bytes;
     float query_factor;
     uint32_t num_q_heads, num_kv_heads, head_dim, pairs, is_adjacent;
 };
-static_assert(sizeof(RopeStoreArgs) == 96, "as RopeStoreArgs of src/launch/rope_store.rs");
+static_assert(sizeof(RopeStoreArgs) == 112, "as RopeStoreArgs of src/launch/rope_store.rs");
 
 // A lane's values of a head, turned.
 __device__ __forceinline__ void turned(const RopeStoreArgs& args, const float* head, unsigned row, int lane, float (&out)[LANE_VALUES]) {
@@ -94,19 +96,18 @@ __device__ __forceinline__ void rope_store(const RopeStoreArgs& args) {
     float x[LANE_VALUES];
     if (head < args.num_q_heads) {
         const uint64_t first = ((uint64_t)row * args.num_q_heads + head) * d;
-        turned(args, args.queries + first, row, lane, x);
-        __syncwarp();   // every lane has read its partners
+        turned(args, args.queries + row * args.stride + (uint64_t)head * d, row, lane, x);
 #pragma unroll
         for (int k = 0; k < LANE_VALUES; k++) {
             const int at = lane + 32 * k;
             if (at >= d) break;
             const float scaled = __fmul_rn(x[k], args.query_factor);
-            args.queries[first + at] = scaled;
+            args.turned[first + at] = scaled;
             if (args.recent) args.recent[first + at] = __half_as_ushort(__float2half_rn(scaled));
         }
     } else if (head < args.num_q_heads + args.num_kv_heads) {
         const unsigned kv_head = head - args.num_q_heads;
-        const uint64_t first = ((uint64_t)row * args.num_kv_heads + kv_head) * d;
+        const uint64_t first = row * args.stride + (uint64_t)kv_head * d;
         const RowPlace place = args.places[row];
         unsigned char* page = reinterpret_cast<unsigned char*>(reinterpret_cast<const uint64_t*>(place.pages)[place.position / PAGE] +
                                                                args.head_offset + kv_head * args.head_bytes);

@@ -169,6 +169,8 @@ fn others(given: &Given) -> Result<Vec<Line>> {
         queries: f32s(q),
         keys: f32s(kv),
         values: f32s(kv),
+        stride: q + 2 * kv,
+        turned: f32s(q),
         cos: f32s(num_pairs),
         sin: f32s(num_pairs),
         places: Span::unbacked(1),

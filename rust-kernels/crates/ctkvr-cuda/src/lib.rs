@@ -30,6 +30,7 @@ mod host_head;
 #[doc(hidden)]
 pub mod host_layer;
 mod images;
+pub mod joined;
 mod kernel;
 pub mod kv_pool;
 mod lane;

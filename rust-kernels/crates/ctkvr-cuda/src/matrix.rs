@@ -44,7 +44,7 @@ impl Activations {
     }
 
     /// What the kernels before these matrices write of `rows` rows.
-    pub fn outputs(&self, takers: &[&DeviceMatrix], rows: usize) -> Outputs {
+    pub fn outputs(&self, takers: &[DeviceMatrix], rows: usize) -> Outputs {
         let k = takers[0].k;
         let mut outputs = Outputs::NONE;
         for taker in takers {

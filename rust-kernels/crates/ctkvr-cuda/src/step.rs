@@ -4,6 +4,7 @@
 //! has the other part's: each layer begins (up to where the host's part is missing) and ends, and parts take turns.
 
 use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctkvr_core::{Phase, StageTimes};
@@ -163,11 +164,8 @@ impl<'b, 'a> Step<'b, 'a> {
         self.fetch_next(on, index)?;
         let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
         let block_scale = (index > 0).then_some(on.model.spec().description.layer.residual_scale);
-        let takers = [&layer.query, &layer.key, &layer.value];
-        let normed = self.norm(on, layer.attention_norm.as_ref(), block_scale, &takers)?;
-        for (matrix, out) in takers.into_iter().zip([&memory.queries, &memory.keys, &memory.values]) {
-            self.multiply(on, matrix, &normed, out.span().part(0..self.rows * matrix.n))?;
-        }
+        let normed = self.norm(on, layer.attention_norm.as_ref(), block_scale, layer.projections.matrices())?;
+        layer.projections.multiply(&on.device, &normed, memory.projected.span(), self.rows)?;
         self.norm_queries_and_keys(on, layer)?;
         self.rope_and_store(on, index)?;
         self.decodes.begin(on, index, self.part)?;
@@ -178,7 +176,7 @@ impl<'b, 'a> Step<'b, 'a> {
     fn end_layer(&mut self, on: &OnDevice, index: usize, cancel: &AtomicBool) -> Result<()> {
         self.decodes.end(on, index, self.part, cancel)?;
         let (memory, layer) = (on.memory(self.lane), &on.weights.layers[index]);
-        let activations = memory.attended_rounded.outputs(&[&layer.output], self.rows);
+        let activations = memory.attended_rounded.outputs(from_ref(&layer.output), self.rows);
         self.round(on, memory.attended.span(), layer.output.k, activations)?;
         let block = memory.block.span().part(0..self.rows * layer.output.n);
         self.multiply(on, &layer.output, &activations, block)?;
@@ -191,24 +189,20 @@ impl<'b, 'a> Step<'b, 'a> {
         let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
         let spec = &on.model.spec().description.layer;
         let Activation::Silu = spec.feed_forward.activation;
-        let matrices = layer.gate_and_up.matrices();
-        // The same one twice where they are joined.
-        let takers = [&matrices[0], &matrices[matrices.len() - 1]];
-        let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), &takers)?;
+        let takers = layer.gate_and_up.matrices();
+        let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), takers)?;
         let width = layer.down.k;
         let both = memory.gate_and_up.span().part(0..self.rows * 2 * width);
         let up = both.part(width..both.len());
-        for (matrix, out) in matrices.iter().zip([both, up]) {
-            matrix.multiply(&on.device, &normed, out, (self.rows, 2 * width))?;
-        }
-        let out = memory.gated.outputs(&[&layer.down], self.rows);
+        layer.gate_and_up.multiply(&on.device, &normed, both, self.rows)?;
+        let out = memory.gated.outputs(from_ref(&layer.down), self.rows);
         SiluRound { gate: both, up, stride: 2 * width, out, rows: self.rows, width }.launch(&on.device, on.device.compute())?;
         self.multiply(on, &layer.down, &out, memory.block.span().part(0..self.rows * layer.down.n))?;
         self.norm_after(on, layer.feed_forward_norm_after.as_ref())
     }
 
     /// hidden += scale * block, where there is one; then the norm, rounded for those who take it.
-    fn norm(&self, on: &OnDevice, weight: Option<&Vector>, block_scale: Option<f32>, takers: &[&DeviceMatrix]) -> Result<Outputs> {
+    fn norm(&self, on: &OnDevice, weight: Option<&Vector>, block_scale: Option<f32>, takers: &[DeviceMatrix]) -> Result<Outputs> {
         let (memory, width, rows) = (on.memory(self.lane), takers[0].k, self.rows);
         let out = memory.normed.outputs(takers, rows);
         let norm = NormRound {
@@ -252,28 +246,38 @@ impl<'b, 'a> Step<'b, 'a> {
     fn norm_after(&self, on: &OnDevice, weight: Option<&Vector>) -> Result<()> {
         let Some(weight) = weight else { return Ok(()) };
         let block = on.memory(self.lane).block.span();
-        self.norm_rows(on, block, weight, 1)
+        self.norm_rows(on, block, weight.len(), weight, 1)
     }
 
-    /// Norms of `spans` spans of each row, in place.
-    fn norm_rows(&self, on: &OnDevice, x: Span<f32>, weight: &Vector, spans: usize) -> Result<()> {
+    /// Norms of the first spans of each row, as many as are said, in place; rows are `stride` values apart.
+    fn norm_rows(&self, on: &OnDevice, x: Span<f32>, stride: usize, weight: &Vector, spans: usize) -> Result<()> {
         let (span, device) = (weight.len(), &on.device);
         let epsilon = on.model.spec().rms_epsilon;
-        let stride = spans * span;
         let norm = NormRows { x, stride, out: x, out_stride: stride, weight: weight.span(), epsilon, rows: self.rows, spans, span };
         Ok(norm.launch(device, device.compute())?)
     }
 
     fn norm_queries_and_keys(&self, on: &OnDevice, layer: &Layer) -> Result<()> {
         let Some(norms) = &layer.query_key_norms else { return Ok(()) };
-        let (memory, shape) = (on.memory(self.lane), on.builder.shape);
+        let shape = on.builder.shape;
         let heads = |count| if norms.span == NormSpan::Head { count } else { 1 };
-        self.norm_rows(on, memory.queries.span(), &norms.query, heads(shape.num_q_heads))?;
-        self.norm_rows(on, memory.keys.span(), &norms.key, heads(shape.num_kv_heads))
+        let projected = self.projected(on, 0..self.rows);
+        self.norm_rows(on, projected.queries, projected.stride, &norms.query, heads(shape.num_q_heads))?;
+        self.norm_rows(on, projected.keys, projected.stride, &norms.key, heads(shape.num_kv_heads))
     }
 
     fn multiply(&self, on: &OnDevice, matrix: &DeviceMatrix, rows: &Outputs, out: Span<f32>) -> Result<()> {
         Ok(matrix.multiply(&on.device, rows, out, (self.rows, matrix.n))?)
+    }
+
+    /// What the layer's projections gave for some rows.
+    fn projected(&self, on: &OnDevice, rows: Range<usize>) -> Projected {
+        let shape = on.builder.shape;
+        let (q, kv) = (shape.num_q_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim);
+        let stride = q + 2 * kv;
+        let rows = on.memory(self.lane).projected.span().part(rows.start * stride..rows.end * stride);
+        let from = |column: usize| rows.part(column.min(rows.len())..rows.len());
+        Projected { queries: from(0), keys: from(q), values: from(q + kv), stride }
     }
 
     /// Queries and keys are turned; keys and values go to their pages.
@@ -312,14 +316,16 @@ impl<'b, 'a> Step<'b, 'a> {
         let OnDevice { device, weights, builder, .. } = on;
         let (memory, shape, rows) = (on.memory(self.lane), builder.shape, self.rows);
         let (d, pairs) = (shape.head_dim, weights.rotary.num_pairs());
-        let (q, kv) = (shape.num_q_heads * d, shape.num_kv_heads * d);
+        let q = shape.num_q_heads * d;
         let (first, last) = (stored.rows.start, stored.rows.end);
-        let queries = |of: Span<f32>| if stored.takes_queries { of } else { Span::EMPTY };
         let recent = memory.recent.span().part((index * rows + first) * q..(index * rows + last) * q);
+        let Projected { queries, keys, values, stride } = self.projected(on, stored.rows.clone());
         let store = RopeStore {
-            queries: queries(memory.queries.span().part(first * q..last * q)),
-            keys: memory.keys.span().part(first * kv..last * kv),
-            values: memory.values.span().part(first * kv..last * kv),
+            queries,
+            keys,
+            values,
+            stride,
+            turned: if stored.takes_queries { memory.queries.span().part(first * q..last * q) } else { Span::EMPTY },
             cos: self.decodes.inputs.cos().part(first * pairs..last * pairs),
             sin: self.decodes.inputs.sin().part(first * pairs..last * pairs),
             places: stored.places,
@@ -399,7 +405,7 @@ impl<'b, 'a> Step<'b, 'a> {
         if rows == 0 {
             return Ok(());
         }
-        let out = memory.last.outputs(&[&weights.output], rows);
+        let out = memory.last.outputs(from_ref(&weights.output), rows);
         let norm = NormRound {
             hidden: self.decodes.inputs.hidden,
             hidden_stride: width,
@@ -505,6 +511,15 @@ impl<'b, 'a> Step<'b, 'a> {
         }
         Ok(())
     }
+}
+
+/// Rows of queries, keys and values that lie side by side.
+struct Projected {
+    queries: Span<f32>,
+    keys: Span<f32>,
+    values: Span<f32>,
+    /// Values between rows of each.
+    stride: usize,
 }
 
 /// Rows of one format whose keys and values are stored in one place.

@@ -57,9 +57,10 @@ pub(crate) struct StepMemory {
     pub results: Mirror,
     /// f32 `[rows, width]`.
     pub block: DeviceBuffer<f32>,
+    /// f32 `[rows, q_dim + 2 * kv_dim]`: queries, keys and values as they are multiplied, of each row side by side.
+    pub projected: DeviceBuffer<f32>,
+    /// f32 `[rows, q_dim]`: queries as they are attended with, and what they get.
     pub queries: DeviceBuffer<f32>,
-    pub keys: DeviceBuffer<f32>,
-    pub values: DeviceBuffer<f32>,
     pub attended: DeviceBuffer<f32>,
     /// f32 `[rows, 2, hidden]`: gate, then up.
     pub gate_and_up: DeviceBuffer<f32>,
@@ -99,9 +100,8 @@ impl StepMemory {
             inputs: Mirror::new(device, StepInputs::of(0, spec, &sizes).whole.len())?,
             results: Mirror::new(device, StepResults::of(0, spec, &sizes).whole.len())?,
             block: DeviceBuffer::new(device, rows * width)?,
+            projected: DeviceBuffer::new(device, rows * (q + 2 * kv))?,
             queries: DeviceBuffer::new(device, rows * q)?,
-            keys: DeviceBuffer::new(device, rows * kv)?,
-            values: DeviceBuffer::new(device, rows * kv)?,
             attended: DeviceBuffer::new(device, rows * q)?,
             gate_and_up: DeviceBuffer::new(device, rows * 2 * hidden)?,
             normed: Activations::new(device, rows, width)?,

@@ -2,6 +2,7 @@
 
 use ctkvr_model::{Description, LayerSpec, LinearSpec, Matrices, Model, NormSpan, RotaryTable, VectorSpec, layer_tensor};
 
+use crate::joined::Joined;
 use crate::matrix::{DeviceMatrix, HostMatrix};
 use crate::{Device, DeviceBuffer};
 
@@ -15,31 +16,16 @@ pub(crate) struct QueryKeyNorms {
     pub key: Vector,
 }
 
-/// Gate and up of the feed-forward, which take the same rows.
-pub(crate) enum GateAndUp {
-    Joined(DeviceMatrix),
-    Apart([DeviceMatrix; 2]),
-}
-
-impl GateAndUp {
-    pub fn matrices(&self) -> &[DeviceMatrix] {
-        match self {
-            Self::Joined(both) => std::slice::from_ref(both),
-            Self::Apart(apart) => apart,
-        }
-    }
-}
-
 pub(crate) struct Layer {
     pub attention_norm: Option<Vector>,
-    pub query: DeviceMatrix,
-    pub key: DeviceMatrix,
-    pub value: DeviceMatrix,
+    /// Query, key and value.
+    pub projections: Joined,
     pub query_key_norms: Option<QueryKeyNorms>,
     pub output: DeviceMatrix,
     pub attention_norm_after: Option<Vector>,
     pub feed_forward_norm: Option<Vector>,
-    pub gate_and_up: GateAndUp,
+    /// Gate and up.
+    pub gate_and_up: Joined,
     pub down: DeviceMatrix,
     pub feed_forward_norm_after: Option<Vector>,
 }
@@ -87,13 +73,10 @@ impl Loader<'_> {
         Ok(DeviceMatrix::new(self.device, &self.host_linear(index, linear)?)?)
     }
 
-    fn gate_and_up(&self, index: usize, spec: &LayerSpec) -> ctkvr_model::Result<GateAndUp> {
-        let both = [self.host_linear(index, &spec.feed_forward.gate)?, self.host_linear(index, &spec.feed_forward.up)?];
-        if let Some(joined) = DeviceMatrix::joined(self.device, &both)? {
-            return Ok(GateAndUp::Joined(joined));
-        }
-        let [gate, up] = both.each_ref().map(|of| DeviceMatrix::new(self.device, of));
-        Ok(GateAndUp::Apart([gate?, up?]))
+    fn joined(&self, index: usize, linears: &[&LinearSpec]) -> ctkvr_model::Result<Joined> {
+        let all: Vec<HostMatrix> =
+            linears.iter().map(|linear| self.host_linear(index, linear)).collect::<ctkvr_model::Result<_>>()?;
+        Ok(Joined::new(self.device, &all)?)
     }
 
     fn layer(&self, index: usize, spec: &LayerSpec) -> ctkvr_model::Result<Layer> {
@@ -104,14 +87,12 @@ impl Loader<'_> {
         });
         Ok(Layer {
             attention_norm: self.norm(index, &attention.norm_before)?,
-            query: self.linear(index, &attention.query)?,
-            key: self.linear(index, &attention.key)?,
-            value: self.linear(index, &attention.value)?,
+            projections: self.joined(index, &[&attention.query, &attention.key, &attention.value])?,
             query_key_norms: norms.transpose()?,
             output: self.linear(index, &attention.output)?,
             attention_norm_after: self.norm(index, &attention.norm_after)?,
             feed_forward_norm: self.norm(index, &feed_forward.norm_before)?,
-            gate_and_up: self.gate_and_up(index, spec)?,
+            gate_and_up: self.joined(index, &[&feed_forward.gate, &feed_forward.up])?,
             down: self.linear(index, &feed_forward.down)?,
             feed_forward_norm_after: self.norm(index, &feed_forward.norm_after)?,
         })

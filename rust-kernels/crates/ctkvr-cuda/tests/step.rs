@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{Phase, SequenceId};
+use ctkvr_cuda::joined::Joined;
 use ctkvr_cuda::launch::outputs::Outputs;
 use ctkvr_cuda::matrix::{DeviceMatrix, HostMatrix};
 use ctkvr_cuda::stand_in::{Session, session};
@@ -18,6 +19,9 @@ use ctkvr_engine_suite::tiny_model::TinyModel;
 use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{BLOCK, KvFormat};
 use ctkvr_model::Matrices;
+
+/// `GGML_TYPE_Q8_0`.
+const Q8_0: u32 = 8;
 
 fn settings() -> Settings {
     Settings {
@@ -114,7 +118,7 @@ fn a_method_without_kernels_is_launched_one_by_one() {
     assert!(launches > 0 && graphs == 0 && made == 0);
 }
 
-/// A joined product is the two products, to the bit; matrices that cannot be joined are not.
+/// A joined product is the products of each, to the bit; matrices that cannot be joined are not.
 #[test]
 fn joined_matrices_give_what_each_gives() {
     let _session = session();
@@ -139,6 +143,31 @@ fn joined_matrices_give_what_each_gives() {
         matrix.multiply(&device, &activations, out.span(), (rows, matrix.n)).unwrap();
         out.to_vec(&device).unwrap()
     };
+    // What `Joined` makes of some: the number of products, and whether rows are those of each, side by side.
+    let joined = |all: &[HostMatrix]| {
+        let apart: Vec<Vec<f32>> = all.iter().map(|of| product(&DeviceMatrix::new(&device, of).unwrap())).collect();
+        let width: usize = all.iter().map(|of| of.matrix.num_rows).sum();
+        let out = DeviceBuffer::<f32>::new(&device, rows * width).unwrap();
+        let joined = Joined::new(&device, all).unwrap();
+        joined.multiply(&device, &activations, out.span(), rows).unwrap();
+        for (row, joined) in out.to_vec(&device).unwrap().chunks_exact(width).enumerate() {
+            let of_row: Vec<f32> =
+                apart.iter().flat_map(|of| &of[row * of.len() / rows..(row + 1) * of.len() / rows]).copied().collect();
+            assert_eq!(joined, of_row, "row {row}");
+        }
+        joined.matrices().len()
+    };
+    let file = TinyModel { kind: Q8_0, ..TinyModel::new("llama") }.write();
+    let quantised_model = load(file.path());
+    let quantised_matrices = Matrices::of(&quantised_model);
+    let quantised = |name: &str| HostMatrix { matrix: quantised_matrices.get(&quantised_model, name).unwrap(), bias: None };
+    let [query, key, value] = ["blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"];
+    assert_eq!(joined(&[of(query), of(key), of(value)]), 1);
+    assert_eq!(joined(&[quantised(query), quantised(key), quantised(value)]), 1);
+    // As files of K-quants often have it.
+    assert_eq!(joined(&[quantised(query), quantised(key), of(value)]), 2);
+    assert_eq!(joined(&[quantised(query), of(key), quantised(value)]), 3);
+
     let both = [gate, up];
     let apart: Vec<Vec<f32>> = both.iter().map(|of| product(&DeviceMatrix::new(&device, of).unwrap())).collect();
     let joined = product(&DeviceMatrix::joined(&device, &both).unwrap().expect("alike"));

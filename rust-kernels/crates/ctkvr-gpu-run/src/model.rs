@@ -22,17 +22,16 @@ pub fn page_layout(shape: &Shape) -> PageLayout {
 }
 
 struct Layer {
-    query: Q4,
-    key: Q4,
-    value: Q4,
+    /// Query, key and value: of one type, so one product.
+    projections: Q4,
     output: Q4,
     gate_and_up: Q4,
     down: Q4,
 }
 
 impl Layer {
-    fn matrices(&self) -> [&Q4; 6] {
-        [&self.query, &self.key, &self.value, &self.output, &self.gate_and_up, &self.down]
+    fn matrices(&self) -> [&Q4; 4] {
+        [&self.projections, &self.output, &self.gate_and_up, &self.down]
     }
 }
 
@@ -53,9 +52,7 @@ impl<'a> Model<'a> {
         for _ in 0..shape.layers {
             let mut matrix = |n, k| Q4::new(device, [n, k], &mut random);
             layers.push(Layer {
-                query: matrix(q, width)?,
-                key: matrix(kv, width)?,
-                value: matrix(kv, width)?,
+                projections: matrix(q + 2 * kv, width)?,
                 output: matrix(width, q)?,
                 gate_and_up: matrix(2 * hidden, width)?,
                 down: matrix(width, hidden)?,
@@ -73,11 +70,10 @@ impl<'a> Model<'a> {
     }
 
     /// A matrix of each kind, by name.
-    pub fn matrices(&self) -> [(&'static str, Vec<&Q4>); 6] {
+    pub fn matrices(&self) -> [(&'static str, Vec<&Q4>); 5] {
         let all = |of: fn(&Layer) -> &Q4| self.layers.iter().map(of).collect::<Vec<_>>();
         [
-            ("linear: query", all(|layer| &layer.query)),
-            ("linear: key", all(|layer| &layer.key)),
+            ("linear: query, key, value", all(|layer| &layer.projections)),
             ("linear: output of attention", all(|layer| &layer.output)),
             ("linear: gate and up", all(|layer| &layer.gate_and_up)),
             ("linear: down", all(|layer| &layer.down)),
@@ -99,9 +95,7 @@ impl<'a> Model<'a> {
     pub fn before_attention(&self, rows: &Rows, index: usize) -> ctkvr_cuda::Result<()> {
         let layer = &self.layers[index];
         self.norm(rows, index > 0, rows.n)?;
-        for (matrix, out) in [(&layer.query, &rows.queries), (&layer.key, &rows.keys), (&layer.value, &rows.values)] {
-            self.multiply(rows, matrix, &rows.normed, out.span(), matrix.n)?;
-        }
+        self.multiply(rows, &layer.projections, &rows.normed, rows.projected.span(), layer.projections.n)?;
         self.rope_and_store(rows, index)
     }
 
@@ -172,10 +166,13 @@ impl<'a> Model<'a> {
 
     pub fn rope_and_store(&self, rows: &Rows, layer: usize) -> ctkvr_cuda::Result<()> {
         let shape = self.shape;
+        let (q, kv, projected) = (shape.q_len(), shape.kv_len(), rows.projected.span());
         let store = RopeStore {
-            queries: rows.queries.span(),
-            keys: rows.keys.span(),
-            values: rows.values.span(),
+            queries: projected,
+            keys: projected.part(q..projected.len()),
+            values: projected.part(q + kv..projected.len()),
+            stride: q + 2 * kv,
+            turned: rows.queries.span(),
             cos: rows.cos.span(),
             sin: rows.sin.span(),
             places: rows.places.span(),

@@ -17,9 +17,10 @@ pub struct Rows {
     pub hidden: DeviceBuffer<f32>,
     pub block: DeviceBuffer<f32>,
     pub normed: DeviceBuffer<u8>,
+    /// Of each row queries, keys and values side by side.
+    pub projected: DeviceBuffer<f32>,
+    /// Queries, turned.
     pub queries: DeviceBuffer<f32>,
-    pub keys: DeviceBuffer<f32>,
-    pub values: DeviceBuffer<f32>,
     pub attended: DeviceBuffer<f32>,
     pub attended_rounded: DeviceBuffer<u8>,
     /// Of each row gate, then up.
@@ -47,9 +48,8 @@ impl Rows {
             hidden: DeviceBuffer::from_slice(device, &random.values(n * width, 1.0))?,
             block: floats(width)?,
             normed: bytes(width)?,
+            projected: floats(shape.q_len() + 2 * shape.kv_len())?,
             queries: floats(shape.q_len())?,
-            keys: floats(shape.kv_len())?,
-            values: floats(shape.kv_len())?,
             attended: floats(shape.q_len())?,
             attended_rounded: bytes(shape.q_len())?,
             gate_and_up: floats(2 * shape.hidden)?,

@@ -3,19 +3,23 @@
 use ctkvr_kernels::{KvFormat, PageLayout};
 use ctkvr_model::RopePairing;
 
+use crate::launch::norm_round::reach;
 use crate::launch::slot::RowPlace;
 use crate::launch::traffic::Traffic;
 use crate::{Device, Family, Grid, Plain, Result, Span, Stream, kernel};
 
-/// Turns queries in place, turns keys and stores them with the values in the KV pages. The stored bytes are those that
+/// Turns queries, turns keys and stores them with the values in the KV pages. The stored bytes are those that
 /// [`PageLayout::store`] writes after `Kernels::rotate_halves` or `rotate_adjacent`, on the CPU.
 #[derive(Debug, Clone, Copy)]
 pub struct RopeStore {
-    /// f32 `[rows, num_q_heads, head_dim]`, turned in place, then times `query_factor`.
+    /// f32 `[rows, num_q_heads, head_dim]`, rows `stride` values apart.
     pub queries: Span<f32>,
-    /// f32 `[rows, num_kv_heads, head_dim]`, read only.
+    /// f32 `[rows, num_kv_heads, head_dim]`, rows as far apart: all three may lie side by side.
     pub keys: Span<f32>,
     pub values: Span<f32>,
+    pub stride: usize,
+    /// f32 `[rows, num_q_heads, head_dim]`, another buffer: gets the queries turned, then times `query_factor`.
+    pub turned: Span<f32>,
     /// f32 `[rows, num_pairs]`: of each row's position (`RotaryTable::write`).
     pub cos: Span<f32>,
     pub sin: Span<f32>,
@@ -44,10 +48,12 @@ pub struct RopeStoreArgs {
     queries: u64,
     keys: u64,
     values: u64,
+    turned: u64,
     cos: u64,
     sin: u64,
     places: u64,
     recent: u64,
+    stride: u64,
     head_offset: u64,
     head_bytes: u64,
     query_factor: f32,
@@ -57,7 +63,7 @@ pub struct RopeStoreArgs {
     num_pairs: u32,
     is_adjacent: u32,
 }
-const _: () = assert!(size_of::<RopeStoreArgs>() == 96);
+const _: () = assert!(size_of::<RopeStoreArgs>() == 112);
 // SAFETY: numbers without padding, as `RopeStoreArgs` of kernels/rope_store.cu.
 unsafe impl Plain for RopeStoreArgs {}
 
@@ -78,16 +84,18 @@ impl RopeStore {
     }
 
     /// # Errors
-    /// `Length` when a span has another; `LaunchFailed`, `DeviceLost`.
+    /// `Length` when a span has another, or ends before the last row; `LaunchFailed`, `DeviceLost`.
     ///
     /// # Panics
     /// When head_dim is no multiple of 32 up to 256, or has fewer than twice the pairs.
     pub fn launch(&self, device: &Device, stream: &Stream) -> Result<()> {
         let (rows, d) = (self.num_rows(), self.layout.head_dim);
         assert!(d.is_multiple_of(32) && d <= 256 && 2 * self.num_pairs <= d, "heads of {d} values, {} pairs", self.num_pairs);
-        self.queries.check("rope_store: queries", rows * self.num_q_heads * d)?;
-        self.keys.check("rope_store: keys", rows * self.num_kv_heads * d)?;
-        self.values.check("rope_store: values", rows * self.num_kv_heads * d)?;
+        let reached = |heads: usize| if heads == 0 { 0 } else { reach(rows, self.stride, heads * d) };
+        self.queries.check_at_least("rope_store: queries", reached(self.num_q_heads))?;
+        self.keys.check_at_least("rope_store: keys", reached(self.num_kv_heads))?;
+        self.values.check_at_least("rope_store: values", reached(self.num_kv_heads))?;
+        self.turned.check("rope_store: turned", rows * self.num_q_heads * d)?;
         self.cos.check("rope_store: cos", rows * self.num_pairs)?;
         self.sin.check("rope_store: sin", rows * self.num_pairs)?;
         if !self.recent.is_empty() {
@@ -101,10 +109,12 @@ impl RopeStore {
             queries: self.queries.address(),
             keys: self.keys.address(),
             values: self.values.address(),
+            turned: self.turned.address(),
             cos: self.cos.address(),
             sin: self.sin.address(),
             places: self.places.address(),
             recent: self.recent.address(),
+            stride: self.stride as u64,
             head_offset: (self.first_head * head_bytes) as u64,
             head_bytes: head_bytes as u64,
             query_factor: self.query_factor,

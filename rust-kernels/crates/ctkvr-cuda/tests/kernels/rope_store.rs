@@ -12,6 +12,8 @@ use ctkvr_model::RopePairing;
 /// What new device memory holds.
 const POISON: u32 = 0xeeee_eeee;
 const GUARD: usize = 32;
+/// Values between rows.
+const GAP: usize = 7;
 
 fn open() -> Device {
     Device::open_with(0, &[rope_store::FAMILY]).unwrap()
@@ -83,17 +85,26 @@ impl Case {
 
         let upload = |values: &[f32]| DeviceBuffer::from_slice(device, values).unwrap();
         let q_len = n * num_q_heads * d;
-        let guarded: Vec<f32> = queries.iter().copied().chain([f32::from_bits(POISON); GUARD]).collect();
-        let on_device = [upload(&guarded), upload(&keys), upload(&values), upload(&cos), upload(&sin)];
+        // Side by side, with something between rows.
+        let (q, kv) = (num_q_heads * d, num_kv_heads * d);
+        let mut projected = Vec::new();
+        for ((queries, keys), values) in queries.chunks_exact(q).zip(keys.chunks_exact(kv)).zip(values.chunks_exact(kv)) {
+            projected.extend([queries, keys, values, &[f32::NAN; GAP]].concat());
+        }
+        let stride = q + 2 * kv + GAP;
+        let [projected, cos_on_device, sin_on_device] = [upload(&projected), upload(&cos), upload(&sin)];
+        let turned = DeviceBuffer::<f32>::new(device, q_len + GUARD).unwrap();
         let recent = DeviceBuffer::<u16>::new(device, q_len + GUARD).unwrap();
         let places = DeviceBuffer::from_slice(device, &places).unwrap();
-        let [q, k, v, c, s] = [&on_device[0], &on_device[1], &on_device[2], &on_device[3], &on_device[4]].map(DeviceBuffer::span);
+        let from = |column: usize| projected.span().part(column..n * stride);
         let store = RopeStore {
-            queries: q.part(0..q_len),
-            keys: k,
-            values: v,
-            cos: c,
-            sin: s,
+            queries: from(0),
+            keys: from(q),
+            values: from(q + kv),
+            stride,
+            turned: turned.span().part(0..q_len),
+            cos: cos_on_device.span(),
+            sin: sin_on_device.span(),
             places: places.span(),
             recent: if self.keeps_recent { recent.span().part(0..q_len) } else { Span::EMPTY },
             layout: self.layout,
@@ -119,7 +130,7 @@ impl Case {
                 sequences[sequence].store(FIRST_HEAD + g, position, &key, &values[at..][..d]);
             }
         }
-        let actual = on_device[0].to_vec(device).unwrap();
+        let actual = turned.to_vec(device).unwrap();
         assert_eq!(bits(&actual[..q_len]), bits(&expected), "{what}: queries");
         assert!(actual[q_len..].iter().all(|x| x.to_bits() == POISON), "{what}: wrote behind the queries");
         let mut halves = vec![0u16; q_len];
@@ -185,6 +196,8 @@ fn stored_codes(device: &Device, values: &[f32]) -> (Vec<i8>, Vec<f32>) {
         queries: Span::EMPTY,
         keys: zeros.span(),
         values: values.span(),
+        stride: 0,
+        turned: Span::EMPTY,
         cos: zeros.span().part(0..d / 2),
         sin: zeros.span().part(0..d / 2),
         places: places.span(),
@@ -228,6 +241,8 @@ fn lengths_are_checked_and_no_rows_are_nothing() {
         queries: Span::EMPTY,
         keys: Span::EMPTY,
         values: Span::EMPTY,
+        stride: 64,
+        turned: Span::EMPTY,
         cos: Span::EMPTY,
         sin: Span::EMPTY,
         places: Span::EMPTY,
@@ -243,7 +258,11 @@ fn lengths_are_checked_and_no_rows_are_nothing() {
     store.launch(&device, device.compute()).unwrap();
     let e = RopeStore { places: places.span(), ..store }.launch(&device, device.compute()).unwrap_err();
     assert!(e.to_string().contains("rope_store: queries"), "{e}");
-    let row = RopeStore { places: places.span(), queries: floats.span(), keys: floats.span(), values: floats.span(), ..store };
+    let all = floats.span();
+    let row = RopeStore { places: places.span(), queries: all, keys: all, values: all, ..store };
+    let e = row.launch(&device, device.compute()).unwrap_err();
+    assert!(e.to_string().contains("rope_store: turned"), "{e}");
+    let row = RopeStore { turned: all, ..row };
     let e = row.launch(&device, device.compute()).unwrap_err();
     assert!(e.to_string().contains("rope_store: cos"), "{e}");
 }

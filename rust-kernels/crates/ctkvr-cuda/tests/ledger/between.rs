@@ -149,16 +149,20 @@ fn turned_and_stored_rows() {
         let place = |row| RowPlace { pages: sequence.table(), position: 254 + row as u32, reserved: 0 };
         let places: Vec<RowPlace> = (0..rows).map(place).collect();
         let places = DeviceBuffer::from_slice(&device, &places).unwrap();
-        let [queries, keys, values] =
-            [num_q_heads, num_kv_heads, num_kv_heads].map(|heads| DeviceBuffer::zeroed(&device, rows * heads * head_dim).unwrap());
+        let (q, kv) = (num_q_heads * head_dim, num_kv_heads * head_dim);
+        let stride = q + 2 * kv;
+        let projected = DeviceBuffer::zeroed(&device, rows * stride).unwrap();
+        let turned = DeviceBuffer::new(&device, rows * q).unwrap();
         let [cos, sin] = [(); 2].map(|()| DeviceBuffer::zeroed(&device, rows * num_pairs).unwrap());
         let recent = DeviceBuffer::new(&device, rows * num_q_heads * head_dim).unwrap();
         session.memory(places.span(), Memory::Bookkeeping);
         session.memory(sequence.table_span(), Memory::Bookkeeping);
         let store = RopeStore {
-            queries: queries.span(),
-            keys: keys.span(),
-            values: values.span(),
+            queries: projected.span(),
+            keys: projected.span().part(q..rows * stride),
+            values: projected.span().part(q + kv..rows * stride),
+            stride,
+            turned: turned.span(),
             cos: cos.span(),
             sin: sin.span(),
             places: places.span(),
