@@ -7,7 +7,8 @@ import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
 import { RequestQueue } from './request-queue.js';
-import { unknownModel } from './unknown-model.js';
+import { addStatusRoutes } from './status-routes.js';
+import { addTokenRoutes } from './token-routes.js';
 
 export interface AppDeps extends CallerOptions {
   readonly engine: ChatEngine;
@@ -61,24 +62,10 @@ export function createApp(deps: AppDeps): Hono {
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
 
-  const model = {
-    id: engine.modelId,
-    object: 'model',
-    created: engine.createdAt,
-    owned_by: 'ctkvr',
-    context_length: engine.contextLength, // as OpenRouter and LM Studio name it
-    max_model_len: engine.contextLength, // as vLLM does
-  };
-  app.get('/v1/models', (context) => context.json({ object: 'list', data: [model] }));
-  app.get('/v1/models/:id{.+}', (context) => {
-    if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);
-    return context.json(model);
-  });
-  app.get('/health', (context) => {
-    const status = queue.closed ? 'stopping' : (engine.failure ?? 'ok');
-    const { modelId, contextLength } = engine;
-    const { numRunning: running, numQueued: queued } = queue;
-    return context.json({ status, model: modelId, contextLength, running, queued }, status === 'ok' ? 200 : 503);
+  addStatusRoutes(app, { engine, queue });
+  addTokenRoutes(app, { engine, maxBodyBytes });
+  app.post('/v1/embeddings', () => {
+    throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
   const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
@@ -87,4 +74,11 @@ export function createApp(deps: AppDeps): Hono {
     return chat(context);
   });
   return app;
+}
+
+/** Not a 501, which OpenAI's clients would send again. */
+function noEmbeddings(): ApiError {
+  return new ApiError(400, 'This server generates text; it makes no embeddings. Run an embedding model beside it.', {
+    code: 'unsupported_endpoint',
+  });
 }

@@ -11,11 +11,11 @@ import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, PreparedChat } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import { type ResponseHead, toChunk, toCompletion, toUsage, toUsageChunk } from './chat-response.js';
+import { checkModel } from './check-model.js';
 import { EventStream } from './event-stream.js';
 import { readJson } from './read-json.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
-import { unknownModel } from './unknown-model.js';
 
 export interface ChatCompletionsDeps {
   readonly engine: ChatEngine;
@@ -77,7 +77,7 @@ async function serve(context: Context, deps: ChatCompletionsDeps, respond: Excha
 async function answer(exchange: Exchange): Promise<void> {
   const { context, deps, lifetime } = exchange;
   const request = parseChatRequest(await readJson(context, deps.maxBodyBytes));
-  if (request.model !== deps.engine.modelId) throw unknownModel(request.model, deps.engine.modelId);
+  checkModel(request.model, deps.engine.modelId);
   await lifetime.turn();
   const chat = await deps.engine.prepare(request, lifetime.signal).catch((error: unknown) => {
     throw toPrepareError(lifetime.explain(error));

@@ -3,16 +3,9 @@
  * defaults filled in.
  */
 import { ApiError } from './api-error.js';
-import { checkFields } from './check-fields.js';
-import { invalidValue, mustBe } from './invalid-value.js';
-import {
-  type HonouredValues,
-  messageFields,
-  partFields,
-  requestFields,
-  requestSchema,
-  streamOptionFields,
-} from './request-fields.js';
+import { checkBody } from './check-fields.js';
+import { mustBe } from './invalid-value.js';
+import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
 
 /** What a chat template is given. A type, not an interface: templates read messages as plain records. */
 export type ChatMessage = {
@@ -51,6 +44,18 @@ export interface ChatRequest {
 /** A window that holds any prompt and answer. */
 const WHOLE_SEQUENCE = 1 << 20;
 
+/** How tokens are drawn unless the request says otherwise. */
+export const defaultSampling = {
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repeatPenalty: 1,
+  repeatWindow: 64,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+} as const;
+
 /** Returns the checked request. @throws {ApiError} 400 with `param` naming the first field that is wrong. */
 export function parseChatRequest(json: unknown): ChatRequest {
   const given = checked(json);
@@ -58,13 +63,13 @@ export function parseChatRequest(json: unknown): ChatRequest {
     model: given.model,
     messages: given.messages.map((one) => ({ role: templateRole(one.role), content: plainText(one.content) })),
     maxTokens: given.max_completion_tokens ?? given.max_tokens ?? null,
-    temperature: given.temperature ?? 1,
-    topP: given.top_p ?? 1,
-    topK: Math.max(given.top_k ?? 0, 0),
-    minP: given.min_p ?? 0,
+    temperature: given.temperature ?? defaultSampling.temperature,
+    topP: given.top_p ?? defaultSampling.topP,
+    topK: Math.max(given.top_k ?? defaultSampling.topK, 0),
+    minP: given.min_p ?? defaultSampling.minP,
     ...repetition(given),
-    frequencyPenalty: given.frequency_penalty ?? 0,
-    presencePenalty: given.presence_penalty ?? 0,
+    frequencyPenalty: given.frequency_penalty ?? defaultSampling.frequencyPenalty,
+    presencePenalty: given.presence_penalty ?? defaultSampling.presencePenalty,
     seed: given.seed === undefined ? null : toU32(given.seed),
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
@@ -73,11 +78,8 @@ export function parseChatRequest(json: unknown): ChatRequest {
   };
 }
 
-function checked(json: unknown): HonouredValues {
-  const parts = isObject(json) ? honouredParts(json) : json;
-  const parsed = requestSchema.safeParse(parts);
-  if (!parsed.success) throw invalidValue(requestSchema, parts, parsed.error.issues[0]!);
-  const given = parsed.data as HonouredValues;
+function checked(json: unknown): RequestValues {
+  const given = checkBody(json, requestFields, requestSchema);
   given.messages.forEach(({ role, content }, index) => {
     if (role !== 'user' || plainText(content).trim() !== '') return;
     throw mustBe(`messages[${index}].content`, 'a text that is not empty in a message of the user', content);
@@ -88,40 +90,21 @@ function checked(json: unknown): HonouredValues {
   return given;
 }
 
-/** The honoured fields, at every depth. What has not even the right shape is left for the schema to name. */
-function honouredParts(json: object): Record<string, unknown> {
-  const kept = checkFields(json, requestFields);
-  if (isObject(kept.stream_options)) {
-    kept.stream_options = checkFields(kept.stream_options, streamOptionFields, 'stream_options.');
-  }
-  kept.messages = eachObject(kept.messages, 'messages', (message, path) => {
-    const fields = checkFields(message, messageFields, `${path}.`);
-    fields.content = eachObject(fields.content, `${path}.content`, (part, at) => {
-      // Of a part of another kind the kind is at fault, not the fields that come with it.
-      return 'type' in part && part.type !== 'text' ? part : checkFields(part, partFields, `${at}.`);
-    });
-    return fields;
-  });
-  return kept;
-}
-
-function eachObject(list: unknown, path: string, check: (item: object, path: string) => unknown): unknown {
-  if (!Array.isArray(list)) return list;
-  return list.map((item: unknown, index) => (isObject(item) ? check(item, `${path}[${index}]`) : item));
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** vLLM's penalty looks at everything, llama.cpp's at the last tokens. */
-function repetition(given: HonouredValues): Pick<ChatRequest, 'repeatPenalty' | 'repeatWindow'> {
-  const { repetition_penalty: overAll, repeat_penalty: overLast, repeat_last_n: last = 64 } = given;
+function repetition(given: RequestValues): Pick<ChatRequest, 'repeatPenalty' | 'repeatWindow'> {
+  const {
+    repetition_penalty: overAll,
+    repeat_penalty: overLast,
+    repeat_last_n: last = defaultSampling.repeatWindow,
+  } = given;
   if (overAll !== undefined && overLast !== undefined) {
     throw invalid('repeat_penalty', 'it and repetition_penalty are the same over different windows: send one');
   }
   if (overAll !== undefined) return { repeatPenalty: overAll, repeatWindow: WHOLE_SEQUENCE };
-  return { repeatPenalty: overLast ?? 1, repeatWindow: last === -1 ? WHOLE_SEQUENCE : last };
+  return {
+    repeatPenalty: overLast ?? defaultSampling.repeatPenalty,
+    repeatWindow: last === -1 ? WHOLE_SEQUENCE : last,
+  };
 }
 
 function invalid(param: string, why: string): ApiError {
@@ -133,7 +116,7 @@ function templateRole(role: 'system' | 'developer' | 'user' | 'assistant'): Chat
   return role === 'developer' ? 'system' : role;
 }
 
-function plainText(value: HonouredValues['messages'][number]['content']): string {
+function plainText(value: RequestValues['messages'][number]['content']): string {
   return typeof value === 'string' ? value : value.map((part) => part.text).join('');
 }
 

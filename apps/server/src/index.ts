@@ -3,7 +3,15 @@ export type { ApiErrorBody, ErrorStatus } from './api-error.js';
 export { ApiError, toApiError } from './api-error.js';
 export type { AppDeps } from './app.js';
 export { createApp } from './app.js';
-export type { ChatEngine, ChatEvent, ChatFinish, ChatStatistics, PreparedChat } from './chat-engine.js';
+export type {
+  ChatEngine,
+  ChatEvent,
+  ChatFinish,
+  ChatStatistics,
+  EngineText,
+  PreparedChat,
+  TokenizeOptions,
+} from './chat-engine.js';
 export type { ChatMessage, ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
 export type { RequestQueueOptions } from './request-queue.js';

@@ -1,51 +1,11 @@
 /**
- * Every field of a chat completion request that OpenAI, vLLM and llama.cpp's server document, and what becomes of it here: honoured;
- * ignored, when no answer can differ by it; or refused by name, but for the values that mean the same as leaving it out. A field that
- * is not here is refused too. The validator (chat-request.ts) and the page request-fields.md are both made from these tables.
+ * Every field of a chat completion request that OpenAI, vLLM and llama.cpp's server document, and what becomes of it here. A field that is
+ * not here is refused.
  *
  * Sources: the API reference of OpenAI (chat completions), vLLM's ChatCompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
-
-export type FieldSource = 'OpenAI' | 'vLLM' | 'llama.cpp' | 'others';
-
-interface Described {
-  /** Who documents it, the first of the above when several do. */
-  readonly source: FieldSource;
-  /** One line for the page; of a refused field also the error's remedy. */
-  readonly note: string;
-}
-
-export interface HonouredField<T extends z.ZodType = z.ZodType> extends Described {
-  readonly treatment: 'honoured';
-  /** Accepted values; null counts as absent and never comes here. */
-  readonly schema: T;
-}
-
-export interface IgnoredField extends Described {
-  readonly treatment: 'ignored';
-}
-
-export interface RefusedField extends Described {
-  readonly treatment: 'refused';
-  /** JSON values that mean the same as leaving the field out. */
-  readonly off: readonly unknown[];
-}
-
-export type FieldRule = HonouredField | IgnoredField | RefusedField;
-export type FieldTable = Readonly<Record<string, FieldRule>>;
-
-function honoured<T extends z.ZodType>(source: FieldSource, schema: T, note: string): HonouredField<T> {
-  return { treatment: 'honoured', source, schema, note };
-}
-
-function ignored(source: FieldSource, note: string): IgnoredField {
-  return { treatment: 'ignored', source, note };
-}
-
-function refused(source: FieldSource, off: readonly unknown[], note: string): RefusedField {
-  return { treatment: 'refused', source, off, note };
-}
+import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 
 /** More than any client is known to send; each is looked for in every token's text. */
 const MAX_STOPS = 64;
@@ -66,6 +26,8 @@ export const messageFields = {
     'OpenAI',
     z.union([z.string(), z.array(textPart).min(1)]),
     'a text, or a list of text parts, which are joined; a user’s is not empty',
+    // Of a part of another kind the kind is at fault, not the fields that come with it.
+    each((part) => ('type' in part && part.type !== 'text' ? null : partFields)),
   ),
   name: ignored('OpenAI', 'chat templates have no place for it'),
   refusal: ignored('OpenAI', 'part of an earlier answer'),
@@ -89,7 +51,12 @@ export const streamOptionFields = {
 
 const honouredFields = {
   model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
-  messages: honoured('OpenAI', z.array(message).min(1), 'at least one; see below'),
+  messages: honoured(
+    'OpenAI',
+    z.array(message).min(1),
+    'at least one; see below',
+    each(() => messageFields),
+  ),
   max_completion_tokens: honoured(
     'OpenAI',
     z.int().min(1),
@@ -126,8 +93,9 @@ const honouredFields = {
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
-    z.object({ include_usage: z.boolean().nullish() }),
+    z.object({ include_usage: z.boolean().optional() }),
     'only with `stream`; see below',
+    inside(streamOptionFields),
   ),
 } satisfies FieldTable;
 
@@ -252,23 +220,9 @@ const refusedFields = {
 } satisfies FieldTable;
 
 /** Fields of the request itself. */
-export const requestFields: FieldTable = { ...honouredFields, ...ignoredFields, ...refusedFields };
-
-type Values<T extends Record<string, HonouredField>> = { readonly [K in keyof T]?: z.infer<T[K]['schema']> };
-
-/** The honoured fields of a checked request; messages and model are there. */
-export type HonouredValues = Values<typeof honouredFields> & {
-  readonly model: string;
-  readonly messages: readonly z.infer<typeof message>[];
-};
-
-const { model, messages, ...optional } = honouredFields;
+export const requestFields = { ...honouredFields, ...ignoredFields, ...refusedFields } satisfies FieldTable;
 
 /** Checks the honoured fields of an object without nulls. */
-export const requestSchema = z.object({
-  model: model.schema,
-  messages: messages.schema,
-  ...(Object.fromEntries(Object.entries(optional).map(([name, { schema }]) => [name, schema.optional()])) as {
-    [K in keyof typeof optional]: z.ZodOptional<(typeof optional)[K]['schema']>;
-  }),
-});
+export const requestSchema = schemaOf(requestFields, ['model', 'messages']);
+
+export type RequestValues = z.infer<typeof requestSchema>;

@@ -8,6 +8,7 @@ import type { Model, Session } from '@ctkvr/model-runner';
 import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { ChatRequest } from './chat-request.js';
+import { ModelText } from './model-text.js';
 
 export interface SessionChatEngineOptions {
   readonly model: Model;
@@ -22,6 +23,7 @@ export class SessionChatEngine implements ChatEngine {
   readonly modelId: string;
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
+  readonly text: ModelText;
   readonly #model: Model;
   /** Of one session that has all the memory. */
   readonly #longestContext: number;
@@ -31,6 +33,7 @@ export class SessionChatEngine implements ChatEngine {
     this.modelId = options.modelId;
     this.contextLength = options.contextLength;
     this.#model = options.model;
+    this.text = new ModelText(options.model);
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
     this.#longestContext = options.model.longestContext(this.#session);
   }

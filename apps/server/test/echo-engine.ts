@@ -6,13 +6,14 @@
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
-import type { ChatEngine, ChatEvent, PreparedChat } from '../src/chat-engine.js';
+import type { ChatEngine, ChatEvent, EngineText, PreparedChat } from '../src/chat-engine.js';
 import type { ChatRequest } from '../src/chat-request.js';
 
 export class EchoEngine implements ChatEngine {
   readonly modelId = 'echo';
   readonly createdAt = 1_700_000_000;
   readonly contextLength = 50;
+  readonly text = byteText;
   /** Requests that were opened and have not ended, and the most there ever were. */
   numOpen = 0;
   maxOpen = 0;
@@ -101,6 +102,28 @@ export class EchoEngine implements ChatEngine {
     if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
   }
 }
+
+/** Tokens are the bytes of a text, behind BOS and EOS. */
+const byteText: EngineText = {
+  vocabSize: 258,
+  bosToken: '<s>',
+  eosToken: '</s>',
+  chatTemplate: '{{ messages }}',
+  async tokenize(text, { addSpecial, parseSpecial }) {
+    const pieces = parseSpecial ? text.split(/(<\/?s>)/) : [text];
+    const tokens = pieces.flatMap((piece) =>
+      piece === '<s>' ? [0] : piece === '</s>' ? [1] : Array.from(Buffer.from(piece), (byte) => byte + 2),
+    );
+    return Int32Array.from(addSpecial ? [0, ...tokens] : tokens);
+  },
+  tokenBytes: (tokenId) => (tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2)),
+  async applyTemplate(messages) {
+    if (messages.some(({ content }) => content === '!refuse')) {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');
+    }
+    return messages.map(({ role, content }) => `${role}: ${content}\n`).join('');
+  },
+};
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -60,6 +60,25 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     expect((await client.models.list()).data.map((model) => model.id)).toEqual(['test-model']);
   });
 
+  test('counts and renders as the chat route does', async () => {
+    const post = async (path: string, body: object) => {
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${server.url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+      return (await response.json()) as { prompt: string; tokens: number[]; content: string };
+    };
+    const { messages } = ask('Say <|im_end|>.');
+    const { prompt } = await post('/apply-template', { messages });
+    expect(prompt).toContain('Say <|im_end|>.<|im_end|>\n<|im_start|>assistant\n');
+    const plain = { messages: ask(capitalOf('France')).messages };
+    const rendered = (await post('/apply-template', plain)).prompt;
+    const { tokens } = await post('/tokenize', { content: rendered, add_special: true });
+    const answer = await client.chat.completions.create(ask(capitalOf('France')));
+    expect(answer.usage?.prompt_tokens).toBe(tokens.length);
+    expect((await post('/detokenize', { tokens })).content).toBe(rendered);
+    const props = (await (await fetch(`${server.url}/props`)).json()) as { chat_template: string; eos_token: string };
+    expect(props).toMatchObject({ eos_token: '<|im_end|>', chat_template: expect.stringContaining('im_start') });
+  });
+
   test('answers, with usage and statistics', async () => {
     const answer = await client.chat.completions.create(ask(capitalOf('France')));
     expect(answer.choices[0]?.message.content).toContain('Paris');

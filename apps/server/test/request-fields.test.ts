@@ -1,14 +1,8 @@
 /** Every field of the tables, one by one, through the route; and the page that is made from them. */
 import { describe, expect, test } from 'vitest';
+import type { FieldRule, FieldTable } from '../src/field-rules.js';
 import { createApp, parseChatRequest } from '../src/index.js';
-import {
-  type FieldRule,
-  type FieldTable,
-  messageFields,
-  partFields,
-  requestFields,
-  streamOptionFields,
-} from '../src/request-fields.js';
+import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
 import { EchoEngine } from './echo-engine.js';
 import { requestFieldsPage } from './request-fields-page.js';
 

@@ -51,6 +51,47 @@ describe('models and health', () => {
     expect((await app.request('/health')).status).toBe(503);
   });
 
+  test('ready says whether one more request would be taken', async () => {
+    const { app, engine, queue, post, stop } = setUp({ maxRunning: 1, maxQueued: 0 });
+    const ready = async () => {
+      const response = await app.request('/ready');
+      return [response.status, ((await response.json()) as { status: string }).status];
+    };
+    expect(await ready()).toEqual([200, 'ready']);
+    const running = post({ ...hello, messages: [{ role: 'user', content: '!hang' }] });
+    await until(() => engine.numOpen === 1);
+    expect(await ready()).toEqual([503, 'busy']);
+    expect((await app.request('/health')).status).toBe(200);
+    queue.close();
+    expect(await ready()).toEqual([503, 'stopping']);
+    stop.abort();
+    await running;
+  });
+
+  test('props tells the context, the places, the template and the defaults, under llama.cpp’s names', async () => {
+    expect(await (await setUp({ maxRunning: 3 }).app.request('/props')).json()).toMatchObject({
+      default_generation_settings: { n_ctx: 50, params: { temperature: 1, top_k: 0, repeat_last_n: 64 } },
+      total_slots: 3,
+      model_alias: 'echo',
+      chat_template: '{{ messages }}',
+      bos_token: '<s>',
+      eos_token: '</s>',
+      modalities: { vision: false },
+    });
+  });
+
+  test('embeddings are refused so that no client asks again', async () => {
+    const response = await setUp().app.request('/v1/embeddings', { method: 'POST', body: '{}' });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: {
+        type: 'invalid_request_error',
+        code: 'unsupported_endpoint',
+        message: expect.stringContaining('embedding'),
+      },
+    });
+  });
+
   test('an unknown route is a JSON 404', async () => {
     const response = await setUp().app.request('/v1/nothing');
     expect(response.status).toBe(404);

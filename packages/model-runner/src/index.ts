@@ -8,7 +8,7 @@ export {
   type MemoryEstimate,
   type MemoryEstimateInput,
 } from './memory-estimate.js';
-export { Model } from './model.js';
+export { type ApplyTemplateOptions, Model } from './model.js';
 export type {
   AskSourcesOptions,
   CatalogueModel,
