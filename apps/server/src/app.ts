@@ -6,6 +6,9 @@ import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers
 import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
+import { completions } from './completions.js';
+import { exchange } from './exchange.js';
+import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
 import { addStatusRoutes } from './status-routes.js';
 import { addTokenRoutes } from './token-routes.js';
@@ -38,7 +41,7 @@ export function createApp(deps: AppDeps): Hono {
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
-  // Chat requests log themselves, with their id. Of the others, only those that are refused leave a line.
+  // Requests for the model log themselves, with their id. Of the others, only those that are refused leave a line.
   const toldThemselves = new WeakSet<Request>();
   app.use(async (context, next) => {
     await next();
@@ -68,11 +71,16 @@ export function createApp(deps: AppDeps): Hono {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
-  app.post('/v1/chat/completions', (context) => {
-    toldThemselves.add(context.req.raw);
-    return chat(context);
-  });
+  const exchangeDeps = { engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
+  const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
+    const handle = exchange(protocol, exchangeDeps);
+    app.post(path, (context) => {
+      toldThemselves.add(context.req.raw);
+      return handle(context);
+    });
+  };
+  serve('/v1/chat/completions', chatCompletions);
+  serve('/v1/completions', completions);
   return app;
 }
 

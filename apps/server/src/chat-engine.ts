@@ -2,7 +2,7 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
-import type { ChatMessage, ChatRequest } from './chat-request.js';
+import type { ChatMessage, GenerationRequest } from './generation-request.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */
@@ -15,10 +15,11 @@ export interface ChatEngine {
   readonly failure?: string | null;
   readonly text: EngineText;
   /**
-   * Renders and tokenizes the messages; reserves nothing. Need not finish once `signal` aborts.
-   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the model's chat template refuses the messages.
+   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the prompt is none,
+   * such as messages that the model's chat template refuses.
    */
-  prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat>;
+  prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat>;
 }
 
 /** What the model's tokenizer and chat template make of text, without running the model. */

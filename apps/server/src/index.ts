@@ -12,8 +12,10 @@ export type {
   PreparedChat,
   TokenizeOptions,
 } from './chat-engine.js';
-export type { ChatMessage, ChatRequest } from './chat-request.js';
+export type { ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
+export type { ChatMessage, GenerationRequest, Prompt } from './generation-request.js';
+export type { ParsedRequest } from './protocol.js';
 export type { RequestQueueOptions } from './request-queue.js';
 export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';

@@ -1,7 +1,8 @@
 /** The tokenizer and the chat template of a loaded model, as the routes need them. */
+import { CtkvrError } from '@ctkvr/core';
 import type { Model } from '@ctkvr/model-runner';
 import type { EngineText, TokenizeOptions } from './chat-engine.js';
-import type { ChatMessage } from './chat-request.js';
+import type { ChatMessage, Prompt } from './generation-request.js';
 
 export class ModelText implements EngineText {
   readonly vocabSize: number;
@@ -20,6 +21,18 @@ export class ModelText implements EngineText {
     return this.#model.chatTemplate;
   }
 
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws. */
+  async tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
+    if (prompt.type === 'messages') return await this.#model.applyChatTemplate(prompt.messages, { signal });
+    if (prompt.type === 'tokens') this.#checkTokens(prompt.tokens);
+    const tokens =
+      prompt.type === 'tokens'
+        ? Int32Array.from(prompt.tokens)
+        : await this.tokenize(prompt.text, { addSpecial: prompt.addSpecial, parseSpecial: true });
+    if (tokens.length === 0) throw new CtkvrError('CTKVR_INVALID_OPTION', 'The prompt is empty.');
+    return tokens;
+  }
+
   async tokenize(text: string, { addSpecial, parseSpecial }: TokenizeOptions): Promise<Int32Array> {
     const tokens = await this.#model.tokenize(text, { parseSpecial });
     const { addBos, bosTokenId } = this.#model.info;
@@ -36,6 +49,14 @@ export class ModelText implements EngineText {
 
   applyTemplate(messages: readonly ChatMessage[], signal: AbortSignal): Promise<string> {
     return this.#model.renderChatTemplate(messages, { signal });
+  }
+
+  #checkTokens(tokens: readonly number[]): void {
+    const index = tokens.findIndex((tokenId) => tokenId >= this.vocabSize);
+    if (index < 0) return;
+    const range = `from 0 to ${this.vocabSize - 1}`;
+    const message = `Token ${index} of the prompt must be a token of this model, ${range}, got ${tokens[index]}.`;
+    throw new CtkvrError('CTKVR_INVALID_OPTION', message);
   }
 }
 

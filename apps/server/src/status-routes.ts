@@ -1,8 +1,8 @@
 /** GET routes about the server and its model: /v1/models, /health, /ready, /props. */
 import type { Hono } from 'hono';
 import type { ChatEngine } from './chat-engine.js';
-import { defaultSampling } from './chat-request.js';
 import { checkModel } from './check-model.js';
+import { defaultSampling } from './generation-request.js';
 import type { RequestQueue } from './request-queue.js';
 
 export function addStatusRoutes(app: Hono, { engine, queue }: { engine: ChatEngine; queue: RequestQueue }): void {

@@ -4,11 +4,12 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Context, Hono } from 'hono';
-import { ApiError, toPrepareError } from './api-error.js';
+import { toPrepareError } from './api-error.js';
 import type { ChatEngine, EngineText } from './chat-engine.js';
 import { parseChatRequest } from './chat-request.js';
 import { checkBody } from './check-fields.js';
 import { checkModel } from './check-model.js';
+import { mustBe } from './invalid-value.js';
 import { readJson } from './read-json.js';
 import { detokenizeFields, detokenizeSchema, tokenizeFields, tokenizeSchema } from './token-fields.js';
 
@@ -39,30 +40,25 @@ export function addTokenRoutes(
   app.post('/detokenize', async (context) => {
     const given = checkBody(await read(context), detokenizeFields, detokenizeSchema);
     checkModel(given.model, engine.modelId);
-    checkTokens(given.tokens, text.vocabSize, 'tokens');
+    checkTokens(given.tokens, text.vocabSize);
     return context.json({ content: Buffer.concat(await bytesOf(given.tokens, text)).toString('utf8') });
   });
 
   app.post('/apply-template', async (context) => {
     const json = await read(context);
-    const { model, messages } = parseChatRequest(isObject(json) ? { model: engine.modelId, ...json } : json);
+    const { model, generation } = parseChatRequest(isObject(json) ? { model: engine.modelId, ...json } : json);
     checkModel(model, engine.modelId);
-    const prompt = text.applyTemplate(messages, context.req.raw.signal).catch((error: unknown) => {
-      throw toPrepareError(error);
+    if (generation.prompt.type !== 'messages') throw new Error('a chat request has messages');
+    const prompt = text.applyTemplate(generation.prompt.messages, context.req.raw.signal).catch((error: unknown) => {
+      throw toPrepareError(error, 'messages');
     });
     return context.json({ prompt: await prompt });
   });
 }
 
-/** @throws {ApiError} 400 naming the first token that is not the model's. */
-export function checkTokens(tokens: readonly number[], vocabSize: number, param: string): void {
+function checkTokens(tokens: readonly number[], vocabSize: number): void {
   const index = tokens.findIndex((tokenId) => tokenId >= vocabSize);
-  if (index < 0) return;
-  throw new ApiError(
-    400,
-    `'${param}[${index}]' must be a token of this model, from 0 to ${vocabSize - 1}, got ${tokens[index]}`,
-    { param: `${param}[${index}]`, code: 'invalid_value' },
-  );
+  if (index >= 0) throw mustBe(`tokens[${index}]`, `a token of this model, from 0 to ${vocabSize - 1}`, tokens[index]);
 }
 
 async function piecesOf(tokens: Int32Array, text: EngineText): Promise<Piece[]> {

@@ -7,7 +7,7 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
 import type { ChatEngine, ChatEvent, EngineText, PreparedChat } from '../src/chat-engine.js';
-import type { ChatRequest } from '../src/chat-request.js';
+import type { GenerationRequest } from '../src/generation-request.js';
 
 export class EchoEngine implements ChatEngine {
   readonly modelId = 'echo';
@@ -21,7 +21,7 @@ export class EchoEngine implements ChatEngine {
   numPreparing = 0;
   prepareMs = 0;
   /** The last request that was prepared. */
-  lastRequest: ChatRequest | null = null;
+  lastRequest: GenerationRequest | null = null;
   readonly #waiting = new Set<() => void>();
   #stepped: boolean;
 
@@ -29,13 +29,14 @@ export class EchoEngine implements ChatEngine {
     this.#stepped = stepped;
   }
 
-  async prepare(request: ChatRequest): Promise<PreparedChat> {
+  async prepare(request: GenerationRequest): Promise<PreparedChat> {
     this.lastRequest = request;
     this.numPreparing += 1;
     if (this.prepareMs > 0) await delay(this.prepareMs);
     this.numPreparing -= 1;
-    const words = request.messages.flatMap((message) => message.content.split(' '));
-    const answer = request.messages.at(-1)?.content.split(' ') ?? [];
+    const texts = textsOf(request);
+    const words = texts.flatMap((text) => text.split(' '));
+    const answer = texts.at(-1)?.split(' ') ?? [];
     if (words.length > this.contextLength) {
       throw new CtkvrError('CTKVR_CONTEXT_EXCEEDED', `${words.length} words, ${this.contextLength} fit`);
     }
@@ -101,6 +102,11 @@ export class EchoEngine implements ChatEngine {
     this.#waiting.delete(go);
     if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
   }
+}
+
+function textsOf({ prompt }: GenerationRequest): string[] {
+  if (prompt.type === 'messages') return prompt.messages.map(({ content }) => content);
+  return [prompt.type === 'text' ? prompt.text : prompt.tokens.join(' ')];
 }
 
 /** Tokens are the bytes of a text, behind BOS and EOS. */

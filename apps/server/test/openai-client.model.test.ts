@@ -103,6 +103,37 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
   });
 
+  test('completes a text, its tokens, and the rendered messages of a chat as that chat is answered', async () => {
+    const more = { model: 'test-model', temperature: 0, max_tokens: 16 };
+    const prompt = 'The capital of France is';
+    const whole = await client.completions.create({ ...more, prompt });
+    expect(whole.choices[0]?.text).toContain('Paris');
+    const post = async (path: string, body: object) => {
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${server.url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+      return (await response.json()) as { prompt: string; tokens: number[] };
+    };
+    const { tokens } = await post('/tokenize', { content: prompt, add_special: true });
+    expect(whole.usage?.prompt_tokens).toBe(tokens.length);
+    expect((await client.completions.create({ ...more, prompt: tokens })).choices[0]?.text).toBe(
+      whole.choices[0]?.text,
+    );
+    const streamOptions = { stream: true, stream_options: { include_usage: true } } as const;
+    const chunks = [];
+    for await (const chunk of await client.completions.create({ ...more, prompt, ...streamOptions }))
+      chunks.push(chunk);
+    expect(chunks.map((chunk) => chunk.choices[0]?.text ?? '').join('')).toBe(whole.choices[0]?.text);
+    expect(chunks.at(-1)?.usage).toEqual(whole.usage);
+
+    const question = ask(capitalOf('France'));
+    const rendered = await post('/apply-template', { messages: question.messages });
+    const completed = await client.completions.create({ ...more, prompt: rendered.prompt });
+    const chat = await client.chat.completions.create(question);
+    expect(completed.choices[0]?.text).toBe(chat.choices[0]?.message.content);
+    const foreign = client.completions.create({ ...more, prompt: [10_000_000] });
+    await expect(foreign).rejects.toMatchObject({ status: 400, param: 'prompt' });
+  });
+
   test('max_completion_tokens ends with length after exactly as many tokens', async () => {
     const answer = await client.chat.completions.create(ask('Tell me a long story.', { max_completion_tokens: 5 }));
     expect(answer.choices[0]?.finish_reason).toBe('length');

@@ -1,7 +1,7 @@
 /** The page request-fields.md: the tables of fields for readers. */
 import type { FieldRule, FieldTable } from '../src/field-rules.js';
-import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
 import { detokenizeFields, tokenizeFields } from '../src/token-fields.js';
+import { protocolsWithFields } from './protocols-with-fields.js';
 
 const intro = `# Fields of requests
 
@@ -16,10 +16,9 @@ A field in none of these tables is refused with 400 and the nearest name. \`null
 \`POST /v1/chat/completions\` takes, of which \`model\` may be left out.`;
 
 const sections: [string, FieldTable][] = [
-  ['## POST /v1/chat/completions', requestFields],
-  ['### A message', messageFields],
-  ['### A part of a message’s content', partFields],
-  ['### stream_options', streamOptionFields],
+  ...protocolsWithFields.flatMap(({ route, places }) =>
+    places.map(({ title, table }): [string, FieldTable] => [title === '' ? `## POST ${route}` : `### ${title}`, table]),
+  ),
   ['## POST /tokenize', tokenizeFields],
   ['## POST /detokenize', detokenizeFields],
 ];

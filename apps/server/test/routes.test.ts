@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type AppDeps, createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { readEvents } from './read-events.js';
 import { until } from './until.js';
 
 const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
@@ -22,16 +23,6 @@ function setUp(options: SetUp = {}) {
       ...init,
     });
   return { app, engine, queue, stop, post };
-}
-
-/** Events of an SSE body, parsed; `[DONE]` stays a string. */
-async function readEvents(response: Response) {
-  const text = await response.text();
-  return text
-    .split('\n\n')
-    .filter((block) => block.startsWith('data: '))
-    .map((block) => block.slice('data: '.length))
-    .map((data) => (data === '[DONE]' ? data : JSON.parse(data)));
 }
 
 describe('models and health', () => {

@@ -1,0 +1,122 @@
+/** Of each protocol: the tables of its fields, where they are in a request, and of each honoured field a value with its effect. */
+import { expect } from 'vitest';
+import { completionFields } from '../src/completion-fields.js';
+import type { FieldTable } from '../src/field-rules.js';
+import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
+
+export interface FieldPlace {
+  readonly title: string;
+  readonly table: FieldTable;
+  /** Of its fields in errors. */
+  readonly path: string;
+  /** A request that has the given fields there. */
+  readonly put: (fields: object) => object;
+}
+
+export interface FieldExample {
+  /** Not the default. */
+  readonly value: unknown;
+  /** What reaches the engine by it, and not without. */
+  readonly reaches?: object;
+  /** What is in the response by it, and not without. */
+  readonly answers?: RegExp;
+}
+
+export interface ProtocolWithFields {
+  readonly route: string;
+  readonly hello: object;
+  readonly places: readonly FieldPlace[];
+  /** By the name in errors. */
+  readonly examples: Readonly<Record<string, FieldExample>>;
+  /** Names in errors of what every request has: other tests show their effect. */
+  readonly needed: readonly string[];
+}
+
+const drawing: Record<string, FieldExample> = {
+  temperature: { value: 0.5, reaches: { temperature: 0.5 } },
+  top_p: { value: 0.5, reaches: { topP: 0.5 } },
+  top_k: { value: 7, reaches: { topK: 7 } },
+  min_p: { value: 0.1, reaches: { minP: 0.1 } },
+  frequency_penalty: { value: 0.5, reaches: { frequencyPenalty: 0.5 } },
+  presence_penalty: { value: -0.5, reaches: { presencePenalty: -0.5 } },
+  repetition_penalty: { value: 1.1, reaches: { repeatPenalty: 1.1, repeatWindow: 1 << 20 } },
+  repeat_penalty: { value: 1.2, reaches: { repeatPenalty: 1.2, repeatWindow: 64 } },
+  repeat_last_n: { value: 9, reaches: { repeatPenalty: 1, repeatWindow: 9 } },
+  seed: { value: -1, reaches: { seed: 0xffff_ffff } },
+  stop: {
+    value: Array.from({ length: 16 }, (_, n) => `stop ${n}`),
+    reaches: { stop: expect.arrayContaining(['stop 0', 'stop 15']) },
+  },
+  ignore_eos: { value: true, reaches: { ignoreEndOfTurn: true } },
+};
+
+const streaming: Record<string, FieldExample> = {
+  stream: { value: true, answers: /^data: / },
+  'stream_options.include_usage': { value: true, answers: /"total_tokens":4/ },
+};
+
+const user = { role: 'user', content: 'one two' };
+const chat = { model: 'echo', messages: [user] };
+const completion = { model: 'echo', prompt: 'one two' };
+
+const inStreamOptions = (hello: object): FieldPlace => ({
+  title: 'stream_options',
+  table: streamOptionFields,
+  path: 'stream_options.',
+  put: (fields) => ({ ...hello, stream: true, stream_options: fields }),
+});
+
+export const protocolsWithFields: readonly ProtocolWithFields[] = [
+  {
+    route: '/v1/chat/completions',
+    hello: chat,
+    places: [
+      { title: '', table: requestFields, path: '', put: (fields) => ({ ...chat, ...fields }) },
+      {
+        title: 'A message',
+        table: messageFields,
+        path: 'messages[0].',
+        put: (fields) => ({ ...chat, messages: [{ ...user, ...fields }] }),
+      },
+      {
+        title: 'A part of a message’s content',
+        table: partFields,
+        path: 'messages[0].content[0].',
+        put: (fields) => ({
+          ...chat,
+          messages: [{ role: 'user', content: [{ type: 'text', text: 'one two', ...fields }] }],
+        }),
+      },
+      inStreamOptions(chat),
+    ],
+    needed: [
+      'model',
+      'messages',
+      'messages[0].content',
+      'messages[0].content[0].type',
+      'messages[0].content[0].text',
+      'messages[0].role',
+    ],
+    examples: {
+      ...drawing,
+      ...streaming,
+      max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
+      max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+    },
+  },
+  {
+    route: '/v1/completions',
+    hello: completion,
+    places: [
+      { title: '', table: completionFields, path: '', put: (fields) => ({ ...completion, ...fields }) },
+      inStreamOptions(completion),
+    ],
+    needed: ['model', 'prompt'],
+    examples: {
+      ...drawing,
+      ...streaming,
+      max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      add_special_tokens: { value: false, reaches: { prompt: { addSpecial: false } } },
+    },
+  },
+];
