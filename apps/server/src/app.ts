@@ -10,6 +10,7 @@ import { completions } from './completions.js';
 import { exchange } from './exchange.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
+import { responses } from './responses.js';
 import { addStatusRoutes } from './status-routes.js';
 import { addTokenRoutes } from './token-routes.js';
 
@@ -81,6 +82,7 @@ export function createApp(deps: AppDeps): Hono {
   };
   serve('/v1/chat/completions', chatCompletions);
   serve('/v1/completions', completions);
+  serve('/v1/responses', responses);
   return app;
 }
 

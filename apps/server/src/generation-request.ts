@@ -1,11 +1,26 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
 import { ApiError } from './api-error.js';
-import type { RequestValues } from './request-fields.js';
+import type { Values } from './field-rules.js';
+import type { drawingFields } from './request-fields.js';
 
-/** What a chat template is given. A type, not an interface: templates read messages as plain records. */
+/** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
 export type ChatMessage = {
-  readonly role: 'system' | 'user' | 'assistant';
+  readonly role: 'system' | 'user' | 'assistant' | 'tool';
   readonly content: string;
+  /** Of an assistant. */
+  readonly tool_calls?: readonly ToolCall[];
+  /** Of a tool: the call that it answers. */
+  readonly tool_call_id?: string;
+};
+
+export type ToolCall = {
+  readonly id: string;
+  readonly type: 'function';
+  readonly function: {
+    readonly name: string;
+    /** As JSON has them; the text itself when it is not a JSON object. */
+    readonly arguments: unknown;
+  };
 };
 
 export type Prompt =
@@ -54,22 +69,7 @@ export const defaultSampling = {
   presencePenalty: 0,
 } as const;
 
-/** Fields by which an answer is drawn and ends, as OpenAI, vLLM and llama.cpp name them. */
-export type DrawingValues = Pick<
-  RequestValues,
-  | 'temperature'
-  | 'top_p'
-  | 'top_k'
-  | 'min_p'
-  | 'repetition_penalty'
-  | 'repeat_penalty'
-  | 'repeat_last_n'
-  | 'frequency_penalty'
-  | 'presence_penalty'
-  | 'seed'
-  | 'stop'
-  | 'ignore_eos'
->;
+export type DrawingValues = Values<typeof drawingFields, never>;
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(

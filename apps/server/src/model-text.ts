@@ -3,6 +3,7 @@ import { CtkvrError } from '@ctkvr/core';
 import type { Model } from '@ctkvr/model-runner';
 import type { EngineText, TokenizeOptions } from './chat-engine.js';
 import type { ChatMessage, Prompt } from './generation-request.js';
+import { withToolsAsText } from './tools-as-text.js';
 
 export class ModelText implements EngineText {
   readonly vocabSize: number;
@@ -23,7 +24,8 @@ export class ModelText implements EngineText {
 
   /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws. */
   async tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
-    if (prompt.type === 'messages') return await this.#model.applyChatTemplate(prompt.messages, { signal });
+    if (prompt.type === 'messages')
+      return await this.#model.applyChatTemplate(this.#forTemplate(prompt.messages), { signal });
     if (prompt.type === 'tokens') this.#checkTokens(prompt.tokens);
     const tokens =
       prompt.type === 'tokens'
@@ -48,7 +50,11 @@ export class ModelText implements EngineText {
   }
 
   applyTemplate(messages: readonly ChatMessage[], signal: AbortSignal): Promise<string> {
-    return this.#model.renderChatTemplate(messages, { signal });
+    return this.#model.renderChatTemplate(this.#forTemplate(messages), { signal });
+  }
+
+  #forTemplate(messages: readonly ChatMessage[]): ChatMessage[] {
+    return withToolsAsText(messages, this.chatTemplate ?? '');
   }
 
   #checkTokens(tokens: readonly number[]): void {

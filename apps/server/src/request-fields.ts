@@ -49,20 +49,8 @@ export const streamOptionFields = {
   continuous_usage_stats: refused('vLLM', [false], 'the usage is in the last chunk only: send include_usage'),
 } satisfies FieldTable;
 
-const honouredFields = {
-  model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
-  messages: honoured(
-    'OpenAI',
-    z.array(message).min(1),
-    'at least one; see below',
-    each(() => messageFields),
-  ),
-  max_completion_tokens: honoured(
-    'OpenAI',
-    z.int().min(1),
-    'goes before `max_tokens`; at most what the context has room for',
-  ),
-  max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
+/** By which an answer is drawn and ends. */
+export const drawingFields = {
   temperature: honoured('OpenAI', z.number().min(0).max(2), 'default 1; 0 = greedy'),
   top_p: honoured('OpenAI', z.number().gt(0).max(1), 'default 1'),
   top_k: honoured('vLLM', z.int().min(-1).max(0x7fff_ffff), 'default 0; 0 and -1 = all'),
@@ -90,6 +78,23 @@ const honouredFields = {
     `a text, or up to ${MAX_STOPS}`,
   ),
   ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),
+} satisfies FieldTable;
+
+const honouredFields = {
+  model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
+  messages: honoured(
+    'OpenAI',
+    z.array(message).min(1),
+    'at least one; see below',
+    each(() => messageFields),
+  ),
+  max_completion_tokens: honoured(
+    'OpenAI',
+    z.int().min(1),
+    'goes before `max_tokens`; at most what the context has room for',
+  ),
+  max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
+  ...drawingFields,
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',

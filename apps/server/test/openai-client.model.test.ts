@@ -134,6 +134,54 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     await expect(foreign).rejects.toMatchObject({ status: 400, param: 'prompt' });
   });
 
+  test('a response says what the chat says, whole and streamed, and a conversation goes on from its output', async () => {
+    const question = ask(capitalOf('France'));
+    const chat = await client.chat.completions.create(question);
+    const more = { model: 'test-model', temperature: 0, max_output_tokens: 16 };
+    const whole = await client.responses.create({ ...more, input: capitalOf('France') });
+    expect(whole.output_text).toBe(chat.choices[0]?.message.content);
+    expect(whole.usage).toMatchObject({
+      input_tokens: chat.usage?.prompt_tokens,
+      output_tokens: chat.usage?.completion_tokens,
+    });
+    // The client's own helper puts the events together, and throws when they do not fit each other.
+    const stream = client.responses.stream({ ...more, input: capitalOf('France') });
+    let text = '';
+    stream.on('response.output_text.delta', ({ delta }) => {
+      text += delta;
+    });
+    const final = await stream.finalResponse();
+    expect(text).toBe(whole.output_text);
+    expect(final.output).toMatchObject([{ type: 'message', content: [{ type: 'output_text', text }] }]);
+    expect(final.usage).toEqual(whole.usage);
+
+    const next = await client.responses.create({
+      ...more,
+      input: [
+        { role: 'user', content: capitalOf('France') },
+        ...whole.output,
+        { role: 'user', content: capitalOf('Germany') },
+      ],
+    });
+    expect(next.output_text).toContain('Berlin');
+    const remembered = client.responses.create({ ...more, input: 'x', previous_response_id: whole.id });
+    await expect(remembered).rejects.toMatchObject({ status: 400, param: 'previous_response_id' });
+  });
+
+  test('calls of tools and their results reach a model whose template knows nothing of them', async () => {
+    const answer = await client.responses.create({
+      model: 'test-model',
+      temperature: 0,
+      max_output_tokens: 16,
+      input: [
+        { role: 'user', content: 'What is the weather in Paris?' },
+        { type: 'function_call', call_id: 'a', name: 'weather', arguments: '{"city":"Paris"}' },
+        { type: 'function_call_output', call_id: 'a', output: 'sunny, 30 degrees' },
+      ],
+    });
+    expect(answer.output_text).toMatch(/sunny|30/);
+  });
+
   test('max_completion_tokens ends with length after exactly as many tokens', async () => {
     const answer = await client.chat.completions.create(ask('Tell me a long story.', { max_completion_tokens: 5 }));
     expect(answer.choices[0]?.finish_reason).toBe('length');

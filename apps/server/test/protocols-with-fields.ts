@@ -3,6 +3,13 @@ import { expect } from 'vitest';
 import { completionFields } from '../src/completion-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
+import {
+  callItemFields,
+  messageItemFields,
+  responseFields,
+  responsePartFields,
+  resultItemFields,
+} from '../src/response-fields.js';
 
 export interface FieldPlace {
   readonly title: string;
@@ -51,13 +58,17 @@ const drawing: Record<string, FieldExample> = {
 };
 
 const streaming: Record<string, FieldExample> = {
-  stream: { value: true, answers: /^data: / },
+  stream: { value: true, answers: /^data: /m },
   'stream_options.include_usage': { value: true, answers: /"total_tokens":4/ },
 };
 
 const user = { role: 'user', content: 'one two' };
 const chat = { model: 'echo', messages: [user] };
 const completion = { model: 'echo', prompt: 'one two' };
+
+const response = { model: 'echo', input: 'one two' };
+const call = { type: 'function_call', call_id: 'c1', name: 'look', arguments: '{"at":"sea"}' };
+const result = { type: 'function_call_output', call_id: 'c1', output: 'grey' };
 
 const inStreamOptions = (hello: object): FieldPlace => ({
   title: 'stream_options',
@@ -117,6 +128,66 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...streaming,
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
       add_special_tokens: { value: false, reaches: { prompt: { addSpecial: false } } },
+    },
+  },
+  {
+    route: '/v1/responses',
+    hello: response,
+    places: [
+      { title: '', table: responseFields, path: '', put: (fields) => ({ ...response, ...fields }) },
+      {
+        title: 'A message of the input',
+        table: messageItemFields,
+        path: 'input[0].',
+        put: (fields) => ({ ...response, input: [{ type: 'message', ...user, ...fields }] }),
+      },
+      {
+        title: 'A part of its content',
+        table: responsePartFields,
+        path: 'input[0].content[0].',
+        put: (fields) => ({
+          ...response,
+          input: [{ role: 'user', content: [{ type: 'input_text', text: 'one two', ...fields }] }],
+        }),
+      },
+      {
+        title: 'A call of a tool',
+        table: callItemFields,
+        path: 'input[1].',
+        put: (fields) => ({ ...response, input: [user, { ...call, ...fields }] }),
+      },
+      {
+        title: 'A tool’s result',
+        table: resultItemFields,
+        path: 'input[2].',
+        put: (fields) => ({ ...response, input: [user, call, { ...result, ...fields }] }),
+      },
+    ],
+    needed: [
+      'model',
+      'input',
+      'input[0].type',
+      'input[0].role',
+      'input[0].content',
+      'input[0].content[0].type',
+      'input[0].content[0].text',
+      'input[1].type',
+      'input[1].call_id',
+      'input[1].name',
+      'input[1].arguments',
+      'input[2].type',
+      'input[2].call_id',
+      'input[2].output',
+    ],
+    examples: {
+      ...drawing,
+      stream: streaming.stream!,
+      max_output_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      instructions: {
+        value: 'be kind',
+        reaches: { prompt: { messages: [{ role: 'system', content: 'be kind' }, {}] } },
+      },
+      metadata: { value: { of: 'mine' }, answers: /"metadata":\{"of":"mine"\}/ },
     },
   },
 ];
