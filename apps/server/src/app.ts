@@ -3,11 +3,14 @@ import { setMaxListeners } from 'node:events';
 import { Hono } from 'hono';
 import { type Logger, pino } from 'pino';
 import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
+import { toAnthropicBody } from './anthropic-error.js';
 import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
 import { completions } from './completions.js';
+import { countTokens } from './count-tokens.js';
 import { exchange } from './exchange.js';
+import { messages } from './messages.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
@@ -57,11 +60,11 @@ export function createApp(deps: AppDeps): Hono {
     // An ApiError that comes here was logged where it was made, if it had to be.
     if (failure !== error) logger.error({ err: error }, 'request failed');
     if (failure.retryAfterSeconds !== null) context.header('retry-after', String(failure.retryAfterSeconds));
-    return context.json(failure.toBody(), { status: failure.status as 400 });
+    return context.json(errorBody(failure, context.req.path), { status: failure.status as 400 });
   });
   app.notFound((context) => {
     const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
-    return context.json(failure.toBody(), 404);
+    return context.json(errorBody(failure, context.req.path), 404);
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
@@ -83,7 +86,14 @@ export function createApp(deps: AppDeps): Hono {
   serve('/v1/chat/completions', chatCompletions);
   serve('/v1/completions', completions);
   serve('/v1/responses', responses);
+  serve('/v1/messages', messages);
+  app.post('/v1/messages/count_tokens', countTokens({ engine, maxBodyBytes }));
   return app;
+}
+
+/** An error in the shape of the protocol whose route was asked. */
+function errorBody(error: ApiError, path: string): object {
+  return path.startsWith('/v1/messages') ? toAnthropicBody(error) : error.toBody();
 }
 
 /** Not a 501, which OpenAI's clients would send again. */

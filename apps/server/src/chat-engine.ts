@@ -2,7 +2,7 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
-import type { ChatMessage, GenerationRequest } from './generation-request.js';
+import type { ChatMessage, GenerationRequest, Prompt } from './generation-request.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */
@@ -32,6 +32,8 @@ export interface EngineText {
   /** Jinja source; null when the model has none. */
   readonly chatTemplate: string | null;
   tokenize(text: string, options: TokenizeOptions): Promise<Int32Array>;
+  /** The tokens that the model would be given. @throws {CtkvrError} as `ChatEngine.prepare`. */
+  tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>;
   /** Bytes of one token, control tokens' too; they may end inside a character. */
   tokenBytes(tokenId: number): Uint8Array;
   /** The prompt that the template makes of messages. @throws {CtkvrError} as `ChatEngine.prepare`. */
@@ -63,6 +65,8 @@ export type ChatEvent =
 
 export interface ChatFinish {
   readonly reason: 'stop' | 'length';
+  /** The one of the request's that ended it. */
+  readonly stopString: string | null;
   readonly numCompletionTokens: number;
   readonly statistics: ChatStatistics;
 }

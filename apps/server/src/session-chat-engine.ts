@@ -135,6 +135,7 @@ function toFinish(session: Session, clock: TokenClock): ChatFinish {
   if (last === null || last.reason === 'aborted') throw new CtkvrError('CTKVR_ABORTED', 'The request was cancelled.');
   return {
     reason: last.reason === 'length' ? 'length' : 'stop',
+    stopString: last.stopString,
     numCompletionTokens: last.numTokens,
     statistics: clock.statistics(),
   };

@@ -7,7 +7,7 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
 import type { ChatEngine, ChatEvent, EngineText, PreparedChat } from '../src/chat-engine.js';
-import type { GenerationRequest } from '../src/generation-request.js';
+import type { GenerationRequest, Prompt } from '../src/generation-request.js';
 
 export class EchoEngine implements ChatEngine {
   readonly modelId = 'echo';
@@ -34,14 +34,13 @@ export class EchoEngine implements ChatEngine {
     this.numPreparing += 1;
     if (this.prepareMs > 0) await delay(this.prepareMs);
     this.numPreparing -= 1;
-    const texts = textsOf(request);
-    const words = texts.flatMap((text) => text.split(' '));
-    const answer = texts.at(-1)?.split(' ') ?? [];
+    const words = wordsOf(request.prompt);
+    const answer = textsOf(request.prompt).at(-1)?.split(' ') ?? [];
     if (words.length > this.contextLength) {
       throw new CtkvrError('CTKVR_CONTEXT_EXCEEDED', `${words.length} words, ${this.contextLength} fit`);
     }
     if (words.includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');
-    return { numPromptTokens: words.length, run: (signal) => this.#run(answer, request.maxTokens ?? 1000, signal) };
+    return { numPromptTokens: words.length, run: (signal) => this.#run(answer, request, signal) };
   }
 
   /** Lets the `n`-th (modulo how many there are) of the events that wait happen. */
@@ -55,7 +54,15 @@ export class EchoEngine implements ChatEngine {
     for (const go of [...this.#waiting]) go();
   }
 
-  async *#run(words: string[], maxTokens: number, signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined> {
+  async *#run(
+    all: string[],
+    { maxTokens: asked, stop }: GenerationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<ChatEvent, void, undefined> {
+    const maxTokens = asked ?? 1000;
+    const stopString = all.slice(0, maxTokens + 1).find((word) => stop.includes(word)) ?? null;
+    const words = stopString === null ? all : all.slice(0, all.indexOf(stopString));
+
     this.numOpen += 1;
     this.maxOpen = Math.max(this.maxOpen, this.numOpen);
     try {
@@ -66,6 +73,7 @@ export class EchoEngine implements ChatEngine {
         if (word === '!fail') throw new CtkvrError('CTKVR_INTERNAL', 'a secret detail');
         if (word === '!invalid') throw new CtkvrError('CTKVR_INVALID_OPTION', 'a secret detail');
         if (word === '!closed') throw new CtkvrError('CTKVR_CLOSED', 'the model is closed');
+        if (word === '!lost') throw new CtkvrError('CTKVR_DEVICE_LOST', 'the device is lost');
         if (word === '!memory') throw new CtkvrError('CTKVR_OUT_OF_MEMORY', 'no memory');
         if (word === '!hang') await aborted(signal);
         if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
@@ -76,6 +84,7 @@ export class EchoEngine implements ChatEngine {
         type: 'finish',
         finish: {
           reason: words.length > maxTokens ? 'length' : 'stop',
+          stopString,
           numCompletionTokens: Math.min(words.length, maxTokens),
           statistics: {
             time_to_first_token_ms: 1,
@@ -104,7 +113,11 @@ export class EchoEngine implements ChatEngine {
   }
 }
 
-function textsOf({ prompt }: GenerationRequest): string[] {
+function wordsOf(prompt: Prompt): string[] {
+  return textsOf(prompt).flatMap((text) => text.split(' '));
+}
+
+function textsOf(prompt: Prompt): string[] {
   if (prompt.type === 'messages') return prompt.messages.map(({ content }) => content);
   return [prompt.type === 'text' ? prompt.text : prompt.tokens.join(' ')];
 }
@@ -121,6 +134,10 @@ const byteText: EngineText = {
       piece === '<s>' ? [0] : piece === '</s>' ? [1] : Array.from(Buffer.from(piece), (byte) => byte + 2),
     );
     return Int32Array.from(addSpecial ? [0, ...tokens] : tokens);
+  },
+  async tokensOf(prompt) {
+    if (wordsOf(prompt).includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused them');
+    return new Int32Array(wordsOf(prompt).length);
   },
   tokenBytes: (tokenId) => (tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2)),
   async applyTemplate(messages) {

@@ -1,5 +1,13 @@
 /** Of each protocol: the tables of its fields, where they are in a request, and of each honoured field a value with its effect. */
 import { expect } from 'vitest';
+import {
+  anthropicFields,
+  countFields,
+  textBlockFields,
+  toolResultFields,
+  toolUseFields,
+  turnFields,
+} from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
@@ -37,6 +45,8 @@ export interface ProtocolWithFields {
   readonly examples: Readonly<Record<string, FieldExample>>;
   /** Names in errors of what every request has: other tests show their effect. */
   readonly needed: readonly string[];
+  /** By the name in errors: a value that it cannot have, where it can be any object. */
+  readonly wrong?: Readonly<Record<string, unknown>>;
 }
 
 const drawing: Record<string, FieldExample> = {
@@ -69,6 +79,20 @@ const completion = { model: 'echo', prompt: 'one two' };
 const response = { model: 'echo', input: 'one two' };
 const call = { type: 'function_call', call_id: 'c1', name: 'look', arguments: '{"at":"sea"}' };
 const result = { type: 'function_call_output', call_id: 'c1', output: 'grey' };
+
+const anthropic = { ...chat, max_tokens: 16 };
+const toolUse = { type: 'tool_use', id: 'c1', name: 'look', input: { at: 'sea' } };
+const toolResult = { type: 'tool_result', tool_use_id: 'c1', content: 'grey' };
+
+/** A conversation of three turns, with another block in one of them. */
+function withBlock(turn: number, block: object) {
+  const messages = [
+    { role: 'user', content: [{ type: 'text', text: 'one two' }] },
+    { role: 'assistant', content: [toolUse] },
+    { role: 'user', content: [toolResult] },
+  ];
+  return { ...anthropic, messages: messages.with(turn, { ...messages[turn]!, content: [block as never] }) };
+}
 
 const inStreamOptions = (hello: object): FieldPlace => ({
   title: 'stream_options',
@@ -189,5 +213,75 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       },
       metadata: { value: { of: 'mine' }, answers: /"metadata":\{"of":"mine"\}/ },
     },
+  },
+  {
+    route: '/v1/messages',
+    hello: anthropic,
+    places: [
+      { title: '', table: anthropicFields, path: '', put: (fields) => ({ ...anthropic, ...fields }) },
+      {
+        title: 'A message',
+        table: turnFields,
+        path: 'messages[0].',
+        put: (fields) => ({ ...anthropic, messages: [{ ...user, ...fields }] }),
+      },
+      {
+        title: 'A block of text',
+        table: textBlockFields,
+        path: 'messages[0].content[0].',
+        put: (fields) => withBlock(0, { type: 'text', text: 'one two', ...fields }),
+      },
+      {
+        title: 'A call of a tool',
+        table: toolUseFields,
+        path: 'messages[1].content[0].',
+        put: (fields) => withBlock(1, { ...toolUse, ...fields }),
+      },
+      {
+        title: 'A tool’s result',
+        table: toolResultFields,
+        path: 'messages[2].content[0].',
+        put: (fields) => withBlock(2, { ...toolResult, ...fields }),
+      },
+    ],
+    needed: [
+      'model',
+      'messages',
+      'messages[0].role',
+      'messages[0].content',
+      'messages[0].content[0].type',
+      'messages[0].content[0].text',
+      'messages[1].content[0].type',
+      'messages[1].content[0].id',
+      'messages[1].content[0].name',
+      'messages[1].content[0].input',
+      'messages[2].content[0].type',
+      'messages[2].content[0].tool_use_id',
+      'max_tokens',
+    ],
+    wrong: { 'messages[1].content[0].input': 'sea' },
+    examples: {
+      system: { value: 'be kind', reaches: { prompt: { messages: [{ role: 'system', content: 'be kind' }, {}] } } },
+      temperature: drawing.temperature!,
+      top_p: drawing.top_p!,
+      top_k: drawing.top_k!,
+      stop_sequences: { value: ['a', 'b'], reaches: { stop: ['a', 'b'] } },
+      stream: streaming.stream!,
+      'messages[2].content[0].content': {
+        value: 'blue',
+        reaches: { prompt: { messages: [{}, {}, { role: 'tool', content: 'blue' }] } },
+      },
+      'messages[2].content[0].is_error': {
+        value: true,
+        reaches: { prompt: { messages: [{}, {}, { role: 'tool', content: 'Error: grey' }] } },
+      },
+    },
+  },
+  {
+    route: '/v1/messages/count_tokens',
+    hello: chat,
+    places: [{ title: '', table: countFields, path: '', put: (fields) => ({ ...chat, ...fields }) }],
+    needed: ['model', 'messages'],
+    examples: { system: { value: 'be kind', answers: /"input_tokens":4/ } },
   },
 ];

@@ -21,7 +21,7 @@ async function post(route: string, body: unknown) {
 /** Of no field a value that it can have. */
 const nonsense = { surely: ['not', 'this'] };
 
-describe.each(protocolsWithFields)('$route', ({ route, hello, places, examples, needed }) => {
+describe.each(protocolsWithFields)('$route', ({ route, hello, places, examples, needed, wrong }) => {
   const fields = places.flatMap(({ table, path, put }: FieldPlace) =>
     Object.entries(table).map(([name, rule]) => ({ name, param: path + name, rule, put, path })),
   );
@@ -54,7 +54,7 @@ describe.each(protocolsWithFields)('$route', ({ route, hello, places, examples, 
     test.each(ofTreatment('honoured'))(
       '$param is refused by name when it is nonsense',
       async ({ name, param, put, rule }) => {
-        const { status, error } = await post(route, put({ [name]: nonsense }));
+        const { status, error } = await post(route, put({ [name]: wrong?.[param] ?? nonsense }));
         expect([status, error?.type]).toEqual([400, 'invalid_request_error']);
         const isInside = rule.inner !== null && !rule.inner.isList; // there a field of it is unknown
         expect(error?.message).toMatch(new RegExp(`^'${param.replace(/[[\].]/g, '\\$&')}`));
