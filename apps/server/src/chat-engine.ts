@@ -2,7 +2,7 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
-import type { ChatMessage, GenerationRequest, Prompt } from './generation-request.js';
+import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */
@@ -37,7 +37,7 @@ export interface EngineText {
   /** Bytes of one token, control tokens' too; they may end inside a character. */
   tokenBytes(tokenId: number): Uint8Array;
   /** The prompt that the template makes of messages. @throws {CtkvrError} as `ChatEngine.prepare`. */
-  applyTemplate(messages: readonly ChatMessage[], signal: AbortSignal): Promise<string>;
+  applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string>;
 }
 
 export interface TokenizeOptions {

@@ -7,7 +7,16 @@ import { z } from 'zod';
 import { type FieldTable, honoured, refused, schemaOf } from './field-rules.js';
 import { requestFields } from './request-fields.js';
 
-const { messages: _messages, max_completion_tokens: _limit, top_logprobs: _top, ...shared } = requestFields;
+const {
+  messages: _messages,
+  max_completion_tokens: _limit,
+  top_logprobs: _top,
+  add_generation_prompt: _begin,
+  continue_final_message: _goOn,
+  chat_template_kwargs: _variables,
+  reasoning_effort: _effort,
+  ...shared
+} = requestFields;
 
 const tokenIds = z.array(z.int().min(0)).min(1);
 

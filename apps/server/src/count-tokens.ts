@@ -6,13 +6,14 @@ import { toPrepareError } from './api-error.js';
 import type { ChatEngine } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import { checkModel } from './check-model.js';
+import { toMessagesPrompt } from './generation-request.js';
 import { readJson } from './read-json.js';
 
 export function countTokens({ engine, maxBodyBytes }: { engine: ChatEngine; maxBodyBytes: number }) {
   return async (context: Context): Promise<Response> => {
     const given = checkBody(await readJson(context, maxBodyBytes), countFields, countSchema);
     checkModel(given.model, engine.modelId);
-    const prompt = { type: 'messages', messages: anthropicMessages(given) } as const;
+    const prompt = toMessagesPrompt(anthropicMessages(given));
     const tokens = await engine.text.tokensOf(prompt, context.req.raw.signal).catch((error: unknown) => {
       throw toPrepareError(error, 'messages');
     });

@@ -23,8 +23,26 @@ export type ToolCall = {
   };
 };
 
+export interface MessagesPrompt {
+  readonly type: 'messages';
+  readonly messages: readonly ChatMessage[];
+  /** Where the prompt ends: where a new answer begins; within the last message, an answer that goes on; or wherever the messages end. */
+  readonly ending: 'answer' | 'continue' | 'none';
+  /** Of the chat template. */
+  readonly variables: Readonly<Record<string, unknown>>;
+  /** How much to think; null = as the template does by itself. */
+  readonly effort: AskedEffort | null;
+}
+
+export const efforts = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'] as const;
+export interface AskedEffort {
+  readonly level: (typeof efforts)[number];
+  /** The request's field that asks for it. */
+  readonly field: string;
+}
+
 export type Prompt =
-  | { readonly type: 'messages'; readonly messages: readonly ChatMessage[] }
+  | MessagesPrompt
   /** The texts of control tokens are those tokens. `addSpecial`: begins with BOS, where the model's prompts do. */
   | { readonly type: 'text'; readonly text: string; readonly addSpecial: boolean }
   | { readonly type: 'tokens'; readonly tokens: readonly number[] };
@@ -52,6 +70,21 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Whether to generate on when the model ends its turn. */
   readonly ignoreEndOfTurn: boolean;
+}
+
+/** An answer that stands last, and is no call of a tool, goes on unless told otherwise. */
+export function endsInAnswer(messages: readonly ChatMessage[]): boolean {
+  const last = messages.at(-1);
+  return last?.role === 'assistant' && last.tool_calls === undefined;
+}
+
+/** Fills in the defaults. */
+export function toMessagesPrompt(
+  messages: readonly ChatMessage[],
+  given: { [K in 'ending' | 'variables' | 'effort']?: MessagesPrompt[K] | undefined } = {},
+): MessagesPrompt {
+  const { ending = endsInAnswer(messages) ? 'continue' : 'answer', variables = {}, effort = null } = given;
+  return { type: 'messages', messages, ending, variables, effort };
 }
 
 /** A window that holds any prompt and answer. */

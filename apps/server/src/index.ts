@@ -14,7 +14,14 @@ export type {
 } from './chat-engine.js';
 export type { ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
-export type { ChatMessage, GenerationRequest, Prompt } from './generation-request.js';
+export type {
+  AskedEffort,
+  ChatMessage,
+  GenerationRequest,
+  MessagesPrompt,
+  Prompt,
+  ToolCall,
+} from './generation-request.js';
 export type { ParsedRequest } from './protocol.js';
 export type { RequestQueueOptions } from './request-queue.js';
 export { defaultQueueOptions, RequestQueue } from './request-queue.js';

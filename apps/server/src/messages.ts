@@ -5,7 +5,7 @@ import { anthropicMessages } from './anthropic-messages.js';
 import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
-import { toGeneration } from './generation-request.js';
+import { toGeneration, toMessagesPrompt } from './generation-request.js';
 import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 
 export const messages: Protocol<ParsedRequest> = {
@@ -14,7 +14,7 @@ export const messages: Protocol<ParsedRequest> = {
 
   parse: (json) => {
     const { stop_sequences: stop, max_tokens: maxTokens, ...given } = checkBody(json, anthropicFields, anthropicSchema);
-    const prompt = { type: 'messages', messages: anthropicMessages(given) } as const;
+    const prompt = toMessagesPrompt(anthropicMessages(given));
     const generation = toGeneration({ ...given, stop }, { prompt, maxTokens });
     return { model: given.model, stream: given.stream ?? false, generation };
   },

@@ -1,8 +1,9 @@
 /** The tokenizer and the chat template of a loaded model, as the routes need them. */
 import { CtkvrError } from '@ctkvr/core';
-import type { Model } from '@ctkvr/model-runner';
+import type { ApplyTemplateOptions, Model } from '@ctkvr/model-runner';
 import type { EngineText, TokenizeOptions } from './chat-engine.js';
-import type { ChatMessage, Prompt } from './generation-request.js';
+import type { ChatMessage, MessagesPrompt, Prompt } from './generation-request.js';
+import { templateVariables } from './template-variables.js';
 import { withToolsAsText } from './tools-as-text.js';
 
 export class ModelText implements EngineText {
@@ -24,8 +25,7 @@ export class ModelText implements EngineText {
 
   /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws. */
   async tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
-    if (prompt.type === 'messages')
-      return await this.#model.applyChatTemplate(this.#forTemplate(prompt.messages), { signal });
+    if (prompt.type === 'messages') return await this.#model.applyChatTemplate(...this.#rendering(prompt, signal));
     if (prompt.type === 'tokens') this.#checkTokens(prompt.tokens);
     const tokens =
       prompt.type === 'tokens'
@@ -49,12 +49,21 @@ export class ModelText implements EngineText {
     return this.#model.tokenBytes(tokenId, { special: true });
   }
 
-  applyTemplate(messages: readonly ChatMessage[], signal: AbortSignal): Promise<string> {
-    return this.#model.renderChatTemplate(this.#forTemplate(messages), { signal });
+  async applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string> {
+    return await this.#model.renderChatTemplate(...this.#rendering(prompt, signal));
   }
 
-  #forTemplate(messages: readonly ChatMessage[]): ChatMessage[] {
-    return withToolsAsText(messages, this.chatTemplate ?? '');
+  #rendering(prompt: MessagesPrompt, signal: AbortSignal): [ChatMessage[], ApplyTemplateOptions] {
+    const template = this.chatTemplate ?? '';
+    return [
+      withToolsAsText(prompt.messages, template),
+      {
+        addGenerationPrompt: prompt.ending !== 'none',
+        continueFinalMessage: prompt.ending === 'continue',
+        variables: templateVariables(template, prompt),
+        signal,
+      },
+    ];
   }
 
   #checkTokens(tokens: readonly number[]): void {

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
+import { efforts } from './generation-request.js';
 
 /** More than any client is known to send; each is looked for in every token's text. */
 const MAX_STOPS = 64;
@@ -19,29 +20,64 @@ export const partFields = {
   cache_control: ignored('others', 'a hint for caches'),
 } satisfies FieldTable;
 
+const calledFunction = z.object({ name: z.string(), arguments: z.string().default('') });
+const toolCall = z.object({
+  id: z.string().default(''),
+  type: z.literal('function').default('function'),
+  function: calledFunction,
+});
+
+export const functionFields = {
+  name: honoured('OpenAI', z.string(), ''),
+  arguments: honoured('OpenAI', z.string(), 'JSON'),
+} satisfies FieldTable;
+
+/** Fields of one call of a tool, in an earlier answer. */
+export const toolCallFields = {
+  id: honoured('OpenAI', z.string(), ''),
+  type: honoured('OpenAI', z.literal('function'), 'only `function`'),
+  function: honoured('OpenAI', calledFunction, 'name and arguments', inside(functionFields)),
+  index: ignored('others', 'calls are in order'),
+} satisfies FieldTable;
+
 /** Fields of one message. */
 export const messageFields = {
-  role: honoured('OpenAI', z.enum(['system', 'developer', 'user', 'assistant']), '`developer` is rendered as `system`'),
+  role: honoured(
+    'OpenAI',
+    z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
+    '`developer` is rendered as `system`',
+  ),
   content: honoured(
     'OpenAI',
     z.union([z.string(), z.array(textPart).min(1)]),
-    'a text, or a list of text parts, which are joined; a user’s is not empty',
+    'a text, or a list of text parts, which are joined; may be missing beside `tool_calls`',
     // Of a part of another kind the kind is at fault, not the fields that come with it.
     each((part) => ('type' in part && part.type !== 'text' ? null : partFields)),
   ),
+  tool_calls: honoured(
+    'OpenAI',
+    z.array(toolCall),
+    'of an assistant; see below',
+    each(() => toolCallFields),
+  ),
+  tool_call_id: honoured('OpenAI', z.string(), 'of a tool: the call that it answers'),
+  prefix: honoured('others', z.boolean(), 'default false; true = go on with this message, an assistant’s and the last'),
   name: ignored('OpenAI', 'chat templates have no place for it'),
   refusal: ignored('OpenAI', 'part of an earlier answer'),
   annotations: ignored('OpenAI', 'part of an earlier answer'),
   reasoning: ignored('others', 'part of an earlier answer'),
   reasoning_content: ignored('others', 'part of an earlier answer'),
-  tool_calls: refused('OpenAI', [[]], 'tool calls are not supported'),
-  tool_call_id: refused('OpenAI', [], 'tool calls are not supported'),
   function_call: refused('OpenAI', [], 'function calls are not supported'),
   audio: refused('OpenAI', [], 'audio is not supported'),
-  prefix: refused('others', [false], 'an answer always begins anew'),
 } satisfies FieldTable;
 
-const message = z.object({ role: messageFields.role.schema, content: messageFields.content.schema });
+const message = z.object({
+  role: messageFields.role.schema,
+  content: messageFields.content.schema.optional(),
+  tool_calls: messageFields.tool_calls.schema.optional(),
+  tool_call_id: messageFields.tool_call_id.schema.optional(),
+  prefix: messageFields.prefix.schema.optional(),
+});
 
 export const streamOptionFields = {
   include_usage: honoured('OpenAI', z.boolean(), 'a last chunk with the usage'),
@@ -95,6 +131,22 @@ const honouredFields = {
   ),
   max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
   ...drawingFields,
+  add_generation_prompt: honoured('vLLM', z.boolean(), 'default true; false = the prompt ends where the messages end'),
+  continue_final_message: honoured(
+    'vLLM',
+    z.boolean(),
+    'default: whether the last message is an assistant’s without tool calls; true = go on with it, false = answer it',
+  ),
+  chat_template_kwargs: honoured(
+    'vLLM',
+    z.record(z.string(), z.unknown()),
+    'variables of the model’s chat template, such as `enable_thinking`; one that it does not mention is refused',
+  ),
+  reasoning_effort: honoured(
+    'OpenAI',
+    z.enum(efforts),
+    'for templates that can be told to think: `none` = off; those that only know on and off take every other for on',
+  ),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
@@ -166,7 +218,6 @@ const refusedFields = {
   modalities: refused('OpenAI', [['text']], 'only text is generated'),
   audio: refused('OpenAI', [], 'only text is generated'),
   web_search_options: refused('OpenAI', [], 'nothing is searched'),
-  reasoning_effort: refused('OpenAI', ['none'], noReasoning),
   verbosity: refused('OpenAI', ['medium'], noReasoning),
   include_reasoning: refused('vLLM', [true], noReasoning),
   thinking_token_budget: refused('vLLM', [], noReasoning),
@@ -208,12 +259,9 @@ const refusedFields = {
   prompt: refused('OpenAI', [], 'send messages'),
   suffix: refused('OpenAI', [''], 'nothing is filled in between two texts'),
   echo: refused('OpenAI', [false], 'the prompt is not part of the answer'),
-  add_generation_prompt: refused('vLLM', [true], onePrompt),
-  continue_final_message: refused('vLLM', [false], onePrompt),
   add_special_tokens: refused('vLLM', [false], onePrompt),
   documents: refused('vLLM', [[]], onePrompt),
   chat_template: refused('vLLM', [], onePrompt),
-  chat_template_kwargs: refused('vLLM', [{}], onePrompt),
   mm_processor_kwargs: refused('vLLM', [{}], 'only text is read'),
   media_io_kwargs: refused('vLLM', [{}], 'only text is read'),
   kv_transfer_params: refused('vLLM', [{}], 'nothing is transferred'),

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
+import { efforts } from './generation-request.js';
 import { drawingFields } from './request-fields.js';
 
 const textPart = z.object({ type: z.enum(['input_text', 'output_text']), text: z.string() });
@@ -102,6 +103,16 @@ export type ResponseItem = z.infer<typeof item>;
 
 const noTools = 'tool calls are not supported';
 
+export const reasoningFields = {
+  effort: honoured(
+    'OpenAI',
+    z.enum(efforts),
+    '`none` = off; templates that only know on and off take every other for on',
+  ),
+  summary: refused('OpenAI', [], 'thoughts are part of the answer’s text'),
+  generate_summary: refused('OpenAI', [], 'thoughts are part of the answer’s text'),
+} satisfies FieldTable;
+
 export const responseFields = {
   model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
   input: honoured(
@@ -136,7 +147,12 @@ export const responseFields = {
   truncation: refused('OpenAI', ['disabled'], 'a prompt is never cut'),
   prompt: refused('OpenAI', [], 'there are no stored prompts: send input and instructions'),
   include: refused('OpenAI', [[], ['reasoning.encrypted_content']], 'answers have no such parts'),
-  reasoning: refused('OpenAI', [{}, { effort: 'none' }], 'models served here have no such setting'),
+  reasoning: honoured(
+    'OpenAI',
+    z.object({ effort: z.enum(efforts).optional() }),
+    'for templates that can be told to think; see below',
+    inside(reasoningFields),
+  ),
   text: refused(
     'OpenAI',
     [{}, { format: { type: 'text' } }, { verbosity: 'medium' }, { format: { type: 'text' }, verbosity: 'medium' }],

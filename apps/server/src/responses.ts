@@ -3,7 +3,7 @@ import type { ApiError } from './api-error.js';
 import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
-import { toGeneration } from './generation-request.js';
+import { type AskedEffort, toGeneration, toMessagesPrompt } from './generation-request.js';
 import type { Answer, AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { type ResponseValues, responseFields, responseSchema } from './response-fields.js';
 import { responseMessages } from './response-messages.js';
@@ -19,7 +19,7 @@ export const responses: Protocol<ResponseRequest> = {
 
   parse: (json) => {
     const given = checkBody(json, responseFields, responseSchema);
-    const prompt = { type: 'messages', messages: responseMessages(given) } as const;
+    const prompt = toMessagesPrompt(responseMessages(given), { effort: effortOf(given) });
     const generation = toGeneration(given, { prompt, maxTokens: given.max_output_tokens ?? null });
     return { model: given.model, stream: given.stream ?? false, generation, given };
   },
@@ -28,6 +28,10 @@ export const responses: Protocol<ResponseRequest> = {
 
   stream: (request, head, numPromptTokens) => new StreamedResponse(request, head, numPromptTokens),
 };
+
+function effortOf({ reasoning }: ResponseValues): AskedEffort | null {
+  return reasoning?.effort === undefined ? null : { level: reasoning.effort, field: 'reasoning.effort' };
+}
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed';
 
@@ -55,7 +59,7 @@ function toResponse({ given, generation }: ResponseRequest, head: AnswerHead, st
     output: [],
     parallel_tool_calls: true,
     previous_response_id: null,
-    reasoning: { effort: null, summary: null },
+    reasoning: { effort: given.reasoning?.effort ?? null, summary: null },
     store: false,
     temperature: generation.temperature,
     text: { format: { type: 'text' } },

@@ -49,7 +49,7 @@ export function addTokenRoutes(
     const { model, generation } = parseChatRequest(isObject(json) ? { model: engine.modelId, ...json } : json);
     checkModel(model, engine.modelId);
     if (generation.prompt.type !== 'messages') throw new Error('a chat request has messages');
-    const prompt = text.applyTemplate(generation.prompt.messages, context.req.raw.signal).catch((error: unknown) => {
+    const prompt = text.applyTemplate(generation.prompt, context.req.raw.signal).catch((error: unknown) => {
       throw toPrepareError(error, 'messages');
     });
     return context.json({ prompt: await prompt });

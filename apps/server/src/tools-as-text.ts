@@ -36,8 +36,9 @@ export function toToolCall({ id, name, args }: { id: string; name: string; args:
   return { id, type: 'function', function: { name, arguments: objectOr(args) } };
 }
 
-/** Templates want an object; what the model once wrote may be none. */
+/** Templates want an object; what the model once wrote may be none. Clients send nothing for no arguments. */
 function objectOr(text: string): unknown {
+  if (text === '') return {};
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : text;

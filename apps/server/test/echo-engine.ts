@@ -140,7 +140,7 @@ const byteText: EngineText = {
     return new Int32Array(wordsOf(prompt).length);
   },
   tokenBytes: (tokenId) => (tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2)),
-  async applyTemplate(messages) {
+  async applyTemplate({ messages }) {
     if (messages.some(({ content }) => content === '!refuse')) {
       throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');
     }

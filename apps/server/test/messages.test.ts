@@ -80,8 +80,13 @@ describe('blocks become messages', () => {
   ])('%s', async (_name, more, messages) => {
     const { response, request } = await post(more);
     expect(response.status).toBe(200);
-    expect(request?.prompt).toEqual({ type: 'messages', messages });
+    expect(request?.prompt).toEqual({ type: 'messages', messages, ending: 'answer', variables: {}, effort: null });
   });
+});
+
+test('an answer that stands last goes on', async () => {
+  const { request } = await post({ messages: [user('Count.'), assistant('1, 2,')] });
+  expect(request?.prompt).toMatchObject({ ending: 'continue', messages: [user('Count.'), assistant('1, 2,')] });
 });
 
 describe('what is wrong is told in Anthropic’s shape', () => {

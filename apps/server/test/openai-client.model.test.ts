@@ -168,6 +168,43 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     await expect(remembered).rejects.toMatchObject({ status: 400, param: 'previous_response_id' });
   });
 
+  test('an answer that stands last goes on as if the model had begun it', async () => {
+    const question = { role: 'user' as const, content: capitalOf('France') };
+    const create = async (begun: string, more: object = {}) => {
+      const messages = [question, { role: 'assistant' as const, content: begun }];
+      const answer = await client.chat.completions.create({ ...ask(''), messages, ...more });
+      return answer.choices[0]?.message.content;
+    };
+    const whole = (await client.chat.completions.create(ask(question.content))).choices[0]?.message.content ?? '';
+    const begun = whole.slice(0, whole.indexOf(' Paris'));
+    expect(begun).not.toBe('');
+    expect(begun + (await create(begun))).toBe(whole);
+    expect(await create('')).toBe(whole);
+    // S7: what it was before began anew.
+    expect(await create('1, 2, 3,', { max_completion_tokens: 4 })).not.toBe(
+      await create('1, 2, 3,', { max_completion_tokens: 4, continue_final_message: false }),
+    );
+  });
+
+  test('a history with calls, results and empty contents is answered; thinking cannot be asked of this template', async () => {
+    const call = { id: 'a', type: 'function' as const, function: { name: 'weather', arguments: '{"city":"Paris"}' } };
+    const answer = await client.chat.completions.create({
+      ...ask(''),
+      messages: [
+        { role: 'developer', content: '' },
+        { role: 'user', content: 'What is the weather in Paris?' },
+        { role: 'assistant', content: null, tool_calls: [call] },
+        { role: 'tool', tool_call_id: 'a', content: 'sunny, 30 degrees' },
+      ],
+    });
+    expect(answer.choices[0]?.message.content).toMatch(/sunny|30/);
+    const thinking = client.chat.completions.create({ ...ask('x'), reasoning_effort: 'low' });
+    await expect(thinking).rejects.toMatchObject({ status: 400, param: 'reasoning_effort' });
+    const kwargs = { chat_template_kwargs: { wizardry: true } } as object;
+    const unknown = client.chat.completions.create({ ...ask('x'), ...kwargs });
+    await expect(unknown).rejects.toMatchObject({ status: 400, param: 'chat_template_kwargs.wizardry' });
+  });
+
   test('calls of tools and their results reach a model whose template knows nothing of them', async () => {
     const answer = await client.responses.create({
       model: 'test-model',

@@ -10,10 +10,18 @@ import {
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
-import { messageFields, partFields, requestFields, streamOptionFields } from '../src/request-fields.js';
+import {
+  functionFields,
+  messageFields,
+  partFields,
+  requestFields,
+  streamOptionFields,
+  toolCallFields,
+} from '../src/request-fields.js';
 import {
   callItemFields,
   messageItemFields,
+  reasoningFields,
   responseFields,
   responsePartFields,
   resultItemFields,
@@ -80,6 +88,8 @@ const response = { model: 'echo', input: 'one two' };
 const call = { type: 'function_call', call_id: 'c1', name: 'look', arguments: '{"at":"sea"}' };
 const result = { type: 'function_call_output', call_id: 'c1', output: 'grey' };
 
+const chatCall = { id: 'c1', type: 'function', function: { name: 'look', arguments: '{"at":"sea"}' } };
+const withCall = (call: object) => ({ ...chat, messages: [{ role: 'assistant', content: null, tool_calls: [call] }] });
 const anthropic = { ...chat, max_tokens: 16 };
 const toolUse = { type: 'tool_use', id: 'c1', name: 'look', input: { at: 'sea' } };
 const toolResult = { type: 'tool_result', tool_use_id: 'c1', content: 'grey' };
@@ -122,9 +132,28 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
           messages: [{ role: 'user', content: [{ type: 'text', text: 'one two', ...fields }] }],
         }),
       },
+      {
+        title: 'A call of a tool',
+        table: toolCallFields,
+        path: 'messages[0].tool_calls[0].',
+        put: (fields) => withCall({ ...chatCall, ...fields }),
+      },
+      {
+        title: 'Its function',
+        table: functionFields,
+        path: 'messages[0].tool_calls[0].function.',
+        put: (fields) => withCall({ ...chatCall, function: { ...chatCall.function, ...fields } }),
+      },
       inStreamOptions(chat),
     ],
     needed: [
+      'messages[0].tool_calls', // these four in chat-history.test.ts: they need another conversation
+      'messages[0].tool_call_id',
+      'messages[0].prefix',
+      'continue_final_message',
+      'messages[0].tool_calls[0].function',
+      'messages[0].tool_calls[0].function.name',
+      'messages[0].tool_calls[0].type',
       'model',
       'messages',
       'messages[0].content',
@@ -137,7 +166,22 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...streaming,
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
+      chat_template_kwargs: {
+        value: { enable_thinking: false },
+        reaches: { prompt: { variables: { enable_thinking: false } } },
+      },
+      reasoning_effort: { value: 'low', reaches: { prompt: { effort: { level: 'low', field: 'reasoning_effort' } } } },
+      'messages[0].tool_calls[0].id': {
+        value: 'c2',
+        reaches: { prompt: { messages: [{ tool_calls: [{ id: 'c2' }] }] } },
+      },
+      'messages[0].tool_calls[0].function.arguments': {
+        value: '{"at":"sky"}',
+        reaches: { prompt: { messages: [{ tool_calls: [{ function: { arguments: { at: 'sky' } } }] }] } },
+      },
     },
+    wrong: { chat_template_kwargs: 'on' },
   },
   {
     route: '/v1/completions',
@@ -159,6 +203,12 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     hello: response,
     places: [
       { title: '', table: responseFields, path: '', put: (fields) => ({ ...response, ...fields }) },
+      {
+        title: 'reasoning',
+        table: reasoningFields,
+        path: 'reasoning.',
+        put: (fields) => ({ ...response, reasoning: fields }),
+      },
       {
         title: 'A message of the input',
         table: messageItemFields,
@@ -210,6 +260,10 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       instructions: {
         value: 'be kind',
         reaches: { prompt: { messages: [{ role: 'system', content: 'be kind' }, {}] } },
+      },
+      'reasoning.effort': {
+        value: 'low',
+        reaches: { prompt: { effort: { level: 'low', field: 'reasoning.effort' } } },
       },
       metadata: { value: { of: 'mine' }, answers: /"metadata":\{"of":"mine"\}/ },
     },

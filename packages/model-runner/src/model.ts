@@ -39,6 +39,10 @@ export interface ModelParts {
 export interface ApplyTemplateOptions {
   /** Whether the text ends where the model's answer begins. Default true. */
   readonly addGenerationPrompt?: boolean | undefined;
+  /** Whether the last message, an assistant's, is an answer that has begun: the text ends with its content. Default false. */
+  readonly continueFinalMessage?: boolean | undefined;
+  /** Further variables of the template, such as `enable_thinking`. Which there are is up to the template. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -303,8 +307,8 @@ export class Model {
     this.#checkOpen();
     checkMessages(messages);
     checkOptions(op, options, templateChecks);
-    const { addGenerationPrompt = true, signal } = options;
-    return (await this.#template.get().render(messages, { addGenerationPrompt }, signal)).split();
+    const { addGenerationPrompt = true, signal, ...more } = options;
+    return (await this.#template.get().render(messages, { addGenerationPrompt, ...more }, signal)).split();
   }
 
   async #tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]> {
@@ -323,6 +327,8 @@ const longestContextChecks = { kvFormat: sessionChecks.kvFormat, selector: sessi
 
 const templateChecks = {
   addGenerationPrompt: takes.optional(takes.boolean),
+  continueFinalMessage: takes.optional(takes.boolean),
+  variables: takes.optional(takes.object),
   signal: takes.optional(takes.abortSignal),
 };
 
