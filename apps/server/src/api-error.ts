@@ -76,7 +76,6 @@ export function clientLeft(cause?: unknown): ApiError {
 interface Answer {
   readonly status: ErrorStatus;
   readonly code: string;
-  readonly param?: string;
   readonly retryAfterSeconds?: number;
 }
 
@@ -90,10 +89,10 @@ const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
 };
 
-/** Errors that are the client's fault only while its messages are rendered and counted; elsewhere they are bugs of ours. */
-const messageFaults: Partial<Record<CtkvrErrorCode, Answer>> = {
-  CTKVR_CONTEXT_EXCEEDED: { status: 400, code: 'context_length_exceeded', param: 'messages' },
-  CTKVR_INVALID_OPTION: { status: 400, code: 'invalid_value', param: 'messages' },
+/** Errors that are the client's fault only while its prompt is rendered and counted; elsewhere they are bugs of ours. */
+const promptFaults: Partial<Record<CtkvrErrorCode, Answer>> = {
+  CTKVR_CONTEXT_EXCEEDED: { status: 400, code: 'context_length_exceeded' },
+  CTKVR_INVALID_OPTION: { status: 400, code: 'invalid_value' },
 };
 
 /** Returns the error to send for anything thrown while a request was handled. */
@@ -107,17 +106,21 @@ export function toApiError(error: unknown): ApiError {
   );
 }
 
-/** The same for what `ChatEngine.prepare` throws, which may be the fault of the messages. */
-export function toPrepareError(error: unknown): ApiError {
-  return translate(error, messageFaults) ?? toApiError(error);
+/** The same for what `ChatEngine.prepare` throws, which may be the fault of the prompt. @param promptField its name. */
+export function toPrepareError(error: unknown, promptField: string): ApiError {
+  return translate(error, promptFaults, promptField) ?? toApiError(error);
 }
 
-function translate(error: unknown, table: Partial<Record<CtkvrErrorCode, Answer>>): ApiError | null {
+function translate(
+  error: unknown,
+  table: Partial<Record<CtkvrErrorCode, Answer>>,
+  param: string | null = null,
+): ApiError | null {
   if (error instanceof ApiError) return error;
   if (!CtkvrError.isInstance(error)) return null;
   const answer = table[error.code];
   if (answer === undefined) return null;
   // A remedy names options of the TypeScript interface, which an HTTP client does not have.
   const message = error.remedy === null ? error.message : error.message.slice(0, -`; ${error.remedy}`.length);
-  return new ApiError(answer.status, message, { ...answer, cause: error });
+  return new ApiError(answer.status, message, { ...answer, param, cause: error });
 }

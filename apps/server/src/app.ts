@@ -3,11 +3,19 @@ import { setMaxListeners } from 'node:events';
 import { Hono } from 'hono';
 import { type Logger, pino } from 'pino';
 import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
+import { toAnthropicBody } from './anthropic-error.js';
 import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
 import type { ChatEngine } from './chat-engine.js';
+import { completions } from './completions.js';
+import { countTokens } from './count-tokens.js';
+import { exchange } from './exchange.js';
+import { messages } from './messages.js';
+import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
-import { unknownModel } from './unknown-model.js';
+import { responses } from './responses.js';
+import { addStatusRoutes } from './status-routes.js';
+import { addTokenRoutes } from './token-routes.js';
 
 export interface AppDeps extends CallerOptions {
   readonly engine: ChatEngine;
@@ -37,7 +45,7 @@ export function createApp(deps: AppDeps): Hono {
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
-  // Chat requests log themselves, with their id. Of the others, only those that are refused leave a line.
+  // Requests for the model log themselves, with their id. Of the others, only those that are refused leave a line.
   const toldThemselves = new WeakSet<Request>();
   app.use(async (context, next) => {
     await next();
@@ -52,39 +60,45 @@ export function createApp(deps: AppDeps): Hono {
     // An ApiError that comes here was logged where it was made, if it had to be.
     if (failure !== error) logger.error({ err: error }, 'request failed');
     if (failure.retryAfterSeconds !== null) context.header('retry-after', String(failure.retryAfterSeconds));
-    return context.json(failure.toBody(), { status: failure.status as 400 });
+    return context.json(errorBody(failure, context.req.path), { status: failure.status as 400 });
   });
   app.notFound((context) => {
     const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
-    return context.json(failure.toBody(), 404);
+    return context.json(errorBody(failure, context.req.path), 404);
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
 
-  const model = {
-    id: engine.modelId,
-    object: 'model',
-    created: engine.createdAt,
-    owned_by: 'ctkvr',
-    context_length: engine.contextLength, // as OpenRouter and LM Studio name it
-    max_model_len: engine.contextLength, // as vLLM does
-  };
-  app.get('/v1/models', (context) => context.json({ object: 'list', data: [model] }));
-  app.get('/v1/models/:id{.+}', (context) => {
-    if (context.req.param('id') !== engine.modelId) throw unknownModel(context.req.param('id'), engine.modelId);
-    return context.json(model);
-  });
-  app.get('/health', (context) => {
-    const status = queue.closed ? 'stopping' : (engine.failure ?? 'ok');
-    const { modelId, contextLength } = engine;
-    const { numRunning: running, numQueued: queued } = queue;
-    return context.json({ status, model: modelId, contextLength, running, queued }, status === 'ok' ? 200 : 503);
+  addStatusRoutes(app, { engine, queue });
+  addTokenRoutes(app, { engine, maxBodyBytes });
+  app.post('/v1/embeddings', () => {
+    throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  const chat = chatCompletions({ engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork });
-  app.post('/v1/chat/completions', (context) => {
-    toldThemselves.add(context.req.raw);
-    return chat(context);
-  });
+  const exchangeDeps = { engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
+  const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
+    const handle = exchange(protocol, exchangeDeps);
+    app.post(path, (context) => {
+      toldThemselves.add(context.req.raw);
+      return handle(context);
+    });
+  };
+  serve('/v1/chat/completions', chatCompletions);
+  serve('/v1/completions', completions);
+  serve('/v1/responses', responses);
+  serve('/v1/messages', messages);
+  app.post('/v1/messages/count_tokens', countTokens({ engine, maxBodyBytes }));
   return app;
+}
+
+/** An error in the shape of the protocol whose route was asked. */
+function errorBody(error: ApiError, path: string): object {
+  return path.startsWith('/v1/messages') ? toAnthropicBody(error) : error.toBody();
+}
+
+/** Not a 501, which OpenAI's clients would send again. */
+function noEmbeddings(): ApiError {
+  return new ApiError(400, 'This server generates text; it makes no embeddings. Run an embedding model beside it.', {
+    code: 'unsupported_endpoint',
+  });
 }

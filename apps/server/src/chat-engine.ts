@@ -2,7 +2,7 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
-import type { ChatRequest } from './chat-request.js';
+import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */
@@ -13,11 +13,38 @@ export interface ChatEngine {
   readonly contextLength: number;
   /** Why it answers nothing any more, a word of the errors' codes; null or left out while all is well. */
   readonly failure?: string | null;
+  readonly text: EngineText;
   /**
-   * Renders and tokenizes the messages; reserves nothing. Need not finish once `signal` aborts.
-   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the model's chat template refuses the messages.
+   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the prompt is none,
+   * such as messages that the model's chat template refuses.
    */
-  prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat>;
+  prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat>;
+}
+
+/** What the model's tokenizer and chat template make of text, without running the model. */
+export interface EngineText {
+  /** Token ids are below. */
+  readonly vocabSize: number;
+  /** '' when the model has none. */
+  readonly bosToken: string;
+  readonly eosToken: string;
+  /** Jinja source; null when the model has none. */
+  readonly chatTemplate: string | null;
+  tokenize(text: string, options: TokenizeOptions): Promise<Int32Array>;
+  /** The tokens that the model would be given. @throws {CtkvrError} as `ChatEngine.prepare`. */
+  tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>;
+  /** Bytes of one token, control tokens' too; they may end inside a character. */
+  tokenBytes(tokenId: number): Uint8Array;
+  /** The prompt that the template makes of messages. @throws {CtkvrError} as `ChatEngine.prepare`. */
+  applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string>;
+}
+
+export interface TokenizeOptions {
+  /** Whether to begin with BOS, where the model's prompts do. */
+  readonly addSpecial: boolean;
+  /** Whether the texts of control tokens are those tokens, or text like other text. */
+  readonly parseSpecial: boolean;
 }
 
 export interface PreparedChat {
@@ -38,6 +65,8 @@ export type ChatEvent =
 
 export interface ChatFinish {
   readonly reason: 'stop' | 'length';
+  /** The one of the request's that ended it. */
+  readonly stopString: string | null;
   readonly numCompletionTokens: number;
   readonly statistics: ChatStatistics;
 }

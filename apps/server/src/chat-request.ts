@@ -1,143 +1,89 @@
-/**
- * The body of POST /v1/chat/completions as the engine gets it: checked field by field against the tables of request-fields.ts, with
- * defaults filled in.
- */
+/** The body of POST /v1/chat/completions, checked field by field against the tables of request-fields.ts. */
+import { ownTemplateVariables } from '@ctkvr/model-runner';
 import { ApiError } from './api-error.js';
-import { checkFields } from './check-fields.js';
-import { invalidValue, mustBe } from './invalid-value.js';
+import { checkBody } from './check-fields.js';
+import { checkStreamOptions } from './check-stream-options.js';
 import {
-  type HonouredValues,
-  messageFields,
-  partFields,
-  requestFields,
-  requestSchema,
-  streamOptionFields,
-} from './request-fields.js';
+  type ChatMessage,
+  endsInAnswer,
+  type MessagesPrompt,
+  type ToolCall,
+  toGeneration,
+  toMessagesPrompt,
+} from './generation-request.js';
+import { mustBe } from './invalid-value.js';
+import type { ParsedRequest } from './protocol.js';
+import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
+import { toToolCall } from './tools-as-text.js';
 
-/** What a chat template is given. A type, not an interface: templates read messages as plain records. */
-export type ChatMessage = {
-  readonly role: 'system' | 'user' | 'assistant';
-  readonly content: string;
-};
-
-/** A checked request with its defaults filled in. */
-export interface ChatRequest {
-  readonly model: string;
-  readonly messages: readonly ChatMessage[];
-  /** null = as many as the context still holds. */
-  readonly maxTokens: number | null;
-  /** 0 = greedy. */
-  readonly temperature: number;
-  readonly topP: number;
-  /** 0 = all. */
-  readonly topK: number;
-  readonly minP: number;
-  /** 1 = off. */
-  readonly repeatPenalty: number;
-  /** Tokens that `repeatPenalty` looks back over. */
-  readonly repeatWindow: number;
-  readonly frequencyPenalty: number;
-  readonly presencePenalty: number;
-  /** u32; null = drawn anew for each request. */
-  readonly seed: number | null;
-  /** None empty. */
-  readonly stop: readonly string[];
-  /** Whether to generate on when the model ends its turn. */
-  readonly ignoreEndOfTurn: boolean;
-  readonly stream: boolean;
+export interface ChatRequest extends ParsedRequest {
   readonly includeUsage: boolean;
 }
 
-/** A window that holds any prompt and answer. */
-const WHOLE_SEQUENCE = 1 << 20;
-
 /** Returns the checked request. @throws {ApiError} 400 with `param` naming the first field that is wrong. */
 export function parseChatRequest(json: unknown): ChatRequest {
-  const given = checked(json);
+  const given = checkBody(json, requestFields, requestSchema);
+  const maxTokens = given.max_completion_tokens ?? given.max_tokens ?? null;
+  const prompt = promptOf(given);
+  return { ...checkStreamOptions(given), model: given.model, generation: toGeneration(given, { prompt, maxTokens }) };
+}
+
+function promptOf(given: RequestValues): MessagesPrompt {
+  const messages = given.messages.map(toMessage);
+  const { chat_template_kwargs: variables, reasoning_effort: level } = given;
+  const effort = level === undefined ? null : { level, field: 'reasoning_effort' };
+  checkVariables(variables);
+  return toMessagesPrompt(messages, { ending: endingOf(given, messages), variables, effort });
+}
+
+function endingOf(given: RequestValues, messages: readonly ChatMessage[]): MessagesPrompt['ending'] {
+  const { continue_final_message: asked, add_generation_prompt: beginAnswer = true } = given;
+  const canGoOn = endsInAnswer(messages);
+  const prefix = given.messages.findIndex((message) => message.prefix);
+  if (prefix >= 0 && (!canGoOn || prefix < messages.length - 1)) {
+    throw mustBe(`messages[${prefix}].prefix`, 'false, but in a last message of the assistant', true);
+  }
+  if (asked && !canGoOn) {
+    throw mustBe('continue_final_message', 'false where the last message is no answer of the assistant', asked);
+  }
+  if (prefix >= 0 || (asked ?? canGoOn)) return 'continue';
+  return beginAnswer ? 'answer' : 'none';
+}
+
+function toMessage(message: RequestValues['messages'][number], index: number): ChatMessage {
+  const { role, content, tool_calls: calls = [], tool_call_id: callId } = message;
+  const path = `messages[${index}]`;
+  if (calls.length > 0 && role !== 'assistant') {
+    throw mustBe(`${path}.tool_calls`, 'in a message of the assistant', calls);
+  }
+  if (callId !== undefined && role !== 'tool') throw mustBe(`${path}.tool_call_id`, 'in a message of a tool', callId);
+  if (content === undefined && calls.length === 0) {
+    throw mustBe(`${path}.content`, 'a text, or a list of text parts', content);
+  }
   return {
-    model: given.model,
-    messages: given.messages.map((one) => ({ role: templateRole(one.role), content: plainText(one.content) })),
-    maxTokens: given.max_completion_tokens ?? given.max_tokens ?? null,
-    temperature: given.temperature ?? 1,
-    topP: given.top_p ?? 1,
-    topK: Math.max(given.top_k ?? 0, 0),
-    minP: given.min_p ?? 0,
-    ...repetition(given),
-    frequencyPenalty: given.frequency_penalty ?? 0,
-    presencePenalty: given.presence_penalty ?? 0,
-    seed: given.seed === undefined ? null : toU32(given.seed),
-    stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
-    ignoreEndOfTurn: given.ignore_eos ?? false,
-    stream: given.stream ?? false,
-    includeUsage: given.stream_options?.include_usage ?? false,
+    role: role === 'developer' ? 'system' : role, // GGUF chat templates do not know OpenAI's newer word
+    content: content === undefined ? '' : plainText(content),
+    ...(calls.length > 0 ? { tool_calls: calls.map(toCall) } : {}),
+    ...(callId === undefined ? {} : { tool_call_id: callId }),
   };
 }
 
-function checked(json: unknown): HonouredValues {
-  const parts = isObject(json) ? honouredParts(json) : json;
-  const parsed = requestSchema.safeParse(parts);
-  if (!parsed.success) throw invalidValue(requestSchema, parts, parsed.error.issues[0]!);
-  const given = parsed.data as HonouredValues;
-  given.messages.forEach(({ role, content }, index) => {
-    if (role !== 'user' || plainText(content).trim() !== '') return;
-    throw mustBe(`messages[${index}].content`, 'a text that is not empty in a message of the user', content);
+function toCall({
+  id,
+  function: called,
+}: NonNullable<RequestValues['messages'][number]['tool_calls']>[number]): ToolCall {
+  return toToolCall({ id, name: called.name, args: called.arguments });
+}
+
+function checkVariables(variables: RequestValues['chat_template_kwargs']): void {
+  const own = ownTemplateVariables.find((name) => Object.hasOwn(variables ?? {}, name));
+  if (own === undefined) return;
+  throw new ApiError(400, `'chat_template_kwargs.${own}' cannot be honoured: other fields of the request say it.`, {
+    param: `chat_template_kwargs.${own}`,
+    code: 'unsupported_parameter',
   });
-  if (given.stream_options !== undefined && !given.stream) {
-    throw invalid('stream_options', 'it is only allowed together with stream: true');
-  }
-  return given;
 }
 
-/** The honoured fields, at every depth. What has not even the right shape is left for the schema to name. */
-function honouredParts(json: object): Record<string, unknown> {
-  const kept = checkFields(json, requestFields);
-  if (isObject(kept.stream_options)) {
-    kept.stream_options = checkFields(kept.stream_options, streamOptionFields, 'stream_options.');
-  }
-  kept.messages = eachObject(kept.messages, 'messages', (message, path) => {
-    const fields = checkFields(message, messageFields, `${path}.`);
-    fields.content = eachObject(fields.content, `${path}.content`, (part, at) => {
-      // Of a part of another kind the kind is at fault, not the fields that come with it.
-      return 'type' in part && part.type !== 'text' ? part : checkFields(part, partFields, `${at}.`);
-    });
-    return fields;
-  });
-  return kept;
-}
-
-function eachObject(list: unknown, path: string, check: (item: object, path: string) => unknown): unknown {
-  if (!Array.isArray(list)) return list;
-  return list.map((item: unknown, index) => (isObject(item) ? check(item, `${path}[${index}]`) : item));
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** vLLM's penalty looks at everything, llama.cpp's at the last tokens. */
-function repetition(given: HonouredValues): Pick<ChatRequest, 'repeatPenalty' | 'repeatWindow'> {
-  const { repetition_penalty: overAll, repeat_penalty: overLast, repeat_last_n: last = 64 } = given;
-  if (overAll !== undefined && overLast !== undefined) {
-    throw invalid('repeat_penalty', 'it and repetition_penalty are the same over different windows: send one');
-  }
-  if (overAll !== undefined) return { repeatPenalty: overAll, repeatWindow: WHOLE_SEQUENCE };
-  return { repeatPenalty: overLast ?? 1, repeatWindow: last === -1 ? WHOLE_SEQUENCE : last };
-}
-
-function invalid(param: string, why: string): ApiError {
-  return new ApiError(400, `'${param}' cannot be honoured: ${why}`, { param, code: 'invalid_value' });
-}
-
-/** GGUF chat templates know `system`; `developer` is OpenAI's newer word for it. */
-function templateRole(role: 'system' | 'developer' | 'user' | 'assistant'): ChatMessage['role'] {
-  return role === 'developer' ? 'system' : role;
-}
-
-function plainText(value: HonouredValues['messages'][number]['content']): string {
+function plainText(value: string | readonly { readonly text: string }[]): string {
   return typeof value === 'string' ? value : value.map((part) => part.text).join('');
-}
-
-/** Any integer a client sends becomes a u32, the same one each time: negative and large seeds wrap. */
-function toU32(seed: number): number {
-  return Number(BigInt.asUintN(32, BigInt(seed)));
 }

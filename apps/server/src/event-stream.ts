@@ -10,6 +10,13 @@ import { ReadableStream, type ReadableStreamDefaultController } from 'node:strea
  */
 const KEEP_ALIVE = ': keep-alive\n';
 
+export interface Frame {
+  /** The event's name, where a protocol has them. */
+  readonly event?: string;
+  /** Sent as JSON; the word as it is. */
+  readonly data: object | '[DONE]';
+}
+
 export interface EventStreamOptions {
   /** Milliseconds of silence after which a comment is sent. */
   readonly keepAliveMs: number;
@@ -38,9 +45,10 @@ export class EventStream {
     this.#silence = setInterval(() => this.#keepAlive(), keepAliveMs);
   }
 
-  /** Sends one event whose data is `value` as JSON, or the word as it is. Without effect once the stream has ended. */
-  send(value: object | '[DONE]'): void {
-    this.#enqueue(`data: ${typeof value === 'string' ? value : JSON.stringify(value)}\n\n`);
+  /** Sends one event. Without effect once the stream has ended. */
+  send({ event, data }: Frame): void {
+    const name = event === undefined ? '' : `event: ${event}\n`;
+    this.#enqueue(`${name}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`);
   }
 
   /** Idempotent. */

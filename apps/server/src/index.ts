@@ -3,9 +3,26 @@ export type { ApiErrorBody, ErrorStatus } from './api-error.js';
 export { ApiError, toApiError } from './api-error.js';
 export type { AppDeps } from './app.js';
 export { createApp } from './app.js';
-export type { ChatEngine, ChatEvent, ChatFinish, ChatStatistics, PreparedChat } from './chat-engine.js';
-export type { ChatMessage, ChatRequest } from './chat-request.js';
+export type {
+  ChatEngine,
+  ChatEvent,
+  ChatFinish,
+  ChatStatistics,
+  EngineText,
+  PreparedChat,
+  TokenizeOptions,
+} from './chat-engine.js';
+export type { ChatRequest } from './chat-request.js';
 export { parseChatRequest } from './chat-request.js';
+export type {
+  AskedEffort,
+  ChatMessage,
+  GenerationRequest,
+  MessagesPrompt,
+  Prompt,
+  ToolCall,
+} from './generation-request.js';
+export type { ParsedRequest } from './protocol.js';
 export type { RequestQueueOptions } from './request-queue.js';
 export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';

@@ -38,9 +38,9 @@ function deepestPath(issue: z.core.$ZodIssue): Path {
 /** The schema of a field of an object, or of an item of a list. */
 function fieldOf(schema: JsonSchema | null, key: PropertyKey): JsonSchema | null {
   if (schema === null) return null;
-  const { properties, items, anyOf } = schema;
-  const own = typeof key === 'number' ? items : properties?.[String(key)];
-  if (own !== undefined) return own as JsonSchema;
+  const { properties, additionalProperties, items, anyOf } = schema;
+  const own = typeof key === 'number' ? items : (properties?.[String(key)] ?? additionalProperties);
+  if (typeof own === 'object') return own as JsonSchema;
   for (const branch of anyOf ?? []) {
     const found = fieldOf(branch as JsonSchema, key);
     if (found !== null) return found;

@@ -1,51 +1,12 @@
 /**
- * Every field of a chat completion request that OpenAI, vLLM and llama.cpp's server document, and what becomes of it here: honoured;
- * ignored, when no answer can differ by it; or refused by name, but for the values that mean the same as leaving it out. A field that
- * is not here is refused too. The validator (chat-request.ts) and the page request-fields.md are both made from these tables.
+ * Every field of a chat completion request that OpenAI, vLLM and llama.cpp's server document, and what becomes of it here. A field that is
+ * not here is refused.
  *
  * Sources: the API reference of OpenAI (chat completions), vLLM's ChatCompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
-
-export type FieldSource = 'OpenAI' | 'vLLM' | 'llama.cpp' | 'others';
-
-interface Described {
-  /** Who documents it, the first of the above when several do. */
-  readonly source: FieldSource;
-  /** One line for the page; of a refused field also the error's remedy. */
-  readonly note: string;
-}
-
-export interface HonouredField<T extends z.ZodType = z.ZodType> extends Described {
-  readonly treatment: 'honoured';
-  /** Accepted values; null counts as absent and never comes here. */
-  readonly schema: T;
-}
-
-export interface IgnoredField extends Described {
-  readonly treatment: 'ignored';
-}
-
-export interface RefusedField extends Described {
-  readonly treatment: 'refused';
-  /** JSON values that mean the same as leaving the field out. */
-  readonly off: readonly unknown[];
-}
-
-export type FieldRule = HonouredField | IgnoredField | RefusedField;
-export type FieldTable = Readonly<Record<string, FieldRule>>;
-
-function honoured<T extends z.ZodType>(source: FieldSource, schema: T, note: string): HonouredField<T> {
-  return { treatment: 'honoured', source, schema, note };
-}
-
-function ignored(source: FieldSource, note: string): IgnoredField {
-  return { treatment: 'ignored', source, note };
-}
-
-function refused(source: FieldSource, off: readonly unknown[], note: string): RefusedField {
-  return { treatment: 'refused', source, off, note };
-}
+import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
+import { efforts } from './generation-request.js';
 
 /** More than any client is known to send; each is looked for in every token's text. */
 const MAX_STOPS = 64;
@@ -59,27 +20,64 @@ export const partFields = {
   cache_control: ignored('others', 'a hint for caches'),
 } satisfies FieldTable;
 
+const calledFunction = z.object({ name: z.string(), arguments: z.string().default('') });
+const toolCall = z.object({
+  id: z.string().default(''),
+  type: z.literal('function').default('function'),
+  function: calledFunction,
+});
+
+export const functionFields = {
+  name: honoured('OpenAI', z.string(), ''),
+  arguments: honoured('OpenAI', z.string(), 'JSON'),
+} satisfies FieldTable;
+
+/** Fields of one call of a tool, in an earlier answer. */
+export const toolCallFields = {
+  id: honoured('OpenAI', z.string(), ''),
+  type: honoured('OpenAI', z.literal('function'), 'only `function`'),
+  function: honoured('OpenAI', calledFunction, 'name and arguments', inside(functionFields)),
+  index: ignored('others', 'calls are in order'),
+} satisfies FieldTable;
+
 /** Fields of one message. */
 export const messageFields = {
-  role: honoured('OpenAI', z.enum(['system', 'developer', 'user', 'assistant']), '`developer` is rendered as `system`'),
+  role: honoured(
+    'OpenAI',
+    z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
+    '`developer` is rendered as `system`',
+  ),
   content: honoured(
     'OpenAI',
     z.union([z.string(), z.array(textPart).min(1)]),
-    'a text, or a list of text parts, which are joined; a user’s is not empty',
+    'a text, or a list of text parts, which are joined; may be missing beside `tool_calls`',
+    // Of a part of another kind the kind is at fault, not the fields that come with it.
+    each((part) => ('type' in part && part.type !== 'text' ? null : partFields)),
   ),
+  tool_calls: honoured(
+    'OpenAI',
+    z.array(toolCall),
+    'of an assistant; see below',
+    each(() => toolCallFields),
+  ),
+  tool_call_id: honoured('OpenAI', z.string(), 'of a tool: the call that it answers'),
+  prefix: honoured('others', z.boolean(), 'default false; true = go on with this message, an assistant’s and the last'),
   name: ignored('OpenAI', 'chat templates have no place for it'),
   refusal: ignored('OpenAI', 'part of an earlier answer'),
   annotations: ignored('OpenAI', 'part of an earlier answer'),
   reasoning: ignored('others', 'part of an earlier answer'),
   reasoning_content: ignored('others', 'part of an earlier answer'),
-  tool_calls: refused('OpenAI', [[]], 'tool calls are not supported'),
-  tool_call_id: refused('OpenAI', [], 'tool calls are not supported'),
   function_call: refused('OpenAI', [], 'function calls are not supported'),
   audio: refused('OpenAI', [], 'audio is not supported'),
-  prefix: refused('others', [false], 'an answer always begins anew'),
 } satisfies FieldTable;
 
-const message = z.object({ role: messageFields.role.schema, content: messageFields.content.schema });
+const message = z.object({
+  role: messageFields.role.schema,
+  content: messageFields.content.schema.optional(),
+  tool_calls: messageFields.tool_calls.schema.optional(),
+  tool_call_id: messageFields.tool_call_id.schema.optional(),
+  prefix: messageFields.prefix.schema.optional(),
+});
 
 export const streamOptionFields = {
   include_usage: honoured('OpenAI', z.boolean(), 'a last chunk with the usage'),
@@ -87,15 +85,8 @@ export const streamOptionFields = {
   continuous_usage_stats: refused('vLLM', [false], 'the usage is in the last chunk only: send include_usage'),
 } satisfies FieldTable;
 
-const honouredFields = {
-  model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
-  messages: honoured('OpenAI', z.array(message).min(1), 'at least one; see below'),
-  max_completion_tokens: honoured(
-    'OpenAI',
-    z.int().min(1),
-    'goes before `max_tokens`; at most what the context has room for',
-  ),
-  max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
+/** By which an answer is drawn and ends. */
+export const drawingFields = {
   temperature: honoured('OpenAI', z.number().min(0).max(2), 'default 1; 0 = greedy'),
   top_p: honoured('OpenAI', z.number().gt(0).max(1), 'default 1'),
   top_k: honoured('vLLM', z.int().min(-1).max(0x7fff_ffff), 'default 0; 0 and -1 = all'),
@@ -123,11 +114,45 @@ const honouredFields = {
     `a text, or up to ${MAX_STOPS}`,
   ),
   ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),
+} satisfies FieldTable;
+
+const honouredFields = {
+  model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
+  messages: honoured(
+    'OpenAI',
+    z.array(message).min(1),
+    'at least one; see below',
+    each(() => messageFields),
+  ),
+  max_completion_tokens: honoured(
+    'OpenAI',
+    z.int().min(1),
+    'goes before `max_tokens`; at most what the context has room for',
+  ),
+  max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
+  ...drawingFields,
+  add_generation_prompt: honoured('vLLM', z.boolean(), 'default true; false = the prompt ends where the messages end'),
+  continue_final_message: honoured(
+    'vLLM',
+    z.boolean(),
+    'default: whether the last message is an assistant’s without tool calls; true = go on with it, false = answer it',
+  ),
+  chat_template_kwargs: honoured(
+    'vLLM',
+    z.record(z.string(), z.unknown()),
+    'variables of the model’s chat template, such as `enable_thinking`; one that it does not mention is refused',
+  ),
+  reasoning_effort: honoured(
+    'OpenAI',
+    z.enum(efforts),
+    'for templates that can be told to think: `none` = off; those that only know on and off take every other for on',
+  ),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
-    z.object({ include_usage: z.boolean().nullish() }),
+    z.object({ include_usage: z.boolean().optional() }),
     'only with `stream`; see below',
+    inside(streamOptionFields),
   ),
 } satisfies FieldTable;
 
@@ -193,7 +218,6 @@ const refusedFields = {
   modalities: refused('OpenAI', [['text']], 'only text is generated'),
   audio: refused('OpenAI', [], 'only text is generated'),
   web_search_options: refused('OpenAI', [], 'nothing is searched'),
-  reasoning_effort: refused('OpenAI', ['none'], noReasoning),
   verbosity: refused('OpenAI', ['medium'], noReasoning),
   include_reasoning: refused('vLLM', [true], noReasoning),
   thinking_token_budget: refused('vLLM', [], noReasoning),
@@ -235,12 +259,9 @@ const refusedFields = {
   prompt: refused('OpenAI', [], 'send messages'),
   suffix: refused('OpenAI', [''], 'nothing is filled in between two texts'),
   echo: refused('OpenAI', [false], 'the prompt is not part of the answer'),
-  add_generation_prompt: refused('vLLM', [true], onePrompt),
-  continue_final_message: refused('vLLM', [false], onePrompt),
   add_special_tokens: refused('vLLM', [false], onePrompt),
   documents: refused('vLLM', [[]], onePrompt),
   chat_template: refused('vLLM', [], onePrompt),
-  chat_template_kwargs: refused('vLLM', [{}], onePrompt),
   mm_processor_kwargs: refused('vLLM', [{}], 'only text is read'),
   media_io_kwargs: refused('vLLM', [{}], 'only text is read'),
   kv_transfer_params: refused('vLLM', [{}], 'nothing is transferred'),
@@ -252,23 +273,9 @@ const refusedFields = {
 } satisfies FieldTable;
 
 /** Fields of the request itself. */
-export const requestFields: FieldTable = { ...honouredFields, ...ignoredFields, ...refusedFields };
-
-type Values<T extends Record<string, HonouredField>> = { readonly [K in keyof T]?: z.infer<T[K]['schema']> };
-
-/** The honoured fields of a checked request; messages and model are there. */
-export type HonouredValues = Values<typeof honouredFields> & {
-  readonly model: string;
-  readonly messages: readonly z.infer<typeof message>[];
-};
-
-const { model, messages, ...optional } = honouredFields;
+export const requestFields = { ...honouredFields, ...ignoredFields, ...refusedFields } satisfies FieldTable;
 
 /** Checks the honoured fields of an object without nulls. */
-export const requestSchema = z.object({
-  model: model.schema,
-  messages: messages.schema,
-  ...(Object.fromEntries(Object.entries(optional).map(([name, { schema }]) => [name, schema.optional()])) as {
-    [K in keyof typeof optional]: z.ZodOptional<(typeof optional)[K]['schema']>;
-  }),
-});
+export const requestSchema = schemaOf(requestFields, ['model', 'messages']);
+
+export type RequestValues = z.infer<typeof requestSchema>;

@@ -61,6 +61,16 @@ export class RequestQueue {
     return this.#waiting.size;
   }
 
+  get maxRunning(): number {
+    return this.#options.maxRunning;
+  }
+
+  /** Whether one more request would be refused at once. */
+  get isFull(): boolean {
+    const { maxRunning, maxQueued } = this.#options;
+    return this.#numRunning >= maxRunning && this.#waiting.size >= maxQueued;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }
@@ -89,11 +99,11 @@ export class RequestQueue {
   async #enter(signal: AbortSignal, onQueued: () => void): Promise<void> {
     if (this.#closed) throw shuttingDown();
     signal.throwIfAborted();
+    if (this.isFull) throw queueFull(this.#options);
     if (this.#numRunning < this.#options.maxRunning) {
       this.#numRunning += 1;
       return;
     }
-    if (this.#waiting.size >= this.#options.maxQueued) throw queueFull(this.#options);
     const turn = this.#wait(signal);
     onQueued();
     await turn;

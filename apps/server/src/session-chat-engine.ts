@@ -7,7 +7,8 @@ import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from
 import type { Model, Session } from '@ctkvr/model-runner';
 import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
-import type { ChatRequest } from './chat-request.js';
+import type { GenerationRequest } from './generation-request.js';
+import { ModelText } from './model-text.js';
 
 export interface SessionChatEngineOptions {
   readonly model: Model;
@@ -22,6 +23,7 @@ export class SessionChatEngine implements ChatEngine {
   readonly modelId: string;
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
+  readonly text: ModelText;
   readonly #model: Model;
   /** Of one session that has all the memory. */
   readonly #longestContext: number;
@@ -31,6 +33,7 @@ export class SessionChatEngine implements ChatEngine {
     this.modelId = options.modelId;
     this.contextLength = options.contextLength;
     this.#model = options.model;
+    this.text = new ModelText(options.model);
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
     this.#longestContext = options.model.longestContext(this.#session);
   }
@@ -39,9 +42,8 @@ export class SessionChatEngine implements ChatEngine {
     return this.#model.failure === null ? null : toApiError(this.#model.failure).code;
   }
 
-  async prepare(request: ChatRequest, signal: AbortSignal): Promise<PreparedChat> {
-    const rendering = this.#model.applyChatTemplate(request.messages, { addGenerationPrompt: true, signal });
-    const tokens = await rendering.catch((error) => {
+  async prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat> {
+    const tokens = await this.text.tokensOf(request.prompt, signal).catch((error) => {
       signal.throwIfAborted(); // its reason says more than that it was aborted
       throw error;
     });
@@ -55,7 +57,7 @@ export class SessionChatEngine implements ChatEngine {
 
   async *#run(
     tokens: Int32Array,
-    { request, maxTokens, signal }: { request: ChatRequest; maxTokens: number; signal: AbortSignal },
+    { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
   ): AsyncGenerator<ChatEvent, void, undefined> {
     let isWaiting = false;
     const opening = this.#model.admitSession({
@@ -81,7 +83,7 @@ export class SessionChatEngine implements ChatEngine {
   async *#answer(
     session: Session,
     tokens: Int32Array,
-    { request, maxTokens, signal }: { request: ChatRequest; maxTokens: number; signal: AbortSignal },
+    { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
   ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
     const clock = new TokenClock();
@@ -109,13 +111,13 @@ export class SessionChatEngine implements ChatEngine {
     if (room >= 1) return Math.min(asked ?? room, room, inMemory);
     throw new CtkvrError(
       'CTKVR_CONTEXT_EXCEEDED',
-      `This server's context holds ${this.contextLength} tokens, and the messages have ${numPromptTokens}: no room for an answer. Shorten the messages.`,
+      `This server's context holds ${this.contextLength} tokens, and the prompt has ${numPromptTokens}: no room for an answer. Shorten it.`,
       { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens } },
     );
   }
 }
 
-function toSampling(request: ChatRequest) {
+function toSampling(request: GenerationRequest) {
   return {
     temperature: request.temperature,
     topP: request.topP,
@@ -133,6 +135,7 @@ function toFinish(session: Session, clock: TokenClock): ChatFinish {
   if (last === null || last.reason === 'aborted') throw new CtkvrError('CTKVR_ABORTED', 'The request was cancelled.');
   return {
     reason: last.reason === 'length' ? 'length' : 'stop',
+    stopString: last.stopString,
     numCompletionTokens: last.numTokens,
     statistics: clock.statistics(),
   };

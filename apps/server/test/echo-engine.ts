@@ -6,13 +6,14 @@
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
-import type { ChatEngine, ChatEvent, PreparedChat } from '../src/chat-engine.js';
-import type { ChatRequest } from '../src/chat-request.js';
+import type { ChatEngine, ChatEvent, EngineText, PreparedChat } from '../src/chat-engine.js';
+import type { GenerationRequest, Prompt } from '../src/generation-request.js';
 
 export class EchoEngine implements ChatEngine {
   readonly modelId = 'echo';
   readonly createdAt = 1_700_000_000;
   readonly contextLength = 50;
+  readonly text = byteText;
   /** Requests that were opened and have not ended, and the most there ever were. */
   numOpen = 0;
   maxOpen = 0;
@@ -20,7 +21,7 @@ export class EchoEngine implements ChatEngine {
   numPreparing = 0;
   prepareMs = 0;
   /** The last request that was prepared. */
-  lastRequest: ChatRequest | null = null;
+  lastRequest: GenerationRequest | null = null;
   readonly #waiting = new Set<() => void>();
   #stepped: boolean;
 
@@ -28,18 +29,18 @@ export class EchoEngine implements ChatEngine {
     this.#stepped = stepped;
   }
 
-  async prepare(request: ChatRequest): Promise<PreparedChat> {
+  async prepare(request: GenerationRequest): Promise<PreparedChat> {
     this.lastRequest = request;
     this.numPreparing += 1;
     if (this.prepareMs > 0) await delay(this.prepareMs);
     this.numPreparing -= 1;
-    const words = request.messages.flatMap((message) => message.content.split(' '));
-    const answer = request.messages.at(-1)?.content.split(' ') ?? [];
+    const words = wordsOf(request.prompt);
+    const answer = textsOf(request.prompt).at(-1)?.split(' ') ?? [];
     if (words.length > this.contextLength) {
       throw new CtkvrError('CTKVR_CONTEXT_EXCEEDED', `${words.length} words, ${this.contextLength} fit`);
     }
     if (words.includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');
-    return { numPromptTokens: words.length, run: (signal) => this.#run(answer, request.maxTokens ?? 1000, signal) };
+    return { numPromptTokens: words.length, run: (signal) => this.#run(answer, request, signal) };
   }
 
   /** Lets the `n`-th (modulo how many there are) of the events that wait happen. */
@@ -53,7 +54,15 @@ export class EchoEngine implements ChatEngine {
     for (const go of [...this.#waiting]) go();
   }
 
-  async *#run(words: string[], maxTokens: number, signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined> {
+  async *#run(
+    all: string[],
+    { maxTokens: asked, stop }: GenerationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<ChatEvent, void, undefined> {
+    const maxTokens = asked ?? 1000;
+    const stopString = all.slice(0, maxTokens + 1).find((word) => stop.includes(word)) ?? null;
+    const words = stopString === null ? all : all.slice(0, all.indexOf(stopString));
+
     this.numOpen += 1;
     this.maxOpen = Math.max(this.maxOpen, this.numOpen);
     try {
@@ -64,6 +73,7 @@ export class EchoEngine implements ChatEngine {
         if (word === '!fail') throw new CtkvrError('CTKVR_INTERNAL', 'a secret detail');
         if (word === '!invalid') throw new CtkvrError('CTKVR_INVALID_OPTION', 'a secret detail');
         if (word === '!closed') throw new CtkvrError('CTKVR_CLOSED', 'the model is closed');
+        if (word === '!lost') throw new CtkvrError('CTKVR_DEVICE_LOST', 'the device is lost');
         if (word === '!memory') throw new CtkvrError('CTKVR_OUT_OF_MEMORY', 'no memory');
         if (word === '!hang') await aborted(signal);
         if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
@@ -74,6 +84,7 @@ export class EchoEngine implements ChatEngine {
         type: 'finish',
         finish: {
           reason: words.length > maxTokens ? 'length' : 'stop',
+          stopString,
           numCompletionTokens: Math.min(words.length, maxTokens),
           statistics: {
             time_to_first_token_ms: 1,
@@ -101,6 +112,41 @@ export class EchoEngine implements ChatEngine {
     if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
   }
 }
+
+function wordsOf(prompt: Prompt): string[] {
+  return textsOf(prompt).flatMap((text) => text.split(' '));
+}
+
+function textsOf(prompt: Prompt): string[] {
+  if (prompt.type === 'messages') return prompt.messages.map(({ content }) => content);
+  return [prompt.type === 'text' ? prompt.text : prompt.tokens.join(' ')];
+}
+
+/** Tokens are the bytes of a text, behind BOS and EOS. */
+const byteText: EngineText = {
+  vocabSize: 258,
+  bosToken: '<s>',
+  eosToken: '</s>',
+  chatTemplate: '{{ messages }}',
+  async tokenize(text, { addSpecial, parseSpecial }) {
+    const pieces = parseSpecial ? text.split(/(<\/?s>)/) : [text];
+    const tokens = pieces.flatMap((piece) =>
+      piece === '<s>' ? [0] : piece === '</s>' ? [1] : Array.from(Buffer.from(piece), (byte) => byte + 2),
+    );
+    return Int32Array.from(addSpecial ? [0, ...tokens] : tokens);
+  },
+  async tokensOf(prompt) {
+    if (wordsOf(prompt).includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused them');
+    return new Int32Array(wordsOf(prompt).length);
+  },
+  tokenBytes: (tokenId) => (tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2)),
+  async applyTemplate({ messages }) {
+    if (messages.some(({ content }) => content === '!refuse')) {
+      throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');
+    }
+    return messages.map(({ role, content }) => `${role}: ${content}\n`).join('');
+  },
+};
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

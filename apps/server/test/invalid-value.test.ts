@@ -12,11 +12,11 @@ test.each<[unknown, string]>([
   [{ ...hello, messages: ['hi'] }, `'messages[0]' must be an object, got "hi"`],
   [
     { ...hello, messages: [{ role: 'user' }] },
-    "'messages[0].content' must be a text, or a list of at least 1 object, got nothing",
+    "'messages[0].content' must be a text, or a list of text parts, got nothing",
   ],
   [
     { ...hello, messages: [{ role: 'wizard', content: 'x' }] },
-    `'messages[0].role' must be "system" or "developer" or "user" or "assistant", got "wizard"`,
+    `'messages[0].role' must be "system" or "developer" or "user" or "assistant" or "tool", got "wizard"`,
   ],
   [
     { ...hello, messages: [{ role: 'user', content: [{ type: 'text', text: 'x' }, { type: 'text' }] }] },
@@ -25,10 +25,6 @@ test.each<[unknown, string]>([
   [
     { ...hello, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
     `'messages[0].content[0].type' must be "text", got "image_url"`,
-  ],
-  [
-    { ...hello, messages: [{ role: 'user', content: ' ' }] },
-    `'messages[0].content' must be a text that is not empty in a message of the user, got " "`,
   ],
   [{ ...hello, temperature: 3 }, "'temperature' must be a number from 0 to 2, got 3"],
   [{ ...hello, top_p: 0 }, "'top_p' must be a number above 0 and at most 1, got 0"],

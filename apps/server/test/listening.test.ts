@@ -45,6 +45,17 @@ describe('the OpenAI client', () => {
     expect(text).toBe('one two ');
   });
 
+  test('throws the error that comes in the middle of a response', async () => {
+    const { client } = await start();
+    let text = '';
+    const stream = await client.responses.create({ model: 'echo', input: 'one two !fail', stream: true });
+    const reading = (async () => {
+      for await (const event of stream) if (event.type === 'response.output_text.delta') text += event.delta;
+    })();
+    await expect(reading).rejects.toMatchObject({ code: 'internal_error' });
+    expect(text).toBe('one two ');
+  });
+
   test('leaving a stream, a whole answer and the queue each free the place', async () => {
     const { client, engine, server } = await start({ maxRunning: 1 });
     const health = async () => (await (await fetch(`${server.url}/health`)).json()) as { queued: number };

@@ -60,6 +60,25 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     expect((await client.models.list()).data.map((model) => model.id)).toEqual(['test-model']);
   });
 
+  test('counts and renders as the chat route does', async () => {
+    const post = async (path: string, body: object) => {
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${server.url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+      return (await response.json()) as { prompt: string; tokens: number[]; content: string };
+    };
+    const { messages } = ask('Say <|im_end|>.');
+    const { prompt } = await post('/apply-template', { messages });
+    expect(prompt).toContain('Say <|im_end|>.<|im_end|>\n<|im_start|>assistant\n');
+    const plain = { messages: ask(capitalOf('France')).messages };
+    const rendered = (await post('/apply-template', plain)).prompt;
+    const { tokens } = await post('/tokenize', { content: rendered, add_special: true });
+    const answer = await client.chat.completions.create(ask(capitalOf('France')));
+    expect(answer.usage?.prompt_tokens).toBe(tokens.length);
+    expect((await post('/detokenize', { tokens })).content).toBe(rendered);
+    const props = (await (await fetch(`${server.url}/props`)).json()) as { chat_template: string; eos_token: string };
+    expect(props).toMatchObject({ eos_token: '<|im_end|>', chat_template: expect.stringContaining('im_start') });
+  });
+
   test('answers, with usage and statistics', async () => {
     const answer = await client.chat.completions.create(ask(capitalOf('France')));
     expect(answer.choices[0]?.message.content).toContain('Paris');
@@ -82,6 +101,122 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     );
     expect(chunks.at(-1)?.usage).toEqual(whole.usage);
     expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
+  });
+
+  test('completes a text, its tokens, and the rendered messages of a chat as that chat is answered', async () => {
+    const more = { model: 'test-model', temperature: 0, max_tokens: 16 };
+    const prompt = 'The capital of France is';
+    const whole = await client.completions.create({ ...more, prompt });
+    expect(whole.choices[0]?.text).toContain('Paris');
+    const post = async (path: string, body: object) => {
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${server.url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+      return (await response.json()) as { prompt: string; tokens: number[] };
+    };
+    const { tokens } = await post('/tokenize', { content: prompt, add_special: true });
+    expect(whole.usage?.prompt_tokens).toBe(tokens.length);
+    expect((await client.completions.create({ ...more, prompt: tokens })).choices[0]?.text).toBe(
+      whole.choices[0]?.text,
+    );
+    const streamOptions = { stream: true, stream_options: { include_usage: true } } as const;
+    const chunks = [];
+    for await (const chunk of await client.completions.create({ ...more, prompt, ...streamOptions }))
+      chunks.push(chunk);
+    expect(chunks.map((chunk) => chunk.choices[0]?.text ?? '').join('')).toBe(whole.choices[0]?.text);
+    expect(chunks.at(-1)?.usage).toEqual(whole.usage);
+
+    const question = ask(capitalOf('France'));
+    const rendered = await post('/apply-template', { messages: question.messages });
+    const completed = await client.completions.create({ ...more, prompt: rendered.prompt });
+    const chat = await client.chat.completions.create(question);
+    expect(completed.choices[0]?.text).toBe(chat.choices[0]?.message.content);
+    const foreign = client.completions.create({ ...more, prompt: [10_000_000] });
+    await expect(foreign).rejects.toMatchObject({ status: 400, param: 'prompt' });
+  });
+
+  test('a response says what the chat says, whole and streamed, and a conversation goes on from its output', async () => {
+    const question = ask(capitalOf('France'));
+    const chat = await client.chat.completions.create(question);
+    const more = { model: 'test-model', temperature: 0, max_output_tokens: 16 };
+    const whole = await client.responses.create({ ...more, input: capitalOf('France') });
+    expect(whole.output_text).toBe(chat.choices[0]?.message.content);
+    expect(whole.usage).toMatchObject({
+      input_tokens: chat.usage?.prompt_tokens,
+      output_tokens: chat.usage?.completion_tokens,
+    });
+    // The client's own helper puts the events together, and throws when they do not fit each other.
+    const stream = client.responses.stream({ ...more, input: capitalOf('France') });
+    let text = '';
+    stream.on('response.output_text.delta', ({ delta }) => {
+      text += delta;
+    });
+    const final = await stream.finalResponse();
+    expect(text).toBe(whole.output_text);
+    expect(final.output).toMatchObject([{ type: 'message', content: [{ type: 'output_text', text }] }]);
+    expect(final.usage).toEqual(whole.usage);
+
+    const next = await client.responses.create({
+      ...more,
+      input: [
+        { role: 'user', content: capitalOf('France') },
+        ...whole.output,
+        { role: 'user', content: capitalOf('Germany') },
+      ],
+    });
+    expect(next.output_text).toContain('Berlin');
+    const remembered = client.responses.create({ ...more, input: 'x', previous_response_id: whole.id });
+    await expect(remembered).rejects.toMatchObject({ status: 400, param: 'previous_response_id' });
+  });
+
+  test('an answer that stands last goes on as if the model had begun it', async () => {
+    const question = { role: 'user' as const, content: capitalOf('France') };
+    const create = async (begun: string, more: object = {}) => {
+      const messages = [question, { role: 'assistant' as const, content: begun }];
+      const answer = await client.chat.completions.create({ ...ask(''), messages, ...more });
+      return answer.choices[0]?.message.content;
+    };
+    const whole = (await client.chat.completions.create(ask(question.content))).choices[0]?.message.content ?? '';
+    const begun = whole.slice(0, whole.indexOf(' Paris'));
+    expect(begun).not.toBe('');
+    expect(begun + (await create(begun))).toBe(whole);
+    expect(await create('')).toBe(whole);
+    // S7: what it was before began anew.
+    expect(await create('1, 2, 3,', { max_completion_tokens: 4 })).not.toBe(
+      await create('1, 2, 3,', { max_completion_tokens: 4, continue_final_message: false }),
+    );
+  });
+
+  test('a history with calls, results and empty contents is answered; thinking cannot be asked of this template', async () => {
+    const call = { id: 'a', type: 'function' as const, function: { name: 'weather', arguments: '{"city":"Paris"}' } };
+    const answer = await client.chat.completions.create({
+      ...ask(''),
+      messages: [
+        { role: 'developer', content: '' },
+        { role: 'user', content: 'What is the weather in Paris?' },
+        { role: 'assistant', content: null, tool_calls: [call] },
+        { role: 'tool', tool_call_id: 'a', content: 'sunny, 30 degrees' },
+      ],
+    });
+    expect(answer.choices[0]?.message.content).toMatch(/sunny|30/);
+    const thinking = client.chat.completions.create({ ...ask('x'), reasoning_effort: 'low' });
+    await expect(thinking).rejects.toMatchObject({ status: 400, param: 'reasoning_effort' });
+    const kwargs = { chat_template_kwargs: { wizardry: true } } as object;
+    const unknown = client.chat.completions.create({ ...ask('x'), ...kwargs });
+    await expect(unknown).rejects.toMatchObject({ status: 400, param: 'chat_template_kwargs.wizardry' });
+  });
+
+  test('calls of tools and their results reach a model whose template knows nothing of them', async () => {
+    const answer = await client.responses.create({
+      model: 'test-model',
+      temperature: 0,
+      max_output_tokens: 16,
+      input: [
+        { role: 'user', content: 'What is the weather in Paris?' },
+        { type: 'function_call', call_id: 'a', name: 'weather', arguments: '{"city":"Paris"}' },
+        { type: 'function_call_output', call_id: 'a', output: 'sunny, 30 degrees' },
+      ],
+    });
+    expect(answer.output_text).toMatch(/sunny|30/);
   });
 
   test('max_completion_tokens ends with length after exactly as many tokens', async () => {

@@ -1,38 +1,31 @@
-/** The page request-fields.md: the tables of src/request-fields.ts for readers. */
-import {
-  type FieldRule,
-  type FieldTable,
-  messageFields,
-  partFields,
-  requestFields,
-  streamOptionFields,
-} from '../src/request-fields.js';
+/** The page request-fields.md: the tables of fields for readers. */
+import type { FieldRule, FieldTable } from '../src/field-rules.js';
+import { detokenizeFields, tokenizeFields } from '../src/token-fields.js';
+import { protocolsWithFields } from './protocols-with-fields.js';
 
-const intro = `# Fields of a chat completion request
+const intro = `# Fields of requests
 
-Written by \`node_modules/.bin/vitest run apps/server/test/request-fields.test.ts -u\` from \`src/request-fields.ts\`. What \`POST /v1/chat/completions\`
-does with every field that OpenAI, vLLM and llama.cpp's server document:
+Written by \`node_modules/.bin/vitest run apps/server/test/request-fields.test.ts -u\` from the tables in \`src/*-fields.ts\`. What becomes of every
+field that OpenAI, vLLM and llama.cpp's server document:
 
 - **honoured**: it has the effect it has there.
 - **ignored**: no answer can differ by it.
 - **refused**: 400 with the field's name, but for the values in "may be", which mean the same as leaving it out.
 
-A field in none of these tables is refused with 400 and the nearest name. \`null\` counts as absent everywhere.`;
+A field in none of these tables is refused with 400 and the nearest name. \`null\` counts as absent everywhere. \`POST /apply-template\` takes what
+\`POST /v1/chat/completions\` takes, of which \`model\` may be left out.`;
+
+const sections: [string, FieldTable][] = [
+  ...protocolsWithFields.flatMap(({ route, places }) =>
+    places.map(({ title, table }): [string, FieldTable] => [title === '' ? `## POST ${route}` : `### ${title}`, table]),
+  ),
+  ['## POST /tokenize', tokenizeFields],
+  ['## POST /detokenize', detokenizeFields],
+];
 
 /** Returns the whole page. */
 export function requestFieldsPage(): string {
-  return [
-    intro,
-    '## The request',
-    ...tables(requestFields),
-    '## A message',
-    ...tables(messageFields),
-    '## A part of a message’s content',
-    ...tables(partFields),
-    '## stream_options',
-    ...tables(streamOptionFields),
-    '',
-  ].join('\n\n');
+  return [intro, ...sections.flatMap(([title, table]) => [title, ...tables(table)]), ''].join('\n\n');
 }
 
 function tables(fields: FieldTable): string[] {

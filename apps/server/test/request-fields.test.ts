@@ -1,22 +1,14 @@
-/** Every field of the tables, one by one, through the route; and the page that is made from them. */
+/** Every field of the tables, one by one, through its route; and the page that is made from them. */
 import { describe, expect, test } from 'vitest';
+import type { FieldRule } from '../src/field-rules.js';
 import { createApp, parseChatRequest } from '../src/index.js';
-import {
-  type FieldRule,
-  type FieldTable,
-  messageFields,
-  partFields,
-  requestFields,
-  streamOptionFields,
-} from '../src/request-fields.js';
 import { EchoEngine } from './echo-engine.js';
+import { type FieldPlace, protocolsWithFields } from './protocols-with-fields.js';
 import { requestFieldsPage } from './request-fields-page.js';
 
-const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two' }] };
-
-async function post(body: unknown) {
+async function post(route: string, body: unknown) {
   const engine = new EchoEngine();
-  const response = await createApp({ engine }).request('/v1/chat/completions', {
+  const response = await createApp({ engine }).request(route, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
@@ -26,114 +18,108 @@ async function post(body: unknown) {
   return { status: response.status, error, text, request: engine.lastRequest };
 }
 
-/** Each table, the path of its fields in errors, and a request that has one of them. */
-const places: { table: FieldTable; path: string; put: (field: object) => object }[] = [
-  { table: requestFields, path: '', put: (field) => ({ ...hello, ...field }) },
-  {
-    table: messageFields,
-    path: 'messages[0].',
-    put: (field) => ({ ...hello, messages: [{ ...hello.messages[0], ...field }] }),
-  },
-  {
-    table: partFields,
-    path: 'messages[0].content[0].',
-    put: (field) => ({
-      ...hello,
-      messages: [{ role: 'user', content: [{ type: 'text', text: 'one two', ...field }] }],
-    }),
-  },
-  {
-    table: streamOptionFields,
-    path: 'stream_options.',
-    put: (field) => ({ ...hello, stream: true, stream_options: field }),
-  },
-];
-const fields = places.flatMap(({ table, path, put }) =>
-  Object.entries(table).map(([name, rule]) => ({ name, param: path + name, rule, put, path })),
-);
-const ofTreatment = <T extends FieldRule['treatment']>(treatment: T) =>
-  fields.flatMap(({ rule, ...rest }) =>
-    rule.treatment === treatment ? [{ ...rest, rule: rule as Extract<FieldRule, { treatment: T }> }] : [],
-  );
-
 /** Of no field a value that it can have. */
 const nonsense = { surely: ['not', 'this'] };
 
-/** Of each honoured field of the request: a value that is not the default, and what reaches the engine. */
-const honoured: Record<string, [unknown, object]> = {
-  model: ['echo', { model: 'echo' }],
-  messages: [[{ role: 'developer', content: 'x' }], { messages: [{ role: 'system', content: 'x' }] }],
-  max_completion_tokens: [3, { maxTokens: 3 }],
-  max_tokens: [4, { maxTokens: 4 }],
-  temperature: [0.5, { temperature: 0.5 }],
-  top_p: [0.5, { topP: 0.5 }],
-  top_k: [7, { topK: 7 }],
-  min_p: [0.1, { minP: 0.1 }],
-  frequency_penalty: [0.5, { frequencyPenalty: 0.5 }],
-  presence_penalty: [-0.5, { presencePenalty: -0.5 }],
-  repetition_penalty: [1.1, { repeatPenalty: 1.1, repeatWindow: 1 << 20 }],
-  repeat_penalty: [1.2, { repeatPenalty: 1.2, repeatWindow: 64 }],
-  repeat_last_n: [9, { repeatPenalty: 1, repeatWindow: 9 }],
-  seed: [-1, { seed: 0xffff_ffff }],
-  stop: [Array.from({ length: 16 }, (_, n) => `stop ${n}`), { stop: expect.arrayContaining(['stop 0', 'stop 15']) }],
-  ignore_eos: [true, { ignoreEndOfTurn: true }],
-  stream: [true, { stream: true }],
-};
+describe.each(protocolsWithFields)('$route', ({ route, hello, places, examples, needed, wrong }) => {
+  const fields = places.flatMap(({ table, path, put }: FieldPlace) =>
+    Object.entries(table).map(([name, rule]) => ({ name, param: path + name, rule, put, path })),
+  );
+  const ofTreatment = <T extends FieldRule['treatment']>(treatment: T) =>
+    fields.flatMap(({ rule, ...rest }) =>
+      rule.treatment === treatment ? [{ ...rest, rule: rule as Extract<FieldRule, { treatment: T }> }] : [],
+    );
 
-describe('every honoured field', () => {
-  const own = ofTreatment('honoured').filter(({ path, name }) => path === '' && name !== 'stream_options');
+  describe('every honoured field', () => {
+    const own = ofTreatment('honoured').filter(
+      ({ param, rule }) => !needed.includes(param) && rule.inner?.isList !== false,
+    );
 
-  test('of the request has an example here', () => {
-    expect(own.map(({ name }) => name).sort()).toEqual(Object.keys(honoured).sort());
+    test('has an example', () => {
+      expect(own.map(({ param }) => param).sort()).toEqual(Object.keys(examples).sort());
+    });
+
+    test.each(own)('$param has its effect', async ({ name, param, put }) => {
+      const { value, reaches, answers } = examples[param]!;
+      const [given, byDefault] = [await post(route, put({ [name]: value })), await post(route, put({}))];
+      expect(given.status).toBe(200);
+      if (reaches !== undefined) {
+        expect(given.request).toMatchObject(reaches);
+        expect(byDefault.request).not.toMatchObject(reaches);
+      }
+      if (answers !== undefined) {
+        expect(given.text).toMatch(answers);
+        expect(byDefault.text).not.toMatch(answers);
+      }
+    });
+
+    test.each(ofTreatment('honoured'))(
+      '$param is refused by name when it is nonsense',
+      async ({ name, param, put, rule }) => {
+        const { status, error } = await post(route, put({ [name]: wrong?.[param] ?? nonsense }));
+        expect([status, error?.type]).toEqual([400, 'invalid_request_error']);
+        const isInside = rule.inner !== null && !rule.inner.isList; // there a field of it is unknown
+        expect(error?.message).toMatch(new RegExp(`^'${param.replace(/[[\].]/g, '\\$&')}`));
+        if (!isInside) expect(error?.message).toMatch(/^'[\w.[\]]+' must be .+, got /);
+        expect(error?.message).not.toMatch(/undefined|something else/);
+      },
+    );
   });
 
-  test.each(own)('$param reaches the engine', async ({ name, put }) => {
-    const [value, expected] = honoured[name]!;
-    expect((await post(put({ [name]: value }))).request).toMatchObject(expected);
-    const byDefault = (await post(hello)).request;
-    if (name !== 'model') expect(byDefault).not.toMatchObject(expected);
+  test.each(ofTreatment('ignored'))('$param is ignored, whatever it says', async ({ name, put }) => {
+    const { status, request } = await post(route, put({ [name]: nonsense }));
+    expect(status).toBe(200);
+    expect(request).toEqual((await post(route, put({}))).request);
   });
 
-  test.each(ofTreatment('honoured'))('$param is refused by name when it is nonsense', async ({ name, param, put }) => {
-    const { status, error } = await post(put({ [name]: nonsense }));
-    expect([status, error?.type]).toEqual([400, 'invalid_request_error']);
-    expect(error?.param?.startsWith(param)).toBe(true); // inside stream_options a field of it
-    if (name !== 'stream_options') expect(error?.message).toMatch(/^'[\w.[\]]+' must be .+, got /); // there a field is unknown
-    expect(error?.message).not.toMatch(/undefined|something else/);
+  describe.each(ofTreatment('refused'))('$param is refused', ({ name, param, put, rule }) => {
+    test('by name', async () => {
+      for (const value of [nonsense, true, 1.5, 'text'].filter((one) => !rule.off.includes(one))) {
+        const { status, error } = await post(route, put({ [name]: value }));
+        expect(status).toBe(400);
+        expect(error?.type).toBe('invalid_request_error');
+        expect(error?.message).toMatch(`'${param}' cannot be honoured: ${rule.note}`);
+      }
+    });
+
+    test('but may ask for nothing', async () => {
+      for (const off of rule.off) expect((await post(route, put({ [name]: off }))).status).toBe(200);
+    });
   });
 
-  test('include_usage adds the usage', async () => {
-    const body = { ...hello, stream: true, stream_options: { include_usage: true } };
-    expect((await post(body)).text).toContain('"total_tokens":4');
-  });
-});
-
-test.each(ofTreatment('ignored'))('$param is ignored, whatever it says', async ({ name, put }) => {
-  const { status, request } = await post(put({ [name]: nonsense }));
-  expect(status).toBe(200);
-  expect(request).toEqual((await post(put({}))).request);
-});
-
-describe('every refused field', () => {
-  test.each(ofTreatment('refused'))('$param is refused by name', async ({ name, param, put, rule }) => {
-    for (const value of [nonsense, true, 1.5, 'text'].filter((one) => !rule.off.includes(one))) {
-      const { status, error } = await post(put({ [name]: value }));
-      expect(status).toBe(400);
-      expect(error).toMatchObject({ type: 'invalid_request_error', param, code: 'unsupported_parameter' });
-      expect(error?.message).toContain(rule.note);
+  test('null counts as absent, in every field that may be', async () => {
+    for (const { name, param, put } of fields.filter((field) => !needed.includes(field.param))) {
+      expect([param, (await post(route, put({ [name]: null }))).status]).toEqual([param, 200]);
     }
   });
 
-  test.each(ofTreatment('refused'))('$param may ask for nothing', async ({ name, put, rule }) => {
-    for (const off of rule.off) expect((await post(put({ [name]: off }))).status).toBe(200);
+  test('an unknown field is found at every depth', async () => {
+    for (const { path, put } of places) {
+      const { status, error } = await post(route, put({ wizardry: 1 }));
+      expect(status).toBe(400);
+      expect(error?.message).toMatch(`'${path}wizardry' is not a field of this request`);
+    }
+  });
+
+  test('a body that is no object is refused', async () => {
+    for (const body of [[], 'text', 1, null]) {
+      expect((await post(route, body)).error?.message).toMatch(/^the body must be an object/);
+    }
+  });
+
+  test('another model is a 404 that names the one served', async () => {
+    const { status, error } = await post(route, { ...hello, model: 'gpt-5' });
+    expect(status).toBe(404);
+    expect(error?.message).toContain("this server runs 'echo'");
   });
 });
 
-test('null counts as absent, in every field that may be', async () => {
-  const needed = ['model', 'messages', 'role', 'content', 'type', 'text'];
-  for (const { name, put } of fields.filter((field) => !needed.includes(field.name))) {
-    expect([name, (await post(put({ [name]: null }))).status]).toEqual([name, 200]);
-  }
+const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two' }] };
+const chat = (body: unknown) => post('/v1/chat/completions', body);
+
+test('errors of OpenAI’s protocols say field and kind', async () => {
+  expect((await chat({ ...hello, n: 2 })).error).toMatchObject({ param: 'n', code: 'unsupported_parameter' });
+  expect((await chat({ ...hello, wizardry: 2 })).error).toMatchObject({ param: 'wizardry', code: 'unknown_parameter' });
 });
 
 describe('an unknown field', () => {
@@ -144,15 +130,13 @@ describe('an unknown field', () => {
     ['repetition_penality', 'repetition_penalty'],
     ['stopp', 'stop'],
   ])('%s is refused, and the nearest name told', async (name, nearest) => {
-    const { status, error } = await post({ ...hello, [name]: 1 });
+    const { status, error } = await chat({ ...hello, [name]: 1 });
     expect(status).toBe(400);
-    expect(error).toMatchObject({ param: name, code: 'unknown_parameter' });
     expect(error?.message).toContain(`Did you mean '${nearest}'?`);
   });
 
   test('without a near name it is refused with the list', async () => {
-    const { error } = await post({ ...hello, wizardry: 1 });
-    expect(error).toMatchObject({ param: 'wizardry', code: 'unknown_parameter' });
+    const { error } = await chat({ ...hello, wizardry: 1 });
     expect(error?.message).toContain('max_completion_tokens, max_tokens, temperature');
   });
 
@@ -160,16 +144,10 @@ describe('an unknown field', () => {
     const body = JSON.stringify(hello).replace('{', `{${JSON.stringify(name)}: 1, `);
     expect(() => parseChatRequest(JSON.parse(body))).toThrow(/is not a field/);
   });
-
-  test('is found at every depth', async () => {
-    for (const { path, put } of places) {
-      expect((await post(put({ wizardry: 1 }))).error).toMatchObject({ param: `${path}wizardry` });
-    }
-  });
 });
 
 test('the two repetition penalties exclude each other', async () => {
-  expect((await post({ ...hello, repetition_penalty: 1.1, repeat_penalty: 1.1 })).error?.param).toBe('repeat_penalty');
+  expect((await chat({ ...hello, repetition_penalty: 1.1, repeat_penalty: 1.1 })).error?.param).toBe('repeat_penalty');
 });
 
 test('the page says what the tables say', async () => {

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type AppDeps, createApp, RequestQueue, type RequestQueueOptions } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { readEvents } from './read-events.js';
 import { until } from './until.js';
 
 const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two three' }] };
@@ -24,16 +25,6 @@ function setUp(options: SetUp = {}) {
   return { app, engine, queue, stop, post };
 }
 
-/** Events of an SSE body, parsed; `[DONE]` stays a string. */
-async function readEvents(response: Response) {
-  const text = await response.text();
-  return text
-    .split('\n\n')
-    .filter((block) => block.startsWith('data: '))
-    .map((block) => block.slice('data: '.length))
-    .map((data) => (data === '[DONE]' ? data : JSON.parse(data)));
-}
-
 describe('models and health', () => {
   test('lists the one model and finds it by name', async () => {
     const { app } = setUp();
@@ -49,6 +40,47 @@ describe('models and health', () => {
     expect(await (await app.request('/health')).json()).toMatchObject({ status: 'ok', running: 0, queued: 0 });
     queue.close();
     expect((await app.request('/health')).status).toBe(503);
+  });
+
+  test('ready says whether one more request would be taken', async () => {
+    const { app, engine, queue, post, stop } = setUp({ maxRunning: 1, maxQueued: 0 });
+    const ready = async () => {
+      const response = await app.request('/ready');
+      return [response.status, ((await response.json()) as { status: string }).status];
+    };
+    expect(await ready()).toEqual([200, 'ready']);
+    const running = post({ ...hello, messages: [{ role: 'user', content: '!hang' }] });
+    await until(() => engine.numOpen === 1);
+    expect(await ready()).toEqual([503, 'busy']);
+    expect((await app.request('/health')).status).toBe(200);
+    queue.close();
+    expect(await ready()).toEqual([503, 'stopping']);
+    stop.abort();
+    await running;
+  });
+
+  test('props tells the context, the places, the template and the defaults, under llama.cpp’s names', async () => {
+    expect(await (await setUp({ maxRunning: 3 }).app.request('/props')).json()).toMatchObject({
+      default_generation_settings: { n_ctx: 50, params: { temperature: 1, top_k: 0, repeat_last_n: 64 } },
+      total_slots: 3,
+      model_alias: 'echo',
+      chat_template: '{{ messages }}',
+      bos_token: '<s>',
+      eos_token: '</s>',
+      modalities: { vision: false },
+    });
+  });
+
+  test('embeddings are refused so that no client asks again', async () => {
+    const response = await setUp().app.request('/v1/embeddings', { method: 'POST', body: '{}' });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: {
+        type: 'invalid_request_error',
+        code: 'unsupported_endpoint',
+        message: expect.stringContaining('embedding'),
+      },
+    });
   });
 
   test('an unknown route is a JSON 404', async () => {

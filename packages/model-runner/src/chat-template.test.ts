@@ -32,6 +32,41 @@ describe('ChatTemplate', () => {
     expect(spell(rendered.split())).toBe('<s>Ann: hello[2]');
   });
 
+  it('goes on with the last message where an answer would have begun, control tokens in it kept harmless', async () => {
+    const messages = [user('Count.'), assistant('1, 2, <|im_end|> 3,')];
+    const goesOn = { addGenerationPrompt: false, continueFinalMessage: true };
+    const rendered = await make().render(messages, goesOn);
+    expect(spell(rendered.split())).toBe('[1]user\nCount.[2]\n[1]assistant\n1, 2, <|im_end|> 3,');
+    expect(await make().render([user('x'), assistant('')], goesOn)).toMatchObject({
+      text: (await make().render([user('x')], withPrompt)).text,
+    });
+    for (const none of [[user('Count.')], []]) {
+      await expect(make().render(none, goesOn)).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION' });
+    }
+  });
+
+  it('keeps control tokens harmless wherever they are but in the role of a message', async () => {
+    const source =
+      "{% for m in messages %}{{ m.role ~ ':' }}{% for c in m.tool_calls %}{{ c.arguments | tojson }}{% endfor %}{% endfor %}{{ role }}";
+    const call = { name: 'look', arguments: { role: '<|im_end|>', at: ['<|im_start|>'] } };
+    const messages = [{ ...assistant(''), tool_calls: [call] }];
+    const options = { ...withPrompt, variables: { role: '<|im_end|>' } };
+    expect(spell((await make(source).render(messages, options)).split())).toBe(
+      'assistant:{"role": "<|im_end|>", "at": ["<|im_start|>"]}<|im_end|>',
+    );
+  });
+
+  it('passes variables, control tokens in them kept harmless, but none of its own', async () => {
+    const source = "{{ messages[0].content }}{% if enable_thinking is false %} at once{% endif %}{{ ' ' ~ style }}";
+    const variables = { enable_thinking: false, style: 'kind<|im_end|>' };
+    const rendered = await make(source).render([user('Answer')], { ...withPrompt, variables });
+    expect(spell(rendered.split())).toBe('Answer at once kind<|im_end|>');
+    for (const own of ['messages', 'add_generation_prompt', 'bos_token', 'eos_token']) {
+      const refused = make().render([user('x')], { ...withPrompt, variables: { [own]: true } });
+      await expect(refused).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION', fields: { name: own } });
+    }
+  });
+
   it.each([
     ['a template that does not parse', '{% for %}', 'cannot be parsed'],
     ['a template that raises', "{{ raise_exception('roles must alternate') }}", 'roles must alternate'],

@@ -23,7 +23,14 @@ export interface ChatTemplateOptions {
 export interface RenderOptions {
   /** Whether the text ends where the model's answer begins. */
   readonly addGenerationPrompt: boolean;
+  /** Whether it ends with the content of the last message, an assistant's, so that the model goes on with it. Default false. */
+  readonly continueFinalMessage?: boolean | undefined;
+  /** Further variables of the template, such as `enable_thinking`. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
 }
+
+/** Variables that every rendering sets itself. */
+export const ownTemplateVariables: readonly string[] = ['messages', 'add_generation_prompt', 'bos_token', 'eos_token'];
 
 /** A rendered conversation whose content is still guarded; `split` gives its pieces. */
 export interface RenderedChat {
@@ -53,24 +60,38 @@ export class ChatTemplate {
     views: readonly { readonly messages: readonly ChatMessage[]; readonly options: RenderOptions }[],
     signal?: AbortSignal,
   ): Promise<RenderedChat[]> {
-    const contents = views.flatMap((view) => strings(view.messages));
+    const contents = views.flatMap((view) => [...strings(view.messages), ...strings(view.options.variables)]);
     const control = new ControlText(this.#options.controlTokens, contents);
     const { source, bosToken, eosToken } = this.#options;
     const length = contents.reduce((sum, content) => sum + content.length, 0);
     const texts = await this.#renderer.render(
       {
         source,
-        views: views.map(({ messages, options }) => ({
-          messages: mapStrings(messages, (value) => control.hide(value)),
-          add_generation_prompt: options.addGenerationPrompt,
-          bos_token: bosToken,
-          eos_token: eosToken,
-        })),
+        views: views.map(({ messages, options }) => {
+          const { continueFinalMessage: goesOn = false, addGenerationPrompt, variables } = options;
+          checkVariables(variables);
+          if (goesOn) finalAnswer(messages);
+          const hide = (text: string) => control.hide(text);
+          const shown = goesOn ? messages.slice(0, -1) : messages;
+          return {
+            ...mapStrings({ ...variables }, hide),
+            // Not the role, which templates compare with fixed words.
+            messages: shown.map((message) => ({ ...mapStrings(message, hide), role: message.role })),
+            add_generation_prompt: goesOn || addGenerationPrompt,
+            bos_token: bosToken,
+            eos_token: eosToken,
+          };
+        }),
         outputLength: OWN_OUTPUT_LENGTH + 4 * length,
       },
       signal,
     );
-    return texts.map((text) => ({ text, split: (from = 0) => control.split(text.slice(from)) }));
+    return texts.map((rendered, index) => {
+      const { messages, options } = views[index]!;
+      // The template would end the message; an answer that begins like it is the same text without that end.
+      const text = options.continueFinalMessage ? rendered + control.hide(finalAnswer(messages)) : rendered;
+      return { text, split: (from = 0) => control.split(text.slice(from)) };
+    });
   }
 
   /** Renders one conversation. @throws {CtkvrError} as `renderAll`. */
@@ -81,12 +102,32 @@ export class ChatTemplate {
   }
 }
 
-/** Every string in messages except the role, which templates compare with fixed words. */
-function mapStrings(value: unknown, map: (text: string) => string, key = ''): unknown {
-  if (typeof value === 'string') return key === 'role' ? value : map(value);
+/** @throws {CtkvrError} CTKVR_INVALID_OPTION when the last message is no assistant's. */
+function finalAnswer(messages: readonly ChatMessage[]): string {
+  const last = messages.at(-1);
+  if (last?.role === 'assistant') return last.content;
+  throw new CtkvrError(
+    'CTKVR_INVALID_OPTION',
+    `only an assistant's message can be continued, and the last one is ${last === undefined ? 'not there' : `of '${last.role}'`}`,
+    { fields: { option: 'continueFinalMessage' } },
+  );
+}
+
+function checkVariables(variables: RenderOptions['variables']): void {
+  const own = ownTemplateVariables.find((name) => Object.hasOwn(variables ?? {}, name));
+  if (own === undefined) return;
+  throw new CtkvrError('CTKVR_INVALID_OPTION', `the template's variable '${own}' is set by other options`, {
+    fields: { option: 'variables', name: own },
+  });
+}
+
+/** Returns a copy with every string in it mapped, at every depth. */
+function mapStrings<T>(value: T, map: (text: string) => string): T;
+function mapStrings(value: unknown, map: (text: string) => string): unknown {
+  if (typeof value === 'string') return map(value);
   if (Array.isArray(value)) return value.map((item) => mapStrings(item, map));
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, mapStrings(item, map, name)]));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, mapStrings(item, map)]));
 }
 
 function strings(value: unknown): string[] {

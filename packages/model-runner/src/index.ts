@@ -1,4 +1,4 @@
-export type { ChatMessage } from './chat-template.js';
+export { type ChatMessage, ownTemplateVariables } from './chat-template.js';
 export { checkQuestion, commonPrefixLength, documentTurn } from './document-turn.js';
 export { groupSizeOf } from './group-size.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
@@ -8,7 +8,7 @@ export {
   type MemoryEstimate,
   type MemoryEstimateInput,
 } from './memory-estimate.js';
-export { Model } from './model.js';
+export { type ApplyTemplateOptions, Model } from './model.js';
 export type {
   AskSourcesOptions,
   CatalogueModel,

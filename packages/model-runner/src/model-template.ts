@@ -5,21 +5,22 @@ import { ChatTemplate } from './chat-template.js';
 import { TemplateRenderer } from './template-renderer.js';
 
 export class ModelTemplate {
+  /** Jinja source; null when there is none. */
+  readonly source: string | null;
   readonly #native: NativeModel;
-  readonly #source: string | null;
   readonly #renderer = new TemplateRenderer();
   #template: ChatTemplate | null = null;
 
   /** @param given Jinja source that replaces the GGUF's. */
   constructor(native: NativeModel, given: string | null) {
     this.#native = native;
-    this.#source = given ?? native.info.chatTemplate;
-    if (this.#source !== null) this.#renderer.start();
+    this.source = given ?? native.info.chatTemplate;
+    if (this.source !== null) this.#renderer.start();
   }
 
   /** Returns the template. @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has none. */
   get(): ChatTemplate {
-    const source = this.#source;
+    const { source } = this;
     const { info } = this.#native;
     if (source === null) {
       throw new CtkvrError('CTKVR_INVALID_OPTION', `the model ${info.name ?? info.path} has no chat template`, {

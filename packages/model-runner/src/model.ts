@@ -36,6 +36,16 @@ export interface ModelParts {
   readonly availableMemoryBytes: () => number;
 }
 
+export interface ApplyTemplateOptions {
+  /** Whether the text ends where the model's answer begins. Default true. */
+  readonly addGenerationPrompt?: boolean | undefined;
+  /** Whether the last message, an assistant's, is an answer that has begun: the text ends with its content. Default false. */
+  readonly continueFinalMessage?: boolean | undefined;
+  /** Further variables of the template, such as `enable_thinking`. Which there are is up to the template. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class Model {
   /** The engine, for measurements. Its steps belong to the composer: step it only while no session works. */
   readonly native: NativeModel;
@@ -115,22 +125,32 @@ export class Model {
     return Buffer.concat(Array.from(tokens, (tokenId) => this.native.tokenBytes(tokenId, special))).toString('utf8');
   }
 
+  /** Returns the bytes of one token, which may end inside a character. Control tokens give nothing, unless asked. */
+  tokenBytes(tokenId: number, options: { readonly special?: boolean | undefined } = {}): Uint8Array {
+    this.#checkOpen();
+    checkOptions('tokenBytes', options, { special: takes.optional(takes.boolean) });
+    return this.native.tokenBytes(tokenId, options.special ?? false);
+  }
+
+  /** Jinja source of the chat template that messages are rendered with; null when the model has none. */
+  get chatTemplate(): string | null {
+    return this.#template.source;
+  }
+
   /**
    * Returns the tokens of a conversation as the model was trained to see it, BOS included where the model wants one. Control tokens
    * come from the template only: their texts in the messages stay text.
    * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template, or it refuses the messages or goes beyond its limits; CTKVR_ABORTED.
    */
-  async applyChatTemplate(
-    messages: readonly ChatMessage[],
-    options: { readonly addGenerationPrompt?: boolean | undefined; readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<Int32Array> {
-    this.#checkOpen();
-    checkMessages(messages);
-    checkOptions('applyChatTemplate', options, templateChecks);
-    const { addGenerationPrompt = true, signal } = options;
-    const rendered = await this.#template.get().render(messages, { addGenerationPrompt }, signal);
-    const ids = await this.#tokenizePieces(rendered.split());
+  async applyChatTemplate(messages: readonly ChatMessage[], options: ApplyTemplateOptions = {}): Promise<Int32Array> {
+    const ids = await this.#tokenizePieces(await this.#render('applyChatTemplate', messages, options));
     return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
+  }
+
+  /** Returns the text of a conversation as the template writes it. @throws {CtkvrError} as `applyChatTemplate`. */
+  async renderChatTemplate(messages: readonly ChatMessage[], options: ApplyTemplateOptions = {}): Promise<string> {
+    const pieces = await this.#render('renderChatTemplate', messages, options);
+    return pieces.map(({ text }) => text).join('');
   }
 
   /**
@@ -283,6 +303,14 @@ export class Model {
     return budgetBytes;
   }
 
+  async #render(op: string, messages: readonly ChatMessage[], options: ApplyTemplateOptions): Promise<TextPiece[]> {
+    this.#checkOpen();
+    checkMessages(messages);
+    checkOptions(op, options, templateChecks);
+    const { addGenerationPrompt = true, signal, ...more } = options;
+    return (await this.#template.get().render(messages, { addGenerationPrompt, ...more }, signal)).split();
+  }
+
   async #tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]> {
     const ids: number[] = [];
     for (const { text, tokenId } of pieces) {
@@ -299,6 +327,8 @@ const longestContextChecks = { kvFormat: sessionChecks.kvFormat, selector: sessi
 
 const templateChecks = {
   addGenerationPrompt: takes.optional(takes.boolean),
+  continueFinalMessage: takes.optional(takes.boolean),
+  variables: takes.optional(takes.object),
   signal: takes.optional(takes.abortSignal),
 };
 

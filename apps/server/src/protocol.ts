@@ -1,0 +1,48 @@
+/**
+ * What one protocol is to the rest of the server: it turns a body into a request for the engine, and the engine's events into the protocol's
+ * objects. It neither runs nor waits; exchange.ts does, for all of them.
+ */
+import type { ApiError } from './api-error.js';
+import type { ChatFinish } from './chat-engine.js';
+import type { Frame } from './event-stream.js';
+import type { GenerationRequest } from './generation-request.js';
+
+export interface ParsedRequest {
+  readonly model: string;
+  readonly stream: boolean;
+  readonly generation: GenerationRequest;
+}
+
+/** What every object of one answer repeats. */
+export interface AnswerHead {
+  /** One for all objects of an answer. */
+  readonly id: string;
+  /** Seconds since 1970. */
+  readonly created: number;
+  readonly model: string;
+}
+
+export interface Answer {
+  readonly text: string;
+  readonly finish: ChatFinish;
+  readonly numPromptTokens: number;
+}
+
+export interface Protocol<R extends ParsedRequest> {
+  /** What ids of answers begin with. */
+  readonly idPrefix: string;
+  /** The field that is at fault when the prompt is. */
+  readonly promptField: string;
+  /** @throws {ApiError} 400 naming the first field that is wrong. */
+  parse(json: unknown): R;
+  whole(request: R, head: AnswerHead, answer: Answer): object;
+  stream(request: R, head: AnswerHead, numPromptTokens: number): StreamedAnswer;
+}
+
+/** The frames of one streamed answer, in this order; `failed` ends it anywhere. */
+export interface StreamedAnswer {
+  opened(): readonly Frame[];
+  text(text: string): readonly Frame[];
+  finished(finish: ChatFinish): readonly Frame[];
+  failed(error: ApiError): readonly Frame[];
+}

@@ -1,0 +1,87 @@
+/**
+ * POST /tokenize, /detokenize and /apply-template: what the model's tokenizer and chat template make of a text, without running the model.
+ * Bodies and answers are those of llama.cpp's server.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Context, Hono } from 'hono';
+import { toPrepareError } from './api-error.js';
+import type { ChatEngine, EngineText } from './chat-engine.js';
+import { parseChatRequest } from './chat-request.js';
+import { checkBody } from './check-fields.js';
+import { checkModel } from './check-model.js';
+import { mustBe } from './invalid-value.js';
+import { readJson } from './read-json.js';
+import { detokenizeFields, detokenizeSchema, tokenizeFields, tokenizeSchema } from './token-fields.js';
+
+/** Tokens between two looks at other requests: a token's bytes take about a microsecond. */
+const TOKENS_AT_ONCE = 500;
+
+/** A token with its text; bytes where they are no UTF-8 by themselves. */
+interface Piece {
+  readonly id: number;
+  readonly piece: string | number[];
+}
+
+export function addTokenRoutes(
+  app: Hono,
+  { engine, maxBodyBytes }: { engine: ChatEngine; maxBodyBytes: number },
+): void {
+  const { text } = engine;
+  const read = (context: Context) => readJson(context, maxBodyBytes);
+
+  app.post('/tokenize', async (context) => {
+    const given = checkBody(await read(context), tokenizeFields, tokenizeSchema);
+    checkModel(given.model, engine.modelId);
+    const { add_special: addSpecial = false, parse_special: parseSpecial = true, with_pieces: withPieces } = given;
+    const tokens = await text.tokenize(given.content, { addSpecial, parseSpecial });
+    return context.json({ tokens: withPieces ? await piecesOf(tokens, text) : Array.from(tokens) });
+  });
+
+  app.post('/detokenize', async (context) => {
+    const given = checkBody(await read(context), detokenizeFields, detokenizeSchema);
+    checkModel(given.model, engine.modelId);
+    checkTokens(given.tokens, text.vocabSize);
+    return context.json({ content: Buffer.concat(await bytesOf(given.tokens, text)).toString('utf8') });
+  });
+
+  app.post('/apply-template', async (context) => {
+    const json = await read(context);
+    const { model, generation } = parseChatRequest(isObject(json) ? { model: engine.modelId, ...json } : json);
+    checkModel(model, engine.modelId);
+    if (generation.prompt.type !== 'messages') throw new Error('a chat request has messages');
+    const prompt = text.applyTemplate(generation.prompt, context.req.raw.signal).catch((error: unknown) => {
+      throw toPrepareError(error, 'messages');
+    });
+    return context.json({ prompt: await prompt });
+  });
+}
+
+function checkTokens(tokens: readonly number[], vocabSize: number): void {
+  const index = tokens.findIndex((tokenId) => tokenId >= vocabSize);
+  if (index >= 0) throw mustBe(`tokens[${index}]`, `a token of this model, from 0 to ${vocabSize - 1}`, tokens[index]);
+}
+
+async function piecesOf(tokens: Int32Array, text: EngineText): Promise<Piece[]> {
+  const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  return (await bytesOf(Array.from(tokens), text)).map((bytes, index) => {
+    const id = tokens[index]!;
+    try {
+      return { id, piece: strict.decode(bytes) };
+    } catch {
+      return { id, piece: Array.from(bytes) };
+    }
+  });
+}
+
+async function bytesOf(tokens: readonly number[], text: EngineText): Promise<Uint8Array[]> {
+  const bytes: Uint8Array[] = [];
+  for (const [index, tokenId] of tokens.entries()) {
+    if (index % TOKENS_AT_ONCE === TOKENS_AT_ONCE - 1) await nextTurn();
+    bytes.push(text.tokenBytes(tokenId));
+  }
+  return bytes;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,9 +1,0 @@
-import { ApiError } from './api-error.js';
-
-/** A server runs one model; any other name is a 404 that says which. */
-export function unknownModel(asked: string, served: string): ApiError {
-  return new ApiError(404, `The model '${asked}' does not exist here; this server runs '${served}'`, {
-    param: 'model',
-    code: 'model_not_found',
-  });
-}
