@@ -25,7 +25,16 @@ export function parseChatRequest(json: unknown): ChatRequest {
   const given = checkBody(json, requestFields, requestSchema);
   const maxTokens = given.max_completion_tokens ?? given.max_tokens ?? null;
   const prompt = promptOf(given);
-  return { ...checkStreamOptions(given), model: given.model, generation: toGeneration(given, { prompt, maxTokens }) };
+  return {
+    ...checkStreamOptions(given),
+    model: given.model,
+    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
+  };
+}
+
+function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {
+  if (numTop > 0 && !logprobs) throw mustBe('top_logprobs', '0 without logprobs: true', numTop);
+  return logprobs ? numTop : null;
 }
 
 function promptOf(given: RequestValues): MessagesPrompt {

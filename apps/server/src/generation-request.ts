@@ -70,6 +70,8 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Whether to generate on when the model ends its turn. */
   readonly ignoreEndOfTurn: boolean;
+  /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
+  readonly numTopLogprobs: number | null;
 }
 
 /** An answer that stands last, and is no call of a tool, goes on unless told otherwise. */
@@ -104,10 +106,16 @@ export const defaultSampling = {
 
 export type DrawingValues = Values<typeof drawingFields, never>;
 
+/** What each protocol says in its own way. */
+interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'> {
+  /** Default: null. */
+  readonly numTopLogprobs?: number | null;
+}
+
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
   given: DrawingValues,
-  { prompt, maxTokens }: Pick<GenerationRequest, 'prompt' | 'maxTokens'>,
+  { prompt, maxTokens, numTopLogprobs = null }: AskedGeneration,
 ): GenerationRequest {
   return {
     prompt,
@@ -122,6 +130,7 @@ export function toGeneration(
     seed: given.seed === undefined ? null : toU32(given.seed),
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
+    numTopLogprobs,
   };
 }
 

@@ -72,7 +72,7 @@ function toResponse({ given, generation }: ResponseRequest, head: AnswerHead, st
   };
 }
 
-function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPromptTokens }: Answer) {
+function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPromptTokens }: Omit<Answer, 'tokens'>) {
   const status = endStatus(finish);
   return toResponse(request, head, {
     status,
@@ -142,7 +142,11 @@ class StreamedResponse implements StreamedAnswer {
     const text = this.#text;
     const part = toPart(text);
     const status = endStatus(finish);
-    const response = ended(this.#request, this.#head, { text, finish, numPromptTokens: this.#numPromptTokens });
+    const response = ended(this.#request, this.#head, {
+      text,
+      finish,
+      numPromptTokens: this.#numPromptTokens,
+    });
     return [
       this.#frame('response.output_text.done', { ...this.#place, text, logprobs: [] }),
       this.#frame('response.content_part.done', { ...this.#place, part }),
