@@ -8,12 +8,12 @@ import {
   endsInAnswer,
   type MessagesPrompt,
   type ToolCall,
-  toGeneration,
   toMessagesPrompt,
 } from './generation-request.js';
 import { mustBe } from './invalid-value.js';
 import type { ParsedRequest } from './protocol.js';
 import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
+import { toGeneration } from './to-generation.js';
 import { toToolCall } from './tools-as-text.js';
 
 export interface ChatRequest extends ParsedRequest {

@@ -3,10 +3,11 @@ import type { ApiError } from './api-error.js';
 import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
-import { type AskedEffort, toGeneration, toMessagesPrompt } from './generation-request.js';
+import { type AskedEffort, toMessagesPrompt } from './generation-request.js';
 import type { Answer, AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { type ResponseValues, responseFields, responseSchema } from './response-fields.js';
 import { responseMessages } from './response-messages.js';
+import { toGeneration } from './to-generation.js';
 
 export interface ResponseRequest extends ParsedRequest {
   /** What the response repeats. */
