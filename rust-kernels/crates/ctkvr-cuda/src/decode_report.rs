@@ -5,28 +5,12 @@ use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_engine::Result;
 
 use crate::batch_part::BatchPart;
+use crate::counted::{Counted, HostCounted};
 use crate::decode_slots::{DecodeSlots, Place, Slot};
 use crate::decode_step::DecodeStep;
 use crate::launch::search_state::SlotSearch;
 use crate::on_device::OnDevice;
 use crate::step_results::StepResults;
-
-/// Of one decode.
-#[derive(Default)]
-pub(crate) struct Counted {
-    pub counters: SelectionCounters,
-    pub repairs: Vec<Repair>,
-    /// What the device does not know of its hybrid slots, ascending.
-    pub host: Vec<HostCounted>,
-}
-
-/// Of one hybrid slot.
-pub(crate) struct HostCounted {
-    pub slot: usize,
-    pub num_selected: usize,
-    /// `[group]` of an audited one; else empty.
-    pub dense_lse: Vec<f32>,
-}
 
 /// Adds what the device counted and repaired to what the host did, one for each decode. The device's results have come back.
 ///

@@ -16,7 +16,7 @@ use ctkvr_engine::Result;
 
 use crate::Span;
 use crate::batch_part::BatchPart;
-use crate::decode_report::{Counted, report};
+use crate::counted::{Counted, HostCounted};
 use crate::decode_slots::{DecodeSlots, Place, Slot};
 use crate::exchange::Exchange;
 use crate::format_rows::FormatRows;
@@ -204,7 +204,7 @@ impl DecodeStep {
         let HostOutcome { num_selected, dense_lse, counters: of_host, repair } = outcome;
         match of_host {
             Some(of_host) => *counters = *counters + of_host,
-            None => host.push(crate::decode_report::HostCounted { slot, num_selected, dense_lse }),
+            None => host.push(HostCounted { slot, num_selected, dense_lse }),
         }
         repairs.extend(repair.map(|query| Repair { head: layer * num_kv_heads + g, query }));
     }
@@ -248,11 +248,6 @@ impl DecodeStep {
     pub fn audit(&self, on: &OnDevice) -> Result<()> {
         let layers = if self.slots.num_decodes() == 0 { 0 } else { on.builder.shape.num_layers };
         (0..layers).try_for_each(|layer| self.pieces(on, layer).try_for_each(|piece| piece.audit(layer)))
-    }
-
-    /// Adds what the device counted and repaired, which has come back, to `counted`.
-    pub fn report(&mut self, on: &OnDevice, part: &BatchPart) -> Result<()> {
-        report(on, self.lane, self, part)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::launch::attend::{HEAD_DIMS, MAX_GROUP};
 use crate::make_heads::{HeadMaking, Patience};
 use crate::on_device::OnDevice;
 use crate::placement::Placement;
-use crate::step;
+use crate::step::{self, KeptDecodes};
 use crate::weights::Weights;
 
 /// Most rows of one batch.
@@ -47,6 +47,7 @@ pub struct CudaOptions {
 /// here.
 pub struct CudaExecutor {
     on_device: OnDevice,
+    decodes: KeptDecodes,
 }
 
 impl CudaExecutor {
@@ -85,7 +86,7 @@ impl CudaExecutor {
             builder,
             team,
         };
-        Ok(Self { on_device })
+        Ok(Self { on_device, decodes: KeptDecodes::default() })
     }
 
     /// The device that it computes on.
@@ -125,7 +126,7 @@ impl Executor for CudaExecutor {
     }
 
     fn forward(&mut self, batch: &mut Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| step::run(&mut self.on_device, batch, output, cancel)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| step::run(&mut self.on_device, &mut self.decodes, batch, output, cancel)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal { what: "a step panicked".into() }));
         if outcome.is_err() {
             // What it was given still writes pages that the engine takes back.

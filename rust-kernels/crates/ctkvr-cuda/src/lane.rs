@@ -4,7 +4,6 @@
 use ctkvr_core::AttentionShape;
 use ctkvr_model::ModelSpec;
 
-use crate::decode_step::DecodeStep;
 use crate::exchange::Exchange;
 use crate::head_image::HeadSizes;
 use crate::page_tables::PageTables;
@@ -12,7 +11,8 @@ use crate::placement::Placement;
 use crate::search::{SearchMemory, SearchSizes};
 use crate::staging::Staging;
 use crate::step_graphs::StepGraphs;
-use crate::step_memory::{StepMemory, StepSizes};
+use crate::step_memory::StepMemory;
+use crate::step_sizes::StepSizes;
 use crate::{Device, Result};
 
 /// Memory of one part.
@@ -24,9 +24,8 @@ pub(crate) struct Lane {
     pub exchange: Option<Exchange>,
     pub staging: Option<Staging>,
     pub graphs: StepGraphs,
-    /// Of the last step: the next one finds their vectors long enough.
+    /// Of the last step: the next one finds its vectors long enough.
     pub tables: PageTables,
-    pub decodes: DecodeStep,
     placement: Placement,
 }
 
@@ -44,7 +43,6 @@ impl Lane {
             staging: None,
             graphs: StepGraphs::default(),
             tables: PageTables::default(),
-            decodes: DecodeStep::default(),
             placement,
         })
     }

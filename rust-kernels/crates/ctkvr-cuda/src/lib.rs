@@ -10,6 +10,7 @@
 mod batch_part;
 mod buffer;
 mod context;
+mod counted;
 mod declaration;
 mod decode_report;
 mod decode_slots;
@@ -55,9 +56,11 @@ mod step_graphs;
 mod step_inputs;
 mod step_memory;
 mod step_results;
+mod step_sizes;
 mod stream;
 mod strip_format;
 mod weights;
+mod write_rows;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use declaration::{Argument, Declaration, Family, Grid, Needs};

@@ -1,7 +1,7 @@
 //! One linear layer's weights on the device, in the form that its kernels read.
 
 use ctkvr_kernels::STRIP_ROWS;
-use ctkvr_model::Matrix;
+use ctkvr_model::{Matrix, PackedShape, Q6kBlock};
 use half::f16;
 
 use crate::launch::linear::{Linear, Strips};
@@ -25,6 +25,14 @@ enum Form {
     },
     /// Of types that have no strips.
     Rows(DeviceBuffer<f16>),
+}
+
+/// What a matrix is packed in; `None` for a type that has no strips, or none that kernels know.
+fn strips_of(matrix: &Matrix) -> Option<StripFormat> {
+    if Q6kBlock::stores(matrix.info) {
+        return Some(StripFormat::Q6K);
+    }
+    PackedShape::of(matrix.info).map(|shape| shape.format.into()).filter(|format| Strips::has_kernels(*format))
 }
 
 /// Rows of activations in every form that some matrix takes.
@@ -81,7 +89,7 @@ impl DeviceMatrix {
             let (kind, len) = (of.matrix.info.kind, of.matrix.len);
             (kind, len) == (last.matrix.info.kind, last.matrix.len) && of.bias.is_some() == last.bias.is_some()
         };
-        let whole_strips = |of: &HostMatrix| StripFormat::of(&of.matrix).is_none() || of.matrix.num_rows.is_multiple_of(STRIP_ROWS);
+        let whole_strips = |of: &HostMatrix| strips_of(&of.matrix).is_none() || of.matrix.num_rows.is_multiple_of(STRIP_ROWS);
         if !before.iter().all(|of| alike(of) && whole_strips(of)) {
             return Ok(None);
         }
@@ -90,7 +98,7 @@ impl DeviceMatrix {
 
     /// Of one type and row length.
     fn stacked(device: &Device, all: &[HostMatrix]) -> Result<Self> {
-        let form = match StripFormat::of(&all[0].matrix) {
+        let form = match strips_of(&all[0].matrix) {
             Some(format) => {
                 let mut packed = Vec::new();
                 all.iter().for_each(|of| format.pack(&of.matrix, &mut packed));

@@ -13,7 +13,8 @@ use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Activation, NormSpan, logits_not_finite};
 
 use crate::batch_part::BatchPart;
-use crate::decode_report::Counted;
+use crate::counted::Counted;
+use crate::decode_report::report;
 use crate::decode_slots::Place;
 use crate::decode_step::DecodeStep;
 use crate::launch::argmax::{self, Argmax};
@@ -29,17 +30,27 @@ use crate::on_device::OnDevice;
 use crate::page_tables::place_copies;
 use crate::staging::Staged;
 use crate::step_graphs::{FormatKey, GraphKey, StepGraphs};
-use crate::step_inputs::{StepInputs, write_rows};
-use crate::step_memory::StepSizes;
+use crate::step_inputs::StepInputs;
 use crate::step_results::StepResults;
+use crate::step_sizes::StepSizes;
 use crate::weights::{Layer, Vector};
+use crate::write_rows::write_rows;
 use crate::{DeviceBuffer, Span};
+
+/// The decodes of each lane's last step: the next one finds their vectors long enough.
+pub(crate) type KeptDecodes = [DecodeStep; 2];
 
 /// Takes a batch through the model.
 ///
 /// # Errors
 /// `Cancelled`, `OutOfMemory`, `DeviceLost`.
-pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, cancel: &AtomicBool) -> Result<()> {
+pub(crate) fn run(
+    on: &mut OnDevice,
+    kept: &mut KeptDecodes,
+    batch: &Batch,
+    output: &mut BatchOutput,
+    cancel: &AtomicBool,
+) -> Result<()> {
     output.stages = StageTimes::default();
     output.sequences.clear();
     output.sequences.resize_with(batch.sequences.len(), SequenceOutput::default);
@@ -51,14 +62,14 @@ pub(crate) fn run(on: &mut OnDevice, batch: &Batch, output: &mut BatchOutput, ca
     place_copies(&on.pool, &BatchPart::whole(batch))?;
     let mut steps = Vec::with_capacity(parts.len());
     for (lane, part) in parts.iter().enumerate() {
-        steps.push(Step::prepare(on, lane, part)?);
+        steps.push(Step::prepare(on, lane, part, std::mem::take(&mut kept[lane]))?);
     }
     // Of one lane, as there is nothing for the host in it.
     let mut graphs = std::mem::take(&mut on.lanes[0].graphs);
     let outcome = take_through(on, &mut graphs, &mut steps, output, cancel);
     on.lanes[0].graphs = graphs;
     for step in steps {
-        on.lanes[step.lane].decodes = step.decodes;
+        kept[step.lane] = step.decodes;
     }
     outcome
 }
@@ -119,15 +130,15 @@ struct Step<'b, 'a> {
 
 impl<'b, 'a> Step<'b, 'a> {
     /// Makes room, and brings what the step is of to the device.
-    fn prepare(on: &mut OnDevice, lane: usize, part: &'b BatchPart<'b, 'a>) -> Result<Self> {
+    fn prepare(on: &mut OnDevice, lane: usize, part: &'b BatchPart<'b, 'a>, mut decodes: DecodeStep) -> Result<Self> {
         let shape = on.builder.shape;
-        let decodes = part.num_decodes();
-        let longest = part.sequences()[..decodes].iter().map(|of| of.sequence.len + 1).max().unwrap_or(0);
+        let num_decodes = part.num_decodes();
+        let longest = part.sequences()[..num_decodes].iter().map(|of| of.sequence.len + 1).max().unwrap_or(0);
         let mut tables = std::mem::take(&mut on.lanes[lane].tables);
         tables.fill(&on.pool, part);
         let sizes = StepSizes {
             rows: part.num_rows(),
-            decodes,
+            decodes: num_decodes,
             outputs: part.outputs.len(),
             splits: splits_of(longest),
             pages: tables.entries.len(),
@@ -143,7 +154,6 @@ impl<'b, 'a> Step<'b, 'a> {
             push_tiles(&mut tiles, part.rows_of(of), shape.group_size());
         }
         on.lanes[lane].memory.inputs.host_mut(inputs.tiles.part(0..tiles.len())).copy_from_slice(&tiles);
-        let mut decodes = std::mem::take(&mut on.lanes[lane].decodes);
         (decodes.inputs, decodes.results) = (inputs, results);
         decodes.prepare(on, lane, part, &tables)?;
         on.lanes[lane].tables = tables;
@@ -461,7 +471,7 @@ impl<'b, 'a> Step<'b, 'a> {
             }
         }
         self.keep_queries(on)?;
-        self.decodes.report(on, self.part)?;
+        report(on, self.lane, &mut self.decodes, self.part)?;
         let first = self.part.sequences.start;
         for (of, counted) in output.sequences[first..].iter_mut().zip(self.decodes.counted.drain(..)) {
             let Counted { counters, repairs, .. } = counted;

@@ -4,18 +4,13 @@
 //! launches were given stays true as long as its key is. Page tables, which grow, are the last. So a copy is as long as what it brings, however
 //! much room steps of before took.
 
-use ctkvr_core::Phase;
-use ctkvr_engine::Result;
 use ctkvr_model::ModelSpec;
 
 use crate::Span;
-use crate::batch_part::BatchPart;
 use crate::launch::prefill_attend::RowTile;
 use crate::launch::slot::{RowPlace, SlotLayout};
 use crate::mirror::Cut;
-use crate::on_device::OnDevice;
-use crate::page_tables::PageTables;
-use crate::step_memory::StepSizes;
+use crate::step_sizes::StepSizes;
 
 /// The parts, on the device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +18,7 @@ pub(crate) struct StepInputs {
     /// f32 `[rows, width]`: of the embedding. Layers add to them.
     pub hidden: Span<f32>,
     /// f32 `[2, rows, head_dim / 2]`: cosines, then sines. Rows are as long as the model has pairs, without gaps.
-    angles: Span<f32>,
+    pub angles: Span<f32>,
     pub places: Span<RowPlace>,
     /// `[decodes]`: of layers in host memory.
     pub recent_places: Span<RowPlace>,
@@ -79,39 +74,4 @@ impl StepInputs {
     pub fn sin(&self) -> Span<f32> {
         self.angles.part(self.angles.len() / 2..self.angles.len())
     }
-}
-
-/// Writes what a lane's step brings of its rows, whatever they are: rows of the embedding, angles, places, outputs and page tables.
-///
-/// # Errors
-/// `Internal` of a model without an embedding.
-pub(crate) fn write_rows(on: &mut OnDevice, lane: usize, part: &BatchPart, inputs: &StepInputs, tables: &PageTables) -> Result<()> {
-    let OnDevice { lanes, weights, model, .. } = on;
-    let block = &mut lanes[lane].memory.inputs;
-    let (width, scale) = (model.spec().embedding_len, model.spec().description.embedding.scale);
-    let matrix = weights.matrices.get(model, &weights.embedding)?;
-    for (token, row) in part.tokens().iter().zip(block.host_mut(inputs.hidden).chunks_exact_mut(width)) {
-        matrix.write_row(*token as usize, row);
-        row.iter_mut().for_each(|x| *x *= scale);
-    }
-
-    let pairs = weights.rotary.num_pairs();
-    let (cos, sin) = block.host_mut(inputs.angles).split_at_mut(inputs.angles.len() / 2);
-    for ((position, cos), sin) in part.positions().iter().zip(cos.chunks_exact_mut(pairs)).zip(sin.chunks_exact_mut(pairs)) {
-        weights.rotary.write(*position, cos, sin);
-    }
-
-    block.host_mut(inputs.page_tables).copy_from_slice(&tables.entries);
-    let place = |table: u64, position: usize| RowPlace { pages: table, position: position as u32, reserved: 0 };
-    for (i, (of, tables)) in part.sequences().iter().zip(&tables.sequences).enumerate() {
-        let places = block.host_mut(inputs.places.part(part.rows_of(of)));
-        places.iter_mut().enumerate().for_each(|(i, to)| *to = place(tables.device, of.sequence.len + i));
-        if of.append.phase == Phase::Decode {
-            // Decodes are the first sequences, of a row each.
-            block.host_mut(inputs.recent_places)[i] = place(tables.recent, of.sequence.len);
-            block.host_mut(inputs.host_places)[i] = place(tables.host, of.sequence.len);
-        }
-    }
-    block.host_mut(inputs.output_rows).iter_mut().zip(part.output_rows()).for_each(|(to, row)| *to = row);
-    Ok(())
 }

@@ -5,7 +5,7 @@ use ctkvr_model::ModelSpec;
 use crate::Span;
 use crate::launch::search_state::SlotSearch;
 use crate::mirror::Cut;
-use crate::step_memory::StepSizes;
+use crate::step_sizes::StepSizes;
 
 /// The parts, on the device; placed as those of [`crate::step_inputs::StepInputs`]. What a step has not written is not read either.
 #[derive(Debug, Clone, Copy, Default)]

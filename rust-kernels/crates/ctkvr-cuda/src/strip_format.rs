@@ -1,9 +1,8 @@
 //! How the strips of a matrix store its weights: those that the CPU engine packs as well, and those that are the device's alone.
 
 use ctkvr_kernels::{BLOCK, BlockNumbers, PackedFormat, STRIP_ROWS};
-use ctkvr_model::{Matrix, PackedShape, Q6kBlock};
+use ctkvr_model::{Matrix, PackedShape};
 
-use crate::launch::linear::Strips;
 use crate::q6k_strips;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,14 +19,6 @@ impl From<PackedFormat> for StripFormat {
 }
 
 impl StripFormat {
-    /// What a matrix is packed in; `None` for a type that has no strips, or none that kernels know.
-    pub(crate) fn of(matrix: &Matrix) -> Option<Self> {
-        if Q6kBlock::stores(matrix.info) {
-            return Some(Self::Q6K);
-        }
-        PackedShape::of(matrix.info).map(|shape| shape.format.into()).filter(|format| Strips::has_kernels(*format))
-    }
-
     /// Weights of a row that lie behind one header: k is a multiple of it.
     pub const fn run_len(self) -> usize {
         match self {
