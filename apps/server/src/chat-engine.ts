@@ -39,6 +39,8 @@ export type ChatEvent =
 export interface ChatFinish {
   readonly reason: 'stop' | 'length';
   readonly numCompletionTokens: number;
+  /** Tokens of the prompt that were stored before. */
+  readonly numCachedTokens: number;
   readonly statistics: ChatStatistics;
 }
 

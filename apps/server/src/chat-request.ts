@@ -44,6 +44,10 @@ export interface ChatRequest {
   readonly stop: readonly string[];
   /** Whether to generate on when the model ends its turn. */
   readonly ignoreEndOfTurn: boolean;
+  /** Only requests with the same one begin from each other's prompts. */
+  readonly cacheSalt: string;
+  /** Whether it may begin from the prompt of another. */
+  readonly cachePrompt: boolean;
   readonly stream: boolean;
   readonly includeUsage: boolean;
 }
@@ -68,6 +72,8 @@ export function parseChatRequest(json: unknown): ChatRequest {
     seed: given.seed === undefined ? null : toU32(given.seed),
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
+    cacheSalt: given.cache_salt ?? '',
+    cachePrompt: given.cache_prompt ?? true,
     stream: given.stream ?? false,
     includeUsage: given.stream_options?.include_usage ?? false,
   };

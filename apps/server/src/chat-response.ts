@@ -14,6 +14,10 @@ export interface ChatUsage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
+  readonly prompt_tokens_details: {
+    /** Tokens of the prompt that the prefix cache had stored. */
+    readonly cached_tokens: number;
+  };
 }
 
 export interface ChatCompletion extends ResponseHead {
@@ -49,6 +53,7 @@ export function toUsage(numPromptTokens: number, finish: ChatFinish): ChatUsage 
     prompt_tokens: numPromptTokens,
     completion_tokens: finish.numCompletionTokens,
     total_tokens: numPromptTokens + finish.numCompletionTokens,
+    prompt_tokens_details: { cached_tokens: finish.numCachedTokens },
   };
 }
 

@@ -123,6 +123,8 @@ const honouredFields = {
     `a text, or up to ${MAX_STOPS}`,
   ),
   ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),
+  cache_salt: honoured('vLLM', z.string().min(1), 'only requests with the same one begin from each other’s prompts'),
+  cache_prompt: honoured('llama.cpp', z.boolean(), 'default true; false = the whole prompt is read anew'),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
@@ -141,8 +143,6 @@ const ignoredFields = {
   priority: ignored('vLLM', 'requests run in the order they come'),
   prompt_cache_key: ignored('OpenAI', 'a hint for caches'),
   prompt_cache_retention: ignored('OpenAI', 'a hint for caches'),
-  cache_salt: ignored('vLLM', 'no request sees what another has cached'),
-  cache_prompt: ignored('llama.cpp', 'a hint for caches'),
   n_cache_reuse: ignored('llama.cpp', 'a hint for caches'),
   id_slot: ignored('llama.cpp', 'a hint for caches'),
   prediction: ignored('OpenAI', 'a hint for speed'),

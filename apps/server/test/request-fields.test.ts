@@ -76,6 +76,8 @@ const honoured: Record<string, [unknown, object]> = {
   repeat_last_n: [9, { repeatPenalty: 1, repeatWindow: 9 }],
   seed: [-1, { seed: 0xffff_ffff }],
   stop: [Array.from({ length: 16 }, (_, n) => `stop ${n}`), { stop: expect.arrayContaining(['stop 0', 'stop 15']) }],
+  cache_salt: ['a', { cacheSalt: 'a' }],
+  cache_prompt: [false, { cachePrompt: false }],
   ignore_eos: [true, { ignoreEndOfTurn: true }],
   stream: [true, { stream: true }],
 };
