@@ -20,7 +20,7 @@ export const chatCompletions: Protocol<ChatRequest> = {
         finish_reason: finish.reason,
       },
     ],
-    usage: toUsage(numPromptTokens, finish.numCompletionTokens),
+    usage: toUsage(numPromptTokens, finish),
     ctkvr: finish.statistics,
   }),
 
@@ -30,7 +30,7 @@ export const chatCompletions: Protocol<ChatRequest> = {
       opened: () => [chunk({ role: 'assistant', content: '' })],
       text: (content) => [chunk({ content })],
       finished: (finish) => {
-        const usage = toUsage(numPromptTokens, finish.numCompletionTokens);
+        const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object: 'chat.completion.chunk', choices: [], usage } };
         return [chunk({}, finish), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
       },

@@ -1,7 +1,7 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
 import { ApiError } from './api-error.js';
 import type { Values } from './field-rules.js';
-import type { drawingFields } from './request-fields.js';
+import type { cachingFields, drawingFields } from './request-fields.js';
 
 /** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
 export type ChatMessage = {
@@ -70,6 +70,10 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Whether to generate on when the model ends its turn. */
   readonly ignoreEndOfTurn: boolean;
+  /** Only requests with the same one begin from each other's prompts. */
+  readonly cacheSalt: string;
+  /** Whether it may begin from the prompt of another. */
+  readonly cachePrompt: boolean;
 }
 
 /** An answer that stands last, and is no call of a tool, goes on unless told otherwise. */
@@ -103,10 +107,11 @@ export const defaultSampling = {
 } as const;
 
 export type DrawingValues = Values<typeof drawingFields, never>;
+type CachingValues = Values<typeof cachingFields, never>;
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
-  given: DrawingValues,
+  given: DrawingValues & CachingValues,
   { prompt, maxTokens }: Pick<GenerationRequest, 'prompt' | 'maxTokens'>,
 ): GenerationRequest {
   return {
@@ -122,6 +127,8 @@ export function toGeneration(
     seed: given.seed === undefined ? null : toU32(given.seed),
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
+    cacheSalt: given.cache_salt ?? '',
+    cachePrompt: given.cache_prompt ?? true,
   };
 }
 

@@ -67,6 +67,7 @@ export class SessionChatEngine implements ChatEngine {
       onWait: () => {
         isWaiting = true;
       },
+      prefixCache: { namespace: request.cacheSalt, lookUp: request.cachePrompt },
       ...this.#session,
     });
     try {
@@ -87,7 +88,7 @@ export class SessionChatEngine implements ChatEngine {
   ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
     const clock = new TokenClock();
-    await session.prefill(tokens, { signal });
+    const { numCachedTokens } = await session.prefill(tokens, { signal });
     for await (const event of session.generate({
       maxTokens,
       signal,
@@ -101,7 +102,7 @@ export class SessionChatEngine implements ChatEngine {
       clock.tick(event.statistics.counters);
       if (event.text !== '') yield { type: 'text', text: event.text };
     }
-    yield { type: 'finish', finish: toFinish(session, clock) };
+    yield { type: 'finish', finish: { ...toFinish(session, clock), numCachedTokens } };
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
@@ -130,7 +131,7 @@ function toSampling(request: GenerationRequest) {
   };
 }
 
-function toFinish(session: Session, clock: TokenClock): ChatFinish {
+function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCachedTokens'> {
   const last = session.lastFinish;
   if (last === null || last.reason === 'aborted') throw new CtkvrError('CTKVR_ABORTED', 'The request was cancelled.');
   return {

@@ -1,0 +1,113 @@
+/**
+ * What begins from a kept prompt is what is read anew, to the bit: every selector, prompts that go on, turn off in the midst and repeat, on a
+ * schedule of lengths that crosses where indexes are built.
+ */
+import { expect, it } from 'vitest';
+import { loadModel, type Model, type SelectorChoice, type SessionOptions } from '../src/index.js';
+import { describeWithModel, prose } from './test-model.js';
+
+const small = { numSinkTokens: 4, recentWindow: 32, denseBelow: 0, denseLayers: false, maxSelected: 48 } as const;
+const selectors: readonly SelectorChoice[] = [
+  { ...small, method: 'ctkvr', appendSize: 8, numCentroids: 32 },
+  { ...small, method: 'ctkvr', appendSize: 64, denseBelow: 300 },
+  { method: 'full' },
+  { ...small, method: 'streaming' },
+  { ...small, method: 'exactTopK' },
+  { ...small, method: 'snapkv' },
+  { ...small, method: 'quest' },
+  { ...small, method: 'magicpig', hashBits: 6, hashTables: 40 },
+  { ...small, method: 'keyClusters' },
+];
+
+/** Tokens of the second prompt that are those of the first, and how many others follow. */
+interface Case {
+  readonly first: number;
+  readonly common: number;
+  readonly others: number;
+}
+
+const cases: readonly Case[] = [
+  { first: 410, common: 410, others: 20 },
+  { first: 410, common: 410, others: 110 }, // beyond 448 and 512, where indexes are built
+  { first: 600, common: 300, others: 150 },
+  { first: 500, common: 470, others: 5 },
+  { first: 270, common: 260, others: 30 },
+  { first: 420, common: 420, others: 0 },
+];
+
+async function answer(model: Model, tokens: Int32Array, options: SessionOptions) {
+  await using session = await model.admitSession({ contextLength: 800, promptLength: tokens.length, ...options });
+  const { numCachedTokens } = await session.prefill(tokens);
+  const drawn: number[] = [];
+  const distributions: Buffer[] = [];
+  const sampling = { temperature: 0.9, seed: 5, repeatPenalty: 1.1 };
+  for await (const event of session.generate({ maxTokens: 14, logits: true, ignoreEndOfTurn: true, sampling })) {
+    drawn.push(event.tokenId);
+    distributions.push(Buffer.from(event.logits!.buffer.slice(0)));
+  }
+  return { drawn, distributions, numCachedTokens };
+}
+
+describeWithModel('the prefix cache', (model) => {
+  it.each(selectors.map((selector, n) => ({ selector, name: `${n}: ${selector.method}` })))(
+    'gives the same bits as reading anew: $name',
+    async ({ selector }) => {
+      const text = await model().tokenize(prose(1600));
+      for (const [n, { first: length, common, others }] of cases.entries()) {
+        const head = text.subarray(n, n + length);
+        const tokens = Int32Array.from([...head.subarray(0, common), ...text.subarray(900, 900 + others)]);
+        const namespace = `case ${n}`;
+        const first = await answer(model(), head, { selector, prefixCache: { namespace } });
+        const cached = await answer(model(), tokens, { selector, prefixCache: { namespace } });
+        const anew = await answer(model(), tokens, { selector, prefixCache: { namespace, lookUp: false } });
+        expect(first.numCachedTokens).toBe(0);
+        const what = `${common} of ${length} tokens and ${others} more`;
+        expect(cached.drawn, what).toEqual(anew.drawn);
+        expect(
+          cached.distributions.every((one, i) => one.equals(anew.distributions[i]!)),
+          what,
+        ).toBe(true);
+        expect(cached.numCachedTokens, what).toBeGreaterThan(common - 40);
+        expect(cached.numCachedTokens).toBeLessThanOrEqual(common);
+      }
+    },
+  );
+
+  it('keeps namespaces, selectors and KV formats apart, and knows nothing after close', async () => {
+    const tokens = (await model().tokenize(prose(200))).subarray(0, 100);
+    const selector: SelectorChoice = { method: 'full' };
+    const cachedOf = async (options: SessionOptions) =>
+      (await answer(model(), tokens, { selector, ...options })).numCachedTokens;
+    expect(await cachedOf({ prefixCache: { namespace: 'a' } })).toBe(0);
+    expect(await cachedOf({ prefixCache: { namespace: 'a' } })).toBe(99);
+    expect(await cachedOf({ prefixCache: { namespace: 'b' } })).toBe(0);
+    expect(await cachedOf({ prefixCache: { namespace: 'a' }, selector: { method: 'streaming' } })).toBe(0);
+    expect(await cachedOf({ prefixCache: { namespace: 'a' }, kvFormat: 'q8' })).toBe(0);
+    expect(await cachedOf({})).toBe(0);
+  });
+
+  it('makes way for sessions, and a session that is preempted is told the same bits', async () => {
+    const tokens = (await model().tokenize(prose(1600))).subarray(0, 1000);
+    const selector: SelectorChoice = { method: 'full' };
+    const prefixCache = { namespace: 'tight' };
+    const alone = await Promise.all(
+      [400, 500].map((length) => answer(model(), tokens.subarray(length - 200, length), { selector })),
+    );
+    const page = 256 * 30 * 3 * 64 * 4;
+    await using tight = await loadModel(model().info.path, {
+      numThreads: 1,
+      contextLength: 1024,
+      sessionMemoryBytes: 3.5 * page + 2 * (13 << 20),
+    });
+    for (let round = 0; round < 2; round++) {
+      const both = await Promise.all(
+        [400, 500].map((length) => answer(tight, tokens.subarray(length - 200, length), { selector, prefixCache })),
+      );
+      expect(both.map(({ drawn }) => drawn)).toEqual(alone.map(({ drawn }) => drawn));
+      const { bytes, maxBytes } = tight.prefixCacheUsage;
+      expect(bytes).toBeLessThanOrEqual(maxBytes);
+    }
+    await using whole = tight.createSession(); // is promised what was lent
+    expect(tight.prefixCacheUsage.bytes).toBeLessThanOrEqual(3.5 * page + 2 * (13 << 20) - whole.reservedBytes);
+  });
+});
