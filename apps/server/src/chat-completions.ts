@@ -1,5 +1,5 @@
 /** POST /v1/chat/completions: OpenAI's chat completion protocol. */
-import type { ChatFinish } from './chat-engine.js';
+import type { ChatFinish, LikelyToken, ScoredToken } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import type { AnswerHead, Protocol } from './protocol.js';
 import { toUsage } from './usage.js';
@@ -9,14 +9,14 @@ export const chatCompletions: Protocol<ChatRequest> = {
   promptField: 'messages',
   parse: parseChatRequest,
 
-  whole: (_request, head, { text, finish, numPromptTokens }) => ({
+  whole: ({ generation }, head, { text, tokens, finish, numPromptTokens }) => ({
     ...head,
     object: 'chat.completion',
     choices: [
       {
         index: 0,
         message: { role: 'assistant', content: text, refusal: null },
-        logprobs: null,
+        logprobs: generation.numTopLogprobs === null ? null : toLogprobs(tokens),
         finish_reason: finish.reason,
       },
     ],
@@ -24,20 +24,35 @@ export const chatCompletions: Protocol<ChatRequest> = {
     ctkvr: finish.statistics,
   }),
 
-  stream: ({ includeUsage }, head, numPromptTokens) => {
-    const chunk = (delta: Delta, finish?: ChatFinish) => ({ data: toChunk(head, { delta, finish, includeUsage }) });
+  stream: ({ includeUsage, generation }, head, numPromptTokens) => {
+    const hasLogprobs = generation.numTopLogprobs !== null;
+    const chunk = (delta: Delta, more: { finish?: ChatFinish; tokens?: readonly ScoredToken[] } = {}) => {
+      const logprobs = hasLogprobs && more.tokens !== undefined ? toLogprobs(more.tokens) : null;
+      return { data: toChunk(head, { delta, logprobs, finish: more.finish, includeUsage }) };
+    };
     return {
       opened: () => [chunk({ role: 'assistant', content: '' })],
-      text: (content) => [chunk({ content })],
+      text: (content, tokens) => [chunk({ content }, { tokens })],
       finished: (finish) => {
         const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object: 'chat.completion.chunk', choices: [], usage } };
-        return [chunk({}, finish), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
+        return [chunk({}, { finish }), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
       },
       failed: (error) => [{ data: error.toBody() }],
     };
   },
 };
+
+function toLogprobs(tokens: readonly ScoredToken[]) {
+  return {
+    content: tokens.map((token) => ({ ...toToken(token), top_logprobs: token.top.map(toToken) })),
+    refusal: null,
+  };
+}
+
+function toToken({ bytes, logprob }: LikelyToken) {
+  return { token: Buffer.from(bytes).toString('utf8'), logprob, bytes: Array.from(bytes) };
+}
 
 interface Delta {
   readonly role?: 'assistant';
@@ -47,12 +62,13 @@ interface Delta {
 /** A chunk that carries the role, some text, or the finish reason. */
 function toChunk(
   head: AnswerHead,
-  { delta, finish, includeUsage }: { delta: Delta; finish: ChatFinish | undefined; includeUsage: boolean },
+  part: { delta: Delta; logprobs: object | null; finish: ChatFinish | undefined; includeUsage: boolean },
 ) {
+  const { delta, logprobs, finish, includeUsage } = part;
   return {
     ...head,
     object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, logprobs: null, finish_reason: finish?.reason ?? null }],
+    choices: [{ index: 0, delta, logprobs, finish_reason: finish?.reason ?? null }],
     ...(includeUsage ? { usage: null } : {}), // it is in a chunk of its own, the last
     ...(finish === undefined ? {} : { ctkvr: finish.statistics }),
   };

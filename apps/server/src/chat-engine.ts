@@ -60,8 +60,21 @@ export interface PreparedChat {
 export type ChatEvent =
   | { readonly type: 'waiting' }
   | { readonly type: 'opened' }
-  | { readonly type: 'text'; readonly text: string }
+  /** `tokens`: those that the text is of, when the request asked for their log probabilities. */
+  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
   | { readonly type: 'finish'; readonly finish: ChatFinish };
+
+export interface LikelyToken {
+  /** They may end inside a character. */
+  readonly bytes: Uint8Array;
+  /** Natural logarithm, of the model's own distribution: before temperature. */
+  readonly logprob: number;
+}
+
+export interface ScoredToken extends LikelyToken {
+  /** The likeliest in its place, likeliest first. */
+  readonly top: readonly LikelyToken[];
+}
 
 export interface ChatFinish {
   readonly reason: 'stop' | 'length';

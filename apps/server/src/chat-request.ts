@@ -8,12 +8,12 @@ import {
   endsInAnswer,
   type MessagesPrompt,
   type ToolCall,
-  toGeneration,
   toMessagesPrompt,
 } from './generation-request.js';
 import { mustBe } from './invalid-value.js';
 import type { ParsedRequest } from './protocol.js';
 import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
+import { toGeneration } from './to-generation.js';
 import { toToolCall } from './tools-as-text.js';
 
 export interface ChatRequest extends ParsedRequest {
@@ -25,7 +25,16 @@ export function parseChatRequest(json: unknown): ChatRequest {
   const given = checkBody(json, requestFields, requestSchema);
   const maxTokens = given.max_completion_tokens ?? given.max_tokens ?? null;
   const prompt = promptOf(given);
-  return { ...checkStreamOptions(given), model: given.model, generation: toGeneration(given, { prompt, maxTokens }) };
+  return {
+    ...checkStreamOptions(given),
+    model: given.model,
+    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
+  };
+}
+
+function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {
+  if (numTop > 0 && !logprobs) throw mustBe('top_logprobs', '0 without logprobs: true', numTop);
+  return logprobs ? numTop : null;
 }
 
 function promptOf(given: RequestValues): MessagesPrompt {

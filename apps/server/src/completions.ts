@@ -3,8 +3,9 @@ import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import { checkStreamOptions } from './check-stream-options.js';
 import { type CompletionValues, completionFields, completionSchema } from './completion-fields.js';
-import { type Prompt, toGeneration } from './generation-request.js';
+import type { Prompt } from './generation-request.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
+import { toGeneration } from './to-generation.js';
 import { toUsage } from './usage.js';
 
 export interface CompletionRequest extends ParsedRequest {

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import type { Logger } from 'pino';
 import { toApiError, toPrepareError } from './api-error.js';
-import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
+import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } from './chat-engine.js';
 import { checkModel } from './check-model.js';
 import { EventStream, type Frame } from './event-stream.js';
 import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
@@ -96,13 +96,16 @@ async function answerWhole<R extends ParsedRequest>(
   chat: PreparedChat,
 ): Promise<void> {
   let text = '';
+  const tokens: ScoredToken[] = [];
   const finish = await run(exchange, chat, {
     onEvent: (event) => {
-      if (event.type === 'text') text += event.text;
+      if (event.type !== 'text') return;
+      text += event.text;
+      tokens.push(...(event.tokens ?? []));
     },
   });
   const { protocol, context, head } = exchange;
-  const body = protocol.whole(request, head, { text, finish, numPromptTokens: chat.numPromptTokens });
+  const body = protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
   exchange.respond(context.json(body));
 }
 
@@ -129,7 +132,7 @@ async function answerInFrames<R extends ParsedRequest>(
   const onEvent = (event: ChatEvent) => {
     begin();
     if (event.type === 'opened') send(streamed.opened());
-    if (event.type === 'text') send(streamed.text(event.text));
+    if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? []));
   };
   try {
     send(streamed.finished(await run(exchange, chat, { onEvent, onQueued: begin })));

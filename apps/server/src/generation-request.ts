@@ -1,7 +1,4 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
-import { ApiError } from './api-error.js';
-import type { Values } from './field-rules.js';
-import type { cachingFields, drawingFields } from './request-fields.js';
 
 /** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
 export type ChatMessage = {
@@ -74,6 +71,8 @@ export interface GenerationRequest {
   readonly cacheSalt: string;
   /** Whether it may begin from the prompt of another. */
   readonly cachePrompt: boolean;
+  /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
+  readonly numTopLogprobs: number | null;
 }
 
 /** An answer that stands last, and is no call of a tool, goes on unless told otherwise. */
@@ -91,9 +90,6 @@ export function toMessagesPrompt(
   return { type: 'messages', messages, ending, variables, effort };
 }
 
-/** A window that holds any prompt and answer. */
-const WHOLE_SEQUENCE = 1 << 20;
-
 /** How tokens are drawn unless the request says otherwise. */
 export const defaultSampling = {
   temperature: 1,
@@ -105,55 +101,3 @@ export const defaultSampling = {
   frequencyPenalty: 0,
   presencePenalty: 0,
 } as const;
-
-export type DrawingValues = Values<typeof drawingFields, never>;
-type CachingValues = Values<typeof cachingFields, never>;
-
-/** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
-export function toGeneration(
-  given: DrawingValues & CachingValues,
-  { prompt, maxTokens }: Pick<GenerationRequest, 'prompt' | 'maxTokens'>,
-): GenerationRequest {
-  return {
-    prompt,
-    maxTokens,
-    temperature: given.temperature ?? defaultSampling.temperature,
-    topP: given.top_p ?? defaultSampling.topP,
-    topK: Math.max(given.top_k ?? defaultSampling.topK, 0),
-    minP: given.min_p ?? defaultSampling.minP,
-    ...repetition(given),
-    frequencyPenalty: given.frequency_penalty ?? defaultSampling.frequencyPenalty,
-    presencePenalty: given.presence_penalty ?? defaultSampling.presencePenalty,
-    seed: given.seed === undefined ? null : toU32(given.seed),
-    stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
-    ignoreEndOfTurn: given.ignore_eos ?? false,
-    cacheSalt: given.cache_salt ?? '',
-    cachePrompt: given.cache_prompt ?? true,
-  };
-}
-
-/** vLLM's penalty looks at everything, llama.cpp's at the last tokens. */
-function repetition(given: DrawingValues): Pick<GenerationRequest, 'repeatPenalty' | 'repeatWindow'> {
-  const {
-    repetition_penalty: overAll,
-    repeat_penalty: overLast,
-    repeat_last_n: last = defaultSampling.repeatWindow,
-  } = given;
-  if (overAll !== undefined && overLast !== undefined) {
-    throw new ApiError(
-      400,
-      "'repeat_penalty' cannot be honoured: it and repetition_penalty are the same over different windows: send one",
-      { param: 'repeat_penalty', code: 'invalid_value' },
-    );
-  }
-  if (overAll !== undefined) return { repeatPenalty: overAll, repeatWindow: WHOLE_SEQUENCE };
-  return {
-    repeatPenalty: overLast ?? defaultSampling.repeatPenalty,
-    repeatWindow: last === -1 ? WHOLE_SEQUENCE : last,
-  };
-}
-
-/** Any integer a client sends becomes a u32, the same one each time: negative and large seeds wrap. */
-function toU32(seed: number): number {
-  return Number(BigInt.asUintN(32, BigInt(seed)));
-}

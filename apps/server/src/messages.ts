@@ -5,8 +5,9 @@ import { anthropicMessages } from './anthropic-messages.js';
 import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
-import { toGeneration, toMessagesPrompt } from './generation-request.js';
+import { toMessagesPrompt } from './generation-request.js';
 import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
+import { toGeneration } from './to-generation.js';
 
 export const messages: Protocol<ParsedRequest> = {
   idPrefix: 'msg_',

@@ -3,7 +3,7 @@
  * objects. It neither runs nor waits; exchange.ts does, for all of them.
  */
 import type { ApiError } from './api-error.js';
-import type { ChatFinish } from './chat-engine.js';
+import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import type { Frame } from './event-stream.js';
 import type { GenerationRequest } from './generation-request.js';
 
@@ -24,6 +24,8 @@ export interface AnswerHead {
 
 export interface Answer {
   readonly text: string;
+  /** All of the text, when the request asked for their log probabilities. */
+  readonly tokens: readonly ScoredToken[];
   readonly finish: ChatFinish;
   readonly numPromptTokens: number;
 }
@@ -42,7 +44,7 @@ export interface Protocol<R extends ParsedRequest> {
 /** The frames of one streamed answer, in this order; `failed` ends it anywhere. */
 export interface StreamedAnswer {
   opened(): readonly Frame[];
-  text(text: string): readonly Frame[];
+  text(text: string, tokens: readonly ScoredToken[]): readonly Frame[];
   finished(finish: ChatFinish): readonly Frame[];
   failed(error: ApiError): readonly Frame[];
 }

@@ -154,6 +154,8 @@ const honouredFields = {
     z.enum(efforts),
     'for templates that can be told to think: `none` = off; those that only know on and off take every other for on',
   ),
+  logprobs: honoured('OpenAI', z.boolean(), 'default false; true = those of the answer’s tokens, before temperature'),
+  top_logprobs: honoured('OpenAI', z.int().min(0).max(20), 'default 0; only with `logprobs`'),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
@@ -184,7 +186,7 @@ const ignoredFields = {
 
 const noTools = 'tool calls are not supported';
 const noGrammar = 'answers cannot be held to a schema or grammar yet';
-const noLogprobs = 'log probabilities are not supported';
+const noLogprobs = 'log probabilities are of the answer’s tokens only: send logprobs';
 const noSampler = 'this sampler is not supported';
 const onePrompt = 'prompts are rendered by the model’s own chat template';
 const noReasoning = 'models served here have no such setting';
@@ -212,8 +214,6 @@ const refusedFields = {
   grammar_lazy: refused('llama.cpp', [false], noGrammar),
   grammar_triggers: refused('llama.cpp', [[]], noGrammar),
   json_schema: refused('llama.cpp', [], noGrammar),
-  logprobs: refused('OpenAI', [false], noLogprobs),
-  top_logprobs: refused('OpenAI', [0], noLogprobs),
   prompt_logprobs: refused('vLLM', [0], noLogprobs),
   n_probs: refused('llama.cpp', [0], noLogprobs),
   post_sampling_probs: refused('llama.cpp', [false], noLogprobs),

@@ -3,10 +3,11 @@ import type { ApiError } from './api-error.js';
 import type { ChatFinish } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
-import { type AskedEffort, toGeneration, toMessagesPrompt } from './generation-request.js';
+import { type AskedEffort, toMessagesPrompt } from './generation-request.js';
 import type { Answer, AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { type ResponseValues, responseFields, responseSchema } from './response-fields.js';
 import { responseMessages } from './response-messages.js';
+import { toGeneration } from './to-generation.js';
 
 export interface ResponseRequest extends ParsedRequest {
   /** What the response repeats. */
@@ -72,7 +73,7 @@ function toResponse({ given, generation }: ResponseRequest, head: AnswerHead, st
   };
 }
 
-function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPromptTokens }: Answer) {
+function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPromptTokens }: Omit<Answer, 'tokens'>) {
   const status = endStatus(finish);
   return toResponse(request, head, {
     status,
@@ -142,7 +143,11 @@ class StreamedResponse implements StreamedAnswer {
     const text = this.#text;
     const part = toPart(text);
     const status = endStatus(finish);
-    const response = ended(this.#request, this.#head, { text, finish, numPromptTokens: this.#numPromptTokens });
+    const response = ended(this.#request, this.#head, {
+      text,
+      finish,
+      numPromptTokens: this.#numPromptTokens,
+    });
     return [
       this.#frame('response.output_text.done', { ...this.#place, text, logprobs: [] }),
       this.#frame('response.content_part.done', { ...this.#place, part }),

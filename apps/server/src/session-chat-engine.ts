@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
+import { AnswerLogprobs } from './answer-logprobs.js';
 import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { GenerationRequest } from './generation-request.js';
@@ -89,20 +90,33 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'opened' };
     const clock = new TokenClock();
     const { numCachedTokens } = await session.prefill(tokens, { signal });
+    const { numTopLogprobs } = request;
+    const logprobs =
+      numTopLogprobs === null
+        ? null
+        : new AnswerLogprobs({
+            numTop: numTopLogprobs,
+            tokenBytes: (tokenId) => this.text.tokenBytes(tokenId),
+            endTokens: new Set(request.ignoreEndOfTurn ? [] : this.#model.info.endOfGenerationTokenIds),
+          });
     for await (const event of session.generate({
       maxTokens,
       signal,
       stop: request.stop,
       ignoreEndOfTurn: request.ignoreEndOfTurn,
+      logits: logprobs !== null,
       sampling: {
         ...toSampling(request),
         penaltyWindow: Math.min(request.repeatWindow, this.contextLength), // it is allocated
       },
     })) {
       clock.tick(event.statistics.counters);
-      if (event.text !== '') yield { type: 'text', text: event.text };
+      if (logprobs !== null) yield* await logprobs.push(event);
+      else if (event.text !== '') yield { type: 'text', text: event.text };
     }
-    yield { type: 'finish', finish: { ...toFinish(session, clock), numCachedTokens } };
+    const finish = toFinish(session, clock);
+    if (logprobs !== null) yield* logprobs.end(finish.numCompletionTokens);
+    yield { type: 'finish', finish: { ...finish, numCachedTokens } };
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */

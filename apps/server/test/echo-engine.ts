@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
-import type { ChatEngine, ChatEvent, EngineText, PreparedChat } from '../src/chat-engine.js';
+import type { ChatEngine, ChatEvent, EngineText, PreparedChat, ScoredToken } from '../src/chat-engine.js';
 import type { GenerationRequest, Prompt } from '../src/generation-request.js';
 
 export class EchoEngine implements ChatEngine {
@@ -56,7 +56,7 @@ export class EchoEngine implements ChatEngine {
 
   async *#run(
     all: string[],
-    { maxTokens: asked, stop }: GenerationRequest,
+    { maxTokens: asked, stop, numTopLogprobs }: GenerationRequest,
     signal: AbortSignal,
   ): AsyncGenerator<ChatEvent, void, undefined> {
     const maxTokens = asked ?? 1000;
@@ -77,7 +77,8 @@ export class EchoEngine implements ChatEngine {
         if (word === '!memory') throw new CtkvrError('CTKVR_OUT_OF_MEMORY', 'no memory');
         if (word === '!hang') await aborted(signal);
         if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
-        yield { type: 'text', text: word === '!long' ? 'x'.repeat(3_000_000) : `${word} ` };
+        const text = word === '!long' ? 'x'.repeat(3_000_000) : `${word} `;
+        yield { type: 'text', text, ...(numTopLogprobs === null ? {} : { tokens: [scored(text, numTopLogprobs)] }) };
       }
       await this.#turn(signal);
       yield {
@@ -112,6 +113,12 @@ export class EchoEngine implements ChatEngine {
     this.#waiting.delete(go);
     if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
   }
+}
+
+/** A word is one token, as likely as not; the others are its letters. */
+function scored(word: string, numTop: number): ScoredToken {
+  const top = Array.from(word.slice(0, numTop), (letter) => ({ bytes: Buffer.from(letter), logprob: -2 }));
+  return { bytes: Buffer.from(word), logprob: -Math.LN2, top };
 }
 
 function wordsOf(prompt: Prompt): string[] {

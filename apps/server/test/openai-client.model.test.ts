@@ -205,6 +205,25 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     await expect(unknown).rejects.toMatchObject({ status: 400, param: 'chat_template_kwargs.wizardry' });
   });
 
+  test('log probabilities are of the answer’s tokens; greedy takes the likeliest', async () => {
+    const asked = { ...ask('Name three colours.'), logprobs: true, top_logprobs: 3 };
+    const answer = await client.chat.completions.create(asked);
+    const { content } = answer.choices[0]!.logprobs!;
+    expect(content).toHaveLength(answer.usage!.completion_tokens);
+    expect(content!.map(({ token }) => token).join('')).toBe(answer.choices[0]?.message.content);
+    for (const { token, logprob, top_logprobs: top } of content!) {
+      expect(top).toHaveLength(3);
+      expect([top[0]?.token, top[0]?.logprob]).toEqual([token, logprob]);
+      expect(top.map((one) => one.logprob)).toEqual(top.map((one) => one.logprob).sort((a, b) => b - a));
+      expect(top.reduce((sum, one) => sum + Math.exp(one.logprob), 0)).toBeLessThanOrEqual(1 + 1e-6);
+    }
+    const chunks = [];
+    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true })) chunks.push(chunk);
+    expect(chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.content ?? [])).toEqual(content);
+    const stopped = await client.chat.completions.create({ ...asked, stop: content![2]!.token });
+    expect(stopped.choices[0]?.logprobs?.content).toEqual(content!.slice(0, stopped.usage!.completion_tokens));
+  });
+
   test('calls of tools and their results reach a model whose template knows nothing of them', async () => {
     const answer = await client.responses.create({
       model: 'test-model',

@@ -156,6 +156,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'messages[0].tool_call_id',
       'messages[0].prefix',
       'continue_final_message',
+      'top_logprobs', // in routes.test.ts: only with logprobs
       'messages[0].tool_calls[0].function',
       'messages[0].tool_calls[0].function.name',
       'messages[0].tool_calls[0].type',
@@ -172,6 +173,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...streaming,
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {
         value: { enable_thinking: false },

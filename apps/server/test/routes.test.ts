@@ -139,6 +139,31 @@ describe('answers', () => {
     expect([engine.numOpen, queue.numRunning]).toEqual([0, 0]);
   });
 
+  test('log probabilities are beside the answer, whole and in the chunks that they belong to', async () => {
+    const asked = { ...hello, logprobs: true, top_logprobs: 2 };
+    const content = ['one ', 'two ', 'three '].map((token) => ({
+      token,
+      logprob: -Math.LN2,
+      bytes: Array.from(Buffer.from(token)),
+      top_logprobs: Array.from(token.slice(0, 2), (letter) => ({
+        token: letter,
+        logprob: -2,
+        bytes: [letter.charCodeAt(0)],
+      })),
+    }));
+    const whole = await (await setUp().post(asked)).json();
+    expect(whole).toMatchObject({ choices: [{ logprobs: { content, refusal: null } }] });
+    const events = await readEvents(await setUp().post({ ...asked, stream: true }));
+    const chunks = events.slice(0, -1).map((chunk) => chunk.choices[0]);
+    expect(chunks.flatMap((choice) => choice.logprobs?.content ?? [])).toEqual(content);
+    for (const { delta, logprobs } of chunks) {
+      expect((logprobs?.content ?? []).map(({ token }: { token: string }) => token).join('')).toBe(delta.content ?? '');
+    }
+    const without = await setUp().post({ ...hello, top_logprobs: 2 });
+    expect(await without.json()).toMatchObject({ error: { param: 'top_logprobs', code: 'invalid_value' } });
+    expect((await setUp().post({ ...hello, top_logprobs: 0 })).status).toBe(200);
+  });
+
   test('usage is not in a stream that did not ask for it', async () => {
     const events = await readEvents(await setUp().post({ ...hello, stream: true }));
     expect(events.some((event) => typeof event === 'object' && 'usage' in event)).toBe(false);
