@@ -25,6 +25,11 @@ export class KeptPrompt implements Kept {
     return this.#isShared ? indexBytes : kvBytes + indexBytes;
   }
 
+  /** What is left of it when its first `length` tokens are the same. */
+  cut(length: number): KeptBeginning {
+    return { length, indexedAt: this.indexedAt, queriesFrom: this.queriesFrom };
+  }
+
   /** The session that read it has given its pages up. */
   stopSharing(): void {
     this.#isShared = false;

@@ -23,8 +23,8 @@ describe('planStages', () => {
   it.each([
     // kept: tokens in common, tokens at its index's build, first query held
     { kept: [7000, 6144, 6616], asked: 7080, from: 7000, dropsIndex: false, buildsBase: false },
-    { kept: [7000, 6144, 6616], asked: 7200, from: 6616, dropsIndex: true, buildsBase: true },
-    { kept: [6000, 6144, 6616], asked: 6050, from: 5120, dropsIndex: false, buildsBase: true },
+    { kept: [7000, 6144, 6616], asked: 7200, from: 7000, dropsIndex: true, buildsBase: true },
+    { kept: [6000, 6144, 6616], asked: 6050, from: 4992, dropsIndex: false, buildsBase: true },
     { kept: [3000, null, 2616], asked: 3050, from: 3000, dropsIndex: false, buildsBase: false },
   ] as const)('goes on from $kept to $asked', ({ kept: [length, indexedAt, queriesFrom], asked, ...expected }) => {
     const stages = planStages(asked, selector, { length, indexedAt, queriesFrom });

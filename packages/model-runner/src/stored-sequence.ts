@@ -174,11 +174,8 @@ export class StoredSequence {
     this.#kept?.stopSharing();
     const ids = Int32Array.from(this.#ids.slice(0, end));
     const found = prefixes.find(ids);
-    const stages = planStages(
-      end,
-      this.#selector,
-      found === null ? undefined : { ...found.value, length: found.length },
-    );
+    const kept = found === null ? undefined : found.value.cut(found.length);
+    const stages = planStages(end, this.#selector, kept);
     if (found !== null) this.#beginFrom(found.value.native, stages);
     const parts: HistoryPart[] = [];
     if (stages.base !== null) {
