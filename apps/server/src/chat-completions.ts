@@ -20,7 +20,7 @@ export const chatCompletions: Protocol<ChatRequest> = {
         finish_reason: finish.reason,
       },
     ],
-    usage: toUsage(numPromptTokens, finish.numCompletionTokens),
+    usage: toUsage(numPromptTokens, finish),
     ctkvr: finish.statistics,
   }),
 
@@ -34,7 +34,7 @@ export const chatCompletions: Protocol<ChatRequest> = {
       opened: () => [chunk({ role: 'assistant', content: '' })],
       text: (content, tokens) => [chunk({ content }, { tokens })],
       finished: (finish) => {
-        const usage = toUsage(numPromptTokens, finish.numCompletionTokens);
+        const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object: 'chat.completion.chunk', choices: [], usage } };
         return [chunk({}, { finish }), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
       },

@@ -81,6 +81,8 @@ export interface ChatFinish {
   /** The one of the request's that ended it. */
   readonly stopString: string | null;
   readonly numCompletionTokens: number;
+  /** Tokens of the prompt that were stored before. */
+  readonly numCachedTokens: number;
   readonly statistics: ChatStatistics;
 }
 

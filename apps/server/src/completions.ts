@@ -29,7 +29,7 @@ export const completions: Protocol<CompletionRequest> = {
     ...head,
     object: 'text_completion',
     choices: [toChoice(text, finish)],
-    usage: toUsage(numPromptTokens, finish.numCompletionTokens),
+    usage: toUsage(numPromptTokens, finish),
     ctkvr: finish.statistics,
   }),
 
@@ -48,7 +48,7 @@ export const completions: Protocol<CompletionRequest> = {
       opened: () => [],
       text: (text) => [chunk(text)],
       finished: (finish) => {
-        const usage = toUsage(numPromptTokens, finish.numCompletionTokens);
+        const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object, choices: [], usage } };
         return [chunk('', finish), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
       },

@@ -67,6 +67,10 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Whether to generate on when the model ends its turn. */
   readonly ignoreEndOfTurn: boolean;
+  /** Only requests with the same one begin from each other's prompts. */
+  readonly cacheSalt: string;
+  /** Whether it may begin from the prompt of another. */
+  readonly cachePrompt: boolean;
   /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
   readonly numTopLogprobs: number | null;
 }

@@ -23,13 +23,13 @@ export const messages: Protocol<ParsedRequest> = {
   whole: (_request, head, { text, finish, numPromptTokens }) => ({
     ...toMessage(head, [{ type: 'text', text, citations: null }]),
     ...toStop(finish),
-    usage: toUsage(numPromptTokens, finish.numCompletionTokens),
+    usage: toUsage(numPromptTokens, finish),
     ctkvr: finish.statistics,
   }),
 
   stream: (_request, head, numPromptTokens) => ({
     opened: () => {
-      const message = { ...toMessage(head, []), ...notStopped, usage: toUsage(numPromptTokens, 0) };
+      const message = { ...toMessage(head, []), ...notStopped, usage: toUsage(numPromptTokens, nothingYet) };
       const contentBlock = { type: 'text', text: '', citations: null };
       return [
         frame('message_start', { message }),
@@ -39,7 +39,7 @@ export const messages: Protocol<ParsedRequest> = {
     },
     text: (text) => [frame('content_block_delta', { index: 0, delta: { type: 'text_delta', text } })],
     finished: (finish) => {
-      const usage = toUsage(numPromptTokens, finish.numCompletionTokens);
+      const usage = toUsage(numPromptTokens, finish);
       return [
         frame('content_block_stop', { index: 0 }),
         frame('message_delta', { delta: toStop(finish), usage, ctkvr: finish.statistics }),
@@ -65,11 +65,18 @@ function toStop({ reason, stopString }: ChatFinish) {
   return { ...notStopped, stop_reason: stopReason, stop_sequence: stopString };
 }
 
-function toUsage(numPromptTokens: number, numCompletionTokens: number) {
+/** What a stream begins with; how much was stored before is known when the prompt is read. */
+const nothingYet = { numCachedTokens: 0, numCompletionTokens: 0 };
+
+/** `input_tokens` are those that no cache had. */
+function toUsage(
+  numPromptTokens: number,
+  { numCachedTokens, numCompletionTokens }: Pick<ChatFinish, 'numCachedTokens' | 'numCompletionTokens'>,
+) {
   return {
-    input_tokens: numPromptTokens,
+    input_tokens: numPromptTokens - numCachedTokens,
     cache_creation_input_tokens: 0,
-    cache_read_input_tokens: 0,
+    cache_read_input_tokens: numCachedTokens,
     output_tokens: numCompletionTokens,
   };
 }

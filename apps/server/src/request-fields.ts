@@ -116,6 +116,12 @@ export const drawingFields = {
   ignore_eos: honoured('vLLM', z.boolean(), 'default false; true = generate on when the model ends its turn'),
 } satisfies FieldTable;
 
+/** What a request may begin from. */
+export const cachingFields = {
+  cache_salt: honoured('vLLM', z.string().min(1), 'only requests with the same one begin from each other’s prompts'),
+  cache_prompt: honoured('llama.cpp', z.boolean(), 'default true; false = the whole prompt is read anew'),
+} satisfies FieldTable;
+
 const honouredFields = {
   model: honoured('OpenAI', z.string().min(1), 'the name served; another is a 404'),
   messages: honoured(
@@ -131,6 +137,7 @@ const honouredFields = {
   ),
   max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
   ...drawingFields,
+  ...cachingFields,
   add_generation_prompt: honoured('vLLM', z.boolean(), 'default true; false = the prompt ends where the messages end'),
   continue_final_message: honoured(
     'vLLM',
@@ -168,8 +175,6 @@ const ignoredFields = {
   priority: ignored('vLLM', 'requests run in the order they come'),
   prompt_cache_key: ignored('OpenAI', 'a hint for caches'),
   prompt_cache_retention: ignored('OpenAI', 'a hint for caches'),
-  cache_salt: ignored('vLLM', 'no request sees what another has cached'),
-  cache_prompt: ignored('llama.cpp', 'a hint for caches'),
   n_cache_reuse: ignored('llama.cpp', 'a hint for caches'),
   id_slot: ignored('llama.cpp', 'a hint for caches'),
   prediction: ignored('OpenAI', 'a hint for speed'),

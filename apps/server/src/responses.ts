@@ -81,7 +81,7 @@ function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPr
     incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
     usage: {
       input_tokens: numPromptTokens,
-      input_tokens_details: { cached_tokens: 0 },
+      input_tokens_details: { cached_tokens: finish.numCachedTokens },
       output_tokens: finish.numCompletionTokens,
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: numPromptTokens + finish.numCompletionTokens,

@@ -68,6 +68,7 @@ export class SessionChatEngine implements ChatEngine {
       onWait: () => {
         isWaiting = true;
       },
+      prefixCache: { namespace: request.cacheSalt, lookUp: request.cachePrompt },
       ...this.#session,
     });
     try {
@@ -88,7 +89,7 @@ export class SessionChatEngine implements ChatEngine {
   ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
     const clock = new TokenClock();
-    await session.prefill(tokens, { signal });
+    const { numCachedTokens } = await session.prefill(tokens, { signal });
     const { numTopLogprobs } = request;
     const logprobs =
       numTopLogprobs === null
@@ -115,7 +116,7 @@ export class SessionChatEngine implements ChatEngine {
     }
     const finish = toFinish(session, clock);
     if (logprobs !== null) yield* logprobs.end(finish.numCompletionTokens);
-    yield { type: 'finish', finish };
+    yield { type: 'finish', finish: { ...finish, numCachedTokens } };
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
@@ -144,7 +145,7 @@ function toSampling(request: GenerationRequest) {
   };
 }
 
-function toFinish(session: Session, clock: TokenClock): ChatFinish {
+function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCachedTokens'> {
   const last = session.lastFinish;
   if (last === null || last.reason === 'aborted') throw new CtkvrError('CTKVR_ABORTED', 'The request was cancelled.');
   return {

@@ -50,6 +50,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
       'prefillChunk',
       'mapWeights',
       'sessionMemoryBytes',
+      'prefixCacheBytes',
       'chatTemplate',
       'ropeFreqBase',
       'ropeFreqScale',

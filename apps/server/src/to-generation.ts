@@ -2,12 +2,14 @@
 import { ApiError } from './api-error.js';
 import type { Values } from './field-rules.js';
 import { defaultSampling, type GenerationRequest } from './generation-request.js';
-import type { drawingFields } from './request-fields.js';
+import type { cachingFields, drawingFields } from './request-fields.js';
 
 /** A window that holds any prompt and answer. */
 const WHOLE_SEQUENCE = 1 << 20;
 
 type DrawingValues = Values<typeof drawingFields, never>;
+/** Some protocols have no such fields. */
+type CachingValues = Values<typeof cachingFields, never>;
 
 /** What each protocol says in its own way. */
 interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'> {
@@ -17,7 +19,7 @@ interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
-  given: DrawingValues,
+  given: DrawingValues & CachingValues,
   { prompt, maxTokens, numTopLogprobs = null }: AskedGeneration,
 ): GenerationRequest {
   return {
@@ -33,6 +35,8 @@ export function toGeneration(
     seed: given.seed === undefined ? null : toU32(given.seed),
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
+    cacheSalt: given.cache_salt ?? '',
+    cachePrompt: given.cache_prompt ?? true,
     numTopLogprobs,
   };
 }

@@ -87,6 +87,7 @@ export class EchoEngine implements ChatEngine {
           reason: words.length > maxTokens ? 'length' : 'stop',
           stopString,
           numCompletionTokens: Math.min(words.length, maxTokens),
+          numCachedTokens: 0,
           statistics: {
             time_to_first_token_ms: 1,
             ms_per_token: 1,

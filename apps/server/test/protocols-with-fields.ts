@@ -75,6 +75,11 @@ const drawing: Record<string, FieldExample> = {
   ignore_eos: { value: true, reaches: { ignoreEndOfTurn: true } },
 };
 
+const caching: Record<string, FieldExample> = {
+  cache_salt: { value: 'a', reaches: { cacheSalt: 'a' } },
+  cache_prompt: { value: false, reaches: { cachePrompt: false } },
+};
+
 const streaming: Record<string, FieldExample> = {
   stream: { value: true, answers: /^data: /m },
   'stream_options.include_usage': { value: true, answers: /"total_tokens":4/ },
@@ -164,6 +169,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     ],
     examples: {
       ...drawing,
+      ...caching,
       ...streaming,
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
@@ -195,6 +201,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     needed: ['model', 'prompt'],
     examples: {
       ...drawing,
+      ...caching,
       ...streaming,
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
       add_special_tokens: { value: false, reaches: { prompt: { addSpecial: false } } },

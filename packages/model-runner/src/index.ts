@@ -48,6 +48,7 @@ export {
   withFileLock,
   withoutCredentials,
 } from './model-files/index.js';
+export type { PrefixCacheUsage } from './prefix-cache.js';
 export type { PromptInput } from './prompt-plan.js';
 export type { AskOptions, ReadDocumentOptions } from './read-document.js';
 export { ReadDocument } from './read-document.js';
@@ -66,6 +67,7 @@ export type {
   PrefillOptions,
   PrefillProgress,
   PrefillResult,
+  PrefixCacheUse,
   SelectorChoice,
   SessionOptions,
   TokenStatistics,

@@ -40,6 +40,11 @@ export interface LoadModelOptions {
    */
   readonly sessionMemoryBytes?: number | undefined;
   /**
+   * Bytes of `sessionMemoryBytes` that prompts may take which are kept for later sessions with the option `prefixCache`. They make way for
+   * sessions, the least recently used first. 0 = none is kept. Default: half of `sessionMemoryBytes`.
+   */
+  readonly prefixCacheBytes?: number | undefined;
+  /**
    * 'cpu'; 'cuda', the first device that can be used; 'cuda:N'; or 'auto', the first that can be used, else the CPU, with one `CtkvrWarning`
    * where there is a driver and no device of it works. `model.device` says what it became. Default 'cpu' for now: what runs on a device is
    * verified on a stand-in of the driver, not yet on a card.
@@ -82,6 +87,7 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   chatTemplate: takes.optional(takes.text),
   mapWeights: takes.optional(takes.boolean),
   sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
+  prefixCacheBytes: takes.optional(takes.integer(0, Number.MAX_SAFE_INTEGER)),
   device: takes.optional(deviceCheck),
   kvDeviceBudgetBytes: takes.optional(takes.integer(1, Number.MAX_SAFE_INTEGER)),
   hybridLayers: takes.optional(hybridLayersCheck),
@@ -95,6 +101,8 @@ const DEFAULT_DEVICE = 'cpu';
 const DEFAULT_PREFILL_CHUNK = 512;
 /** The rest is for what steps compute with, and for other programs. */
 const SESSION_MEMORY_SHARE = 0.9;
+/** An idle process does not fill the machine's memory with what may never be asked for again. */
+const PREFIX_CACHE_SHARE = 0.5;
 
 /**
  * Loads a model: a path, a catalogue name (downloaded once), or `owner/repo:file` on the Hugging Face hub.
@@ -118,11 +126,13 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   try {
     if (signal?.aborted) throw abortedError('loadModel', signal.reason);
     const { pageSize } = binding.buildInfo();
+    const memory = memoryOf(binding, device, options);
     return new Model({
       native,
       device,
       pageSize,
-      ...memoryOf(binding, device, options),
+      ...memory,
+      prefixCacheBytes: options.prefixCacheBytes ?? PREFIX_CACHE_SHARE * memory.sessionMemoryBytes,
       contextLength: contextLengthFor(native, options),
       chatTemplate: options.chatTemplate ?? null,
       prefillChunk: checked.prefillChunk,

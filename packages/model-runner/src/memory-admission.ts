@@ -9,6 +9,8 @@ import { closedError } from './operation-errors.js';
 export interface MemoryAdmissionParts extends AdmissionOptions {
   /** Bytes that all admitted sessions together may hold, asked whenever something has changed. */
   readonly budgetBytes: () => number;
+  /** Told, whenever something has changed, how many bytes nobody has or waits for. Default: nobody is. */
+  readonly onSpareBytes?: (bytes: number) => void;
 }
 
 export interface EnterOptions {
@@ -25,13 +27,15 @@ interface Waiter {
 export class MemoryAdmission {
   readonly #policy: PageAdmission;
   readonly #budgetBytes: () => number;
+  readonly #onSpareBytes: (bytes: number) => void;
   readonly #rooms = new Map<number, AdmittedRoom>();
   /** What waiting ended with for good. */
   #ended: CtkvrError | null = null;
 
-  constructor({ budgetBytes, ...options }: MemoryAdmissionParts) {
+  constructor({ budgetBytes, onSpareBytes = () => {}, ...options }: MemoryAdmissionParts) {
     this.#policy = new PageAdmission(options);
     this.#budgetBytes = budgetBytes;
+    this.#onSpareBytes = onSpareBytes;
   }
 
   /**
@@ -57,7 +61,9 @@ export class MemoryAdmission {
 
   /** To be called when memory has come free that is not an admitted session's. */
   update(): void {
-    for (const decision of this.#policy.decide(this.#budgetBytes())) this.#rooms.get(decision.id)?.decided(decision);
+    const budgetBytes = this.#budgetBytes();
+    this.#onSpareBytes(budgetBytes - this.#policy.wantedBytes);
+    for (const decision of this.#policy.decide(budgetBytes)) this.#rooms.get(decision.id)?.decided(decision);
   }
 
   /** Ends all waiting, now and later: with CTKVR_CLOSED, or with why nothing runs any more. Idempotent. */

@@ -1,23 +1,33 @@
 /** A loaded model: its tokenizer and chat template, and the sessions that share its engine. */
-import { CtkvrError, checkOption, checkOptions, resolveKvFormat, selectorOptionNames, takes } from '@ctkvr/core';
+import {
+  CtkvrError,
+  checkOption,
+  checkOptions,
+  type KvFormat,
+  resolveKvFormat,
+  selectorOptionNames,
+  takes,
+} from '@ctkvr/core';
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
 import type { ChatMessage } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
+import type { KeptPrompt } from './kept-prompt.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { ModelTemplate } from './model-template.js';
 import { closedError, savedContextError } from './operation-errors.js';
+import { PrefixCache, type PrefixCacheUsage } from './prefix-cache.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
-import { admitChecks, sessionChecks } from './session-checks.js';
+import { admitChecks, prefixCacheChecks, sessionChecks } from './session-checks.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
 import { readNotes } from './session-notes.js';
-import type { AdmitOptions, SessionOptions } from './session-types.js';
-import { StoredSequence } from './stored-sequence.js';
+import type { AdmitOptions, PrefixCacheUse, SessionOptions } from './session-types.js';
+import { type PrefixSource, StoredSequence } from './stored-sequence.js';
 
 /** Made by `loadModel`. */
 export interface ModelParts {
@@ -32,6 +42,8 @@ export interface ModelParts {
   readonly pageSize: number;
   /** Bytes that all sessions together may hold. */
   readonly sessionMemoryBytes: number;
+  /** Bytes of them that prompts may take which are kept for later requests. */
+  readonly prefixCacheBytes: number;
   /** Bytes that can still be allocated where sessions are kept, asked each time. */
   readonly availableMemoryBytes: () => number;
 }
@@ -59,6 +71,7 @@ export class Model {
   readonly #host: SessionHost;
   readonly #admission: MemoryAdmission;
   readonly #sessions = new Set<ClosableSession>();
+  readonly #prefixes: PrefixCache<KeptPrompt>;
   readonly #template: ModelTemplate;
   #closing: Promise<void> | null = null;
   #failure: CtkvrError | null = null;
@@ -85,15 +98,20 @@ export class Model {
       tokenBytes: (tokenId) => this.native.tokenBytes(tokenId, false),
       lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
       checkMemory: (need) => this.#checkMemory(need),
-      opened: (session) => this.#sessions.add(session),
+      opened: (session) => {
+        this.#sessions.add(session);
+        this.#admission.update(); // what it is promised may have been lent to kept prompts
+      },
       closed: (session) => {
         this.#sessions.delete(session);
         this.#admission.update();
       },
     };
+    this.#prefixes = new PrefixCache({ maxBytes: parts.prefixCacheBytes });
     this.#admission = new MemoryAdmission({
       pageSize: parts.pageSize,
       budgetBytes: () => this.#admissionBudget(),
+      onSpareBytes: (bytes) => this.#prefixes.trim(bytes),
     });
   }
 
@@ -107,6 +125,11 @@ export class Model {
    */
   get failure(): CtkvrError | null {
     return this.#failure;
+  }
+
+  /** What is kept of prompts for later sessions with the option `prefixCache`. */
+  get prefixCacheUsage(): PrefixCacheUsage {
+    return this.#prefixes.usage;
   }
 
   /** Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS. */
@@ -163,7 +186,7 @@ export class Model {
     checkOptions('createSession', options, sessionChecks, { selector: selectorOptionNames });
     const settings = this.#settings(options);
     this.#checkMemory({ ...settings, sharedBytes: 0 });
-    return this.#open(settings, null);
+    return this.#open(settings, options.prefixCache, null);
   }
 
   /**
@@ -182,14 +205,18 @@ export class Model {
     const { contextLength } = settings;
     const availableBytes = this.#parts.sessionMemoryBytes;
     checkMemory({ info: this.info, ...settings, availableBytes, reservedBytes: 0 });
-    const bytesFor = (numTokens: number) =>
-      neededBytes({ info: this.info, ...settings, numTokens: Math.min(numTokens, contextLength) });
+    const need = {
+      info: this.info,
+      ...settings,
+      contextLength: this.#nativeLength(contextLength, options.prefixCache),
+    };
+    const bytesFor = (numTokens: number) => neededBytes({ ...need, numTokens: Math.min(numTokens, contextLength) });
     const request = { numTokens: Math.min(promptLength, contextLength), maxTokens: contextLength, bytesFor };
     const room = await this.#admission.enter(request, { signal, onWait });
     try {
       this.#checkOpen();
       this.#checkWorks();
-      return this.#open(settings, room);
+      return this.#open(settings, options.prefixCache, room);
     } catch (error) {
       room.leave();
       throw error;
@@ -256,6 +283,7 @@ export class Model {
     this.#template.close();
     this.#admission.close();
     await Promise.all([...this.#sessions].map((session) => session.close()));
+    this.#prefixes.clear();
     await this.#composer.close();
     await this.native.close();
   }
@@ -270,6 +298,7 @@ export class Model {
   }
 
   #settings(options: SessionOptions): SessionSettings {
+    if (options.prefixCache !== undefined) checkOptions('prefixCache', options.prefixCache, prefixCacheChecks);
     return {
       contextLength: checkContextLength(options.contextLength ?? this.contextLength, this.contextLength),
       kvFormat: resolveKvFormat(options.kvFormat),
@@ -277,10 +306,37 @@ export class Model {
     };
   }
 
-  #open({ contextLength, kvFormat, selector }: SessionSettings, room: AdmittedRoom | null): Session {
-    const native = this.native.createSequence({ maxTokens: contextLength, kvFormat, selector });
+  #open(
+    { contextLength, kvFormat, selector }: SessionSettings,
+    prefixCache: PrefixCacheUse | undefined,
+    room: AdmittedRoom | null,
+  ): Session {
+    const maxTokens = this.#nativeLength(contextLength, prefixCache);
+    const native = this.native.createSequence({ maxTokens, kvFormat, selector });
     const sequence = new StoredSequence({ native, composer: this.#composer, selector, room });
-    return new Session({ host: this.#host, sequence, contextLength, kvFormat, conversation: new Conversation() });
+    const prefixes = prefixCache === undefined ? null : this.#prefixSource(prefixCache, sequence, kvFormat);
+    const session = { host: this.#host, sequence, contextLength, kvFormat, prefixes };
+    return new Session({ ...session, conversation: new Conversation() });
+  }
+
+  /** A fork in the engine keeps its origin's longest length, and any session may begin from any other's prompt. */
+  #nativeLength(contextLength: number, prefixCache: PrefixCacheUse | undefined): number {
+    return prefixCache === undefined ? contextLength : this.contextLength;
+  }
+
+  #prefixSource(
+    { namespace = '', lookUp = true }: PrefixCacheUse,
+    sequence: StoredSequence,
+    kvFormat: KvFormat,
+  ): PrefixSource {
+    const place = () => JSON.stringify([namespace, kvFormat, sequence.selector]);
+    return {
+      find: (ids) => (lookUp ? this.#prefixes.find(place(), ids) : null),
+      keep: (ids, prompt) => {
+        this.#prefixes.keep(place(), ids, prompt);
+        this.#admission.update();
+      },
+    };
   }
 
   #checkMemory({ sharedBytes, ...settings }: SessionNeed): void {
@@ -290,7 +346,8 @@ export class Model {
       heldBytes += session.heldBytes;
     }
     const { availableMemoryBytes, sessionMemoryBytes } = this.#parts;
-    const freeBytes = Math.min(availableMemoryBytes(), sessionMemoryBytes - heldBytes);
+    // Kept prompts make way.
+    const freeBytes = Math.min(availableMemoryBytes() + this.#prefixes.bytes, sessionMemoryBytes - heldBytes);
     checkMemory({ info: this.info, ...settings, availableBytes: freeBytes + sharedBytes, reservedBytes });
   }
 

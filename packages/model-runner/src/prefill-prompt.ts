@@ -6,7 +6,7 @@ import { contextExceededError } from './operation-errors.js';
 import { type PromptInput, planPrompt } from './prompt-plan.js';
 import type { SessionHost } from './session-host.js';
 import type { PrefillOptions, PrefillResult } from './session-types.js';
-import type { StoredSequence } from './stored-sequence.js';
+import type { PrefixSource, StoredSequence } from './stored-sequence.js';
 
 export interface PrefillInput {
   readonly host: SessionHost;
@@ -15,6 +15,8 @@ export interface PrefillInput {
   /** The session's messages so far; null when it holds text that came from no message. */
   readonly conversation: Conversation | null;
   readonly operation: Operation;
+  /** Where a first prompt may begin; null for one that begins anew. */
+  readonly prefixes: PrefixSource | null;
   /** Whether the session has been closed meanwhile: then there is nothing to undo. */
   readonly isClosing: () => boolean;
 }
@@ -29,7 +31,7 @@ export interface Prefilled {
 export async function prefillPrompt(
   prompt: PromptInput,
   options: PrefillOptions,
-  { host, sequence, contextLength, operation, isClosing, ...before }: PrefillInput,
+  { host, sequence, contextLength, operation, prefixes, isClosing, ...before }: PrefillInput,
 ): Promise<Prefilled> {
   const startedAt = performance.now();
   const { addGenerationPrompt = true, buildIndex = true } = options;
@@ -48,15 +50,19 @@ export async function prefillPrompt(
   sequence.truncate(keep);
   try {
     sequence.push(added);
-    const numStored = await sequence.store(operation, (done) => report('prefill', Math.min(done, added.length)));
+    const onStored = (done: number) => report('prefill', Math.min(done, added.length));
+    const isFirst = keep === 0 && buildIndex;
+    const prompt = isFirst && prefixes !== null ? await sequence.storePrompt(operation, prefixes, onStored) : null;
+    const numStored = prompt === null ? await sequence.store(operation, onStored) : 0;
     const prefillMs = performance.now() - startedAt;
     report('prefill', added.length);
     const state = { sequence: sequence.native, selector: sequence.selector };
-    const isDue = buildIndex && shouldBuildAfterPrefill(state, numStored);
+    const isDue = prompt?.buildsEnd ?? (buildIndex && shouldBuildAfterPrefill(state, numStored));
     if (isDue) report('index', added.length);
     const index = isDue ? await sequence.buildIndex(operation) : null;
     const tokensPerSecond = (added.length / prefillMs) * 1000;
-    return { result: { numTokens: added.length, prefillMs, tokensPerSecond, index }, conversation };
+    const numCachedTokens = prompt?.numCached ?? 0;
+    return { result: { numTokens: added.length, numCachedTokens, prefillMs, tokensPerSecond, index }, conversation };
   } catch (error) {
     if (!isClosing()) sequence.truncate(keep);
     throw error;

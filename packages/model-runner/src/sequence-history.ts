@@ -30,6 +30,12 @@ export class SequenceHistory {
     this.#numDone += 1;
   }
 
+  /** What is held is what these parts make of nothing. */
+  set(parts: readonly HistoryPart[]): void {
+    this.#parts = [...parts];
+    this.#numDone = parts.length;
+  }
+
   add(part: HistoryPart): void {
     if (this.#parts === null) return;
     const last = this.#parts.at(-1);

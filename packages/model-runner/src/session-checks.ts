@@ -1,7 +1,14 @@
 /** What the options of a session and of its calls take. */
 import { kvFormats, type OptionChecks, takes } from '@ctkvr/core';
 import { samplingNames } from './sampling-options.js';
-import type { AdmitOptions, ForcedOptions, GenerateOptions, PrefillOptions, SessionOptions } from './session-types.js';
+import type {
+  AdmitOptions,
+  ForcedOptions,
+  GenerateOptions,
+  PrefillOptions,
+  PrefixCacheUse,
+  SessionOptions,
+} from './session-types.js';
 
 const MAX_TOKENS = 0x7fff_ffff;
 
@@ -14,6 +21,12 @@ export const sessionChecks: OptionChecks<SessionOptions> = {
   contextLength: takes.anything, // bounded by the model
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+  prefixCache: takes.optional(takes.object),
+};
+
+export const prefixCacheChecks: OptionChecks<PrefixCacheUse> = {
+  namespace: takes.optional(takes.text),
+  lookUp: flag,
 };
 
 export const admitChecks: OptionChecks<AdmitOptions> = {

@@ -5,6 +5,14 @@ import type { SamplingOptions } from './sampling-options.js';
 /** A preset, changed field by field. */
 export type SelectorChoice = Partial<SelectorOptions> & { readonly preset?: PresetName };
 
+/** How a session takes part in the model's prefix cache. */
+export interface PrefixCacheUse {
+  /** Who may begin from what it reads: sessions of the same namespace, KV format and selector. Default ''. */
+  readonly namespace?: string | undefined;
+  /** Whether it may begin from what others have read. What it reads is kept either way. Default true. */
+  readonly lookUp?: boolean | undefined;
+}
+
 export interface SessionOptions {
   /** Tokens the session can hold, prompt and answers together. Default: the model's contextLength. Memory is taken as it fills. */
   readonly contextLength?: number | undefined;
@@ -15,6 +23,12 @@ export interface SessionOptions {
   readonly kvFormat?: KvFormat | undefined;
   /** Which keys decode steps read. Default: the preset `balanced`. */
   readonly selector?: SelectorChoice | undefined;
+  /**
+   * Begins its first prompt from the longest prompt of the model's prefix cache that begins with the same tokens, and keeps what it reads for
+   * others; `prefill` tells how many tokens that saved. Answers are the same to the bit whether or not there was such a prompt
+   * (docs/decisions/2026-12-02-prefix-cache.md). Default: not at all.
+   */
+  readonly prefixCache?: PrefixCacheUse | undefined;
 }
 
 export interface AdmitOptions extends SessionOptions {
@@ -55,6 +69,8 @@ export interface IndexReport {
 export interface PrefillResult {
   /** Tokens this call added to the session. */
   readonly numTokens: number;
+  /** Of these, tokens that the prefix cache had stored. */
+  readonly numCachedTokens: number;
   /** Wall clock without the index, waiting for other sessions included. */
   readonly prefillMs: number;
   readonly tokensPerSecond: number;

@@ -39,7 +39,7 @@ import type {
   SelectorChoice,
 } from './session-types.js';
 import { resolveStops } from './stop-option.js';
-import type { StoredSequence } from './stored-sequence.js';
+import type { PrefixSource, StoredSequence } from './stored-sequence.js';
 
 /** What a new session starts from. Internal: sessions are made by `model.createSession` and `session.fork`. */
 export interface SessionParts {
@@ -49,6 +49,8 @@ export interface SessionParts {
   readonly kvFormat: KvFormat;
   /** null when the sequence holds tokens that came from no message. */
   readonly conversation: Conversation | null;
+  /** Where its first prompt may begin. Default null: nowhere. */
+  readonly prefixes?: PrefixSource | null;
 }
 
 export class Session {
@@ -59,6 +61,7 @@ export class Session {
   readonly #host: SessionHost;
   readonly #sequence: StoredSequence;
   readonly #slot = new OperationSlot();
+  readonly #prefixes: PrefixSource | null;
   #conversation: Conversation | null;
   #lastFinish: GenerateFinish | null = null;
 
@@ -69,6 +72,7 @@ export class Session {
     this.#host = parts.host;
     this.#sequence = parts.sequence;
     this.#conversation = parts.conversation;
+    this.#prefixes = parts.prefixes ?? null;
     this.#host.opened(this);
   }
 
@@ -138,6 +142,7 @@ export class Session {
         contextLength: this.contextLength,
         conversation: this.#conversation,
         operation,
+        prefixes: this.#prefixes,
         isClosing: () => this.#slot.isClosing,
       });
       this.#conversation = conversation;

@@ -7,8 +7,10 @@ import type { NativeSequence } from '@ctkvr/native';
 import type { RequestResult, StepComposer, StepOutput, StepRequestOptions } from '@ctkvr/scheduler';
 import { removeAbandonedSaves } from './abandoned-saves.js';
 import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
+import { KeptPrompt } from './kept-prompt.js';
 import type { AdmittedRoom } from './memory-admission.js';
 import type { Operation } from './operation.js';
+import { type PromptStages, planStages } from './prompt-stages.js';
 import { type HistoryPart, SequenceHistory } from './sequence-history.js';
 import type { IndexReport, TokenStatistics } from './session-types.js';
 
@@ -20,6 +22,21 @@ export interface DecodeOptions {
 export interface Decoded {
   readonly result: RequestResult;
   readonly statistics: TokenStatistics;
+}
+
+/** What a prompt may begin from, and what becomes of it once it is read. */
+export interface PrefixSource {
+  /** Returns a kept prompt and how many tokens of it are the same. */
+  find(ids: Int32Array): { readonly value: KeptPrompt; readonly length: number } | null;
+  /** Takes over a prompt that has been read. */
+  keep(ids: Int32Array, prompt: KeptPrompt): void;
+}
+
+export interface StoredPrompt {
+  /** Tokens of the kept beginning that were not read again. */
+  readonly numCached: number;
+  /** Whether its index is still to be built, or extended. */
+  readonly buildsEnd: boolean;
 }
 
 export interface StoredSequenceParts {
@@ -34,7 +51,9 @@ export interface StoredSequenceParts {
 const buildSliceMs = 40;
 
 export class StoredSequence {
-  readonly native: NativeSequence;
+  #native: NativeSequence;
+  /** What it has given to later requests. */
+  #kept: KeptPrompt | null = null;
   readonly #composer: StepComposer<NativeSequence>;
   readonly #ids: number[] = [];
   readonly #room: AdmittedRoom | null;
@@ -42,10 +61,14 @@ export class StoredSequence {
   #selector: SelectorOptions;
 
   constructor({ native, composer, selector, room = null }: StoredSequenceParts) {
-    this.native = native;
+    this.#native = native;
     this.#room = room;
     this.#composer = composer;
     this.#selector = selector;
+  }
+
+  get native(): NativeSequence {
+    return this.#native;
   }
 
   get length(): number {
@@ -96,6 +119,7 @@ export class StoredSequence {
 
   close(): void {
     this.native.close();
+    this.#kept?.stopSharing();
     this.#room?.leave();
   }
 
@@ -136,6 +160,40 @@ export class StoredSequence {
     return tokens.length;
   }
 
+  /**
+   * Stores all tokens of a prompt but the last, from the longest kept beginning on, and keeps what it has read. Nothing is stored before. What it
+   * then holds, and what the build that is left makes of it, is the same to the bit with and without a kept beginning.
+   */
+  async storePrompt(
+    operation: Operation,
+    prefixes: PrefixSource,
+    onProgress: (tokensDone: number) => void,
+  ): Promise<StoredPrompt> {
+    const end = this.length - 1;
+    await this.#makeRoom(operation, end);
+    this.#kept?.stopSharing();
+    const ids = Int32Array.from(this.#ids.slice(0, end));
+    const found = prefixes.find(ids);
+    const kept = found === null ? undefined : found.value.cut(found.length);
+    const stages = planStages(end, this.#selector, kept);
+    if (found !== null) this.#beginFrom(found.value.native, stages);
+    const parts: HistoryPart[] = [];
+    if (stages.base !== null) {
+      if (stages.buildsBase) {
+        await this.#prefill(operation, stages.base, onProgress);
+        await this.#build(operation);
+      }
+      parts.push({ kind: 'prefill', end: stages.base }, { kind: 'build', end: stages.base });
+    }
+    await this.#prefill(operation, end, onProgress);
+    if (end > (stages.base ?? 0)) parts.push({ kind: 'prefill', end });
+    this.#history.set(parts);
+    const queriesFrom = end - this.native.numRecentQueries;
+    this.#kept = new KeptPrompt({ native: this.native.fork(), indexedAt: stages.base, queriesFrom });
+    prefixes.keep(ids, this.#kept);
+    return { numCached: stages.from, buildsEnd: stages.buildsEnd };
+  }
+
   /** Stores the last token; what it gives is the next token's distribution. Builds the index first when it is due. */
   async decode(operation: Operation, { output, audit = false }: DecodeOptions): Promise<Decoded> {
     operation.check();
@@ -166,6 +224,25 @@ export class StoredSequence {
     const report = await this.#build(operation);
     this.#history.add({ kind: 'build', end: this.native.length });
     return report;
+  }
+
+  /** Takes the place of the empty sequence. */
+  #beginFrom(kept: NativeSequence, { from, dropsIndex }: PromptStages): void {
+    const empty = this.#native;
+    this.#native = kept.fork();
+    empty.close();
+    this.native.truncate(from);
+    if (!dropsIndex) return;
+    // An index goes with the settings it was built with.
+    this.native.setSelector({ ...this.#selector, method: 'full' });
+    this.native.setSelector(this.#selector);
+  }
+
+  async #prefill(operation: Operation, end: number, onProgress: (tokensDone: number) => void): Promise<void> {
+    const from = this.native.length;
+    if (from >= end) return;
+    const report = ({ tokensDone }: { readonly tokensDone: number }) => onProgress(from + tokensDone);
+    await this.#append(operation, this.#ids.slice(from, end), { phase: 'prefill', output: 'none', onProgress: report });
   }
 
   async #build(operation: Operation): Promise<IndexReport> {
@@ -200,6 +277,7 @@ export class StoredSequence {
         if (!room.isPreempted) return;
       }
       this.native.truncate(0);
+      this.#kept?.stopSharing();
       this.#history.rewind();
       await room.giveBack(numTokens, operation.signal);
     }

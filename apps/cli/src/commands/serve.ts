@@ -11,6 +11,7 @@ import {
   type ModelOptions,
   type SelectorFlags,
   selectorSettings,
+  size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
 
@@ -21,6 +22,7 @@ interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly maxRunning: number;
   readonly maxQueued: number;
   readonly maxWait: number;
+  readonly prefixCache?: number;
   readonly allowOrigin?: string[];
   readonly allowHost?: string[];
 }
@@ -38,6 +40,11 @@ export function serveCommand(run: RunAction): Command {
     .option('--max-running <count>', 'requests that run at once', integer(1), 4)
     .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 128)
     .option('--max-wait <seconds>', 'longest that a request may wait', integer(1, 86_400), 300)
+    .option(
+      '--prefix-cache <size|off>',
+      'the most memory for prompts that are kept, so that later ones begin from them (default: half of what sessions may take)',
+      (text) => (text === 'off' ? 0 : size(text)),
+    )
     .option('--allow-origin <origin...>', "origins of web pages that may call, beside this machine's own; * = all")
     .option('--allow-host <name...>', 'host names under which it may be reached, beside localhost')
     .action((flags: ServeFlags) => run((context) => serve(flags, context)));
@@ -65,6 +72,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
       ...(await templateOf(flags, signal)),
       numThreads: flags.threads,
       mapWeights: flags.mapWeights,
+      prefixCacheBytes: flags.prefixCache,
       ...deviceSettings(flags),
       signal,
       onDownloadProgress: progress.onDownload,

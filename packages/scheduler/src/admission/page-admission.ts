@@ -62,6 +62,12 @@ export class PageAdmission {
     return this.#running.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
+  /** Bytes that all requests have room for or wait for, reserves included. */
+  get wantedBytes(): number {
+    const ofRunning = this.#running.reduce((sum, entry) => sum + entry.bytes + entry.missingBytes(), 0);
+    return this.#waiting.reduce((sum, entry) => sum + entry.missingBytes(this.#reserveTokens), ofRunning);
+  }
+
   /**
    * Puts a request behind the others and returns its id. It waits until {@link decide} admits it.
    * @throws {CtkvrError} CTKVR_OVERLOADED when as many wait as may; CTKVR_INVALID_OPTION.

@@ -42,6 +42,18 @@ describe('admission', () => {
     expect(admission.numRunning).toBe(2);
   });
 
+  it('counts what all have and wait for, reserves included', () => {
+    const { admission, arrive, decide } = make();
+    const first = arrive(60);
+    decide(100);
+    arrive(50, 100); // and 10 in reserve
+    expect(admission.wantedBytes).toBe(120);
+    admission.wantRoom(first, 70);
+    expect(admission.wantedBytes).toBe(130);
+    admission.leave(first);
+    expect(admission.wantedBytes).toBe(60);
+  });
+
   it('asks no reserve beyond the most tokens that a request can have', () => {
     const { arrive, decide } = make();
     arrive(50);
