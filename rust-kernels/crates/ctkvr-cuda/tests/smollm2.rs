@@ -17,10 +17,9 @@ use ctkvr_model::Model;
 
 const STEPS: usize = 32;
 /// Both sides round activations to 8 bits, and a sum in another order tips roundings, layer after layer. How much that comes to is measured with
-/// the CPU's executor itself and other products, whose sums have another order. The device may be as far off, twice for its luck.
+/// the CPU's executor itself and other products, whose sums have another order. The device may be as far off, twice for its luck. Tokens that
+/// differ are told, not bounded: after 600 tokens both prefer another one where the CPU's logits are .49 apart.
 const TIMES_THE_CPUS: f64 = 2.0;
-/// A token that differs is one that the CPU likes nearly as much: what logits of such products differ by, at most (measured: .18).
-const NEAR: f32 = 0.25;
 const METHODS: [&str; 2] = ["full", "ctkvr"];
 const FORMATS: [KvFormat; 2] = [KvFormat::F16, KvFormat::Q8];
 
@@ -111,22 +110,21 @@ struct Beside {
 }
 
 #[test]
-fn greedy_tokens_are_those_of_the_cpu() {
+fn the_device_is_as_near_as_the_cpu_to_itself() {
     compare(0);
 }
 
 #[test]
-fn greedy_tokens_of_hybrid_layers_are_those_of_the_cpu() {
+fn hybrid_layers_are_as_near_as_the_cpu_to_itself() {
     compare(usize::MAX);
 }
 
 #[test]
-fn greedy_tokens_of_some_hybrid_layers_are_those_of_the_cpu() {
+fn some_hybrid_layers_are_as_near_as_the_cpu_to_itself() {
     compare(10);
 }
 
-/// Four sequences at once (two methods, two formats) against the same on the CPU, which says how they go on: every greedy token is the same,
-/// but for near ties.
+/// Four sequences at once (two methods, two formats) against the same on the CPU, which says how they go on.
 fn compare(hybrid_layers: usize) {
     let Some(path) = test_model() else { return };
     let model = load(&path);
@@ -166,7 +164,4 @@ fn compare(hybrid_layers: usize) {
     let mean_kls = all.each_ref().map(|of| of.compared.iter().map(|compared| compared.mean_kl).sum::<f64>() / cases.len() as f64);
     println!("mean KL {:.5}, of the CPU with ggml's products {:.5}", mean_kls[0], mean_kls[1]);
     assert!(mean_kls[0] < TIMES_THE_CPUS * mean_kls[1], "{mean_kls:?}");
-    for ((method, format), compared) in cases.iter().zip(&all[0].compared) {
-        assert!(compared.near.iter().all(|near| *near < NEAR), "{method} {format:?}: {compared:?}");
-    }
 }
