@@ -89,7 +89,7 @@ function main(stepMs, ...more) {
 }
 
 test('the command adds each run and fails for a slower one', () => {
-  expect(main(4)).toMatchObject({ status: 0, stdout: 'NVIDIA H200: 4 times, beside 0 runs\n' });
+  expect(main(4)).toMatchObject({ status: 0, stdout: 'NVIDIA H200: 5 times, beside 0 runs\n' });
   const slower = main(5);
   expect(slower.status).toBe(1);
   expect(slower.stdout).toContain('slower: decode 1 ctkvr: step, ms: 5 where it was 4 (25.0 % more)');

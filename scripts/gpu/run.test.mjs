@@ -80,7 +80,7 @@ test('every step runs, and what is not there is said', () => {
   expect(stderr).toBe('');
   expect(status).toBe(0);
   const done = lines.filter((line) => line.step === 'outcome').map((line) => line.of);
-  expect(done).toEqual(['facts', 'right-kernels', 'right-engine', 'ceilings', 'decode', 'kernels', 'prefill']);
+  expect(done).toEqual(['facts', 'right-kernels', 'right-engine', 'ceilings', 'decode', 'kernels', 'prefill', 'index']);
   expect(linesOf(lines, 'run')[0]).toMatchObject({ rehearsal: 'no', bundle: 'abc  quoted' });
   expect(linesOf(lines, 'decode')[0].said).toBe('decode --shape llama');
   expect(linesOf(lines, 'torch')[0].note).toBe('no Python: not run');
