@@ -1,8 +1,8 @@
 /** Anthropic's client against a listening server with a real model. Needs CTKVR_TEST_MODEL (SmolLM2-135M-Instruct in our own runs) and the native build. */
 import Anthropic from '@anthropic-ai/sdk';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RunningServer, startServer } from '../src/index.js';
+import type { RunningServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `Anthropic client${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
@@ -12,13 +12,8 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   let client: Anthropic;
 
   beforeAll(async () => {
-    server = await startServer({
-      model: modelPath!,
-      modelName: 'test-model',
-      port: 0,
+    server = await startModelServer(modelPath!, {
       contextLength: 4096,
-      logger: pino({ level: 'silent' }),
-      handleSignals: false,
     });
     client = new Anthropic({ baseURL: server.url, apiKey: 'none', maxRetries: 0 });
   }, 120_000);

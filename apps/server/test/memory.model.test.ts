@@ -2,9 +2,9 @@
  * Requests that say nothing of their answers' length wait for memory; none is refused for the longest answer it might have had. Needs
  * CTKVR_TEST_MODEL and the native build.
  */
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RunningServer, startServer } from '../src/index.js';
+import type { RunningServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `Requests and memory${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
@@ -13,15 +13,10 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   let server: RunningServer;
 
   beforeAll(async () => {
-    server = await startServer({
-      model: modelPath!,
-      modelName: 'test-model',
-      port: 0,
+    server = await startModelServer(modelPath!, {
       contextLength: 8192, // some 190 MB of keys and values
       maxRunning: 8,
       load: { sessionMemoryBytes: 60e6 },
-      logger: pino({ level: 'silent' }),
-      handleSignals: false,
     });
   }, 120_000);
 

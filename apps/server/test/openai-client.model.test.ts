@@ -7,6 +7,7 @@ import OpenAI from 'openai';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RunningServer, startServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 import { RawClient } from './raw-client.js';
 import { until } from './until.js';
 
@@ -22,13 +23,8 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   let client: OpenAI;
 
   beforeAll(async () => {
-    server = await startServer({
-      model: modelPath!,
-      modelName: 'test-model',
-      port: 0,
+    server = await startModelServer(modelPath!, {
       contextLength: 8192,
-      logger: pino({ level: 'silent' }),
-      handleSignals: false,
     });
     client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
   }, 120_000);

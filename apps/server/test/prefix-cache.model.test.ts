@@ -3,9 +3,9 @@
  * took is printed. Needs CTKVR_TEST_MODEL and the native build.
  */
 import { readMobyDick } from '@ctkvr/model-runner';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RunningServer, startServer } from '../src/index.js';
+import type { RunningServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `Prefix cache${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
@@ -23,13 +23,7 @@ describe.skipIf(!modelPath)(title, { timeout: 600_000 }, () => {
   let server: RunningServer;
 
   beforeAll(async () => {
-    server = await startServer({
-      model: modelPath!,
-      modelName: 'test-model',
-      port: 0,
-      logger: pino({ level: 'silent' }),
-      handleSignals: false,
-    });
+    server = await startModelServer(modelPath!);
   }, 120_000);
 
   afterAll(async () => {

@@ -1,6 +1,7 @@
 import { createRandom, propertyParameters, type Random } from '@ctkvr/testkit';
 import { expect, it } from 'vitest';
-import { commonLength, PrefixTree } from './prefix-tree.js';
+import { commonPrefixLength } from './document-turn.js';
+import { PrefixTree } from './prefix-tree.js';
 
 /** Rows of few different tokens, so that many have a beginning in common. */
 function row(random: Random): Int32Array {
@@ -29,15 +30,15 @@ function compareWithScan(random: Random): void {
     } else expect(tree.delete(ids)).toBe(rows.delete(String(ids)));
     const asked = row(random);
     const found = tree.longest(asked);
-    const longest = Math.max(0, ...[...rows.values()].map((one) => commonLength(one, asked)));
-    const best = [...rows.values()].filter((one) => commonLength(one, asked) === longest);
+    const longest = Math.max(0, ...[...rows.values()].map((one) => commonPrefixLength(one, asked)));
+    const best = [...rows.values()].filter((one) => commonPrefixLength(one, asked) === longest);
     if (longest === 0) expect(found).toBeNull();
     else {
       expect(found?.length).toBe(longest);
       const shortest = Math.min(...best.map(({ length }) => length));
       expect(best.filter(({ length }) => length === shortest).map(String)).toContain(found?.value);
     }
-    const beginnings = [...rows.values()].filter((one) => commonLength(one, asked) === one.length).map(String);
+    const beginnings = [...rows.values()].filter((one) => commonPrefixLength(one, asked) === one.length).map(String);
     expect(tree.beginningsOf(asked).sort()).toEqual(beginnings.sort());
     expect(tree.isEmpty).toBe(rows.size === 0);
   }

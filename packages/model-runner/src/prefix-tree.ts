@@ -2,6 +2,7 @@
  * A radix tree over rows of token ids: finds the stored row with the longest common beginning. A look-up visits each of its tokens once at
  * most, however many rows are stored.
  */
+import { commonPrefixLength } from './document-turn.js';
 
 interface Node<T> {
   /** Tokens between the parent and this node; empty at the root only. */
@@ -33,7 +34,7 @@ export class PrefixTree<T> {
         node.children.set(ids[at]!, { edge: ids.subarray(at), children: new Map(), row: { ids, value } });
         return;
       }
-      const common = commonLength(child.edge, ids.subarray(at));
+      const common = commonPrefixLength(child.edge, ids.subarray(at));
       node = common === child.edge.length ? child : split(node, child, common);
       at += common;
     }
@@ -46,7 +47,7 @@ export class PrefixTree<T> {
     while (at < ids.length) {
       const child = node.children.get(ids[at]!);
       if (child === undefined) break;
-      const common = commonLength(child.edge, ids.subarray(at));
+      const common = commonPrefixLength(child.edge, ids.subarray(at));
       [node, at] = [child, at + common];
       if (common < child.edge.length) break;
     }
@@ -61,7 +62,7 @@ export class PrefixTree<T> {
     for (;;) {
       if (node.row !== null) values.push(node.row.value);
       node = at < ids.length ? node.children.get(ids[at]!) : undefined;
-      if (node === undefined || commonLength(node.edge, ids.subarray(at)) < node.edge.length) return values;
+      if (node === undefined || commonPrefixLength(node.edge, ids.subarray(at)) < node.edge.length) return values;
       at += node.edge.length;
     }
   }
@@ -71,7 +72,7 @@ export class PrefixTree<T> {
     const path: Node<T>[] = [this.#root];
     for (let at = 0; at < ids.length; ) {
       const child = path.at(-1)!.children.get(ids[at]!);
-      if (child === undefined || commonLength(child.edge, ids.subarray(at)) < child.edge.length) return false;
+      if (child === undefined || commonPrefixLength(child.edge, ids.subarray(at)) < child.edge.length) return false;
       path.push(child);
       at += child.edge.length;
     }
@@ -87,14 +88,6 @@ export class PrefixTree<T> {
     } else merge(parent, node);
     return true;
   }
-}
-
-/** Returns the length of the common beginning of two rows. */
-export function commonLength(a: Int32Array, b: Int32Array): number {
-  const most = Math.min(a.length, b.length);
-  let length = 0;
-  while (length < most && a[length] === b[length]) length++;
-  return length;
 }
 
 /** Puts a node in the midst of a child's edge. */
