@@ -33,13 +33,15 @@ export async function* generateAnswer(input: AnswerInput): AsyncGenerator<Genera
   sequence.native.setSampler(sampling);
   try {
     while (reason === 'aborted') {
-      const { result, statistics } = await sequence.decode(operation, { output, audit: options.audit });
+      const { audit, readMap: wantsMap } = options;
+      const { result, statistics } = await sequence.decode(operation, { output, audit, readMap: wantsMap });
       const { tokenId, logits } = result;
+      const readMap = wantsMap ? result.readMap : null;
       if (tokenId === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no token');
       if (input.endTokens.has(tokenId)) {
         reason = 'stop';
         const text = answer.flush();
-        if (text !== '') yield { tokenId, text, statistics, logits };
+        if (text !== '') yield { tokenId, text, statistics, logits, readMap };
         return;
       }
       sequence.push([tokenId]);
@@ -55,7 +57,7 @@ export async function* generateAnswer(input: AnswerInput): AsyncGenerator<Genera
         reason = 'length';
         text += answer.flush();
       }
-      yield { tokenId, text, statistics, logits };
+      yield { tokenId, text, statistics, logits, readMap };
     }
   } finally {
     const totalMs = performance.now() - startedAt;

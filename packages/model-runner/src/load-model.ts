@@ -125,12 +125,13 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
   );
   try {
     if (signal?.aborted) throw abortedError('loadModel', signal.reason);
-    const { pageSize } = binding.buildInfo();
+    const { pageSize, passageSize } = binding.buildInfo();
     const memory = memoryOf(binding, device, options);
     return new Model({
       native,
       device,
       pageSize,
+      passageSize,
       ...memory,
       prefixCacheBytes: options.prefixCacheBytes ?? PREFIX_CACHE_SHARE * memory.sessionMemoryBytes,
       contextLength: contextLengthFor(native, options),

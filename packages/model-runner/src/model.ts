@@ -40,6 +40,8 @@ export interface ModelParts {
   readonly prefillChunk: number;
   /** Tokens of a page of keys and values. */
   readonly pageSize: number;
+  /** Tokens of a passage, by which read maps count. */
+  readonly passageSize: number;
   /** Bytes that all sessions together may hold. */
   readonly sessionMemoryBytes: number;
   /** Bytes of them that prompts may take which are kept for later requests. */
@@ -113,6 +115,11 @@ export class Model {
       budgetBytes: () => this.#admissionBudget(),
       onSpareBytes: (bytes) => this.#prefixes.trim(bytes),
     });
+  }
+
+  /** Tokens of a passage, by which read maps count. */
+  get passageSize(): number {
+    return this.#parts.passageSize;
   }
 
   get numThreads(): number {

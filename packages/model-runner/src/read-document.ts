@@ -20,7 +20,7 @@ import type {
 /** `contextLength`: tokens of document, question and answer; default: those of the document and 4,096 more, where the model has them. */
 export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions, 'onProgress' | 'signal'> {}
 
-export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal'>;
+export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal' | 'readMap'>;
 
 /** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
 export interface DocumentHost {
@@ -55,6 +55,7 @@ const askChecks: OptionChecks<AskOptions> = {
   sampling: generateChecks.sampling,
   stop: generateChecks.stop,
   signal: generateChecks.signal,
+  readMap: generateChecks.readMap,
 };
 
 export class ReadDocument {

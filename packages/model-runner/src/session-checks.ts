@@ -51,6 +51,7 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   ignoreEndOfTurn: flag,
   logits: flag,
   audit: flag,
+  readMap: flag,
 };
 
 /** For callers that write `temperature` beside `sampling`. */

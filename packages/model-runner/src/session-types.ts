@@ -91,6 +91,8 @@ export interface GenerateOptions {
   readonly logits?: boolean | undefined;
   /** Also measure the true attention mass of each step (reads all keys). Default false. */
   readonly audit?: boolean | undefined;
+  /** Also tell where the attention of each step went. Default false. */
+  readonly readMap?: boolean | undefined;
 }
 
 export interface TokenStatistics {
@@ -112,6 +114,11 @@ export interface GenerateEvent {
   readonly statistics: TokenStatistics;
   /** f32 [vocabSize], when asked for. */
   readonly logits: Float32Array | null;
+  /**
+   * When asked for: f32, one for each passage (`model.passageSize` tokens) of the session: the share of the attention that went to its keys, the
+   * mean over layers and query heads. The sum is 1 less what was estimated of keys that were not read. null on a device.
+   */
+  readonly readMap: Float32Array | null;
 }
 
 /** How a generation ended. */

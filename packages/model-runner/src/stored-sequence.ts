@@ -16,7 +16,8 @@ import type { IndexReport, TokenStatistics } from './session-types.js';
 
 export interface DecodeOptions {
   readonly output: StepOutput;
-  readonly audit: boolean | undefined;
+  readonly audit?: boolean | undefined;
+  readonly readMap?: boolean | undefined;
 }
 
 export interface Decoded {
@@ -195,7 +196,7 @@ export class StoredSequence {
   }
 
   /** Stores the last token; what it gives is the next token's distribution. Builds the index first when it is due. */
-  async decode(operation: Operation, { output, audit = false }: DecodeOptions): Promise<Decoded> {
+  async decode(operation: Operation, { output, audit = false, readMap = false }: DecodeOptions): Promise<Decoded> {
     operation.check();
     this.#truncateNative(this.length - 1);
     await this.#makeRoom(operation, this.length);
@@ -206,6 +207,7 @@ export class StoredSequence {
       phase: 'decode',
       output,
       audit,
+      readMap,
     });
     this.#history.add({ kind: 'decode', end: this.length });
     const { counters, timings, numSequences } = result;

@@ -31,6 +31,32 @@ describeWithModel('a document that is read once', (model) => {
     expect(second).not.toBe('');
   });
 
+  it('tells where the attention of each token went: most of it, beside the first tokens and the question, to the sentence that answers', async () => {
+    const text = `${prose(40)}\n\n${fact}\n\n${prose(40)}`;
+    await using document = await model().readDocument(text, { selector: { denseBelow: 0 } });
+    const { passageSize } = model();
+    const before = await model().tokenize(text.slice(0, text.indexOf(fact)));
+    const factTokens = await model().tokenize(fact);
+    const numDocument = Math.floor(document.numTokens / passageSize);
+    const sums = new Float64Array(numDocument);
+    for await (const { text: piece, readMap } of document.ask('What is the secret word of the harbour?', {
+      ...greedy,
+      readMap: true,
+    })) {
+      const whole = readMap!.reduce((sum, share) => sum + share, 0);
+      expect(whole).toBeGreaterThan(0.5);
+      expect(whole).toBeLessThanOrEqual(1 + 1e-4);
+      if (piece.trim() === '') continue;
+      for (const i of sums.keys()) sums[i]! += readMap![i]!;
+    }
+    const peak = sums.indexOf(Math.max(...sums.subarray(1)));
+    // The prompt's head comes before the document: at most two passages.
+    const [from, to] = [before.length, before.length + factTokens.length].map((at) => Math.floor(at / passageSize));
+    expect(peak).toBeGreaterThanOrEqual(from!);
+    expect(peak).toBeLessThanOrEqual(to! + 2);
+    for await (const { readMap } of document.ask('Why?', { ...greedy, maxTokens: 1 })) expect(readMap).toBeNull();
+  });
+
   it('leaving an answer early frees its fork, and the document goes on', async () => {
     await using document = await model().readDocument(fact);
     for await (const _event of document.ask('What is the secret word?', greedy)) break;

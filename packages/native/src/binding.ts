@@ -106,6 +106,8 @@ export interface NativeBuildInfo {
   readonly availableMemoryBytes: number;
   /** Tokens of a page of keys and values. */
   readonly pageSize: number;
+  /** Tokens of a passage, by which read maps count. */
+  readonly passageSize: number;
 }
 
 export interface NativeModelInfo {
@@ -301,6 +303,8 @@ export interface NativeStepEntry {
 export interface NativeStepOptions {
   /** Also measure the true attention mass of every decode (reads all keys; for evaluation). */
   readonly audit?: boolean;
+  /** Also tell where the attention of every decode went. */
+  readonly readMap?: boolean;
 }
 
 export interface NativeStepResult {
@@ -310,6 +314,8 @@ export interface NativeStepResult {
     readonly logits: Float32Array | null;
     /** null for a prefill. */
     readonly counters: SelectionCounters | null;
+    /** f32, one for each passage of the sequence: SequenceStepResult of @ctkvr/scheduler. */
+    readonly readMap: Float32Array | null;
   }[];
   readonly timings: StepTimings;
 }

@@ -23,6 +23,7 @@ export type {
   SequenceStepResult,
   StepEngine,
   StepEntry,
+  StepMeasures,
   StepOutput,
   StepPhase,
 } from './step-engine.js';

@@ -6,7 +6,7 @@
 import { CtkvrError, checkInteger, checkOptions, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
 import { type ComposeLimits, composeStep, type Share } from './compose-step.js';
 import { isDeviceLost } from './device-lost.js';
-import type { EngineSequence, EngineStepResult, StepEngine } from './step-engine.js';
+import type { EngineSequence, EngineStepResult, StepEngine, StepMeasures } from './step-engine.js';
 import { type RequestResult, StepRequest, type StepRequestOptions } from './step-request.js';
 import { type StepLoad, StepTimes } from './step-times.js';
 
@@ -25,6 +25,7 @@ const appendChecks: OptionChecks<StepRequestOptions> = {
   phase: takes.oneOf(['prefill', 'decode']),
   output: takes.optional(takes.oneOf(['none', 'sample', 'logits', 'sampleAndLogits'])),
   audit: takes.optional(takes.boolean),
+  readMap: takes.optional(takes.boolean),
   signal: takes.optional(takes.abortSignal),
   onProgress: takes.optional(takes.func),
 };
@@ -245,7 +246,8 @@ export class StepComposer<Sequence extends EngineSequence> {
       output: numTokens === request.tokensLeft ? (request.options.output ?? 'none') : ('none' as const),
     }));
     try {
-      return await this.#engine.step(plan, { audit: shares.some(({ request }) => request.options.audit === true) });
+      const isWanted = (measure: keyof StepMeasures) => shares.some(({ request }) => request.options[measure] === true);
+      return await this.#engine.step(plan, { audit: isWanted('audit'), readMap: isWanted('readMap') });
     } catch (error) {
       return { error };
     }

@@ -26,6 +26,14 @@ export interface StepEntry<Sequence extends EngineSequence> {
   readonly output: StepOutput;
 }
 
+/** What a step tells beside what its entries ask for. Nothing that it computes depends on it. */
+export interface StepMeasures {
+  /** Also measure the true attention mass of decodes: reads all their keys. */
+  readonly audit?: boolean;
+  /** Also tell where the attention of decodes went. */
+  readonly readMap?: boolean;
+}
+
 /** What a step gave one sequence. */
 export interface SequenceStepResult {
   readonly tokenId: number | null;
@@ -33,6 +41,11 @@ export interface SequenceStepResult {
   readonly logits: Float32Array | null;
   /** null for a prefill. */
   readonly counters: SelectionCounters | null;
+  /**
+   * f32, one for each passage of the sequence: the share of the attention that went to its keys, the mean over layers and query heads. The sum is 1
+   * less what was estimated of keys that were not read. null for a prefill, where no entry asked for it, and of an engine without it.
+   */
+  readonly readMap: Float32Array | null;
 }
 
 export interface EngineStepResult {
@@ -43,7 +56,7 @@ export interface EngineStepResult {
 
 /** Runs one step at a time. A step that rejects leaves every sequence as it was before that step. */
 export interface StepEngine<Sequence extends EngineSequence> {
-  step(plan: readonly StepEntry<Sequence>[], options: { readonly audit?: boolean }): Promise<EngineStepResult>;
+  step(plan: readonly StepEntry<Sequence>[], options: StepMeasures): Promise<EngineStepResult>;
   /** Makes the running step or index build reject soon; without one, nothing happens. */
   cancel(): void;
 }

@@ -1,7 +1,14 @@
 /** One caller's request while the composer works on it: what is left to run, and how it ends. Internal to this package. */
 import { CtkvrError } from '@ctkvr/core';
 import { isDeviceLost } from './device-lost.js';
-import type { EngineSequence, EngineStepResult, SequenceStepResult, StepOutput, StepPhase } from './step-engine.js';
+import type {
+  EngineSequence,
+  EngineStepResult,
+  SequenceStepResult,
+  StepMeasures,
+  StepOutput,
+  StepPhase,
+} from './step-engine.js';
 
 /** The end of a request: what its last token gave, and what the steps took. */
 export interface RequestResult extends SequenceStepResult {
@@ -13,12 +20,11 @@ export interface RequestResult extends SequenceStepResult {
   readonly numSequences: number;
 }
 
-export interface StepRequestOptions {
+/** Measures are of all decodes in the same step. */
+export interface StepRequestOptions extends StepMeasures {
   /** A decode has one token; a prefill has any number and may take several steps. */
   readonly phase: StepPhase;
   readonly output?: StepOutput;
-  /** Also measure the true attention mass of decodes in the same step. */
-  readonly audit?: boolean;
   readonly signal?: AbortSignal | undefined;
   /** Called after each of the request's steps with the tokens stored so far. A throw here ends the request. */
   readonly onProgress?: ((progress: { readonly tokensDone: number; readonly tokensTotal: number }) => void) | undefined;

@@ -92,5 +92,5 @@ function check({ sequence, tokens, phase }: StepEntry<CountingSequence>): void {
 function append({ sequence, tokens, output }: StepEntry<CountingSequence>) {
   sequence.tokens.push(...tokens);
   const wantsToken = output === 'sample' || output === 'sampleAndLogits';
-  return { tokenId: wantsToken ? sequence.predict() : null, logits: null, counters: null };
+  return { tokenId: wantsToken ? sequence.predict() : null, logits: null, counters: null, readMap: null };
 }

@@ -10,4 +10,5 @@ pub mod prefill;
 pub mod prefill_bf16;
 pub mod prefill_item;
 pub mod prefill_parts;
+pub mod read_map;
 pub mod stage_clock;

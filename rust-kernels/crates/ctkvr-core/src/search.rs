@@ -1,5 +1,7 @@
 //! The first stage of a head's decode step: its query, what the method proposes to score, and how much of that may be read.
 
+use std::ops::Range;
+
 use ctkvr_kernels::{Kernels, Rows};
 
 use crate::kv::head_kv::HeadKv;
@@ -23,6 +25,11 @@ impl Layout {
     /// Positions of the region.
     pub fn region_len(&self) -> usize {
         self.end - self.start
+    }
+
+    /// Sinks and window: what is read always. Where that is everything, one of them is empty.
+    pub fn always(&self) -> [Range<usize>; 2] {
+        if self.start == self.end { [0..self.len, self.len..self.len] } else { [0..self.start, self.end..self.len] }
     }
 
     /// Positions that are read always.

@@ -15,7 +15,7 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::Phase;
 use ctkvr_core::sequence::index_builder::IndexBuilder;
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
-use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, EngineOptions, Measures, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, RopeOverrides};
 use half::f16;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::new(model, Box::new(executor), EngineOptions::default())?;
     let sequence = engine.create_sequence(len, KvFormat::F16, Settings::full().into())?;
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
-    engine.step(&[entry], false, &go)?;
+    engine.step(&[entry], Measures::NONE, &go)?;
     let (d, row_len) = (shape.head_dim, shape.group_size() * shape.head_dim);
     let mut bytes = Vec::new();
     for (layer, kv_head) in HEADS {

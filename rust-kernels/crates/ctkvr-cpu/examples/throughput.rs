@@ -10,7 +10,7 @@ use std::time::Instant;
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::Phase;
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
-use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput, StepTimings};
+use ctkvr_engine::{Engine, EngineOptions, Measures, StepEntry, StepOutput, StepTimings};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, RopeOverrides, ggml_features, num_usable_threads, process_memory};
 
@@ -45,7 +45,7 @@ fn main() {
 
     let mut total = StepTimings::default();
     let entry = StepEntry { sequence, tokens: &prompt, phase: Phase::Prefill, output: StepOutput::Sample };
-    let result = engine.step(&[entry], false, &NO_CANCEL).unwrap();
+    let result = engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap();
     add(&mut total, result.timings);
     report("prefill", prompt_len, total);
 
@@ -53,7 +53,7 @@ fn main() {
     let mut total = StepTimings::default();
     for _ in 0..decode_len {
         let entry = StepEntry { sequence, tokens: &[token], phase: Phase::Decode, output: StepOutput::Sample };
-        let result = engine.step(&[entry], false, &NO_CANCEL).unwrap();
+        let result = engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap();
         add(&mut total, result.timings);
         token = result.sequences[0].token_id.unwrap();
     }

@@ -143,7 +143,7 @@ impl DecodeSlots {
             let most = &mut of_row.expect("formats have every row").search;
             *most = Some(most.unwrap_or_default().joined(image.sizes()));
         }
-        let audit = part.batch.audit || plan.sampled_head == Some(head);
+        let audit = part.batch.measures.audit || plan.sampled_head == Some(head);
         self.slots.push(Slot { layout, place, audit });
         Ok(told)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctkvr_cuda::{CudaExecutor, CudaOptions};
-use ctkvr_engine_suite::Suite;
+use ctkvr_engine_suite::{NO_READ_MAP, Suite};
 
 ctkvr_engine_suite::engine_tests!(Suite {
     make: &|model, num_threads| {
@@ -11,5 +11,5 @@ ctkvr_engine_suite::engine_tests!(Suite {
         let options = CudaOptions { num_threads, ..CudaOptions::default() };
         Box::new(CudaExecutor::load(Arc::clone(model), options, &mut |_| ()).expect("a checked model"))
     },
-    skip: &[],
+    skip: &[NO_READ_MAP],
 });

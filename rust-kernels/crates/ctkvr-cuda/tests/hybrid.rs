@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ctkvr_cuda::{CudaExecutor, CudaOptions};
 use ctkvr_engine::Executor;
-use ctkvr_engine_suite::Suite;
+use ctkvr_engine_suite::{NO_READ_MAP, Suite};
 use ctkvr_model::Model;
 
 fn executor(model: &Arc<Model>, num_threads: usize, hybrid_layers: usize) -> Box<dyn Executor> {
@@ -16,10 +16,16 @@ fn executor(model: &Arc<Model>, num_threads: usize, hybrid_layers: usize) -> Box
 
 /// Every layer.
 mod all_layers {
-    ctkvr_engine_suite::engine_tests!(super::Suite { make: &|model, threads| super::executor(model, threads, 2), skip: &[] });
+    ctkvr_engine_suite::engine_tests!(super::Suite {
+        make: &|model, threads| super::executor(model, threads, 2),
+        skip: &[super::NO_READ_MAP]
+    });
 }
 
 /// One layer on the device, one in host memory.
 mod some_layers {
-    ctkvr_engine_suite::engine_tests!(super::Suite { make: &|model, threads| super::executor(model, threads, 1), skip: &[] });
+    ctkvr_engine_suite::engine_tests!(super::Suite {
+        make: &|model, threads| super::executor(model, threads, 1),
+        skip: &[super::NO_READ_MAP]
+    });
 }

@@ -10,7 +10,7 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{Phase, SequenceId};
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_cuda::{CudaExecutor, CudaOptions};
-use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, EngineOptions, Measures, StepEntry, StepOutput};
 use ctkvr_engine_suite::helpers::{NO_CANCEL, kl_divergence, load, most_probable, some_text, test_model};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::Model;
@@ -57,7 +57,7 @@ fn num_prompt() -> usize {
 fn read(engine: &Engine, prompt: &[i32], format: KvFormat) -> (Vec<SequenceId>, i32) {
     let sequence = engine.create_sequence(2048, format, settings("ctkvr").into()).unwrap();
     let entry = StepEntry { sequence, tokens: prompt, phase: Phase::Prefill, output: StepOutput::Logits };
-    let first = engine.step(&[entry], false, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap();
+    let first = engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap();
     let sequences = METHODS.map(|method| {
         let fork = engine.fork_sequence(sequence).unwrap();
         engine.set_selector(fork, settings(method).into()).unwrap();
@@ -76,7 +76,7 @@ fn decode(engine: &Engine, sequences: &[SequenceId], tokens: &[i32]) -> Vec<Vec<
         .zip(&tokens)
         .map(|(sequence, tokens)| StepEntry { sequence: *sequence, tokens, phase: Phase::Decode, output: StepOutput::Logits })
         .collect();
-    engine.step(&entries, false, &NO_CANCEL).unwrap().sequences.into_iter().map(|of| of.logits.unwrap()).collect()
+    engine.step(&entries, Measures::NONE, &NO_CANCEL).unwrap().sequences.into_iter().map(|of| of.logits.unwrap()).collect()
 }
 
 /// How one sequence's tokens compare to the CPU's.

@@ -13,7 +13,7 @@ use ctkvr_cuda::launch::outputs::Outputs;
 use ctkvr_cuda::matrix::{DeviceMatrix, HostMatrix};
 use ctkvr_cuda::stand_in::{Session, session};
 use ctkvr_cuda::{CudaExecutor, CudaOptions, Device, DeviceBuffer};
-use ctkvr_engine::{Engine, EngineOptions, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, EngineOptions, Measures, StepEntry, StepOutput};
 use ctkvr_engine_suite::helpers::{NO_CANCEL, load};
 use ctkvr_engine_suite::tiny_model::TinyModel;
 use ctkvr_kernels::testing::Random;
@@ -40,7 +40,7 @@ fn read(engine: &Engine, method: &'static str) -> SequenceId {
     let sequence = engine.create_sequence(600, KvFormat::F16, Settings { method, ..settings() }.into()).unwrap();
     let tokens: Vec<i32> = (0..200).map(|i| i * 7 % 50).collect();
     let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Prefill, output: StepOutput::None };
-    engine.step(&[entry], false, &NO_CANCEL).unwrap();
+    engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap();
     engine.build_index(sequence, Duration::from_secs(600), &NO_CANCEL).unwrap();
     sequence
 }
@@ -51,7 +51,7 @@ fn decode(session: &Session, engine: &Engine, sequences: &[SequenceId]) -> [i64;
     let entry =
         |sequence: &SequenceId| StepEntry { sequence: *sequence, tokens: &[3], phase: Phase::Decode, output: StepOutput::Logits };
     let before = counts();
-    engine.step(&sequences.iter().map(entry).collect::<Vec<_>>(), false, &NO_CANCEL).unwrap();
+    engine.step(&sequences.iter().map(entry).collect::<Vec<_>>(), Measures::NONE, &NO_CANCEL).unwrap();
     let after = counts();
     [0, 1, 2].map(|i| after[i] - before[i])
 }
@@ -95,7 +95,7 @@ fn a_token_is_one_copy_to_the_device() {
         for output in [StepOutput::Logits, StepOutput::Sample].into_iter().cycle().take(20) {
             let entry = |sequence: &SequenceId| StepEntry { sequence: *sequence, tokens: &[3], phase: Phase::Decode, output };
             let before = copies();
-            engine.step(&batch.iter().map(entry).collect::<Vec<_>>(), false, &NO_CANCEL).unwrap();
+            engine.step(&batch.iter().map(entry).collect::<Vec<_>>(), Measures::NONE, &NO_CANCEL).unwrap();
             let after = copies();
             assert_eq!(after[0] - before[0], 1, "{output:?} of {} sequences", batch.len());
             // Results with tokens; logits; and queries now and then.

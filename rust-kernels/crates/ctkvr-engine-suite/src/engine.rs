@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctkvr_baselines::testing::Settings;
+use ctkvr_core::attention::read_map::PASSAGE;
 use ctkvr_core::kv::pool::KvPool;
 use ctkvr_core::retriever::HeadState;
 use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{AttentionShape, Phase, SequenceId};
-use ctkvr_engine::{Batch, BatchOutput, Capabilities, Engine, EngineOptions, Error, Executor, Result, StepEntry, StepOutput};
+use ctkvr_engine::{
+    Batch, BatchOutput, Capabilities, Engine, EngineOptions, Error, Executor, Measures, Result, StepEntry, StepOutput,
+};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, SamplerOptions};
 
@@ -33,7 +36,7 @@ fn entry(sequence: SequenceId, tokens: &[i32], output: StepOutput) -> StepEntry<
 }
 
 fn sample(engine: &Engine, sequence: SequenceId, tokens: &[i32]) -> i32 {
-    let result = engine.step(&[entry(sequence, tokens, StepOutput::Sample)], false, &NO_CANCEL).unwrap();
+    let result = engine.step(&[entry(sequence, tokens, StepOutput::Sample)], Measures::NONE, &NO_CANCEL).unwrap();
     result.sequences[0].token_id.unwrap()
 }
 
@@ -52,7 +55,7 @@ pub fn a_step_over_several_sequences_equals_a_step_for_each(suite: &Suite) {
     let sequences = prompts.each_ref().map(|_| full_sequence(&engine, 256));
     let plan: Vec<StepEntry> =
         sequences.iter().zip(&prompts).map(|(id, prompt)| entry(*id, prompt, StepOutput::SampleAndLogits)).collect();
-    let together = engine.step(&plan, false, &NO_CANCEL).unwrap();
+    let together = engine.step(&plan, Measures::NONE, &NO_CANCEL).unwrap();
     for (index, result) in together.sequences.iter().enumerate() {
         assert_same(&alone[index], result.logits.as_ref().unwrap(), "together");
         assert_eq!(result.token_id, Some(most_probable(result.logits.as_ref().unwrap())));
@@ -99,7 +102,7 @@ pub fn decode_and_prefill_phases_of_one_token_agree_under_the_full_selector(suit
         let sequence = full_sequence(&engine, 256);
         logits(&engine, sequence, &tokens(5, 90));
         let plan = [StepEntry { sequence, tokens: &[9], phase, output: StepOutput::Logits }];
-        engine.step(&plan, false, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap()
+        engine.step(&plan, Measures::NONE, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap()
     });
     assert_same(&prefilled, &decoded, "phases");
 }
@@ -114,7 +117,7 @@ pub fn decode_reports_what_it_read(suite: &Suite) {
     engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
     assert_eq!(engine.indexed_range(sequence).unwrap(), (4, 84));
     let plan = [StepEntry { sequence, tokens: &[9], phase: Phase::Decode, output: StepOutput::None }];
-    let result = engine.step(&plan, true, &NO_CANCEL).unwrap();
+    let result = engine.step(&plan, Measures { audit: true, read_map: true }, &NO_CANCEL).unwrap();
     let counters = result.sequences[0].counters.unwrap();
     let AttentionShape { num_layers, num_kv_heads, .. } = model.spec().attention_shape();
     assert_eq!(counters.heads as usize, num_layers * num_kv_heads);
@@ -124,6 +127,41 @@ pub fn decode_reports_what_it_read(suite: &Suite) {
     assert_eq!(counters.audited_heads, counters.heads);
     assert!(counters.measured_mass > 0.0);
     assert!(result.sequences[0].token_id.is_none() && result.sequences[0].logits.is_none());
+}
+
+pub fn a_read_map_adds_up_to_the_mass_that_was_read(suite: &Suite) {
+    let _alone = alone();
+    let (_file, model) = tiny();
+    let AttentionShape { num_layers, num_q_heads, .. } = model.spec().attention_shape();
+    let selectors = [
+        Settings::full(),
+        Settings { method: "streaming", num_sink_tokens: 4, recent_window: 16, ..Settings::full() },
+        Settings { method: "exactTopK", num_sink_tokens: 4, recent_window: 16, max_selected: 20, ..Settings::full() },
+    ];
+    let mut of_threads: Vec<Vec<Vec<f32>>> = Vec::new();
+    for threads in [1, 3] {
+        let engine = suite.engine(&model, threads, 64);
+        of_threads.push(Vec::new());
+        for selector in &selectors {
+            let sequence = engine.create_sequence(256, KvFormat::F16, selector.clone().into()).unwrap();
+            logits(&engine, sequence, &tokens(5, 100));
+            engine.build_index(sequence, Duration::MAX, &NO_CANCEL).unwrap();
+            let step = |token: i32, read_map| {
+                let plan = [StepEntry { sequence, tokens: &[token], phase: Phase::Decode, output: StepOutput::None }];
+                engine.step(&plan, Measures { read_map, ..Measures::NONE }, &NO_CANCEL).unwrap().sequences.remove(0)
+            };
+            assert_eq!(step(9, false).read_map, None);
+            let result = step(8, true);
+            let (map, counters) = (result.read_map.unwrap(), result.counters.unwrap());
+            assert_eq!(map.len(), 102usize.div_ceil(PASSAGE));
+            let mass = counters.estimated_mass / (num_layers * num_q_heads) as f64;
+            let sum: f64 = map.iter().copied().map(f64::from).sum();
+            // A weight is good to 1e-6 of itself (a short dot product and two exponentials).
+            assert!((sum - mass).abs() < 1e-5, "{}: {sum}, not {mass}", selector.method);
+            of_threads.last_mut().unwrap().push(map);
+        }
+    }
+    assert!(of_threads[0] == of_threads[1], "threads");
 }
 
 pub fn a_cancelled_step_leaves_every_sequence_as_it_was(suite: &Suite) {
@@ -139,7 +177,7 @@ pub fn a_cancelled_step_leaves_every_sequence_as_it_was(suite: &Suite) {
     let (short, long) = (tokens(7, 10), tokens(8, 300));
     let plan = [entry(first, &short, StepOutput::Sample), entry(second, &long, StepOutput::Sample)];
     let cancel = AtomicBool::new(true);
-    assert!(matches!(engine.step(&plan, false, &cancel), Err(Error::Cancelled)));
+    assert!(matches!(engine.step(&plan, Measures::NONE, &cancel), Err(Error::Cancelled)));
 
     // In the middle: whatever was done by then is undone. A step that was faster than the cancel is undone by hand.
     for delay_us in [200, 1000, 3000] {
@@ -149,7 +187,7 @@ pub fn a_cancelled_step_leaves_every_sequence_as_it_was(suite: &Suite) {
                 std::thread::sleep(std::time::Duration::from_micros(delay_us));
                 cancel.store(true, Ordering::Relaxed);
             });
-            engine.step(&[entry(second, &long, StepOutput::None)], false, &cancel)
+            engine.step(&[entry(second, &long, StepOutput::None)], Measures::NONE, &cancel)
         });
         match outcome {
             Err(error) => assert!(matches!(error, Error::Cancelled), "{error}"),
@@ -214,7 +252,7 @@ pub fn an_executor_that_fails_leaves_every_sequence_as_it_was(suite: &Suite) {
         logits(&engine, sequence, &tokens(6, 50));
     }
     let prompt = tokens(7, 100);
-    let outcome = engine.step(&[entry(sequence, &prompt, StepOutput::Sample)], false, &NO_CANCEL);
+    let outcome = engine.step(&[entry(sequence, &prompt, StepOutput::Sample)], Measures::NONE, &NO_CANCEL);
     assert!(matches!(outcome, Err(Error::Internal { .. })), "{outcome:?}");
     assert_eq!(engine.len(sequence).unwrap(), 50);
     assert_eq!(engine.memory(sequence).unwrap().kv_bytes, engine.memory(control).unwrap().kv_bytes);
@@ -227,7 +265,7 @@ pub fn plans_that_cannot_run_are_refused_before_any_work(suite: &Suite) {
     let engine = suite.engine(&model, 1, 64);
     let sequence = full_sequence(&engine, 100);
     logits(&engine, sequence, &tokens(9, 90));
-    let refused = |plan: &[StepEntry]| engine.step(plan, false, &NO_CANCEL).unwrap_err();
+    let refused = |plan: &[StepEntry]| engine.step(plan, Measures::NONE, &NO_CANCEL).unwrap_err();
     match refused(&[entry(sequence, &tokens(1, 11), StepOutput::Sample)]) {
         Error::ContextExceeded { max_tokens: 100, length: 90, added: 11 } => {}
         other => panic!("{other:?}"),
@@ -316,7 +354,7 @@ pub fn while_a_step_runs_others_are_refused_and_sequences_can_come_and_go(suite:
         // The polling below takes the engine for moments too: a step that meets it there tries again.
         let step = scope.spawn(|| {
             loop {
-                match engine.step(&[entry(sequence, &long, StepOutput::None)], false, &cancel) {
+                match engine.step(&[entry(sequence, &long, StepOutput::None)], Measures::NONE, &cancel) {
                     Err(Error::Busy { .. }) => std::thread::yield_now(),
                     outcome => break outcome,
                 }
@@ -328,7 +366,7 @@ pub fn while_a_step_runs_others_are_refused_and_sequences_can_come_and_go(suite:
         }
         let other = full_sequence(&engine, 10);
         assert_eq!(engine.len(other).unwrap(), 0);
-        let busy = engine.step(&[entry(other, &[1], StepOutput::None)], false, &NO_CANCEL);
+        let busy = engine.step(&[entry(other, &[1], StepOutput::None)], Measures::NONE, &NO_CANCEL);
         assert_eq!(busy.unwrap_err().code(), "CTKVR_BUSY");
         engine.close_sequence(other);
         engine.close_sequence(sequence);
@@ -372,8 +410,8 @@ pub fn a_greedy_sample_is_the_most_probable_token(suite: &Suite) {
         let phase = if count == 1 { Phase::Decode } else { Phase::Prefill };
         let entry = |sequence| StepEntry { sequence, tokens: &prompt, phase, output: StepOutput::Sample };
         let fork = engine.fork_sequence(greedy).unwrap();
-        let alone = engine.step(&[entry(greedy)], false, &NO_CANCEL).unwrap();
-        let both = engine.step(&[entry(fork), entry(beside)], false, &NO_CANCEL).unwrap();
+        let alone = engine.step(&[entry(greedy)], Measures::NONE, &NO_CANCEL).unwrap();
+        let both = engine.step(&[entry(fork), entry(beside)], Measures::NONE, &NO_CANCEL).unwrap();
         assert_eq!([alone.sequences[0].token_id, both.sequences[0].token_id], [Some(expected); 2], "{count} tokens");
         assert!(alone.sequences[0].logits.is_none() && both.sequences[1].token_id.is_some());
         [greedy, told, beside, fork].into_iter().for_each(|sequence| engine.close_sequence(sequence));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{Phase, SequenceId};
-use ctkvr_engine::{Engine, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, Measures, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, RopeOverrides};
 
@@ -39,7 +39,7 @@ pub fn full_sequence(engine: &Engine, max_tokens: usize) -> SequenceId {
 pub fn logits(engine: &Engine, sequence: SequenceId, tokens: &[i32]) -> Vec<f32> {
     let phase = if tokens.len() == 1 { Phase::Decode } else { Phase::Prefill };
     let entry = StepEntry { sequence, tokens, phase, output: StepOutput::Logits };
-    engine.step(&[entry], false, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap()
+    engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap().sequences.remove(0).logits.unwrap()
 }
 
 /// KL divergence of the next-token distributions, nats.

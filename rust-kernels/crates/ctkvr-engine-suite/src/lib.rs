@@ -18,4 +18,4 @@ mod suite;
 pub mod tiny_model;
 pub mod widened_model;
 
-pub use suite::{Make, Skip, Suite};
+pub use suite::{Make, NO_READ_MAP, Skip, Suite};

@@ -2,7 +2,7 @@
 //! bit. Everything is read, so that the attention has no choice; what is shown is the rest of a step.
 
 use ctkvr_core::{Phase, SequenceId};
-use ctkvr_engine::{Engine, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, Measures, StepEntry, StepOutput};
 use llama_cpp_sys_2 as sys;
 
 use crate::Suite;
@@ -52,7 +52,7 @@ fn run(engine: &Engine, texts: &mut [Text], random: &mut Random, most: usize) {
             continue;
         }
         let entries: Vec<StepEntry> = plan.iter().map(|(_, entry)| *entry).collect();
-        let results = engine.step(&entries, false, &NO_CANCEL).unwrap().sequences;
+        let results = engine.step(&entries, Measures::NONE, &NO_CANCEL).unwrap().sequences;
         let fed: Vec<(usize, usize)> = plan.iter().map(|(i, entry)| (*i, entry.tokens.len())).collect();
         for ((i, count), result) in fed.into_iter().zip(results) {
             texts[i].fed += count;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{Phase, SequenceId};
-use ctkvr_engine::{Engine, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, Measures, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, SamplerOptions};
 use llama_cpp_sys_2 as sys;
@@ -74,7 +74,7 @@ fn token(sequence: SequenceId, token: &i32) -> StepEntry<'_> {
 
 /// Runs one step; what it gave those that drew.
 fn step(engine: &Engine, plan: &[StepEntry], audit: bool) -> Vec<Option<Drawn>> {
-    let result = engine.step(plan, audit, &NO_CANCEL).unwrap();
+    let result = engine.step(plan, Measures { audit, ..Measures::NONE }, &NO_CANCEL).unwrap();
     let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
     result.sequences.into_iter().map(|s| Some((s.token_id?, bits(s.logits?)))).collect()
 }

@@ -10,7 +10,7 @@ use ctkvr_baselines::NAMES;
 use ctkvr_baselines::testing::Settings;
 use ctkvr_core::sequence::snapshot::sections::{SnapshotReader, SnapshotWriter};
 use ctkvr_core::{Phase, SequenceId};
-use ctkvr_engine::{Engine, Error, RestoredSequence, Result, StepEntry, StepOutput};
+use ctkvr_engine::{Engine, Error, Measures, RestoredSequence, Result, StepEntry, StepOutput};
 use ctkvr_kernels::KvFormat;
 use ctkvr_model::{Model, SamplerOptions};
 
@@ -76,7 +76,7 @@ fn decode(engine: &Engine, sequence: SequenceId, first: i32, count: usize) -> De
     for i in 0..count {
         let tokens = [decoded.tokens[i]];
         let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Decode, output: StepOutput::Logits };
-        let result = engine.step(&[entry], false, &NO_CANCEL).unwrap().sequences.remove(0);
+        let result = engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap().sequences.remove(0);
         let logits = result.logits.unwrap();
         decoded.repairs += result.counters.unwrap().dense_repairs;
         decoded.tokens.push(most_probable(&logits));
@@ -87,7 +87,7 @@ fn decode(engine: &Engine, sequence: SequenceId, first: i32, count: usize) -> De
 
 fn prefill(engine: &Engine, sequence: SequenceId, tokens: &[i32]) {
     let entry = StepEntry { sequence, tokens, phase: Phase::Prefill, output: StepOutput::None };
-    engine.step(&[entry], false, &NO_CANCEL).unwrap();
+    engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap();
 }
 
 fn build(engine: &Engine, sequence: SequenceId) {
@@ -228,7 +228,7 @@ pub fn a_restored_sampler_goes_on_with_its_draws(suite: &Suite) {
     let [engine, other] = [(); 2].map(|()| suite.engine(&model, 1, 64));
     let sample = |engine: &Engine, sequence, token: i32| {
         let plan = [StepEntry { sequence, tokens: &[token], phase: Phase::Decode, output: StepOutput::Sample }];
-        engine.step(&plan, false, &NO_CANCEL).unwrap().sequences[0].token_id.unwrap()
+        engine.step(&plan, Measures::NONE, &NO_CANCEL).unwrap().sequences[0].token_id.unwrap()
     };
     let sequence = full_sequence(&engine, 256);
     logits(&engine, sequence, &prompt(30));
@@ -335,7 +335,7 @@ pub fn a_made_up_snapshot_does_no_harm(suite: &Suite) {
                 for _ in 0..20 {
                     let plan = [StepEntry { sequence, tokens: &[1], phase: Phase::Decode, output: StepOutput::Sample }];
                     // Keys may be made up so that nothing finite comes out.
-                    if engine.step(&plan, false, &NO_CANCEL).is_err() {
+                    if engine.step(&plan, Measures::NONE, &NO_CANCEL).is_err() {
                         break;
                     }
                 }

@@ -22,6 +22,10 @@ pub struct Skip {
     pub tests: &'static [&'static str],
 }
 
+/// Of executors that leave [`ctkvr_engine::SequenceResult::read_map`] out.
+pub const NO_READ_MAP: Skip =
+    Skip { reason: "this executor makes no read maps", tests: &["a_read_map_adds_up_to_the_mass_that_was_read"] };
+
 impl Suite<'_> {
     pub fn engine(&self, model: &Arc<Model>, num_threads: usize, prefill_chunk: usize) -> Engine {
         Engine::new(Arc::clone(model), (self.make)(model, num_threads), EngineOptions { prefill_chunk }).unwrap()
@@ -47,6 +51,7 @@ macro_rules! engine_tests {
             any_number_of_threads_gives_the_same_distributions,
             decode_and_prefill_phases_of_one_token_agree_under_the_full_selector,
             decode_reports_what_it_read,
+            a_read_map_adds_up_to_the_mass_that_was_read,
             a_cancelled_step_leaves_every_sequence_as_it_was,
             an_executor_that_fails_leaves_every_sequence_as_it_was,
             plans_that_cannot_run_are_refused_before_any_work,

@@ -7,6 +7,7 @@ use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{Phase, SelectionCounters, StageTimes};
 
+use crate::step::Measures;
 use crate::{Error, Result};
 
 /// Some rows of several sequences, each at the end of its own. Dropped without [`Batch::keep`], it leaves the sequences as they were.
@@ -17,8 +18,7 @@ pub struct Batch<'a> {
     pub positions: &'a [i32],
     /// Rows whose logits are wanted, ascending.
     pub output_rows: &'a [usize],
-    /// Whether decode rows also measure the true attention mass.
-    pub audit: bool,
+    pub measures: Measures,
     /// Whether the most probable token of each output row is all that is wanted: an executor may give [`BatchOutput::tokens`] then, and no
     /// logits.
     pub tokens_only: bool,
@@ -72,7 +72,7 @@ impl<'a> Batch<'a> {
             BatchRows { sequence, first_row: first_row - num_rows, append }
         });
         let sequences = sequences.collect();
-        Ok(Self { tokens, positions, output_rows, audit: false, tokens_only: false, sequences })
+        Ok(Self { tokens, positions, output_rows, measures: Measures::NONE, tokens_only: false, sequences })
     }
 
     pub fn num_rows(&self) -> usize {
@@ -119,6 +119,8 @@ pub struct BatchOutput {
 pub struct SequenceOutput {
     /// `None` for prefill.
     pub counters: Option<SelectionCounters>,
+    /// See [`crate::SequenceResult::read_map`].
+    pub read_map: Option<Vec<f32>>,
     /// Queries that were answered densely because nothing indexed is like them.
     pub repairs: Vec<Repair>,
 }

@@ -20,7 +20,7 @@ use ctkvr_model::{Model, Sampler, SamplerOptions};
 use crate::batch::BatchOutput;
 use crate::executor::{Capabilities, Executor};
 use crate::sequence_table::{Entry, Loan, NewSequence, Place, SequenceTable, lock};
-use crate::step::{StepEntry, StepResult};
+use crate::step::{Measures, StepEntry, StepResult};
 use crate::step_run::StepRun;
 use crate::{Error, Result};
 
@@ -228,19 +228,18 @@ impl Engine {
         })
     }
 
-    /// Appends every entry's tokens and returns what was asked for the last of each. With `audit`, decode entries also measure the true
-    /// attention mass. Setting `cancel` stops between layers. Whatever fails, all sequences are as before the step.
+    /// Appends every entry's tokens and returns what was asked for the last of each. Setting `cancel` stops between layers. Whatever fails, all sequences are as before the step.
     ///
     /// # Errors
     /// `Busy`; `InvalidOption` (no tokens, a token outside the vocabulary, a sequence named twice, a decode of several tokens);
     /// `UnknownSequence`; `ContextExceeded` before any work; `OutOfMemory`; `Cancelled`; `Internal`.
-    pub fn step(&self, entries: &[StepEntry], audit: bool, cancel: &AtomicBool) -> Result<StepResult> {
+    pub fn step(&self, entries: &[StepEntry], measures: Measures, cancel: &AtomicBool) -> Result<StepResult> {
         let started = Instant::now();
         let mut run = self.lock_run("step")?;
         self.check(entries)?;
         let loan = Loan::take(&self.table, entries.iter().map(|entry| entry.sequence))?;
         let Run { executor, output } = &mut *run;
-        let step = StepRun { entries, audit, cancel, executor: &mut **executor, output, table: &self.table, loan };
+        let step = StepRun { entries, measures, cancel, executor: &mut **executor, output, table: &self.table, loan };
         step.run(self.prefill_chunk, started)
     }
 

@@ -23,4 +23,4 @@ pub use batch::{Batch, BatchOutput, BatchRows, NewRows, SequenceOutput};
 pub use ctkvr_model::{Error, Result};
 pub use engine::{DEFAULT_PREFILL_CHUNK, Engine, EngineOptions, RestoredSequence};
 pub use executor::{Capabilities, Executor};
-pub use step::{SequenceResult, StepEntry, StepOutput, StepResult, StepTimings};
+pub use step::{Measures, SequenceResult, StepEntry, StepOutput, StepResult, StepTimings};

@@ -33,6 +33,19 @@ impl StepOutput {
     }
 }
 
+/// What a step tells beside what its entries ask for. Nothing that it computes depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// The true attention mass of decodes: reads all their keys.
+    pub audit: bool,
+    /// Where the attention of decodes went: [`SequenceResult::read_map`].
+    pub read_map: bool,
+}
+
+impl Measures {
+    pub const NONE: Self = Self { audit: false, read_map: false };
+}
+
 /// One entry's part of a [`StepResult`].
 #[derive(Debug, Clone, Default)]
 pub struct SequenceResult {
@@ -40,6 +53,9 @@ pub struct SequenceResult {
     pub logits: Option<Vec<f32>>,
     /// `None` for prefill.
     pub counters: Option<SelectionCounters>,
+    /// f32, one for each passage of `PASSAGE` positions: the share of the attention that went to its keys, the mean over layers and query heads. The sum is
+    /// 1 less what was estimated of keys that were not read. `None` for prefill, where it was not asked for, and of an executor without it.
+    pub read_map: Option<Vec<f32>>,
 }
 
 /// Milliseconds, wall clock on the engine's first thread. Meanings: packages/core/src/statistics.ts.

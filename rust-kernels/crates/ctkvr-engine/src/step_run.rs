@@ -13,13 +13,13 @@ use crate::batch::{Batch, BatchOutput, NewRows};
 use crate::batch_plan::{Chunk, plan_chunks};
 use crate::executor::Executor;
 use crate::sequence_table::{Loan, SequenceTable, lock};
-use crate::step::{SequenceResult, StepEntry, StepOutput, StepResult};
+use crate::step::{Measures, SequenceResult, StepEntry, StepOutput, StepResult};
 use crate::{Error, Result};
 
 /// A step whose plan was checked, with its sequences.
 pub(crate) struct StepRun<'a> {
     pub entries: &'a [StepEntry<'a>],
-    pub audit: bool,
+    pub measures: Measures,
     pub cancel: &'a AtomicBool,
     pub executor: &'a mut dyn Executor,
     pub output: &'a mut BatchOutput,
@@ -98,7 +98,7 @@ impl StepRun<'_> {
             Some(NewRows { sequence, phase: part.phase, num_rows: part.num_rows })
         });
         let mut batch = Batch::open(&chunk.tokens, &chunk.positions, &chunk.output_rows, rows.collect())?;
-        batch.audit = self.audit;
+        batch.measures = self.measures;
         batch.tokens_only = tokens_only;
         self.output.tokens.clear();
         self.executor.forward(&mut batch, self.output, self.cancel)?;
@@ -106,6 +106,7 @@ impl StepRun<'_> {
         result.timings.stages.add(&self.output.stages);
         for (part, output) in chunk.parts.iter().zip(&mut self.output.sequences) {
             result.sequences[part.entry].counters = output.counters;
+            result.sequences[part.entry].read_map = output.read_map.take();
             let repairs = std::mem::take(&mut output.repairs);
             lifecycle::learn(&*self.executor, &mut self.loan.sequences[part.entry].sequence, repairs);
         }

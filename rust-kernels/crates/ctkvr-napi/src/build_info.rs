@@ -1,5 +1,6 @@
 //! What this build and this machine can do.
 
+use ctkvr_core::attention::read_map::PASSAGE;
 use ctkvr_kernels::{Kernels, PAGE_SIZE};
 use ctkvr_model::{available_memory_bytes, ggml_features, num_usable_threads, process_memory};
 use napi_derive::napi;
@@ -16,6 +17,7 @@ pub struct JsBuildInfo {
     pub num_usable_threads: u32,
     pub available_memory_bytes: f64,
     pub page_size: u32,
+    pub passage_size: u32,
 }
 
 /// Version, kernels, threads and memory, as of now.
@@ -30,6 +32,7 @@ pub fn build_info() -> napi::Result<JsBuildInfo> {
         num_usable_threads: num_usable_threads() as u32,
         available_memory_bytes: available_memory_bytes() as f64,
         page_size: PAGE_SIZE as u32,
+        passage_size: PASSAGE as u32,
     })
 }
 

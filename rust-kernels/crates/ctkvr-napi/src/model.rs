@@ -100,7 +100,7 @@ impl NativeModel {
     #[napi(catch_unwind)]
     pub fn step<'env>(&self, env: &'env Env, plan: Vec<Object>, options: Option<JsStepOptions>) -> napi::Result<Object<'env>> {
         let entries: napi::Result<Vec<PlanEntry>> = plan.iter().map(|entry| PlanEntry::read(entry, &self.host)).collect();
-        let audit = options.and_then(|options| options.audit).unwrap_or(false);
+        let measures = options.unwrap_or_default().measures();
         promise(env, |deferred| {
             let entries = match entries {
                 Ok(entries) => entries,
@@ -109,7 +109,7 @@ impl NativeModel {
             let keys = entries.iter().map(|entry| entry.key).collect();
             let work = move |engine: &ctkvr_engine::Engine, cancel: &std::sync::atomic::AtomicBool| {
                 let entries: Vec<_> = entries.iter().map(PlanEntry::as_step_entry).collect();
-                engine.step(&entries, audit, cancel)
+                engine.step(&entries, measures, cancel)
             };
             self.host.start("step", keys, deferred, work, |result| Ok(JsStepResult::from(result)))
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctkvr_core::{Phase, SequenceId, StageTimes};
-use ctkvr_engine::{SequenceResult, StepEntry, StepOutput, StepResult};
+use ctkvr_engine::{Measures, SequenceResult, StepEntry, StepOutput, StepResult};
 use napi::bindgen_prelude::{ClassInstance, Float32Array, Int32Array, JsObjectValue, Object};
 use napi_derive::napi;
 
@@ -55,6 +55,13 @@ impl PlanEntry {
 #[derive(Default)]
 pub struct JsStepOptions {
     pub audit: Option<bool>,
+    pub read_map: Option<bool>,
+}
+
+impl JsStepOptions {
+    pub fn measures(&self) -> Measures {
+        Measures { audit: self.audit.unwrap_or(false), read_map: self.read_map.unwrap_or(false) }
+    }
 }
 
 /// `NativeStepResult`.
@@ -70,6 +77,7 @@ pub struct JsSequenceResult {
     pub token_id: Option<i32>,
     pub logits: Option<Float32Array>,
     pub counters: Option<JsSelectionCounters>,
+    pub read_map: Option<Float32Array>,
 }
 
 /// `StepTimings` of packages/core/src/statistics.ts.
@@ -139,6 +147,7 @@ impl From<SequenceResult> for JsSequenceResult {
             // Handed over without a copy.
             logits: result.logits.map(Float32Array::new),
             counters: result.counters.map(JsSelectionCounters::from),
+            read_map: result.read_map.map(Float32Array::new),
         }
     }
 }

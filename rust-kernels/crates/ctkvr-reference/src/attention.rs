@@ -1,12 +1,14 @@
 //! The attention of one layer: rows are stored, then each attends to what it may, or to what its sequence's selector chooses.
 
 use ctkvr_core::attention::alone::{finish_alone, select_alone};
+use ctkvr_core::attention::attend::PASS;
 use ctkvr_core::attention::decode::{HeadStep, Layout};
+use ctkvr_core::attention::read_map::PASSAGE;
 use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::decode_plan::DecodePlan;
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
-use ctkvr_engine::{Batch, BatchRows, SequenceOutput};
+use ctkvr_engine::{Batch, BatchRows, Measures, SequenceOutput};
 use ctkvr_kernels::Kernels;
 
 use crate::layers::Rows;
@@ -33,16 +35,24 @@ struct HeadWork<'a> {
     audit: bool,
 }
 
+/// What a head's work adds to.
+struct Told<'a> {
+    counters: &'a mut SelectionCounters,
+    repairs: &'a mut Vec<Repair>,
+    /// Where its attention goes, f32, one for each passage.
+    read_map: Option<&'a mut [f32]>,
+}
+
 impl Attention {
     /// Stores every row of the batch and attends for it: rows of `[num_q_heads, head_dim]`. `outputs`, one for each sequence, get counters and
     /// repairs.
     pub fn attend(&self, layer: usize, batch: &mut Batch, rows: &LayerRows, outputs: &mut [SequenceOutput]) -> Rows {
-        let audit = batch.audit;
+        let measures = batch.measures;
         let mut attended = Rows::new();
         for (of, output) in batch.sequences.iter_mut().zip(outputs) {
             self.store(layer, of, rows);
             match of.append.phase {
-                Phase::Decode => attended.push(self.decode(layer, of, audit, rows, output)),
+                Phase::Decode => attended.push(self.decode(layer, of, measures, rows, output)),
                 Phase::Prefill => attended.extend((0..of.append.num_rows).map(|i| self.prefill(layer, of, i, rows))),
             }
         }
@@ -74,20 +84,32 @@ impl Attention {
         let query = &rows.queries[of.first_row + i];
         let mut counters = SelectionCounters::default();
         let work = |head| HeadWork { head, layout, state: None, may_repair: false, audit: false };
-        self.heads(layer).flat_map(|head| self.head(of, &work(head), query, &mut counters, &mut Vec::new())).collect()
+        let mut attended = Vec::new();
+        for head in self.heads(layer) {
+            let told = Told { counters: &mut counters, repairs: &mut Vec::new(), read_map: None };
+            attended.extend(self.head(of, &work(head), query, told));
+        }
+        attended
     }
 
     /// A decoded row attends to what is chosen.
-    fn decode(&self, layer: usize, of: &BatchRows, audit: bool, rows: &LayerRows, output: &mut SequenceOutput) -> Vec<f32> {
+    fn decode(&self, layer: usize, of: &BatchRows, measures: Measures, rows: &LayerRows, output: &mut SequenceOutput) -> Vec<f32> {
         let plan: DecodePlan = of.sequence.decode_plan();
         let may_repair = output.repairs.len() < plan.repair_budget;
         let counters = output.counters.get_or_insert_default();
+        let mut read_map = measures.read_map.then(|| vec![0.0; plan.layout.len.div_ceil(PASSAGE)]);
         let mut attended = Vec::new();
         for head in self.heads(layer) {
             let state = of.sequence.indexed_head(&plan, head);
             let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
-            let work = HeadWork { head, layout, state, may_repair, audit: audit || plan.sampled_head == Some(head) };
-            attended.extend(self.head(of, &work, &rows.queries[of.first_row], counters, &mut output.repairs));
+            let work = HeadWork { head, layout, state, may_repair, audit: measures.audit || plan.sampled_head == Some(head) };
+            let told = Told { counters, repairs: &mut output.repairs, read_map: read_map.as_deref_mut() };
+            attended.extend(self.head(of, &work, &rows.queries[of.first_row], told));
+        }
+        if let Some(map) = read_map {
+            let num_heads = (self.shape.num_layers * self.shape.num_q_heads) as f32;
+            let mean = output.read_map.get_or_insert_with(|| vec![0.0; map.len()]);
+            mean.iter_mut().zip(map).for_each(|(mean, sum)| *mean += sum / num_heads);
         }
         attended
     }
@@ -97,14 +119,7 @@ impl Attention {
     }
 
     /// One KV head's query heads, of a row of queries.
-    fn head(
-        &self,
-        of: &BatchRows,
-        work: &HeadWork,
-        row: &[f32],
-        counters: &mut SelectionCounters,
-        repairs: &mut Vec<Repair>,
-    ) -> Vec<f32> {
+    fn head(&self, of: &BatchRows, work: &HeadWork, row: &[f32], told: Told) -> Vec<f32> {
         let (kernels, group) = (self.kernels, self.shape.group_size());
         let len = group * self.shape.head_dim;
         let query = &row[work.head % self.shape.num_kv_heads * len..][..len];
@@ -117,8 +132,12 @@ impl Attention {
             }
         });
         if let Some(query) = decode.repairs() {
-            repairs.push(Repair { head: work.head, query: query.to_vec() });
+            told.repairs.push(Repair { head: work.head, query: query.to_vec() });
         }
-        finish_alone(kernels, kv, &mut decode, counters, work.audit)
+        let output = finish_alone(kernels, kv, &mut decode, told.counters, work.audit);
+        if let Some(passages) = told.read_map {
+            decode.add_to_read_map(kernels, kv, &mut vec![0.0; group * PASS], passages);
+        }
+        output
     }
 }

@@ -58,9 +58,8 @@ impl Attended {
     pub unsafe fn attend(&self, kernels: &Kernels, chosen: Chosen, kv: &HeadKv, part: Part, scratch: &mut AttendScratch) {
         let Searched { layout, group, head_dim, .. } = *chosen.searched;
         let splits = part.of(self.num_splits());
-        let (sinks, window) = if layout.start == layout.end { (layout.len, layout.len) } else { (layout.start, layout.end) };
-        let read =
-            Read { sinks: 0..sinks, window: window..layout.len, rows: splits.start * SPLIT..self.num_rows.min(splits.end * SPLIT) };
+        let [sinks, window] = layout.always();
+        let read = Read { sinks, window, rows: splits.start * SPLIT..self.num_rows.min(splits.end * SPLIT) };
         for first in read.rows.clone().step_by(PASS) {
             let pass = first..read.rows.end.min(first + PASS);
             score_always(kernels, chosen.searched, kv, &read, pass.clone(), &mut scratch.scores);

@@ -9,6 +9,7 @@ pub use crate::attention::attend::AttendScratch;
 use crate::attention::attend::{Attended, Chosen};
 use crate::attention::counters::SelectionCounters;
 use crate::attention::merge::{Merged, Parts, dense_lses};
+use crate::attention::read_map::add_to_read_map;
 use crate::kv::head_kv::HeadKv;
 pub use crate::part::Part;
 use crate::refine::score::Scored;
@@ -106,6 +107,12 @@ impl HeadDecode {
     ) {
         let Self { searched, selected, unselected, attended, merged, .. } = self;
         merged.merge(kernels, Parts { searched, selected, unselected, attended }, kv, out, counters, audit);
+    }
+
+    /// Adds where this head's attention went, passage by passage; after `finish`. See [`add_to_read_map`].
+    pub fn add_to_read_map(&self, kernels: &Kernels, kv: &HeadKv, scratch: &mut [f32], passages: &mut [f32]) {
+        let chosen = Chosen { searched: &self.searched, weighed: &self.weighed, selected: &self.selected };
+        add_to_read_map(kernels, chosen, &self.merged, kv, scratch, passages);
     }
 
     /// Positions whose values are read beside sinks and window, ascending; after `select`.

@@ -16,6 +16,8 @@ use crate::search::Searched;
 pub struct Merged {
     /// Estimated share `[group]`.
     masses: Vec<f32>,
+    /// log-sum-exp of the scores that the output was made of, before the tail `[group]`.
+    lses: Vec<f32>,
 }
 
 /// The stages before, all done.
@@ -43,8 +45,10 @@ impl Merged {
         counters.audited_heads += u64::from(audit.is_some());
         let all = audit.map(|scratch| dense_lses(kernels, kv, searched, searched.layout.len, scratch));
         self.masses.clear();
+        self.lses.clear();
         for h in 0..searched.group {
             // Before the tail joins what was read.
+            self.lses.push(total.lse(h));
             let read = read_lse(total, h, selected.drawn(h));
             let measured = all.as_ref().map(|all| (read - all[h]).exp().min(1.0));
             let estimated = add_tail(total, h, read, searched, selected, unselected);
@@ -63,6 +67,11 @@ impl Merged {
     /// Estimated share of the attention that was read `[group]`.
     pub fn masses(&self) -> &[f32] {
         &self.masses
+    }
+
+    /// The share of the attention that a key has which was read with this score, for one head.
+    pub fn share(&self, h: usize, score: f32) -> f32 {
+        (score - self.lses[h]).exp() * self.masses[h]
     }
 }
 

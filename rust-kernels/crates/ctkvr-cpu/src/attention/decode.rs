@@ -59,9 +59,12 @@ impl AttentionStep<'_> {
                 Stage::Attend => (*cell).attend(kernels, &kv, part, scratch),
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
-                    let audited = self.audit || rows.plan.sampled_head == Some(layer * num_kv_heads + g);
+                    let audited = self.measures.audit || rows.plan.sampled_head == Some(layer * num_kv_heads + g);
                     let audit = audited.then_some(&mut scratch.scores[..]);
                     (*cell).finish(kernels, &kv, out, &mut *rows.counters[g].get(), audit);
+                    if let Some(map) = rows.read_maps.get(g) {
+                        (*cell).add_to_read_map(kernels, &kv, &mut scratch.scores, &mut *map.get());
+                    }
                 }
             }
         }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use ctkvr_core::attention::decode::HeadDecode;
 use ctkvr_core::attention::prefill_parts::PrefillParts;
+use ctkvr_core::attention::read_map::PASSAGE;
 use ctkvr_core::attention::stage_clock::{Activity, StageClock, StageTotals};
 use ctkvr_core::sequence::append::Append;
 use ctkvr_core::sequence::decode_plan::DecodePlan;
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
-use ctkvr_engine::{Batch, BatchOutput, SequenceOutput};
+use ctkvr_engine::{Batch, BatchOutput, Measures, SequenceOutput};
 use ctkvr_kernels::Kernels;
 use ctkvr_threads::{DecodeSchedule, Units};
 
@@ -31,7 +32,7 @@ const ROWS_AT_ONCE: usize = 16;
 pub struct AttentionStep<'a> {
     pub(super) shape: AttentionShape,
     pub(super) kernels: &'static Kernels,
-    pub(super) audit: bool,
+    pub(super) measures: Measures,
     pub(super) rows: Vec<StepRows<'a>>,
     /// Rows of decodes are the first of `rows`, one each.
     pub(super) num_decode_rows: usize,
@@ -57,6 +58,8 @@ pub(super) struct StepRows<'a> {
     pub repairs: Mutex<Vec<Repair>>,
     /// One per KV head, so that threads need not share.
     pub counters: Vec<UnsafeCell<SelectionCounters>>,
+    /// Likewise: see [`SequenceOutput::read_map`], a sum. Empty where none is wanted.
+    pub read_maps: Vec<UnsafeCell<Vec<f32>>>,
 }
 
 /// When the layer that runs began, and how long those before took.
@@ -84,11 +87,15 @@ impl<'a> AttentionStep<'a> {
                     memory.prefills.push(i, kv_head, sequence.len, of.append.num_rows, memory.shape.group_size());
                 }
             }
+            let plan = sequence.decode_plan();
+            let wants_map = batch.measures.read_map && of.append.phase == Phase::Decode;
+            let read_map = || UnsafeCell::new(vec![0.0; plan.layout.len.div_ceil(PASSAGE)]);
             rows.push(StepRows {
                 sequence,
                 first_row: of.first_row,
                 append: of.append,
-                plan: sequence.decode_plan(),
+                read_maps: (0..if wants_map { num_kv_heads } else { 0 }).map(|_| read_map()).collect(),
+                plan,
                 repairs_before: AtomicUsize::new(0),
                 repairs: Mutex::default(),
                 counters: (0..num_kv_heads).map(|_| UnsafeCell::default()).collect(),
@@ -104,7 +111,7 @@ impl<'a> AttentionStep<'a> {
         Self {
             shape: memory.shape,
             kernels: memory.kernels,
-            audit: batch.audit,
+            measures: batch.measures,
             rows,
             num_decode_rows,
             decodes: &memory.decodes,
@@ -167,11 +174,13 @@ impl<'a> AttentionStep<'a> {
         let time = lock(&self.clock).time;
         let mut totals: Vec<_> = (0..self.threads.len()).map(|thread| &mut self.scratch(thread).times).collect();
         output.stages = StageTotals::take(&mut totals, time);
+        let num_heads = self.shape.num_layers * self.shape.num_q_heads;
         output.sequences.clear();
         output.sequences.extend(self.rows.into_iter().map(|rows| {
             let counters = rows.counters.into_iter().map(UnsafeCell::into_inner).reduce(|a, b| a + b);
             SequenceOutput {
                 counters: counters.filter(|_| rows.append.phase == Phase::Decode),
+                read_map: mean_of(rows.read_maps, num_heads),
                 repairs: rows.repairs.into_inner().unwrap_or_else(PoisonError::into_inner),
             }
         }));
@@ -230,6 +239,15 @@ impl<'a> AttentionStep<'a> {
         let ended = (0..self.threads.len()).filter_map(|thread| self.scratch(thread).times.last.take()).max();
         clock.time += ended.map_or(Duration::ZERO, |ended| ended.duration_since(began));
     }
+}
+
+/// The sum of the KV heads' maps, in their order, for one query head of one layer; `None` of none.
+fn mean_of(maps: Vec<UnsafeCell<Vec<f32>>>, num_heads: usize) -> Option<Vec<f32>> {
+    let mut maps = maps.into_iter().map(UnsafeCell::into_inner);
+    let mut sum = maps.next()?;
+    maps.for_each(|map| sum.iter_mut().zip(map).for_each(|(sum, x)| *sum += x));
+    sum.iter_mut().for_each(|sum| *sum /= num_heads as f32);
+    Some(sum)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -269,7 +269,7 @@ pub fn step(attention: &CpuAttention, threads: usize, rows: &[TextRows], audit: 
     let team = Team::new(threads).expect("threads");
     let mut output = BatchOutput::default();
     let (outputs, order) = attention.with_batch(rows, |mut batch, order| {
-        batch.audit = audit;
+        batch.measures.audit = audit;
         let mut memory = attention.memory.borrow_mut();
         let running = AttentionStep::new(&mut memory, &batch);
         let mut outputs = Vec::new();
