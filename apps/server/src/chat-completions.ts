@@ -1,7 +1,8 @@
 /** POST /v1/chat/completions: OpenAI's chat completion protocol. */
-import type { ChatFinish, LikelyToken, ScoredToken } from './chat-engine.js';
+import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import type { AnswerHead, Protocol } from './protocol.js';
+import { toScored } from './scored-token.js';
 import { toUsage } from './usage.js';
 
 export const chatCompletions: Protocol<ChatRequest> = {
@@ -44,14 +45,7 @@ export const chatCompletions: Protocol<ChatRequest> = {
 };
 
 function toLogprobs(tokens: readonly ScoredToken[]) {
-  return {
-    content: tokens.map((token) => ({ ...toToken(token), top_logprobs: token.top.map(toToken) })),
-    refusal: null,
-  };
-}
-
-function toToken({ bytes, logprob }: LikelyToken) {
-  return { token: Buffer.from(bytes).toString('utf8'), logprob, bytes: Array.from(bytes) };
+  return { content: tokens.map(toScored), refusal: null };
 }
 
 interface Delta {

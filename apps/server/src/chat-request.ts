@@ -28,6 +28,7 @@ export function parseChatRequest(json: unknown): ChatRequest {
   return {
     ...checkStreamOptions(given),
     model: given.model,
+    numChoices: given.n ?? 1,
     generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
   };
 }

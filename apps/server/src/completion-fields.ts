@@ -33,7 +33,11 @@ export const completionFields = {
     z.boolean(),
     'default true: a text begins with BOS, where the model’s prompts do',
   ),
-  logprobs: refused('OpenAI', [], 'log probabilities are not supported'),
+  logprobs: honoured(
+    'OpenAI',
+    z.int().min(0).max(20),
+    'those of the answer’s tokens, before temperature, and as many of the likeliest in their places',
+  ),
   messages: refused('OpenAI', [], 'send a prompt, or messages to /v1/chat/completions'),
 } satisfies FieldTable;
 

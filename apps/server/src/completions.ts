@@ -1,9 +1,10 @@
 /** POST /v1/completions: OpenAI's older protocol, which continues a text as it is, without a chat template. */
-import type { ChatFinish } from './chat-engine.js';
+import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import { checkStreamOptions } from './check-stream-options.js';
 import { type CompletionValues, completionFields, completionSchema } from './completion-fields.js';
-import type { Prompt } from './generation-request.js';
+import { CompletionLogprobs, type CompletionLogprobsValues } from './completion-logprobs.js';
+import type { GenerationRequest, Prompt } from './generation-request.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { toGeneration } from './to-generation.js';
 import { toUsage } from './usage.js';
@@ -21,44 +22,62 @@ export const completions: Protocol<CompletionRequest> = {
 
   parse: (json) => {
     const given = checkBody(json, completionFields, completionSchema);
-    const drawn = { prompt: promptOf(given), maxTokens: given.max_tokens ?? DEFAULT_MAX_TOKENS };
-    return { ...checkStreamOptions(given), model: given.model, generation: toGeneration(given, drawn) };
+    const { max_tokens: maxTokens = DEFAULT_MAX_TOKENS, logprobs: numTopLogprobs = null } = given;
+    return {
+      ...checkStreamOptions(given),
+      model: given.model,
+      numChoices: given.n ?? 1,
+      generation: toGeneration(given, { prompt: promptOf(given), maxTokens, numTopLogprobs }),
+    };
   },
 
-  whole: (_request, head, { text, finish, numPromptTokens }) => ({
+  whole: ({ generation }, head, { text, tokens, finish, numPromptTokens }) => ({
     ...head,
     object: 'text_completion',
-    choices: [toChoice(text, finish)],
+    choices: [toChoice(text, { finish, logprobs: logprobsOf(generation)?.add(tokens) })],
     usage: toUsage(numPromptTokens, finish),
     ctkvr: finish.statistics,
   }),
 
-  stream: ({ includeUsage }, head, numPromptTokens) => {
+  stream: ({ includeUsage, generation }, head, numPromptTokens) => {
     const object = 'text_completion';
-    const chunk = (text: string, finish?: ChatFinish) => ({
+    const logprobs = logprobsOf(generation);
+    const chunk = (
+      text: string,
+      { tokens = [], finish }: { tokens?: readonly ScoredToken[]; finish?: ChatFinish },
+    ) => ({
       data: {
         ...head,
         object,
-        choices: [toChoice(text, finish)],
+        choices: [toChoice(text, { finish, logprobs: logprobs?.add(tokens) })],
         ...(includeUsage ? { usage: null } : {}), // it is in a chunk of its own, the last
         ...(finish === undefined ? {} : { ctkvr: finish.statistics }),
       },
     });
     return {
       opened: () => [],
-      text: (text) => [chunk(text)],
+      text: (text, tokens) => [chunk(text, { tokens })],
       finished: (finish) => {
         const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object, choices: [], usage } };
-        return [chunk('', finish), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
+        return [chunk('', { finish }), ...(includeUsage ? [last] : []), { data: '[DONE]' }];
       },
       failed: (error) => [{ data: error.toBody() }],
     };
   },
 };
 
-function toChoice(text: string, finish: ChatFinish | undefined) {
-  return { index: 0, text, logprobs: null, finish_reason: finish?.reason ?? null };
+interface ChoiceState {
+  readonly finish?: ChatFinish | undefined;
+  readonly logprobs?: CompletionLogprobsValues | null | undefined;
+}
+
+function toChoice(text: string, { finish, logprobs = null }: ChoiceState) {
+  return { index: 0, text, logprobs, finish_reason: finish?.reason ?? null };
+}
+
+function logprobsOf({ numTopLogprobs }: GenerationRequest): CompletionLogprobs | null {
+  return numTopLogprobs === null ? null : new CompletionLogprobs();
 }
 
 function promptOf({ prompt, add_special_tokens: addSpecial = true }: CompletionValues): Prompt {

@@ -10,8 +10,9 @@ import type { Logger } from 'pino';
 import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } from './chat-engine.js';
 import { checkModel } from './check-model.js';
+import { frameOfChoice, joinBodies, joinEnds, type RunningChoice, requestOfChoice, runChoices } from './choices.js';
 import { EventStream, type Frame } from './event-stream.js';
-import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
+import type { AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { readJson } from './read-json.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
@@ -83,68 +84,77 @@ async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<v
   const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
   checkModel(request.model, deps.engine.modelId);
   await lifetime.turn();
-  const chat = await deps.engine.prepare(request.generation, lifetime.signal).catch((error: unknown) => {
-    throw toPrepareError(lifetime.explain(error), protocol.promptField);
-  });
-  if (request.stream) await answerInFrames(exchange, request, chat);
-  else await answerWhole(exchange, request, chat);
+  if (request.stream) await answerInFrames(exchange, request);
+  else await answerWhole(exchange, request);
 }
 
-async function answerWhole<R extends ParsedRequest>(
-  exchange: Exchange<R>,
+async function prepare<R extends ParsedRequest>(
+  { protocol, deps, lifetime }: Exchange<R>,
   request: R,
-  chat: PreparedChat,
-): Promise<void> {
-  let text = '';
-  const tokens: ScoredToken[] = [];
-  const finish = await run(exchange, chat, {
-    onEvent: (event) => {
-      if (event.type !== 'text') return;
-      text += event.text;
-      tokens.push(...(event.tokens ?? []));
-    },
+  { index, signal }: RunningChoice,
+): Promise<PreparedChat> {
+  return await deps.engine.prepare(requestOfChoice(request.generation, index), signal).catch((error: unknown) => {
+    throw toPrepareError(lifetime.explain(error), protocol.promptField);
   });
-  const { protocol, context, head } = exchange;
-  const body = protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
-  exchange.respond(context.json(body));
+}
+
+async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
+  const { protocol, context, head, lifetime } = exchange;
+  const bodies = await runChoices(request.numChoices ?? 1, lifetime.signal, async (choice) => {
+    const chat = await prepare(exchange, request, choice);
+    let text = '';
+    const tokens: ScoredToken[] = [];
+    const finish = await run(exchange, chat, {
+      choice,
+      onEvent: (event) => {
+        if (event.type !== 'text') return;
+        text += event.text;
+        tokens.push(...(event.tokens ?? []));
+      },
+    });
+    return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  });
+  exchange.respond(context.json(joinBodies(bodies)));
 }
 
 /**
  * The response begins when the request has begun to wait (for a place or for memory) or to run; what fails until then is an error with its
  * own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
  */
-async function answerInFrames<R extends ParsedRequest>(
-  exchange: Exchange<R>,
-  request: R,
-  chat: PreparedChat,
-): Promise<void> {
+async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   const { protocol, deps, head, lifetime } = exchange;
   const stream = new EventStream({ keepAliveMs: deps.keepAliveMs, onCancel: () => lifetime.clientLeft() });
-  const streamed = protocol.stream(request, head, chat.numPromptTokens);
   const send = (frames: readonly Frame[]) => {
     for (const frame of frames) stream.send(frame);
   };
-  let begun = false;
-  const begin = () => {
-    if (!begun) exchange.respond(toStreamResponse(exchange.context, stream));
-    begun = true;
+  let begun: StreamedAnswer | null = null;
+  const begin = (streamed: StreamedAnswer) => {
+    if (begun === null) exchange.respond(toStreamResponse(exchange.context, stream));
+    begun ??= streamed;
   };
-  const onEvent = (event: ChatEvent) => {
-    begin();
-    if (event.type === 'opened') send(streamed.opened());
-    if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? []));
+  const answerOf = async (choice: RunningChoice) => {
+    const chat = await prepare(exchange, request, choice);
+    const streamed = protocol.stream(request, head, chat.numPromptTokens);
+    const sendNumbered = (frames: readonly Frame[]) => send(frames.map((frame) => frameOfChoice(frame, choice.index)));
+    const onEvent = (event: ChatEvent) => {
+      begin(streamed);
+      if (event.type === 'opened') sendNumbered(streamed.opened());
+      if (event.type === 'text') sendNumbered(streamed.text(event.text, event.tokens ?? []));
+    };
+    return streamed.finished(await run(exchange, chat, { choice, onEvent, onQueued: () => begin(streamed) }));
   };
   try {
-    send(streamed.finished(await run(exchange, chat, { onEvent, onQueued: begin })));
+    send(joinEnds(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf)));
   } catch (error) {
-    if (begun) send(streamed.failed(toApiError(lifetime.explain(error))));
+    if (begun !== null) send((begun as StreamedAnswer).failed(toApiError(lifetime.explain(error))));
     throw error;
   } finally {
     stream.end();
   }
 }
 
-interface Listeners {
+interface RunOptions {
+  readonly choice: RunningChoice;
   /** Must not wait. */
   readonly onEvent: (event: ChatEvent) => void;
   readonly onQueued?: () => void;
@@ -152,15 +162,16 @@ interface Listeners {
 
 /** Runs the request in a place of the queue. */
 async function run<R extends ParsedRequest>(
-  { deps, lifetime: { signal }, log }: Exchange<R>,
+  { deps, log }: Exchange<R>,
   chat: PreparedChat,
-  { onEvent, onQueued }: Listeners,
+  { choice: { signal, promptRead }, onEvent, onQueued }: RunOptions,
 ): Promise<ChatFinish> {
   const work = async () => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');
     let finish: ChatFinish | null = null;
     for await (const event of chat.run(signal)) {
       signal.throwIfAborted();
+      if (event.type !== 'waiting' && event.type !== 'opened') promptRead();
       if (event.type === 'finish') finish = event.finish;
       else onEvent(event);
     }

@@ -11,6 +11,8 @@ export interface ParsedRequest {
   readonly model: string;
   readonly stream: boolean;
   readonly generation: GenerationRequest;
+  /** Answers to the prompt. Default 1. */
+  readonly numChoices?: number;
 }
 
 /** What every object of one answer repeats. */

@@ -5,6 +5,7 @@
  * Sources: the API reference of OpenAI (chat completions), vLLM's ChatCompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
+import { MAX_CHOICES } from './choices.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 
@@ -138,6 +139,11 @@ const honouredFields = {
   max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
   ...drawingFields,
   ...cachingFields,
+  n: honoured(
+    'OpenAI',
+    z.int().min(1).max(MAX_CHOICES),
+    'default 1; answers to the prompt, with seeds that follow one another; each counts as a request in the queue',
+  ),
   add_generation_prompt: honoured('vLLM', z.boolean(), 'default true; false = the prompt ends where the messages end'),
   continue_final_message: honoured(
     'vLLM',
@@ -191,10 +197,9 @@ const noSampler = 'this sampler is not supported';
 const onePrompt = 'prompts are rendered by the model’s own chat template';
 const noReasoning = 'models served here have no such setting';
 const noTokenIds = 'answers are text only';
-const noSearch = 'one choice a request is drawn';
+const noSearch = 'every choice that is drawn is returned: send n';
 
 const refusedFields = {
-  n: refused('OpenAI', [1], noSearch),
   best_of: refused('vLLM', [1], noSearch),
   n_cmpl: refused('llama.cpp', [1], noSearch),
   use_beam_search: refused('vLLM', [false], noSearch),

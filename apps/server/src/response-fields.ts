@@ -146,7 +146,11 @@ export const responseFields = {
   context_management: refused('OpenAI', [[]], 'a prompt is never cut'),
   truncation: refused('OpenAI', ['disabled'], 'a prompt is never cut'),
   prompt: refused('OpenAI', [], 'there are no stored prompts: send input and instructions'),
-  include: refused('OpenAI', [[], ['reasoning.encrypted_content']], 'answers have no such parts'),
+  include: honoured(
+    'OpenAI',
+    z.array(z.enum(['message.output_text.logprobs', 'reasoning.encrypted_content'])),
+    'the log probabilities of the answer’s tokens, before temperature; answers have nothing that is encrypted',
+  ),
   reasoning: honoured(
     'OpenAI',
     z.object({ effort: z.enum(efforts).optional() }),
@@ -160,7 +164,11 @@ export const responseFields = {
   ),
   tools: refused('OpenAI', [[]], noTools),
   tool_choice: refused('OpenAI', ['none', 'auto'], noTools),
-  top_logprobs: refused('OpenAI', [0], 'log probabilities are not supported'),
+  top_logprobs: honoured(
+    'OpenAI',
+    z.int().min(0).max(20),
+    'default 0; only with `include` of `message.output_text.logprobs`',
+  ),
 } satisfies FieldTable;
 
 export const responseSchema = schemaOf(responseFields, ['model', 'input']);

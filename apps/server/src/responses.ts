@@ -1,12 +1,14 @@
 /** POST /v1/responses: OpenAI's newer protocol, without its memory. Nothing is stored: a request has the whole conversation. */
 import type { ApiError } from './api-error.js';
-import type { ChatFinish } from './chat-engine.js';
+import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
 import type { Frame } from './event-stream.js';
 import { type AskedEffort, toMessagesPrompt } from './generation-request.js';
+import { mustBe } from './invalid-value.js';
 import type { Answer, AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { type ResponseValues, responseFields, responseSchema } from './response-fields.js';
 import { responseMessages } from './response-messages.js';
+import { toScored } from './scored-token.js';
 import { toGeneration } from './to-generation.js';
 
 export interface ResponseRequest extends ParsedRequest {
@@ -21,7 +23,8 @@ export const responses: Protocol<ResponseRequest> = {
   parse: (json) => {
     const given = checkBody(json, responseFields, responseSchema);
     const prompt = toMessagesPrompt(responseMessages(given), { effort: effortOf(given) });
-    const generation = toGeneration(given, { prompt, maxTokens: given.max_output_tokens ?? null });
+    const maxTokens = given.max_output_tokens ?? null;
+    const generation = toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) });
     return { model: given.model, stream: given.stream ?? false, generation, given };
   },
 
@@ -32,6 +35,12 @@ export const responses: Protocol<ResponseRequest> = {
 
 function effortOf({ reasoning }: ResponseValues): AskedEffort | null {
   return reasoning?.effort === undefined ? null : { level: reasoning.effort, field: 'reasoning.effort' };
+}
+
+function numTopOf({ include = [], top_logprobs: numTop = 0 }: ResponseValues): number | null {
+  const wanted = include.includes('message.output_text.logprobs');
+  if (numTop > 0 && !wanted) throw mustBe('top_logprobs', '0 unless message.output_text.logprobs is included', numTop);
+  return wanted ? numTop : null;
 }
 
 type Status = 'in_progress' | 'completed' | 'incomplete' | 'failed';
@@ -66,6 +75,7 @@ function toResponse({ given, generation }: ResponseRequest, head: AnswerHead, st
     text: { format: { type: 'text' } },
     tool_choice: 'auto',
     tools: [],
+    top_logprobs: given.top_logprobs ?? 0,
     top_p: generation.topP,
     truncation: 'disabled',
     usage: null,
@@ -73,11 +83,11 @@ function toResponse({ given, generation }: ResponseRequest, head: AnswerHead, st
   };
 }
 
-function ended(request: ResponseRequest, head: AnswerHead, { text, finish, numPromptTokens }: Omit<Answer, 'tokens'>) {
+function ended(request: ResponseRequest, head: AnswerHead, { text, tokens, finish, numPromptTokens }: Answer) {
   const status = endStatus(finish);
   return toResponse(request, head, {
     status,
-    output: [toItem(head, status, [toPart(text)])],
+    output: [toItem(head, status, [toPart(text, tokens)])],
     incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
     usage: {
       input_tokens: numPromptTokens,
@@ -103,8 +113,8 @@ function itemId({ id }: AnswerHead): string {
   return id.replace(responses.idPrefix, 'msg_');
 }
 
-function toPart(text: string) {
-  return { type: 'output_text', text, annotations: [], logprobs: [] };
+function toPart(text: string, tokens: readonly ScoredToken[] = []) {
+  return { type: 'output_text', text, annotations: [], logprobs: tokens.map(toScored) };
 }
 
 /** The events of one answer, each with its place in the order. */
@@ -115,6 +125,7 @@ class StreamedResponse implements StreamedAnswer {
   /** Where the text is: the first part of the first item. */
   readonly #place: { item_id: string; output_index: number; content_index: number };
   #text = '';
+  readonly #tokens: ScoredToken[] = [];
   #numSent = 0;
 
   constructor(request: ResponseRequest, head: AnswerHead, numPromptTokens: number) {
@@ -134,22 +145,26 @@ class StreamedResponse implements StreamedAnswer {
     ];
   }
 
-  text(delta: string): Frame[] {
+  text(delta: string, tokens: readonly ScoredToken[]): Frame[] {
     this.#text += delta;
-    return [this.#frame('response.output_text.delta', { ...this.#place, delta, logprobs: [] })];
+    this.#tokens.push(...tokens);
+    const logprobs = tokens.map(toScored);
+    return [this.#frame('response.output_text.delta', { ...this.#place, delta, logprobs })];
   }
 
   finished(finish: ChatFinish): Frame[] {
     const text = this.#text;
-    const part = toPart(text);
+    const tokens = this.#tokens;
+    const part = toPart(text, tokens);
     const status = endStatus(finish);
     const response = ended(this.#request, this.#head, {
       text,
+      tokens,
       finish,
       numPromptTokens: this.#numPromptTokens,
     });
     return [
-      this.#frame('response.output_text.done', { ...this.#place, text, logprobs: [] }),
+      this.#frame('response.output_text.done', { ...this.#place, text, logprobs: part.logprobs }),
       this.#frame('response.content_part.done', { ...this.#place, part }),
       this.#frame('response.output_item.done', { output_index: 0, item: toItem(this.#head, status, [part]) }),
       this.#frame(`response.${status}`, { response }),

@@ -173,6 +173,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...streaming,
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      n: { value: 2, answers: /"index":1/ },
       logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {
@@ -204,6 +205,8 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...caching,
       ...streaming,
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      n: { value: 2, answers: /"index":1/ },
+      logprobs: { value: 0, reaches: { numTopLogprobs: 0 }, answers: /"token_logprobs":\[-0\.693/ },
       add_special_tokens: { value: false, reaches: { prompt: { addSpecial: false } } },
     },
   },
@@ -249,6 +252,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     needed: [
       'model',
       'input',
+      'top_logprobs', // in responses.test.ts: only with what it is included by
       'input[0].type',
       'input[0].role',
       'input[0].content',
@@ -273,6 +277,11 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'reasoning.effort': {
         value: 'low',
         reaches: { prompt: { effort: { level: 'low', field: 'reasoning.effort' } } },
+      },
+      include: {
+        value: ['message.output_text.logprobs'],
+        reaches: { numTopLogprobs: 0 },
+        answers: /"logprob":-0\.693/,
       },
       metadata: { value: { of: 'mine' }, answers: /"metadata":\{"of":"mine"\}/ },
     },

@@ -118,7 +118,10 @@ const hello = { model: 'echo', messages: [{ role: 'user', content: 'one two' }] 
 const chat = (body: unknown) => post('/v1/chat/completions', body);
 
 test('errors of OpenAI’s protocols say field and kind', async () => {
-  expect((await chat({ ...hello, n: 2 })).error).toMatchObject({ param: 'n', code: 'unsupported_parameter' });
+  expect((await chat({ ...hello, best_of: 2 })).error).toMatchObject({
+    param: 'best_of',
+    code: 'unsupported_parameter',
+  });
   expect((await chat({ ...hello, wizardry: 2 })).error).toMatchObject({ param: 'wizardry', code: 'unknown_parameter' });
 });
 

@@ -199,3 +199,37 @@ describe('a stream', () => {
     expect(failed).toMatchObject({ type: 'response.failed', response: { status: 'failed', error: said } });
   });
 });
+
+describe('log probabilities', () => {
+  const include = ['message.output_text.logprobs'];
+  const token = (word: string) => ({
+    token: word,
+    logprob: -Math.LN2,
+    bytes: [...Buffer.from(word)],
+    top_logprobs: [{ token: word[0], logprob: -2, bytes: [word.charCodeAt(0)] }],
+  });
+  const expected = [token('one '), token('two ')];
+
+  test('are in the part of a whole answer', async () => {
+    const { response } = await post({ input: 'one two', include, top_logprobs: 1 });
+    expect(await response.json()).toMatchObject({
+      top_logprobs: 1,
+      output: [{ content: [{ text: 'one two ', logprobs: expected }] }],
+    });
+  });
+
+  test('come with the text of a stream, and once more with its end', async () => {
+    const { response } = await post({ input: 'one two', include, top_logprobs: 1, stream: true });
+    const events = await readEvents(response);
+    const of = (type: string) => events.filter((event) => event.type === type);
+    expect(of('response.output_text.delta').flatMap(({ logprobs }) => logprobs)).toEqual(expected);
+    expect(of('response.output_text.done')[0].logprobs).toEqual(expected);
+    expect(of('response.content_part.done')[0].part.logprobs).toEqual(expected);
+  });
+
+  test('of others than the tokens themselves need those', async () => {
+    const { response } = await post({ input: 'one', top_logprobs: 1 });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { param: 'top_logprobs', code: 'invalid_value' } });
+  });
+});

@@ -306,7 +306,7 @@ describe('callers', () => {
     for (const [body, status] of [
       [hello, 200],
       [{ ...hello, stream: true }, 200],
-      [{ ...hello, n: 2 }, 400],
+      [{ ...hello, best_of: 2 }, 400],
     ] as const) {
       const answer = await call(options, here, chat({ origin }, body));
       expect(answer.status).toBe(status);

@@ -1,0 +1,44 @@
+/** The AI SDK and LangChain against a listening server with a real model. Needs CTKVR_TEST_MODEL and the native build. */
+import { createOpenAI } from '@ai-sdk/openai';
+import { ChatOpenAI } from '@langchain/openai';
+import { streamText } from 'ai';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { RunningServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
+
+const modelPath = process.env.CTKVR_TEST_MODEL;
+const title = `Clients${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
+const question = 'Name the capital of France.';
+
+describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
+  let server: RunningServer;
+
+  beforeAll(async () => {
+    server = await startModelServer(modelPath!);
+  }, 120_000);
+
+  afterAll(async () => {
+    await server?.close();
+  });
+
+  test('the AI SDK streams an answer', async () => {
+    const model = createOpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused' })('test-model');
+    const answer = streamText({ model, prompt: question, temperature: 0, maxOutputTokens: 16 });
+    let text = '';
+    for await (const piece of answer.textStream) text += piece;
+    expect(text).toContain('Paris');
+    expect((await answer.usage).outputTokens).toBeGreaterThan(1);
+  });
+
+  test('LangChain has an answer', async () => {
+    const configuration = { baseURL: `${server.url}/v1` };
+    const chat = new ChatOpenAI({
+      model: 'test-model',
+      apiKey: 'unused',
+      configuration,
+      temperature: 0,
+      maxTokens: 16,
+    });
+    expect((await chat.invoke(question)).text).toContain('Paris');
+  });
+});
