@@ -11,14 +11,20 @@ import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } from './chat-engine.js';
 import { checkModel } from './check-model.js';
 import { EventStream, type Frame } from './event-stream.js';
+import { cacheNamespace, callerOf } from './keys/caller.js';
+import { maxWaitOf } from './max-wait.js';
+import type { RequestRecord } from './metrics/request-record.js';
+import type { ServerMetrics } from './metrics/server-metrics.js';
 import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
+import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
-import type { RequestQueue } from './request-queue.js';
+import type { Place, RequestQueue } from './request-queue.js';
 
 export interface ExchangeDeps {
   readonly engine: ChatEngine;
   readonly queue: RequestQueue;
+  readonly metrics: ServerMetrics;
   readonly logger: Logger;
   /** Aborts when running requests must end. */
   readonly stopSignal: AbortSignal;
@@ -34,6 +40,7 @@ interface Exchange<R extends ParsedRequest> {
   readonly context: Context;
   readonly lifetime: RequestLifetime;
   readonly log: Logger;
+  readonly record: RequestRecord;
   readonly head: AnswerHead;
   /** Sends the response, or the beginning of a stream; what fails later can no longer change its status. */
   readonly respond: (response: Response) => void;
@@ -62,10 +69,12 @@ async function serve<R extends ParsedRequest>(
   const lifetime = new RequestLifetime(context, deps.stopSignal);
   const id = `${protocol.idPrefix}${randomUUID()}`;
   const head = { id, created: Math.floor(Date.now() / 1000), model: deps.engine.modelId };
-  const log = deps.logger.child({ request: id });
+  const caller = callerOf(context);
+  const log = deps.logger.child({ request: id, requestId: requestIdOf(context), caller: caller.name });
+  const record = deps.metrics.begin({ model: head.model, caller: caller.name });
   let outcome: string | null = 'answered';
   try {
-    await answer({ protocol, deps, context, lifetime, log, head, respond });
+    await answer({ protocol, deps, context, lifetime, log, record, head, respond });
   } catch (error) {
     const failure = toApiError(lifetime.explain(error));
     outcome = failure.code;
@@ -74,6 +83,7 @@ async function serve<R extends ParsedRequest>(
     throw failure;
   } finally {
     lifetime.end();
+    record.end(outcome);
     log.info({ outcome, ms: Math.round(performance.now() - startedAt) }, 'ended');
   }
 }
@@ -83,9 +93,12 @@ async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<v
   const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
   checkModel(request.model, deps.engine.modelId);
   await lifetime.turn();
-  const chat = await deps.engine.prepare(request.generation, lifetime.signal).catch((error: unknown) => {
-    throw toPrepareError(lifetime.explain(error), protocol.promptField);
-  });
+  const cacheSalt = cacheNamespace(callerOf(context), request.generation.cacheSalt);
+  const chat = await deps.engine
+    .prepare({ ...request.generation, cacheSalt }, lifetime.signal)
+    .catch((error: unknown) => {
+      throw toPrepareError(lifetime.explain(error), protocol.promptField);
+    });
   if (request.stream) await answerInFrames(exchange, request, chat);
   else await answerWhole(exchange, request, chat);
 }
@@ -152,22 +165,31 @@ interface Listeners {
 
 /** Runs the request in a place of the queue. */
 async function run<R extends ParsedRequest>(
-  { deps, lifetime: { signal }, log }: Exchange<R>,
+  { deps, context, lifetime: { signal }, log, record }: Exchange<R>,
   chat: PreparedChat,
-  { onEvent, onQueued }: Listeners,
+  { onEvent, onQueued = () => {} }: Listeners,
 ): Promise<ChatFinish> {
-  const work = async () => {
+  const work = async (place: Place) => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');
+    record.start();
     let finish: ChatFinish | null = null;
+    let numCharged = 0;
     for await (const event of chat.run(signal)) {
       signal.throwIfAborted();
       if (event.type === 'finish') finish = event.finish;
       else onEvent(event);
+      if (event.type !== 'text') continue;
+      record.text();
+      place.charge(1); // as it comes, so that who leaves before the end has paid
+      numCharged += 1;
     }
     if (finish === null) throw new Error('the chat engine ended without a finish event');
+    place.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
+    record.finish(chat.numPromptTokens, finish);
     return finish;
   };
-  return await deps.queue.run(signal, work, onQueued);
+  const turn = { caller: callerOf(context), tokens: chat.numPromptTokens, maxWaitMs: maxWaitOf(context), onQueued };
+  return await deps.queue.run(signal, work, turn);
 }
 
 function toStreamResponse(context: Context, stream: EventStream): Response {
