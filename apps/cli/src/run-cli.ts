@@ -9,6 +9,7 @@ import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
 import { fidelityCommand } from './commands/fidelity.js';
 import { inspectCommand } from './commands/inspect.js';
+import { keyCommand } from './commands/key.js';
 import { modelsCommand } from './commands/models.js';
 import { needlesCommand } from './commands/needles.js';
 import { planCommand } from './commands/plan.js';
@@ -54,6 +55,7 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     needlesCommand,
     planCommand,
     serveCommand,
+    keyCommand,
     benchCommand,
     demoCommand,
     doctorCommand,

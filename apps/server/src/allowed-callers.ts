@@ -52,7 +52,7 @@ export function shareWithPages({ allowedOrigins = [] }: CallerOptions): Middlewa
   return cors({
     origin: (origin) => (isAllowedOrigin(origin, allowedOrigins) ? origin : null),
     allowMethods: ['GET', 'POST'],
-    exposeHeaders: ['retry-after'],
+    exposeHeaders: ['retry-after', 'x-request-id'],
     maxAge: 600,
   });
 }

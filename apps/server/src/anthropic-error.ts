@@ -3,6 +3,7 @@ import type { ApiError, ErrorStatus } from './api-error.js';
 
 const types: Readonly<Record<ErrorStatus, string>> = {
   400: 'invalid_request_error',
+  401: 'authentication_error',
   403: 'permission_error',
   404: 'not_found_error',
   413: 'request_too_large',

@@ -8,6 +8,7 @@ import { CtkvrError, type CtkvrErrorCode } from '@ctkvr/core';
 /** HTTP statuses this server answers with when something is wrong, and the type that each has in the body. */
 const types = {
   400: 'invalid_request_error',
+  401: 'invalid_request_error',
   403: 'invalid_request_error',
   404: 'invalid_request_error',
   413: 'invalid_request_error',

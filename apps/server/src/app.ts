@@ -10,8 +10,12 @@ import type { ChatEngine } from './chat-engine.js';
 import { completions } from './completions.js';
 import { countTokens } from './count-tokens.js';
 import { exchange } from './exchange.js';
+import type { ApiKey } from './keys/api-key.js';
+import { authenticate, toKeyRing } from './keys/authenticate.js';
 import { messages } from './messages.js';
+import { ServerMetrics } from './metrics/server-metrics.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
+import { identifyRequests } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
 import { addStatusRoutes } from './status-routes.js';
@@ -21,6 +25,8 @@ export interface AppDeps extends CallerOptions {
   readonly engine: ChatEngine;
   /** Default: as `defaultQueueOptions` says. */
   readonly queue?: RequestQueue;
+  /** Who may call. Default: everyone. */
+  readonly apiKeys?: readonly ApiKey[] | undefined;
   /** Default: silent. */
   readonly logger?: Logger;
   /** Aborts every running request. Default: never. */
@@ -45,6 +51,7 @@ export function createApp(deps: AppDeps): Hono {
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   setMaxListeners(0, stopSignal); // each request listens: many are no leak
   const app = new Hono();
+  app.use(identifyRequests);
   // Requests for the model log themselves, with their id. Of the others, only those that are refused leave a line.
   const toldThemselves = new WeakSet<Request>();
   app.use(async (context, next) => {
@@ -68,14 +75,19 @@ export function createApp(deps: AppDeps): Hono {
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
+  if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
+  const metrics = new ServerMetrics({ engine, queue });
+  app.get('/metrics', async (context) =>
+    context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),
+  );
   addStatusRoutes(app, { engine, queue });
   addTokenRoutes(app, { engine, maxBodyBytes });
   app.post('/v1/embeddings', () => {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  const exchangeDeps = { engine, queue, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
+  const exchangeDeps = { engine, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
   const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
     const handle = exchange(protocol, exchangeDeps);
     app.post(path, (context) => {

@@ -13,6 +13,8 @@ export interface ChatEngine {
   readonly contextLength: number;
   /** Why it answers nothing any more, a word of the errors' codes; null or left out while all is well. */
   readonly failure?: string | null;
+  /** Of keys, values and indexes; left out where it is not known. */
+  readonly memory?: EngineMemory | null;
   readonly text: EngineText;
   /**
    * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
@@ -20,6 +22,12 @@ export interface ChatEngine {
    * such as messages that the model's chat template refuses.
    */
   prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat>;
+}
+
+export interface EngineMemory {
+  /** Bytes that running requests hold; prompts that are kept for later ones are not counted, as they make way. */
+  readonly usedBytes: number;
+  readonly maxBytes: number;
 }
 
 /** What the model's tokenizer and chat template make of text, without running the model. */
@@ -95,4 +103,6 @@ export interface ChatStatistics {
   /** Keys read per KV head in the last decode step, of how many; null before the first decode step. */
   readonly keys_read_per_head: number | null;
   readonly keys_per_head: number | null;
+  /** Attention mass that the last decode step read exactly, 0 to 1, as it estimates it; null before the first decode step. */
+  readonly attention_mass: number | null;
 }

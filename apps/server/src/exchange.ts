@@ -12,14 +12,20 @@ import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } fro
 import { checkModel } from './check-model.js';
 import { frameOfChoice, joinBodies, joinEnds, type RunningChoice, requestOfChoice, runChoices } from './choices.js';
 import { EventStream, type Frame } from './event-stream.js';
+import { cacheNamespace, callerOf } from './keys/caller.js';
+import { maxWaitOf } from './max-wait.js';
+import type { RequestRecord } from './metrics/request-record.js';
+import type { ServerMetrics } from './metrics/server-metrics.js';
 import type { AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { readJson } from './read-json.js';
+import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
-import type { RequestQueue } from './request-queue.js';
+import type { Place, RequestQueue } from './request-queue.js';
 
 export interface ExchangeDeps {
   readonly engine: ChatEngine;
   readonly queue: RequestQueue;
+  readonly metrics: ServerMetrics;
   readonly logger: Logger;
   /** Aborts when running requests must end. */
   readonly stopSignal: AbortSignal;
@@ -35,6 +41,7 @@ interface Exchange<R extends ParsedRequest> {
   readonly context: Context;
   readonly lifetime: RequestLifetime;
   readonly log: Logger;
+  readonly record: RequestRecord;
   readonly head: AnswerHead;
   /** Sends the response, or the beginning of a stream; what fails later can no longer change its status. */
   readonly respond: (response: Response) => void;
@@ -63,10 +70,12 @@ async function serve<R extends ParsedRequest>(
   const lifetime = new RequestLifetime(context, deps.stopSignal);
   const id = `${protocol.idPrefix}${randomUUID()}`;
   const head = { id, created: Math.floor(Date.now() / 1000), model: deps.engine.modelId };
-  const log = deps.logger.child({ request: id });
+  const caller = callerOf(context);
+  const log = deps.logger.child({ request: id, requestId: requestIdOf(context), caller: caller.name });
+  const record = deps.metrics.begin({ model: head.model, caller: caller.name });
   let outcome: string | null = 'answered';
   try {
-    await answer({ protocol, deps, context, lifetime, log, head, respond });
+    await answer({ protocol, deps, context, lifetime, log, record, head, respond });
   } catch (error) {
     const failure = toApiError(lifetime.explain(error));
     outcome = failure.code;
@@ -75,6 +84,7 @@ async function serve<R extends ParsedRequest>(
     throw failure;
   } finally {
     lifetime.end();
+    record.end(outcome);
     log.info({ outcome, ms: Math.round(performance.now() - startedAt) }, 'ended');
   }
 }
@@ -89,11 +99,13 @@ async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<v
 }
 
 async function prepare<R extends ParsedRequest>(
-  { protocol, deps, lifetime }: Exchange<R>,
+  { protocol, deps, context, lifetime }: Exchange<R>,
   request: R,
   { index, signal }: RunningChoice,
 ): Promise<PreparedChat> {
-  return await deps.engine.prepare(requestOfChoice(request.generation, index), signal).catch((error: unknown) => {
+  const generation = requestOfChoice(request.generation, index);
+  const cacheSalt = cacheNamespace(callerOf(context), generation.cacheSalt);
+  return await deps.engine.prepare({ ...generation, cacheSalt }, signal).catch((error: unknown) => {
     throw toPrepareError(lifetime.explain(error), protocol.promptField);
   });
 }
@@ -162,23 +174,32 @@ interface RunOptions {
 
 /** Runs the request in a place of the queue. */
 async function run<R extends ParsedRequest>(
-  { deps, log }: Exchange<R>,
+  { deps, context, log, record }: Exchange<R>,
   chat: PreparedChat,
   { choice: { signal, promptRead }, onEvent, onQueued }: RunOptions,
 ): Promise<ChatFinish> {
-  const work = async () => {
+  const work = async (place: Place) => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');
+    record.start();
     let finish: ChatFinish | null = null;
+    let numCharged = 0;
     for await (const event of chat.run(signal)) {
       signal.throwIfAborted();
       if (event.type !== 'waiting' && event.type !== 'opened') promptRead();
       if (event.type === 'finish') finish = event.finish;
       else onEvent(event);
+      if (event.type !== 'text') continue;
+      record.text();
+      place.charge(1); // as it comes, so that who leaves before the end has paid
+      numCharged += 1;
     }
     if (finish === null) throw new Error('the chat engine ended without a finish event');
+    place.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
+    record.finish(chat.numPromptTokens, finish);
     return finish;
   };
-  return await deps.queue.run(signal, work, onQueued);
+  const turn = { caller: callerOf(context), tokens: chat.numPromptTokens, maxWaitMs: maxWaitOf(context), onQueued };
+  return await deps.queue.run(signal, work, turn);
 }
 
 function toStreamResponse(context: Context, stream: EventStream): Response {

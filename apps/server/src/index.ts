@@ -22,11 +22,14 @@ export type {
   Prompt,
   ToolCall,
 } from './generation-request.js';
+export type { ApiKey } from './keys/api-key.js';
+export { makeApiKey } from './keys/api-key.js';
+export { addApiKey, readApiKeys } from './keys/key-file.js';
 export type { ParsedRequest } from './protocol.js';
 export type { RequestQueueOptions } from './request-queue.js';
 export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';
-export { listen, RunningServer } from './running-server.js';
+export { isOpenToAll, listen, RunningServer } from './running-server.js';
 export type { SessionChatEngineOptions } from './session-chat-engine.js';
 export { SessionChatEngine } from './session-chat-engine.js';
 export type { StartServerOptions } from './start-server.js';

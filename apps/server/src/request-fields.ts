@@ -178,7 +178,7 @@ const ignoredFields = {
   request_id: ignored('vLLM', 'a label'),
   store: ignored('OpenAI', 'nothing is stored'),
   service_tier: ignored('OpenAI', 'there is one tier'),
-  priority: ignored('vLLM', 'requests run in the order they come'),
+  priority: ignored('vLLM', 'API keys have priorities, requests have none'),
   prompt_cache_key: ignored('OpenAI', 'a hint for caches'),
   prompt_cache_retention: ignored('OpenAI', 'a hint for caches'),
   n_cache_reuse: ignored('llama.cpp', 'a hint for caches'),

@@ -1,10 +1,13 @@
 /**
  * Decides how many requests run at once and how many may wait. Running requests share each engine step, so more of them raise
- * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait in order. A place is held for
- * exactly as long as the work it was given for: there is nothing to give back, and so nothing to forget.
+ * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait, and `FairQueue` of
+ * @ctkvr/scheduler says who is next. A place is held for exactly as long as the work it was given for: there is nothing to give back,
+ * and so nothing to forget.
  */
-import { checkInteger, countOf } from '@ctkvr/core';
+import { CtkvrError, checkInteger, countOf } from '@ctkvr/core';
+import { FairQueue } from '@ctkvr/scheduler';
 import { ApiError, shuttingDown } from './api-error.js';
+import { anyone, type Caller } from './keys/caller.js';
 
 export interface RequestQueueOptions {
   /** Requests that run at once. */
@@ -30,15 +33,36 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Seconds a refused client is told to wait. One answer of a short chat takes about as long. */
 const RETRY_AFTER_SECONDS = 2;
 
+/** What a request asks of the queue. */
+export interface Turn {
+  /** Default: whoever has no key. */
+  readonly caller?: Caller;
+  /** Of its prompt. Default 0. */
+  readonly tokens?: number;
+  /** Milliseconds that it wants to wait at most, where that is less than the queue's. */
+  readonly maxWaitMs?: number | undefined;
+  /** Called when it has to wait. */
+  readonly onQueued?: () => void;
+}
+
+/** A place in which a request runs. */
+export interface Place {
+  /** Counts tokens that it was given towards its caller's share; negative takes back. */
+  charge(tokens: number): void;
+}
+
 interface Waiter {
+  readonly maxWaitMs: number;
   readonly start: () => void;
   readonly refuse: (reason: unknown) => void;
 }
 
 export class RequestQueue {
   readonly #options: RequestQueueOptions;
-  readonly #waiting = new Set<Waiter>();
-  #numRunning = 0;
+  readonly #queue: FairQueue;
+  /** By the queue's ids. */
+  readonly #waiters = new Map<number, Waiter>();
+  #alarm: NodeJS.Timeout | undefined;
   #closed = false;
 
   /** @throws {CtkvrError} CTKVR_INVALID_OPTION */
@@ -51,24 +75,28 @@ export class RequestQueue {
     ] as const) {
       checkInteger(this.#options[name], { op: 'RequestQueue', name, min, max: MAX_TIMEOUT_MS });
     }
+    this.#queue = new FairQueue(this.#options);
   }
 
   get numRunning(): number {
-    return this.#numRunning;
+    return this.#queue.numRunning;
   }
 
   get numQueued(): number {
-    return this.#waiting.size;
+    return this.#queue.numWaiting;
   }
 
   get maxRunning(): number {
     return this.#options.maxRunning;
   }
 
+  get maxQueued(): number {
+    return this.#options.maxQueued;
+  }
+
   /** Whether one more request would be refused at once. */
   get isFull(): boolean {
-    const { maxRunning, maxQueued } = this.#options;
-    return this.#numRunning >= maxRunning && this.#waiting.size >= maxQueued;
+    return this.#queue.isFullFor(anyone);
   }
 
   get closed(): boolean {
@@ -76,71 +104,85 @@ export class RequestQueue {
   }
 
   /**
-   * Runs `work` when a place is free and returns what it returns; the place is taken until `work` settles. `onQueued` is called when
-   * it has to wait.
+   * Runs `work` when a place is free and returns what it returns; the place is taken until `work` settles.
    * @throws {ApiError} 429 when the queue is full or the wait too long, 503 `shutting_down` after close(); the reason of `signal`
    *   when it aborts before the work begins.
    */
-  async run<T>(signal: AbortSignal, work: () => Promise<T>, onQueued: () => void = () => {}): Promise<T> {
-    await this.#enter(signal, onQueued);
+  async run<T>(signal: AbortSignal, work: (place: Place) => Promise<T>, turn: Turn = {}): Promise<T> {
+    if (this.#closed) throw shuttingDown();
+    signal.throwIfAborted();
+    const { caller = anyone, tokens = 0, onQueued } = turn;
+    const maxWaitMs = Math.min(turn.maxWaitMs ?? MAX_TIMEOUT_MS, this.#options.maxWaitMs);
+    const { id, isRunning } = this.#arrive({ caller, tokens, deadlineMs: performance.now() + maxWaitMs });
     try {
-      return await work();
+      if (!isRunning) {
+        const started = this.#wait(id, signal, maxWaitMs);
+        onQueued?.();
+        await started;
+      }
+      return await work({ charge: (given) => this.#queue.charge(id, given) });
     } finally {
-      this.#leave();
+      this.#leave(id);
     }
   }
 
   /** Refuses everyone who waits and everyone who comes; running requests are left alone. Idempotent. */
   close(): void {
     this.#closed = true;
-    for (const waiter of [...this.#waiting]) waiter.refuse(shuttingDown());
+    for (const waiter of [...this.#waiters.values()]) waiter.refuse(shuttingDown());
   }
 
-  async #enter(signal: AbortSignal, onQueued: () => void): Promise<void> {
-    if (this.#closed) throw shuttingDown();
-    signal.throwIfAborted();
-    if (this.isFull) throw queueFull(this.#options);
-    if (this.#numRunning < this.#options.maxRunning) {
-      this.#numRunning += 1;
-      return;
+  #arrive(request: Parameters<FairQueue['arrive']>[0]): ReturnType<FairQueue['arrive']> {
+    try {
+      return this.#queue.arrive(request);
+    } catch (error) {
+      if (!CtkvrError.isInstance(error) || error.code !== 'CTKVR_OVERLOADED') throw error;
+      throw busy('queue_full', `${error.message}.`);
     }
-    const turn = this.#wait(signal);
-    onQueued();
-    await turn;
   }
 
-  #wait(signal: AbortSignal): Promise<void> {
+  #wait(id: number, signal: AbortSignal, maxWaitMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (then: () => void) => {
-        this.#waiting.delete(waiter);
-        clearTimeout(patience);
+        this.#waiters.delete(id);
         signal.removeEventListener('abort', onAbort);
         then();
       };
-      const waiter: Waiter = { start: () => settle(resolve), refuse: (reason) => settle(() => reject(reason)) };
-      const onAbort = () => waiter.refuse(signal.reason);
-      const patience = setTimeout(() => waiter.refuse(waitedTooLong(this.#options)), this.#options.maxWaitMs);
-      this.#waiting.add(waiter);
+      const refuse = (reason: unknown) => settle(() => reject(reason));
+      const onAbort = () => refuse(signal.reason);
+      this.#waiters.set(id, { maxWaitMs, start: () => settle(resolve), refuse });
       signal.addEventListener('abort', onAbort, { once: true });
+      this.#setAlarm();
     });
   }
 
-  /** A place that comes free goes straight to the first who waits: the number running does not dip in between. */
-  #leave(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) this.#numRunning -= 1;
-    else next.start();
+  /** A place that comes free goes straight to the next who waits: the number running does not dip in between. */
+  #leave(id: number): void {
+    for (const started of this.#queue.leave(id, performance.now())) this.#waiters.get(started)?.start();
+    this.#setAlarm();
+  }
+
+  /** Rings when the next one has waited long enough. */
+  #setAlarm(): void {
+    clearTimeout(this.#alarm);
+    const inMs = this.#queue.nextDeadlineMs - performance.now();
+    if (inMs === Number.POSITIVE_INFINITY) return;
+    this.#alarm = setTimeout(() => this.#refuseLate(), Math.max(0, Math.ceil(inMs)));
+  }
+
+  #refuseLate(): void {
+    for (const id of this.#queue.expire(performance.now())) {
+      const waiter = this.#waiters.get(id);
+      waiter?.refuse(waitedTooLong(this.#options.maxRunning, waiter.maxWaitMs));
+    }
+    this.#setAlarm();
   }
 }
 
-function queueFull({ maxRunning, maxQueued }: RequestQueueOptions): ApiError {
-  return busy('queue_full', `${countOf(maxRunning, 'request')} at once and ${maxQueued} that wait are all it takes.`);
-}
-
-function waitedTooLong({ maxRunning, maxWaitMs }: RequestQueueOptions): ApiError {
+function waitedTooLong(maxRunning: number, waitedMs: number): ApiError {
   return busy(
     'queue_timeout',
-    `it takes ${countOf(maxRunning, 'request')} at once, and this one waited for ${countOf(maxWaitMs / 1000, 'second')}.`,
+    `it takes ${countOf(maxRunning, 'request')} at once, and this one waited for ${countOf(waitedMs / 1000, 'second')}.`,
   );
 }
 

@@ -8,10 +8,11 @@ import { type CallerOptions, isLoopback } from './allowed-callers.js';
 import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
+import type { ApiKey } from './keys/api-key.js';
 import { defaultQueueOptions, RequestQueue } from './request-queue.js';
 
 export interface ListenOptions extends CallerOptions {
-  /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it; there is no authentication yet. */
+  /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it and has a key. */
   readonly host?: string;
   /** Default 8080; 0 = any free one. */
   readonly port?: number;
@@ -21,6 +22,8 @@ export interface ListenOptions extends CallerOptions {
   readonly maxQueued?: number | undefined;
   /** Milliseconds that a request may wait before it is answered 429. Default 300,000. */
   readonly maxWaitMs?: number | undefined;
+  /** Who may call, and their shares. Default: everyone who reaches the server. */
+  readonly apiKeys?: readonly ApiKey[] | undefined;
   /** Milliseconds that running requests get to end once the server stops. Default 10,000. */
   readonly shutdownGraceMs?: number;
   /** Stop on SIGINT and SIGTERM; the second one does not wait. Default true. */
@@ -37,6 +40,7 @@ export const listenChecks: OptionChecks<ListenOptions> = {
   maxRunning: count(1),
   maxQueued: count(0),
   maxWaitMs: count(1),
+  apiKeys: takes.optional(takes.list),
   allowedOrigins: takes.optional(takes.list),
   allowedHosts: takes.optional(takes.list),
   shutdownGraceMs: count(0),
@@ -157,8 +161,8 @@ export async function listen(
     const done = () => work.delete(one);
     one.then(done, done);
   };
-  const { allowedOrigins, allowedHosts } = options;
-  const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts };
+  const { allowedOrigins, allowedHosts, apiKeys } = options;
+  const callers = { localOnly: isLoopback(host), allowedOrigins, allowedHosts, apiKeys };
   try {
     checkOptions('listen', options, listenChecks);
     const queue = new RequestQueue({
@@ -167,12 +171,18 @@ export async function listen(
       maxWaitMs: options.maxWaitMs ?? defaultQueueOptions.maxWaitMs,
     });
     const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
+    if (isOpenToAll({ host, apiKeys })) logger.warn({ host }, 'no API keys: whoever reaches this address may use it');
     const server = await bind(app.fetch, { host, port });
     return new RunningServer(server, { queue, work, stop, logger, modelName: engine.modelId, options, release });
   } catch (error) {
     await release();
     throw error;
   }
+}
+
+/** Whether other machines may call without a key. */
+export function isOpenToAll({ host = '127.0.0.1', apiKeys }: Pick<ListenOptions, 'host' | 'apiKeys'>): boolean {
+  return !isLoopback(host) && apiKeys === undefined;
 }
 
 /** Stops listening and resolves when every connection has ended: idle ones at once, busy ones after their answer. */

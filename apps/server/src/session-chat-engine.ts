@@ -3,11 +3,11 @@
  * that run at the same time share engine steps through the model's step composer.
  */
 import { randomInt } from 'node:crypto';
-import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
+import { CtkvrError, type KvFormat, type PresetName, type SelectionCounters, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
 import { AnswerLogprobs } from './answer-logprobs.js';
 import { toApiError } from './api-error.js';
-import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
+import type { ChatEngine, ChatEvent, ChatFinish, EngineMemory, PreparedChat } from './chat-engine.js';
 import type { GenerationRequest } from './generation-request.js';
 import { ModelText } from './model-text.js';
 
@@ -41,6 +41,10 @@ export class SessionChatEngine implements ChatEngine {
 
   get failure(): string | null {
     return this.#model.failure === null ? null : toApiError(this.#model.failure).code;
+  }
+
+  get memory(): EngineMemory {
+    return this.#model.sessionMemory;
   }
 
   async prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat> {
@@ -88,7 +92,8 @@ export class SessionChatEngine implements ChatEngine {
     { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
   ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
-    const clock = new TokenClock();
+    const { numQueryHeads, numKvHeads } = this.#model.info;
+    const clock = new TokenClock(numQueryHeads / numKvHeads);
     const { numCachedTokens } = await session.prefill(tokens, { signal });
     const { numTopLogprobs } = request;
     const logprobs =
@@ -156,15 +161,20 @@ function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCac
   };
 }
 
-type Counters = { readonly heads: number; readonly keysTotal: number; readonly keysRead: number };
+type Counters = Pick<SelectionCounters, 'heads' | 'keysTotal' | 'keysRead' | 'estimatedMass'>;
 
 /** Times tokens as they come; made when the prefill starts. */
 class TokenClock {
   readonly #startedAt = performance.now();
+  readonly #groupSize: number;
   #firstAt: number | null = null;
   #lastAt = 0;
   #numTokens = 0;
   #counters: Counters | null = null;
+
+  constructor(groupSize: number) {
+    this.#groupSize = groupSize;
+  }
 
   tick(counters: Counters | null): void {
     this.#lastAt = performance.now();
@@ -182,7 +192,14 @@ class TokenClock {
       ms_per_token: this.#firstAt === null || decoded < 1 ? null : round((this.#lastAt - this.#firstAt) / decoded),
       keys_read_per_head: perHead(this.#counters?.keysRead),
       keys_per_head: perHead(this.#counters?.keysTotal),
+      attention_mass: this.#attentionMass(),
     };
+  }
+
+  #attentionMass(): number | null {
+    if (!this.#counters?.heads) return null;
+    const { estimatedMass, heads } = this.#counters;
+    return Math.round((estimatedMass / (heads * this.#groupSize)) * 10_000) / 10_000;
   }
 }
 

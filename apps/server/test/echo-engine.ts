@@ -93,6 +93,7 @@ export class EchoEngine implements ChatEngine {
             ms_per_token: 1,
             keys_read_per_head: null,
             keys_per_head: null,
+            attention_mass: null,
           },
         },
       };

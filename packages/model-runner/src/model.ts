@@ -134,6 +134,13 @@ export class Model {
     return this.#failure;
   }
 
+  /** Bytes that sessions hold of keys, values and indexes, and the most they may hold. */
+  get sessionMemory(): { readonly usedBytes: number; readonly maxBytes: number } {
+    let usedBytes = 0;
+    for (const session of this.#sessions) usedBytes += session.heldBytes;
+    return { usedBytes, maxBytes: this.#parts.sessionMemoryBytes };
+  }
+
   /** What is kept of prompts for later sessions with the option `prefixCache`. */
   get prefixCacheUsage(): PrefixCacheUsage {
     return this.#prefixes.usage;

@@ -1,6 +1,8 @@
 export type { AdmissionDecision, AdmissionOptions, AdmissionRequest } from './admission/admission-request.js';
 export { PageAdmission } from './admission/page-admission.js';
 export type { ComposeLimits } from './compose-step.js';
+export { FairQueue } from './fairness/fair-queue.js';
+export type { FairQueueOptions, QueueCaller, QueueRequest } from './fairness/queue-request.js';
 export type { DenseStep } from './plan/dense-step.js';
 export { knownCards } from './plan/known-cards.js';
 export { type Work, type WorkPart, workParts } from './plan/layer-work.js';

@@ -1,7 +1,7 @@
 /** `ctkvr serve`: the OpenAI-compatible server of @ctkvr/server. */
 import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
-import { note } from '../console-io.js';
+import { note, printJson } from '../console-io.js';
 import { templateOf } from '../open-model.js';
 import {
   addModelOptions,
@@ -14,6 +14,8 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
+import { CommandSettings } from '../settings/command-settings.js';
+import { readConfigFile } from '../settings/config-file.js';
 
 interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly host: string;
@@ -25,6 +27,10 @@ interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly prefixCache?: number;
   readonly allowOrigin?: string[];
   readonly allowHost?: string[];
+  readonly apiKeyFile?: string;
+  readonly shutdownGrace: number;
+  readonly config?: string;
+  readonly printConfig: boolean;
 }
 
 export function serveCommand(run: RunAction): Command {
@@ -33,13 +39,15 @@ export function serveCommand(run: RunAction): Command {
   );
   addModelOptions(command);
   addSelectorOptions(command);
-  return command
+  command
     .option('--host <address>', 'address to listen on; anything but a loopback address is open to others', '127.0.0.1')
     .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
     .option('--name <id>', 'model name that clients send (default: from the model)')
+    .option('--api-key-file <file>', 'API keys of who may call, as `ctkvr key` makes them (default: everyone may)')
     .option('--max-running <count>', 'requests that run at once', integer(1), 4)
     .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 128)
     .option('--max-wait <seconds>', 'longest that a request may wait', integer(1, 86_400), 300)
+    .option('--shutdown-grace <seconds>', 'what running requests get to end when it stops', integer(0, 86_400), 10)
     .option(
       '--prefix-cache <size|off>',
       'the most memory for prompts that are kept, so that later ones begin from them (default: half of what sessions may take)',
@@ -47,12 +55,34 @@ export function serveCommand(run: RunAction): Command {
     )
     .option('--allow-origin <origin...>', "origins of web pages that may call, beside this machine's own; * = all")
     .option('--allow-host <name...>', 'host names under which it may be reached, beside localhost')
-    .action((flags: ServeFlags) => run((context) => serve(flags, context)));
+    .option('--config <file>', 'JSON file of these options under their names in camel case; CTKVR_CONFIG names one too')
+    .option('--print-config', 'print what is in force as such a file, and where it is from, and do nothing else', false)
+    .addHelpText(
+      'after',
+      '\nEvery option can also be a variable: CTKVR_MAX_RUNNING for --max-running. Flags go first, then they, then the file.',
+    );
+  const settings = new CommandSettings(command, ['config', 'printConfig']);
+  return command.action((flags: ServeFlags) =>
+    run(async (context) => {
+      const path = flags.config ?? context.io.env.CTKVR_CONFIG;
+      const file = path === undefined || path === '' ? null : { path, content: await readConfigFile(path) };
+      settings.apply({ env: context.io.env, file });
+      if (flags.printConfig) await printSettings(settings, context);
+      else await serve(command.opts(), context);
+    }),
+  );
+}
+
+async function printSettings(settings: CommandSettings, { io }: CommandContext): Promise<void> {
+  await printJson(io, settings.toConfig());
+  for (const line of settings.describe()) await note(io, line);
 }
 
 export async function serve(flags: ServeFlags, { io, signal }: CommandContext): Promise<void> {
   // Loaded here: no other command needs the HTTP stack.
-  const { startServer } = await import('@ctkvr/server');
+  const { isOpenToAll, readApiKeys, startServer } = await import('@ctkvr/server');
+  const apiKeys = flags.apiKeyFile === undefined ? undefined : await readApiKeys(flags.apiKeyFile);
+  if (isOpenToAll({ host: flags.host, apiKeys })) await note(io, openWarning(flags.host));
   const progress = new ProgressLine(io);
   const server = await startServer({
     model: flags.model,
@@ -61,6 +91,8 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     maxRunning: flags.maxRunning,
     maxQueued: flags.maxQueued,
     maxWaitMs: flags.maxWait * 1000,
+    shutdownGraceMs: flags.shutdownGrace * 1000,
+    apiKeys,
     allowedOrigins: flags.allowOrigin,
     allowedHosts: flags.allowHost,
     kvFormat: flags.kvFormat,
@@ -84,4 +116,8 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
   else signal.addEventListener('abort', stop, { once: true });
   await note(io, `${server.modelName} is served at ${server.url}/v1 (Ctrl-C stops it)`);
   await server.closed;
+}
+
+function openWarning(host: string): string {
+  return `warning: without --api-key-file whoever reaches ${host} may use this server; \`ctkvr key <name> --file keys.json\` makes a key`;
 }
