@@ -9,15 +9,15 @@ import type { Context } from 'hono';
 import type { Logger } from 'pino';
 import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } from './chat-engine.js';
-import { checkModel } from './check-model.js';
 import { EventStream, type Frame } from './event-stream.js';
 import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
+import type { ServedModels } from './served-models.js';
 
 export interface ExchangeDeps {
-  readonly engine: ChatEngine;
+  readonly models: ServedModels;
   readonly queue: RequestQueue;
   readonly logger: Logger;
   /** Aborts when running requests must end. */
@@ -30,6 +30,7 @@ export interface ExchangeDeps {
 
 interface Exchange<R extends ParsedRequest> {
   readonly protocol: Protocol<R>;
+  readonly engine: ChatEngine;
   readonly deps: ExchangeDeps;
   readonly context: Context;
   readonly lifetime: RequestLifetime;
@@ -61,11 +62,15 @@ async function serve<R extends ParsedRequest>(
   const startedAt = performance.now();
   const lifetime = new RequestLifetime(context, deps.stopSignal);
   const id = `${protocol.idPrefix}${randomUUID()}`;
-  const head = { id, created: Math.floor(Date.now() / 1000), model: deps.engine.modelId };
   const log = deps.logger.child({ request: id });
   let outcome: string | null = 'answered';
   try {
-    await answer({ protocol, deps, context, lifetime, log, head, respond });
+    const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
+    const engine = deps.models.find(request.model);
+    await lifetime.turn();
+    const head = { id, created: Math.floor(Date.now() / 1000), model: engine.modelId };
+    const exchange = { protocol, engine, deps, context, lifetime, log, head, respond };
+    await (request.stream ? answerInFrames(exchange, request) : answerWhole(exchange, request));
   } catch (error) {
     const failure = toApiError(lifetime.explain(error));
     outcome = failure.code;
@@ -78,49 +83,46 @@ async function serve<R extends ParsedRequest>(
   }
 }
 
-async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<void> {
-  const { protocol, context, deps, lifetime } = exchange;
-  const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
-  checkModel(request.model, deps.engine.modelId);
-  await lifetime.turn();
-  const chat = await deps.engine.prepare(request.generation, lifetime.signal).catch((error: unknown) => {
+/** Prepares the prompt for `work`, and frees it when that has ended. */
+async function withPrompt<R extends ParsedRequest, T>(
+  { protocol, engine, lifetime }: Exchange<R>,
+  request: R,
+  work: (chat: PreparedChat) => Promise<T>,
+): Promise<T> {
+  const chat = await engine.prepare(request.generation, lifetime.signal).catch((error: unknown) => {
     throw toPrepareError(lifetime.explain(error), protocol.promptField);
   });
-  if (request.stream) await answerInFrames(exchange, request, chat);
-  else await answerWhole(exchange, request, chat);
+  try {
+    return await work(chat);
+  } finally {
+    chat.close?.();
+  }
 }
 
-async function answerWhole<R extends ParsedRequest>(
-  exchange: Exchange<R>,
-  request: R,
-  chat: PreparedChat,
-): Promise<void> {
+async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   let text = '';
   const tokens: ScoredToken[] = [];
-  const finish = await run(exchange, chat, {
-    onEvent: (event) => {
-      if (event.type !== 'text') return;
-      text += event.text;
-      tokens.push(...(event.tokens ?? []));
-    },
-  });
+  const onEvent = (event: ChatEvent) => {
+    if (event.type !== 'text') return;
+    text += event.text;
+    tokens.push(...(event.tokens ?? []));
+  };
   const { protocol, context, head } = exchange;
-  const body = protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  const body = await withPrompt(exchange, request, async (chat) => {
+    const finish = await run(exchange, chat, { onEvent });
+    return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  });
   exchange.respond(context.json(body));
 }
 
 /**
- * The response begins when the request has begun to wait (for a place or for memory) or to run; what fails until then is an error with its
- * own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
+ * The response begins when the request has begun to wait (for the model, a place or memory) or to run; what fails until then is an error with
+ * its own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
  */
-async function answerInFrames<R extends ParsedRequest>(
-  exchange: Exchange<R>,
-  request: R,
-  chat: PreparedChat,
-): Promise<void> {
-  const { protocol, deps, head, lifetime } = exchange;
+async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
+  const { protocol, engine, deps, head, lifetime } = exchange;
   const stream = new EventStream({ keepAliveMs: deps.keepAliveMs, onCancel: () => lifetime.clientLeft() });
-  const streamed = protocol.stream(request, head, chat.numPromptTokens);
+  let streamed = protocol.stream(request, head, 0); // to tell of a failure before the prompt is counted
   const send = (frames: readonly Frame[]) => {
     for (const frame of frames) stream.send(frame);
   };
@@ -134,8 +136,14 @@ async function answerInFrames<R extends ParsedRequest>(
     if (event.type === 'opened') send(streamed.opened());
     if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? []));
   };
+  const { state = 'ready' } = engine;
+  if (state !== 'ready' && state !== 'failed') begin();
   try {
-    send(streamed.finished(await run(exchange, chat, { onEvent, onQueued: begin })));
+    const finish = await withPrompt(exchange, request, (chat) => {
+      streamed = protocol.stream(request, head, chat.numPromptTokens);
+      return run(exchange, chat, { onEvent, onQueued: begin });
+    });
+    send(streamed.finished(finish));
   } catch (error) {
     if (begun) send(streamed.failed(toApiError(lifetime.explain(error))));
     throw error;
