@@ -1,4 +1,9 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.ts';
 
-export default defineConfig(base);
+// The process of a model is a program of its own, beside the package's code.
+export default defineConfig({
+  ...base,
+  entry: { index: 'src/index.ts', 'engine-process': 'src/isolation/engine-process.ts' },
+  dts: { entry: 'src/index.ts' },
+});

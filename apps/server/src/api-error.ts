@@ -86,6 +86,8 @@ const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_OVERLOADED: { status: 429, code: 'queue_full', retryAfterSeconds: 2 },
   CTKVR_BUSY: { status: 503, code: 'overloaded', retryAfterSeconds: 1 },
   CTKVR_CLOSED: { status: 503, code: 'shutting_down', retryAfterSeconds: 5 },
+  CTKVR_ENGINE_LOST: { status: 503, code: 'engine_lost', retryAfterSeconds: 5 },
+  CTKVR_ENGINE_FAILED: { status: 503, code: 'engine_failed' }, // as below
   CTKVR_DEVICE_LOST: { status: 503, code: 'device_lost' }, // to ask again helps only once the server was started again
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
 };

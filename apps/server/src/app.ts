@@ -18,11 +18,13 @@ import type { ParsedRequest, Protocol } from './protocol.js';
 import { identifyRequests } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
+import { ServedModels } from './served-models.js';
 import { addStatusRoutes } from './status-routes.js';
 import { addTokenRoutes } from './token-routes.js';
 
 export interface AppDeps extends CallerOptions {
-  readonly engine: ChatEngine;
+  /** One engine for each model. */
+  readonly engine: ChatEngine | readonly ChatEngine[];
   /** Default: as `defaultQueueOptions` says. */
   readonly queue?: RequestQueue;
   /** Who may call. Default: everyone. */
@@ -44,9 +46,10 @@ export interface AppDeps extends CallerOptions {
 /** Letters of a path that a log line holds; clients can send kilobytes. */
 const MAX_LOGGED_PATH = 200;
 
-/** Returns the application. It owns nothing: engine and queue are the caller's to close. */
+/** Returns the application. It owns nothing: engines and queue are the caller's to close. */
 export function createApp(deps: AppDeps): Hono {
-  const { engine, logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
+  const { logger = pino({ level: 'silent' }), maxBodyBytes = 32 * 1024 * 1024 } = deps;
+  const models = new ServedModels(deps.engine);
   const queue = deps.queue ?? new RequestQueue();
   const stopSignal = deps.stopSignal ?? new AbortController().signal;
   setMaxListeners(0, stopSignal); // each request listens: many are no leak
@@ -77,17 +80,17 @@ export function createApp(deps: AppDeps): Hono {
   app.use(shareWithPages(deps));
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
-  const metrics = new ServerMetrics({ engine, queue });
+  const metrics = new ServerMetrics({ models, queue });
   app.get('/metrics', async (context) =>
     context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),
   );
-  addStatusRoutes(app, { engine, queue });
-  addTokenRoutes(app, { engine, maxBodyBytes });
+  addStatusRoutes(app, { models, queue });
+  addTokenRoutes(app, { models, maxBodyBytes });
   app.post('/v1/embeddings', () => {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  const exchangeDeps = { engine, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
+  const exchangeDeps = { models, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
   const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
     const handle = exchange(protocol, exchangeDeps);
     app.post(path, (context) => {
@@ -99,7 +102,7 @@ export function createApp(deps: AppDeps): Hono {
   serve('/v1/completions', completions);
   serve('/v1/responses', responses);
   serve('/v1/messages', messages);
-  app.post('/v1/messages/count_tokens', countTokens({ engine, maxBodyBytes }));
+  app.post('/v1/messages/count_tokens', countTokens({ models, maxBodyBytes }));
   return app;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
- * can later run in its own process.
+ * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, and `ProcessEngine`
+ * forwards it to a process of the model's own.
  */
 import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 
@@ -9,12 +9,14 @@ export interface ChatEngine {
   readonly modelId: string;
   /** Seconds since 1970 at which the model was loaded. */
   readonly createdAt: number;
-  /** Tokens that prompt and answer may have together. */
-  readonly contextLength: number;
+  /** Tokens that prompt and answer may have together; null as long as the model was never loaded. */
+  readonly contextLength: number | null;
+  /** Whether a request would have to wait for the model. Left out: 'ready'. */
+  readonly state?: EngineState;
   /** Why it answers nothing any more, a word of the errors' codes; null or left out while all is well. */
   readonly failure?: string | null;
-  /** Of keys, values and indexes; left out where it is not known. */
-  readonly memory?: EngineMemory | null;
+  /** Of keys, values and indexes; null while the model is not loaded, left out where it is never known. */
+  memory?(): Promise<EngineMemory | null>;
   readonly text: EngineText;
   /**
    * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
@@ -24,14 +26,17 @@ export interface ChatEngine {
   prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat>;
 }
 
+/** unloaded = until the next request; failed = for good. */
+export type EngineState = 'ready' | 'unloaded' | 'loading' | 'restarting' | 'failed';
+
 export interface EngineMemory {
   /** Bytes that running requests hold; prompts that are kept for later ones are not counted, as they make way. */
   readonly usedBytes: number;
   readonly maxBytes: number;
 }
 
-/** What the model's tokenizer and chat template make of text, without running the model. */
-export interface EngineText {
+/** What does not change of a model's tokenizer and chat template. */
+export interface TextFacts {
   /** Token ids are below. */
   readonly vocabSize: number;
   /** '' when the model has none. */
@@ -39,11 +44,16 @@ export interface EngineText {
   readonly eosToken: string;
   /** Jinja source; null when the model has none. */
   readonly chatTemplate: string | null;
+}
+
+/** What the model's tokenizer and chat template make of text, without running the model. */
+export interface EngineText {
+  facts(): Promise<TextFacts>;
   tokenize(text: string, options: TokenizeOptions): Promise<Int32Array>;
   /** The tokens that the model would be given. @throws {CtkvrError} as `ChatEngine.prepare`. */
   tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>;
-  /** Bytes of one token, control tokens' too; they may end inside a character. */
-  tokenBytes(tokenId: number): Uint8Array;
+  /** Bytes of each token, control tokens' too; they may end inside a character. */
+  bytesOf(tokens: ArrayLike<number>): Promise<readonly Uint8Array[]>;
   /** The prompt that the template makes of messages. @throws {CtkvrError} as `ChatEngine.prepare`. */
   applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string>;
 }
@@ -63,6 +73,8 @@ export interface PreparedChat {
    * @throws {CtkvrError} CTKVR_OVERLOADED when too many wait for memory; CTKVR_OUT_OF_MEMORY when it can never be enough.
    */
   run(signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined>;
+  /** Frees what is kept for it. To be called once, when no run goes on and none will begin. */
+  close?(): void;
 }
 
 export type ChatEvent =

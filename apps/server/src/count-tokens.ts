@@ -3,16 +3,15 @@ import type { Context } from 'hono';
 import { countFields, countSchema } from './anthropic-fields.js';
 import { anthropicMessages } from './anthropic-messages.js';
 import { toPrepareError } from './api-error.js';
-import type { ChatEngine } from './chat-engine.js';
 import { checkBody } from './check-fields.js';
-import { checkModel } from './check-model.js';
 import { toMessagesPrompt } from './generation-request.js';
 import { readJson } from './read-json.js';
+import type { ServedModels } from './served-models.js';
 
-export function countTokens({ engine, maxBodyBytes }: { engine: ChatEngine; maxBodyBytes: number }) {
+export function countTokens({ models, maxBodyBytes }: { models: ServedModels; maxBodyBytes: number }) {
   return async (context: Context): Promise<Response> => {
     const given = checkBody(await readJson(context, maxBodyBytes), countFields, countSchema);
-    checkModel(given.model, engine.modelId);
+    const engine = models.find(given.model);
     const prompt = toMessagesPrompt(anthropicMessages(given));
     const tokens = await engine.text.tokensOf(prompt, context.req.raw.signal).catch((error: unknown) => {
       throw toPrepareError(error, 'messages');

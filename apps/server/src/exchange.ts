@@ -9,21 +9,21 @@ import type { Context } from 'hono';
 import type { Logger } from 'pino';
 import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat, ScoredToken } from './chat-engine.js';
-import { checkModel } from './check-model.js';
 import { frameOfChoice, joinBodies, joinEnds, type RunningChoice, requestOfChoice, runChoices } from './choices.js';
 import { EventStream, type Frame } from './event-stream.js';
 import { cacheNamespace, callerOf } from './keys/caller.js';
 import { maxWaitOf } from './max-wait.js';
 import type { RequestRecord } from './metrics/request-record.js';
 import type { ServerMetrics } from './metrics/server-metrics.js';
-import type { AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
+import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
 import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { Place, RequestQueue } from './request-queue.js';
+import type { ServedModels } from './served-models.js';
 
 export interface ExchangeDeps {
-  readonly engine: ChatEngine;
+  readonly models: ServedModels;
   readonly queue: RequestQueue;
   readonly metrics: ServerMetrics;
   readonly logger: Logger;
@@ -37,6 +37,7 @@ export interface ExchangeDeps {
 
 interface Exchange<R extends ParsedRequest> {
   readonly protocol: Protocol<R>;
+  readonly engine: ChatEngine;
   readonly deps: ExchangeDeps;
   readonly context: Context;
   readonly lifetime: RequestLifetime;
@@ -69,13 +70,18 @@ async function serve<R extends ParsedRequest>(
   const startedAt = performance.now();
   const lifetime = new RequestLifetime(context, deps.stopSignal);
   const id = `${protocol.idPrefix}${randomUUID()}`;
-  const head = { id, created: Math.floor(Date.now() / 1000), model: deps.engine.modelId };
   const caller = callerOf(context);
   const log = deps.logger.child({ request: id, requestId: requestIdOf(context), caller: caller.name });
-  const record = deps.metrics.begin({ model: head.model, caller: caller.name });
+  let record: RequestRecord | null = null;
   let outcome: string | null = 'answered';
   try {
-    await answer({ protocol, deps, context, lifetime, log, record, head, respond });
+    const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
+    const engine = deps.models.find(request.model);
+    record = deps.metrics.begin({ model: engine.modelId, caller: caller.name });
+    await lifetime.turn();
+    const head = { id, created: Math.floor(Date.now() / 1000), model: engine.modelId };
+    const exchange = { protocol, engine, deps, context, lifetime, log, record, head, respond };
+    await (request.stream ? answerInFrames(exchange, request) : answerWhole(exchange, request));
   } catch (error) {
     const failure = toApiError(lifetime.explain(error));
     outcome = failure.code;
@@ -84,81 +90,80 @@ async function serve<R extends ParsedRequest>(
     throw failure;
   } finally {
     lifetime.end();
-    record.end(outcome);
+    (record ?? deps.metrics.begin({ model: '', caller: caller.name })).end(outcome);
     log.info({ outcome, ms: Math.round(performance.now() - startedAt) }, 'ended');
   }
 }
 
-async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<void> {
-  const { protocol, context, deps, lifetime } = exchange;
-  const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
-  checkModel(request.model, deps.engine.modelId);
-  await lifetime.turn();
-  if (request.stream) await answerInFrames(exchange, request);
-  else await answerWhole(exchange, request);
-}
-
-async function prepare<R extends ParsedRequest>(
-  { protocol, deps, context, lifetime }: Exchange<R>,
+/** Prepares the prompt of a choice for `work`, and frees it when that has ended. */
+async function withPrompt<R extends ParsedRequest, T>(
+  { protocol, engine, context, lifetime }: Exchange<R>,
   request: R,
   { index, signal }: RunningChoice,
-): Promise<PreparedChat> {
+  work: (chat: PreparedChat) => Promise<T>,
+): Promise<T> {
   const generation = requestOfChoice(request.generation, index);
   const cacheSalt = cacheNamespace(callerOf(context), generation.cacheSalt);
-  return await deps.engine.prepare({ ...generation, cacheSalt }, signal).catch((error: unknown) => {
+  const chat = await engine.prepare({ ...generation, cacheSalt }, signal).catch((error: unknown) => {
     throw toPrepareError(lifetime.explain(error), protocol.promptField);
   });
+  try {
+    return await work(chat);
+  } finally {
+    chat.close?.();
+  }
 }
 
 async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   const { protocol, context, head, lifetime } = exchange;
-  const bodies = await runChoices(request.numChoices ?? 1, lifetime.signal, async (choice) => {
-    const chat = await prepare(exchange, request, choice);
-    let text = '';
-    const tokens: ScoredToken[] = [];
-    const finish = await run(exchange, chat, {
-      choice,
-      onEvent: (event) => {
+  const answerOf = (choice: RunningChoice) =>
+    withPrompt(exchange, request, choice, async (chat) => {
+      let text = '';
+      const tokens: ScoredToken[] = [];
+      const onEvent = (event: ChatEvent) => {
         if (event.type !== 'text') return;
         text += event.text;
         tokens.push(...(event.tokens ?? []));
-      },
+      };
+      const finish = await run(exchange, chat, { choice, onEvent });
+      return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
     });
-    return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
-  });
-  exchange.respond(context.json(joinBodies(bodies)));
+  exchange.respond(context.json(joinBodies(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf))));
 }
 
 /**
- * The response begins when the request has begun to wait (for a place or for memory) or to run; what fails until then is an error with its
- * own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
+ * The response begins when the request has begun to wait (for the model, a place or memory) or to run; what fails until then is an error with
+ * its own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
  */
 async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
-  const { protocol, deps, head, lifetime } = exchange;
+  const { protocol, engine, deps, head, lifetime } = exchange;
   const stream = new EventStream({ keepAliveMs: deps.keepAliveMs, onCancel: () => lifetime.clientLeft() });
   const send = (frames: readonly Frame[]) => {
     for (const frame of frames) stream.send(frame);
   };
-  let begun: StreamedAnswer | null = null;
-  const begin = (streamed: StreamedAnswer) => {
-    if (begun === null) exchange.respond(toStreamResponse(exchange.context, stream));
-    begun ??= streamed;
+  let begun = false;
+  const begin = () => {
+    if (!begun) exchange.respond(toStreamResponse(exchange.context, stream));
+    begun = true;
   };
-  const answerOf = async (choice: RunningChoice) => {
-    const chat = await prepare(exchange, request, choice);
-    const streamed = protocol.stream(request, head, chat.numPromptTokens);
-    const sendNumbered = (frames: readonly Frame[]) => send(frames.map((frame) => frameOfChoice(frame, choice.index)));
-    const onEvent = (event: ChatEvent) => {
-      begin(streamed);
-      if (event.type === 'opened') sendNumbered(streamed.opened());
-      if (event.type === 'text') sendNumbered(streamed.text(event.text, event.tokens ?? []));
-    };
-    return streamed.finished(await run(exchange, chat, { choice, onEvent, onQueued: () => begin(streamed) }));
-  };
+  const answerOf = (choice: RunningChoice) =>
+    withPrompt(exchange, request, choice, async (chat) => {
+      const streamed = protocol.stream(request, head, chat.numPromptTokens);
+      const sendNumbered = (frames: readonly Frame[]) =>
+        send(frames.map((frame) => frameOfChoice(frame, choice.index)));
+      const onEvent = (event: ChatEvent) => {
+        begin();
+        if (event.type === 'opened') sendNumbered(streamed.opened());
+        if (event.type === 'text') sendNumbered(streamed.text(event.text, event.tokens ?? []));
+      };
+      return streamed.finished(await run(exchange, chat, { choice, onEvent, onQueued: begin }));
+    });
+  const { state = 'ready' } = engine;
+  if (state !== 'ready' && state !== 'failed') begin();
   try {
     send(joinEnds(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf)));
   } catch (error) {
-    if (begun !== null) send((begun as StreamedAnswer).failed(toApiError(lifetime.explain(error))));
+    if (begun) send(protocol.stream(request, head, 0).failed(toApiError(lifetime.explain(error))));
     throw error;
   } finally {
     stream.end();
@@ -176,7 +181,7 @@ interface RunOptions {
 async function run<R extends ParsedRequest>(
   { deps, context, log, record }: Exchange<R>,
   chat: PreparedChat,
-  { choice: { signal, promptRead }, onEvent, onQueued }: RunOptions,
+  { choice: { signal, promptRead }, onEvent, onQueued = () => {} }: RunOptions,
 ): Promise<ChatFinish> {
   const work = async (place: Place) => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');

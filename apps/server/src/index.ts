@@ -8,8 +8,10 @@ export type {
   ChatEvent,
   ChatFinish,
   ChatStatistics,
+  EngineState,
   EngineText,
   PreparedChat,
+  TextFacts,
   TokenizeOptions,
 } from './chat-engine.js';
 export type { ChatRequest } from './chat-request.js';

@@ -1,7 +1,8 @@
 /** The tokenizer and the chat template of a loaded model, as the routes need them. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
 import type { ApplyTemplateOptions, Model } from '@ctkvr/model-runner';
-import type { EngineText, TokenizeOptions } from './chat-engine.js';
+import type { EngineText, TextFacts, TokenizeOptions } from './chat-engine.js';
 import type { ChatMessage, MessagesPrompt, Prompt } from './generation-request.js';
 import { templateVariables } from './template-variables.js';
 import { withToolsAsText } from './tools-as-text.js';
@@ -21,6 +22,11 @@ export class ModelText implements EngineText {
 
   get chatTemplate(): string | null {
     return this.#model.chatTemplate;
+  }
+
+  async facts(): Promise<TextFacts> {
+    const { vocabSize, bosToken, eosToken, chatTemplate } = this;
+    return { vocabSize, bosToken, eosToken, chatTemplate };
   }
 
   /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws. */
@@ -45,8 +51,14 @@ export class ModelText implements EngineText {
     return withBos;
   }
 
+  /** Of one token, control tokens' too. */
   tokenBytes(tokenId: number): Uint8Array {
     return this.#model.tokenBytes(tokenId, { special: true });
+  }
+
+  async bytesOf(tokens: ArrayLike<number>): Promise<readonly Uint8Array[]> {
+    await nextTurn(); // who has many asks for some at a time, and others get their turn between
+    return Array.from(tokens, (tokenId) => this.tokenBytes(tokenId));
   }
 
   async applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string> {

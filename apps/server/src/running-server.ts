@@ -10,6 +10,7 @@ import type { ChatEngine } from './chat-engine.js';
 import { ConnectionTracker } from './connection-tracker.js';
 import type { ApiKey } from './keys/api-key.js';
 import { defaultQueueOptions, RequestQueue } from './request-queue.js';
+import { ServedModels } from './served-models.js';
 
 export interface ListenOptions extends CallerOptions {
   /** Default 127.0.0.1: this machine only. Anything else is open to whoever reaches it and has a key. */
@@ -59,7 +60,7 @@ export class RunningServer {
   /** `http://host:port`, with the port really taken. */
   readonly url: string;
   readonly port: number;
-  /** The name clients send as `model`. */
+  /** The name clients send as `model`: of several, the first. */
   readonly modelName: string;
   /** Resolves once the server has stopped: with the signal that stopped it, or null after close(). */
   readonly closed: Promise<StopSignal | null>;
@@ -143,17 +144,22 @@ interface ServerParts {
   readonly release: () => Promise<void>;
 }
 
+/** One line of JSON an event on stderr. */
+export function defaultLogger(): Logger {
+  return pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+}
+
 /**
  * Resolves when the server listens. `release` runs at its end, and also when it cannot begin.
  * @throws {CtkvrError} CTKVR_INVALID_OPTION when the address cannot be bound, or an option is out of range.
  */
 export async function listen(
-  engine: ChatEngine,
+  engine: ChatEngine | readonly ChatEngine[],
   options: ListenOptions = {},
   release: () => Promise<void> = async () => {},
 ): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 8080 } = options;
-  const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+  const logger = options.logger ?? defaultLogger();
   const stop = new AbortController();
   const work = new Set<Promise<void>>();
   const onWork = (one: Promise<void>) => {
@@ -173,7 +179,7 @@ export async function listen(
     const app = createApp({ engine, queue, logger, stopSignal: stop.signal, onWork, ...callers });
     if (isOpenToAll({ host, apiKeys })) logger.warn({ host }, 'no API keys: whoever reaches this address may use it');
     const server = await bind(app.fetch, { host, port });
-    return new RunningServer(server, { queue, work, stop, logger, modelName: engine.modelId, options, release });
+    return new RunningServer(server, { queue, work, stop, logger, modelName: nameOfFirst(engine), options, release });
   } catch (error) {
     await release();
     throw error;
@@ -183,6 +189,10 @@ export async function listen(
 /** Whether other machines may call without a key. */
 export function isOpenToAll({ host = '127.0.0.1', apiKeys }: Pick<ListenOptions, 'host' | 'apiKeys'>): boolean {
   return !isLoopback(host) && apiKeys === undefined;
+}
+
+function nameOfFirst(engines: ChatEngine | readonly ChatEngine[]): string {
+  return new ServedModels(engines).first.modelId;
 }
 
 /** Stops listening and resolves when every connection has ended: idle ones at once, busy ones after their answer. */

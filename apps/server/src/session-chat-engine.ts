@@ -43,7 +43,7 @@ export class SessionChatEngine implements ChatEngine {
     return this.#model.failure === null ? null : toApiError(this.#model.failure).code;
   }
 
-  get memory(): EngineMemory {
+  async memory(): Promise<EngineMemory> {
     return this.#model.sessionMemory;
   }
 

@@ -30,6 +30,7 @@ const start = () =>
     model: file,
     port: 0,
     handleSignals: false,
+    isolation: 'none', // the stand-in is told what to do in this process
     logger,
     load: { device: 'cuda', kvDeviceBudgetBytes: 2 ** 26 },
   });

@@ -133,10 +133,7 @@ function textsOf(prompt: Prompt): string[] {
 
 /** Tokens are the bytes of a text, behind BOS and EOS. */
 const byteText: EngineText = {
-  vocabSize: 258,
-  bosToken: '<s>',
-  eosToken: '</s>',
-  chatTemplate: '{{ messages }}',
+  facts: async () => ({ vocabSize: 258, bosToken: '<s>', eosToken: '</s>', chatTemplate: '{{ messages }}' }),
   async tokenize(text, { addSpecial, parseSpecial }) {
     const pieces = parseSpecial ? text.split(/(<\/?s>)/) : [text];
     const tokens = pieces.flatMap((piece) =>
@@ -148,7 +145,10 @@ const byteText: EngineText = {
     if (wordsOf(prompt).includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused them');
     return new Int32Array(wordsOf(prompt).length);
   },
-  tokenBytes: (tokenId) => (tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2)),
+  bytesOf: async (tokens) =>
+    Array.from(tokens, (tokenId) =>
+      tokenId < 2 ? Buffer.from(['<s>', '</s>'][tokenId]!) : Uint8Array.of(tokenId - 2),
+    ),
   async applyTemplate({ messages }) {
     if (messages.some(({ content }) => content === '!refuse')) {
       throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused the messages');

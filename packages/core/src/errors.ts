@@ -30,6 +30,8 @@ export type CtkvrErrorCode =
   | 'CTKVR_NATIVE_UNAVAILABLE' // the native binary could not be loaded
   | 'CTKVR_DEVICE_UNAVAILABLE' // no driver, no such device, or nothing in this build for it
   | 'CTKVR_DEVICE_LOST' // a kernel trapped or the device is gone: what was on it is lost, the model is to be loaded again
+  | 'CTKVR_ENGINE_LOST' // the process that a model runs in ended: what it was doing is lost, and it is started again
+  | 'CTKVR_ENGINE_FAILED' // the same, too often in a row: it is not started again
   | 'CTKVR_INTERNAL'; // a bug of ours: a native panic, a broken invariant
 
 /** Numbers and names behind a message, for programs. */

@@ -5,6 +5,7 @@ export { chooseBackend } from './choose-backend.js';
 export { countOf } from './count-of.js';
 export type { DeviceChoice } from './device-choice.js';
 export { deviceCheck } from './device-choice.js';
+export { type ErrorData, fromErrorData, toErrorData } from './error-data.js';
 export type { CtkvrErrorCode, CtkvrErrorFields } from './errors.js';
 export { CtkvrError } from './errors.js';
 export type { RefineRules, SegmentInfo, TailEstimate, TailInfo, TailSegmentInfo } from './index-parts.js';

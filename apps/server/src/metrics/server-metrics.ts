@@ -3,13 +3,13 @@
  * Names and meanings: docs/guide/server.md.
  */
 import { Gauge, Registry } from 'prom-client';
-import type { ChatEngine } from '../chat-engine.js';
 import type { RequestQueue } from '../request-queue.js';
+import type { ServedModels } from '../served-models.js';
 import { type Families, makeFamilies } from './families.js';
 import { RequestRecord } from './request-record.js';
 
 export interface MeasuredServer {
-  readonly engine: ChatEngine;
+  readonly models: ServedModels;
   readonly queue: RequestQueue;
 }
 
@@ -38,23 +38,30 @@ export class ServerMetrics {
 }
 
 /** Asked when somebody looks. */
-function addGauges(registry: Registry, { engine, queue }: MeasuredServer): void {
-  const gauge = (name: string, help: string, value: () => number | null) =>
+function addGauges(registry: Registry, { models, queue }: MeasuredServer): void {
+  const gauge = (name: string, help: string, collect: (gauge: Gauge<'model_name'>) => void | Promise<void>) =>
     new Gauge({
       name: `ctkvr:${name}`,
       help,
       labelNames: ['model_name'],
       registers: [registry],
       collect() {
-        const now = value();
-        if (now !== null) this.set({ model_name: engine.modelId }, now);
+        return collect(this);
       },
     });
-  gauge('num_requests_running', 'Requests that run', () => queue.numRunning);
-  gauge('num_requests_waiting', 'Requests that wait for a place', () => queue.numQueued);
+  // One queue for all models: with several, its length is none's.
+  const model_name = models.all.length === 1 ? models.first.modelId : '';
+  gauge('num_requests_running', 'Requests that run', (to) => to.set({ model_name }, queue.numRunning));
+  gauge('num_requests_waiting', 'Requests that wait for a place', (to) => to.set({ model_name }, queue.numQueued));
   gauge(
     'kv_cache_usage_perc',
     'Share of the memory for keys, values and indexes that running requests hold, 0 to 1',
-    () => (engine.memory == null ? null : engine.memory.usedBytes / engine.memory.maxBytes),
+    async (to) => {
+      to.reset(); // a model that is unloaded holds none
+      for (const engine of models.all) {
+        const memory = await engine.memory?.();
+        if (memory != null) to.set({ model_name: engine.modelId }, memory.usedBytes / memory.maxBytes);
+      }
+    },
   );
 }
