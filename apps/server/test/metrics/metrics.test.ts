@@ -4,7 +4,9 @@ import { EchoEngine } from '../echo-engine.js';
 import { until } from '../until.js';
 
 class MeasuredEngine extends EchoEngine {
-  readonly memory = { usedBytes: 25, maxBytes: 100 };
+  async memory() {
+    return { usedBytes: 25, maxBytes: 100 };
+  }
 }
 
 function setUp(engine = new EchoEngine()) {
@@ -97,7 +99,9 @@ describe('/metrics', () => {
     expect(all.get(`ctkvr:request_success_total{${labels},finished_reason="length"}`)).toBe(1);
     expect(all.get(`ctkvr:request_success_total{${labels},finished_reason="abort"}`)).toBe(1);
     expect(all.get(`ctkvr:request_failure_total{${labels},code="internal_error"}`)).toBe(1);
-    expect(all.get(`ctkvr:request_failure_total{${labels},code="unknown_parameter"}`)).toBe(1);
+    // What is refused before its model is known has none.
+    const refused = `model_name="",${labels.slice(labels.indexOf(',') + 1)},code="unknown_parameter"`;
+    expect(all.get(`ctkvr:request_failure_total{${refused}}`)).toBe(1);
   });
 });
 
