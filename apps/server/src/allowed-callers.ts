@@ -4,14 +4,17 @@
  * This machine's own pages and names are always allowed; others are named by whoever starts the server.
  * Source: OWASP on cross-site request forgery and DNS rebinding (CWE-346, CWE-350); the Fetch standard on CORS.
  */
-import type { MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
 import { ApiError } from './api-error.js';
 
 export interface CallerOptions {
   /** Origins of further web pages that may call and read answers, such as `https://chat.example.com`; `*` = all. Default none. */
   readonly allowedOrigins?: readonly string[] | undefined;
-  /** Further host names, without port, under which a server that listens on this machine only is reached. Default none. */
+  /**
+   * Further host names, without port, under which the server is reached. Default none where it listens on this machine only, else any: an
+   * address that others reach has names that only its operator knows.
+   */
   readonly allowedHosts?: readonly string[] | undefined;
 }
 
@@ -25,15 +28,7 @@ export function isLoopback(host: string): boolean {
 /** Refuses requests whose Host or Origin is neither this machine nor allowed. @throws {ApiError} 403 with the remedy. */
 export function localOnly({ allowedOrigins = [], allowedHosts = [] }: CallerOptions): MiddlewareHandler {
   return async (context, next) => {
-    const { hostname } = new URL(context.req.url);
-    if (!loopbackNames.has(hostname) && !allowedHosts.includes(hostname)) {
-      throw forbidden({
-        code: 'forbidden_host',
-        what: `under the name '${hostname}'`,
-        flag: `--allow-host ${hostname}`,
-        option: 'allowedHosts',
-      });
-    }
+    checkHost(context, allowedHosts);
     const origin = context.req.header('origin');
     if (origin !== undefined && !isAllowedOrigin(origin, allowedOrigins)) {
       throw forbidden({
@@ -45,6 +40,25 @@ export function localOnly({ allowedOrigins = [], allowedHosts = [] }: CallerOpti
     }
     await next();
   };
+}
+
+/** Refuses requests under another name than this machine's own or an allowed one. @throws {ApiError} 403 with the remedy. */
+export function knownHostsOnly(allowedHosts: readonly string[]): MiddlewareHandler {
+  return async (context, next) => {
+    checkHost(context, allowedHosts);
+    await next();
+  };
+}
+
+function checkHost(context: Context, allowedHosts: readonly string[]): void {
+  const { hostname } = new URL(context.req.url);
+  if (loopbackNames.has(hostname) || allowedHosts.includes(hostname)) return;
+  throw forbidden({
+    code: 'forbidden_host',
+    what: `under the name '${hostname}'`,
+    flag: `--allow-host ${hostname}`,
+    option: 'allowedHosts',
+  });
 }
 
 /** Answers preflight requests, and lets allowed pages read answers. */

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { Hono } from 'hono';
 import { type Logger, pino } from 'pino';
-import { type CallerOptions, localOnly, shareWithPages } from './allowed-callers.js';
+import { type CallerOptions, knownHostsOnly, localOnly, shareWithPages } from './allowed-callers.js';
 import { toAnthropicBody } from './anthropic-error.js';
 import { ApiError, toApiError } from './api-error.js';
 import { chatCompletions } from './chat-completions.js';
@@ -15,7 +15,7 @@ import { authenticate, toKeyRing } from './keys/authenticate.js';
 import { messages } from './messages.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
-import { identifyRequests } from './request-id.js';
+import { identifyRequests, requestIdOf } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
 import { ServedModels } from './served-models.js';
@@ -43,6 +43,9 @@ export interface AppDeps extends CallerOptions {
   readonly onWork?: (work: Promise<void>) => void;
 }
 
+/** Largest body, bytes, where an answer has a text's tokens or their number: they are no work of the model's, so nothing else bounds them. */
+const MAX_TOKEN_BODY_BYTES = 4 * 1024 * 1024;
+
 /** Letters of a path that a log line holds; clients can send kilobytes. */
 const MAX_LOGGED_PATH = 200;
 
@@ -62,7 +65,7 @@ export function createApp(deps: AppDeps): Hono {
     const { method, path, raw } = context.req;
     const { status } = context.res;
     if (status < 400 || status >= 500 || toldThemselves.has(raw)) return; // what fails is told by onError
-    logger.info({ method, path: path.slice(0, MAX_LOGGED_PATH), status }, 'refused');
+    logger.info({ requestId: requestIdOf(context), method, path: path.slice(0, MAX_LOGGED_PATH), status }, 'refused');
   });
 
   app.onError((error, context) => {
@@ -77,6 +80,7 @@ export function createApp(deps: AppDeps): Hono {
     return context.json(errorBody(failure, context.req.path), 404);
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
+  else if (deps.allowedHosts !== undefined) app.use(knownHostsOnly(deps.allowedHosts));
   app.use(shareWithPages(deps));
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
@@ -85,7 +89,8 @@ export function createApp(deps: AppDeps): Hono {
     context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),
   );
   addStatusRoutes(app, { models, queue });
-  addTokenRoutes(app, { models, maxBodyBytes });
+  const tokenDeps = { models, maxBodyBytes: Math.min(maxBodyBytes, MAX_TOKEN_BODY_BYTES) };
+  addTokenRoutes(app, tokenDeps);
   app.post('/v1/embeddings', () => {
     throw noEmbeddings();
   });
@@ -102,7 +107,7 @@ export function createApp(deps: AppDeps): Hono {
   serve('/v1/completions', completions);
   serve('/v1/responses', responses);
   serve('/v1/messages', messages);
-  app.post('/v1/messages/count_tokens', countTokens({ models, maxBodyBytes }));
+  app.post('/v1/messages/count_tokens', countTokens(tokenDeps));
   return app;
 }
 

@@ -50,8 +50,11 @@ export interface TextFacts {
 export interface EngineText {
   facts(): Promise<TextFacts>;
   tokenize(text: string, options: TokenizeOptions): Promise<Int32Array>;
-  /** The tokens that the model would be given. @throws {CtkvrError} as `ChatEngine.prepare`. */
-  tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>;
+  /**
+   * The tokens that the model would be given. A text that cannot be as few as `maxTokens` need not be tokenized.
+   * @throws {CtkvrError} as `ChatEngine.prepare`.
+   */
+  tokensOf(prompt: Prompt, signal: AbortSignal, maxTokens?: number): Promise<Int32Array>;
   /** Bytes of each token, control tokens' too; they may end inside a character. */
   bytesOf(tokens: ArrayLike<number>): Promise<readonly Uint8Array[]>;
   /** The prompt that the template makes of messages. @throws {CtkvrError} as `ChatEngine.prepare`. */

@@ -29,20 +29,26 @@ export class ModelText implements EngineText {
     return { vocabSize, bosToken, eosToken, chatTemplate };
   }
 
-  /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws. */
-  async tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
-    if (prompt.type === 'messages') return await this.#model.applyChatTemplate(...this.#rendering(prompt, signal));
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a prompt without tokens, or with tokens of another model; what the template throws; CTKVR_CONTEXT_EXCEEDED. */
+  async tokensOf(prompt: Prompt, signal: AbortSignal, maxTokens?: number): Promise<Int32Array> {
+    if (prompt.type === 'messages') {
+      const [messages, options] = this.#rendering(prompt, signal);
+      return await this.#model.applyChatTemplate(messages, { ...options, maxTokens });
+    }
     if (prompt.type === 'tokens') this.#checkTokens(prompt.tokens);
     const tokens =
       prompt.type === 'tokens'
         ? Int32Array.from(prompt.tokens)
-        : await this.tokenize(prompt.text, { addSpecial: prompt.addSpecial, parseSpecial: true });
+        : await this.tokenize(prompt.text, { addSpecial: prompt.addSpecial, parseSpecial: true, maxTokens });
     if (tokens.length === 0) throw new CtkvrError('CTKVR_INVALID_OPTION', 'The prompt is empty.');
     return tokens;
   }
 
-  async tokenize(text: string, { addSpecial, parseSpecial }: TokenizeOptions): Promise<Int32Array> {
-    const tokens = await this.#model.tokenize(text, { parseSpecial });
+  async tokenize(
+    text: string,
+    { addSpecial, parseSpecial, maxTokens }: TokenizeOptions & { readonly maxTokens?: number | undefined },
+  ): Promise<Int32Array> {
+    const tokens = await this.#model.tokenize(text, { parseSpecial, maxTokens });
     const { addBos, bosTokenId } = this.#model.info;
     if (!addSpecial || !addBos || bosTokenId === null) return tokens;
     const withBos = new Int32Array(tokens.length + 1);

@@ -48,7 +48,7 @@ export class SessionChatEngine implements ChatEngine {
   }
 
   async prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat> {
-    const tokens = await this.text.tokensOf(request.prompt, signal).catch((error) => {
+    const tokens = await this.text.tokensOf(request.prompt, signal, this.contextLength).catch((error) => {
       signal.throwIfAborted(); // its reason says more than that it was aborted
       throw error;
     });

@@ -3,6 +3,7 @@
  * out, or refuse the role. They become text in the form of Hermes and Qwen, which most models have seen. llama.cpp's server does the like.
  */
 import type { ChatMessage, ToolCall } from './generation-request.js';
+import { isWithinJsonBounds } from './json-scanner.js';
 
 /** Returns the messages with what `template` (Jinja source) does not know written into their content. */
 export function withToolsAsText(messages: readonly ChatMessage[], template: string): ChatMessage[] {
@@ -39,6 +40,7 @@ export function toToolCall({ id, name, args }: { id: string; name: string; args:
 /** Templates want an object; what the model once wrote may be none. Clients send nothing for no arguments. */
 function objectOr(text: string): unknown {
   if (text === '') return {};
+  if (!isWithinJsonBounds(text)) return text;
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : text;

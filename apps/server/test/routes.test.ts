@@ -97,9 +97,23 @@ describe('models and health', () => {
       await app.request(path);
     }
     expect(lines).toEqual([
-      { level: 30, method: 'GET', path: '/v1/nothing', status: 404, msg: 'refused' },
-      { level: 30, method: 'GET', path: '/v1/models/other', status: 404, msg: 'refused' },
-      { level: 30, method: 'GET', path: `/${'x'.repeat(199)}`, status: 404, msg: 'refused' },
+      { level: 30, requestId: expect.any(String), method: 'GET', path: '/v1/nothing', status: 404, msg: 'refused' },
+      {
+        level: 30,
+        requestId: expect.any(String),
+        method: 'GET',
+        path: '/v1/models/other',
+        status: 404,
+        msg: 'refused',
+      },
+      {
+        level: 30,
+        requestId: expect.any(String),
+        method: 'GET',
+        path: `/${'x'.repeat(199)}`,
+        status: 404,
+        msg: 'refused',
+      },
     ]);
     lines.length = 0;
     await post({});

@@ -14,6 +14,7 @@ import type { ChatMessage } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import type { KeptPrompt } from './kept-prompt.js';
+import { LeastTokens } from './least-tokens.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { ModelTemplate } from './model-template.js';
@@ -57,6 +58,8 @@ export interface ApplyTemplateOptions {
   readonly continueFinalMessage?: boolean | undefined;
   /** Further variables of the template, such as `enable_thinking`. Which there are is up to the template. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  /** Refuses a text that cannot be as few tokens as these, without tokenizing it. */
+  readonly maxTokens?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -75,6 +78,7 @@ export class Model {
   readonly #sessions = new Set<ClosableSession>();
   readonly #prefixes: PrefixCache<KeptPrompt>;
   readonly #template: ModelTemplate;
+  readonly #leastTokens: LeastTokens;
   #closing: Promise<void> | null = null;
   #failure: CtkvrError | null = null;
 
@@ -86,6 +90,7 @@ export class Model {
     this.contextLength = parts.contextLength;
     this.#parts = parts;
     this.#template = new ModelTemplate(parts.native, parts.chatTemplate);
+    this.#leastTokens = new LeastTokens(parts.native);
     this.#composer = new StepComposer(parts.native, {
       prefillChunk: parts.prefillChunk,
       onLost: (error) => {
@@ -146,11 +151,18 @@ export class Model {
     return this.#prefixes.usage;
   }
 
-  /** Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS. */
-  async tokenize(text: string, options: { readonly parseSpecial?: boolean | undefined } = {}): Promise<Int32Array> {
+  /**
+   * Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED for a text that cannot be as few tokens as `maxTokens`, which is then not tokenized.
+   */
+  async tokenize(
+    text: string,
+    options: { readonly parseSpecial?: boolean | undefined; readonly maxTokens?: number | undefined } = {},
+  ): Promise<Int32Array> {
     this.#checkOpen();
     checkOption('tokenize', 'text', text, takes.text);
-    checkOptions('tokenize', options, { parseSpecial: takes.optional(takes.boolean) });
+    checkOptions('tokenize', options, tokenizeChecks);
+    if (options.maxTokens !== undefined) await this.#leastTokens.check(text.length, options.maxTokens);
     return await this.native.tokenize(text, options.parseSpecial ?? false);
   }
 
@@ -177,10 +189,16 @@ export class Model {
   /**
    * Returns the tokens of a conversation as the model was trained to see it, BOS included where the model wants one. Control tokens
    * come from the template only: their texts in the messages stay text.
-   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template, or it refuses the messages or goes beyond its limits; CTKVR_ABORTED.
+   * @throws {CtkvrError} CTKVR_INVALID_OPTION when the model has no template, or it refuses the messages or goes beyond its limits; CTKVR_ABORTED;
+   * CTKVR_CONTEXT_EXCEEDED as `tokenize`.
    */
   async applyChatTemplate(messages: readonly ChatMessage[], options: ApplyTemplateOptions = {}): Promise<Int32Array> {
-    const ids = await this.#tokenizePieces(await this.#render('applyChatTemplate', messages, options));
+    const pieces = await this.#render('applyChatTemplate', messages, options);
+    if (options.maxTokens !== undefined) {
+      const length = pieces.reduce((sum, { text, tokenId }) => sum + (tokenId === null ? text.length : 0), 0);
+      await this.#leastTokens.check(length, options.maxTokens);
+    }
+    const ids = await this.#tokenizePieces(pieces);
     return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
   }
 
@@ -378,7 +396,7 @@ export class Model {
     this.#checkOpen();
     checkMessages(messages);
     checkOptions(op, options, templateChecks);
-    const { addGenerationPrompt = true, signal, ...more } = options;
+    const { addGenerationPrompt = true, maxTokens: _, signal, ...more } = options;
     return (await this.#template.get().render(messages, { addGenerationPrompt, ...more }, signal)).split();
   }
 
@@ -396,10 +414,15 @@ type SessionSettings = Omit<SessionNeed, 'sharedBytes'>;
 
 const longestContextChecks = { kvFormat: sessionChecks.kvFormat, selector: sessionChecks.selector };
 
+const maxTokensCheck = takes.optional(takes.integer(1, 0x7fff_ffff));
+
+const tokenizeChecks = { parseSpecial: takes.optional(takes.boolean), maxTokens: maxTokensCheck };
+
 const templateChecks = {
   addGenerationPrompt: takes.optional(takes.boolean),
   continueFinalMessage: takes.optional(takes.boolean),
   variables: takes.optional(takes.object),
+  maxTokens: maxTokensCheck,
   signal: takes.optional(takes.abortSignal),
 };
 

@@ -42,7 +42,7 @@ export interface EngineService {
   discard(preparedId: number): Promise<void>;
   memory(): Promise<EngineMemory>;
   tokenize(text: string, options: TokenizeOptions): Promise<Int32Array>;
-  tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>;
+  tokensOf(prompt: Prompt, signal: AbortSignal, maxTokens?: number): Promise<Int32Array>;
   bytesOf(tokens: ArrayLike<number>): Promise<readonly Uint8Array[]>;
   applyTemplate(prompt: MessagesPrompt, signal: AbortSignal): Promise<string>;
   /** Closes the model. */

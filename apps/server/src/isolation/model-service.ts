@@ -70,8 +70,8 @@ export class ModelService implements EngineService {
     return this.#engine.text.tokenize(text, options);
   }
 
-  tokensOf(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
-    return this.#engine.text.tokensOf(prompt, signal);
+  tokensOf(prompt: Prompt, signal: AbortSignal, maxTokens?: number): Promise<Int32Array> {
+    return this.#engine.text.tokensOf(prompt, signal, maxTokens);
   }
 
   bytesOf(tokens: ArrayLike<number>): Promise<readonly Uint8Array[]> {

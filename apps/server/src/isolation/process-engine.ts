@@ -54,7 +54,8 @@ export class ProcessEngine implements ChatEngine, PoolMember {
     this.text = {
       facts: () => this.#use(never, async ({ facts }) => facts.text),
       tokenize: (text, how) => this.#use(never, ({ service }) => service.tokenize(text, how)),
-      tokensOf: (prompt, signal) => this.#use(signal, ({ service }) => service.tokensOf(prompt, signal)),
+      tokensOf: (prompt, signal, maxTokens) =>
+        this.#use(signal, ({ service }) => service.tokensOf(prompt, signal, maxTokens)),
       bytesOf: (tokens) => this.#use(never, ({ service }) => service.bytesOf(tokens)),
       applyTemplate: (prompt, signal) => this.#use(signal, ({ service }) => service.applyTemplate(prompt, signal)),
     };
