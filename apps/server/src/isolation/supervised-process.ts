@@ -106,7 +106,7 @@ export class SupervisedProcess<Ready> {
       this.#stop.signal.throwIfAborted();
       const readyAt = performance.now();
       this.#state = 'ready';
-      logger.info({ model: name, pid: child.pid }, 'engine ready');
+      logger.info({ model: name, enginePid: child.pid }, 'engine ready');
       void gone.then((why) => this.#died(why, performance.now() - readyAt));
       return ready;
     } catch (error) {
