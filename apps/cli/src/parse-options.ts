@@ -72,6 +72,18 @@ export function size(text: string): number {
   return bytes;
 }
 
+const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
+
+/** A parser of times, into milliseconds: `90s`, `10m`, `1.5h`. */
+export function duration(text: string): number {
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)([smh])$/.exec(text.trim()) ?? [];
+  const ms = Math.round(Number(number) * (unitMs[unit] ?? Number.NaN));
+  if (!(ms >= 1 && ms <= 0x7fff_ffff)) {
+    throw new InvalidArgumentError('It must be a time with its unit, such as 90s, 10m or 1h, and at most 596h.');
+  }
+  return ms;
+}
+
 export interface DeviceOptions {
   readonly device: DeviceChoice;
   /** Bytes. */
@@ -127,13 +139,20 @@ export interface ModelOptions extends DeviceOptions {
   readonly chatTemplate?: string;
 }
 
+const modelDescription = 'path of a GGUF file, catalogue name, or owner/repo:file on the Hugging Face hub';
+
 export function addModelOptions(command: Command): Command {
+  return addLoadOptions(command.option('-m, --model <model>', modelDescription, DEFAULT_MODEL));
+}
+
+/** For a command that takes several models. */
+export function addModelsOptions(command: Command): Command {
+  const description = `${modelDescription}; several are loaded when a request names them`;
+  return addLoadOptions(command.option('-m, --model <model...>', description, [DEFAULT_MODEL]));
+}
+
+function addLoadOptions(command: Command): Command {
   command
-    .option(
-      '-m, --model <model>',
-      'path of a GGUF file, catalogue name, or owner/repo:file on the Hugging Face hub',
-      DEFAULT_MODEL,
-    )
     .option(
       '--context <tokens>',
       'tokens of prompt and answer together (default: what the model was trained for)',

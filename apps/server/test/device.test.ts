@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fakeCard as card, fakeNativeControl, fakeNativePath } from '@ctkvr/testkit';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type RunningServer, startServer } from '../src/index.js';
+import { type RunningServer, type StartServerOptions, startServer } from '../src/index.js';
 
 process.env.CTKVR_NATIVE_PATH = fakeNativePath;
 const control = fakeNativeControl();
@@ -25,7 +25,7 @@ beforeEach(() => {
 
 const lines: string[] = [];
 const logger = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) });
-const start = () =>
+const start = (more: Partial<StartServerOptions> = {}) =>
   startServer({
     model: file,
     port: 0,
@@ -33,6 +33,7 @@ const start = () =>
     isolation: 'none', // the stand-in is told what to do in this process
     logger,
     load: { device: 'cuda', kvDeviceBudgetBytes: 2 ** 26 },
+    ...more,
   });
 
 function ask(server: RunningServer, more: object = {}): Promise<Response> {
@@ -83,5 +84,25 @@ describe('a server on a device', () => {
     const health = await fetch(`${server.url}/health`);
     expect([health.status, await health.json()]).toMatchObject([503, { status: 'device_lost', running: 0, queued: 0 }]);
     expect(lines.join()).toMatch(/CTKVR_DEVICE_LOST|device is lost/);
+  });
+
+  it('that is lost in a process of its own is there again with the next process', async () => {
+    lines.length = 0;
+    // Its first steps read the prompt and say some tokens: one request is answered, a long one is not.
+    process.env.CTKVR_FAKE_NATIVE = JSON.stringify({ devices: { devices: [card] }, loseAtStep: 100 });
+    try {
+      await using server = await start({ isolation: 'process' });
+      for (const round of [1, 2]) {
+        expect((await ask(server)).status).toBe(200);
+        const response = await ask(server, { max_tokens: 8000 });
+        expect([round, response.status, response.headers.get('retry-after')]).toEqual([round, 503, '5']);
+        const message = expect.stringMatching(/device is lost.*started again/);
+        expect(await response.json()).toMatchObject({ error: { code: 'engine_lost', message } });
+      }
+      expect((await ask(server)).status).toBe(200);
+      expect(lines.filter((line) => line.includes('engine lost'))).toHaveLength(2);
+    } finally {
+      delete process.env.CTKVR_FAKE_NATIVE;
+    }
   });
 });

@@ -6,14 +6,16 @@
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
-import type { ChatEngine, ChatEvent, EngineText, PreparedChat, ScoredToken } from '../src/chat-engine.js';
+import type { ChatEngine, ChatEvent, EngineState, EngineText, PreparedChat, ScoredToken } from '../src/chat-engine.js';
 import type { GenerationRequest, Prompt } from '../src/generation-request.js';
 
 export class EchoEngine implements ChatEngine {
-  readonly modelId = 'echo';
+  readonly modelId: string;
   readonly createdAt = 1_700_000_000;
   readonly contextLength = 50;
   readonly text = byteText;
+  state: EngineState = 'ready';
+  failure: string | null = null;
   /** Requests that were opened and have not ended, and the most there ever were. */
   numOpen = 0;
   maxOpen = 0;
@@ -25,7 +27,8 @@ export class EchoEngine implements ChatEngine {
   readonly #waiting = new Set<() => void>();
   #stepped: boolean;
 
-  constructor({ stepped = false } = {}) {
+  constructor({ stepped = false, modelId = 'echo' } = {}) {
+    this.modelId = modelId;
     this.#stepped = stepped;
   }
 

@@ -19,6 +19,23 @@ describe('options of the server', () => {
       const option = Object.keys(wrong)[0];
       await expect(start(wrong)).rejects.toMatchObject({ code: 'CTKVR_INVALID_OPTION', fields: { option } });
     }
+    for (const [given, said] of [
+      [{ models: ['a'] }, /either 'model' or 'models'/],
+      [{ model: undefined }, /either 'model' or 'models'/],
+      [{ model: undefined, models: [] }, /must name a model/],
+      [{ model: undefined, models: [3] }, /models\[0\]/],
+      [{ model: undefined, models: ['x/a.gguf', 'y/a.gguf'] }, /two models have the name 'a'/],
+      [{ model: undefined, models: ['a'], modelName: 'b' }, /modelName/],
+      [{ model: undefined, models: ['a', 'b'], isolation: 'none' }, /several models need isolation 'process'/],
+      [{ isolation: 'none', unloadAfterMs: 5 }, /unloadAfterMs: it needs isolation 'process'/],
+      [{ model: { info: { path: 'a.gguf' } }, isolation: 'process' }, /a loaded model runs in this process/],
+      [{ isolation: 'thread' }, /one of process, none/],
+    ] as const) {
+      await expect(start(given)).rejects.toMatchObject({
+        code: 'CTKVR_INVALID_OPTION',
+        message: expect.stringMatching(said),
+      });
+    }
     await expect(listen({} as never, { ports: 0 } as never)).rejects.toMatchObject({ fields: { nearest: 'port' } });
   });
 });

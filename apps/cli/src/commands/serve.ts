@@ -1,12 +1,15 @@
 /** `ctkvr serve`: the OpenAI-compatible server of @ctkvr/server. */
+import { CtkvrError, countOf } from '@ctkvr/core';
+import type { StartServerOptions } from '@ctkvr/server';
 import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, printJson } from '../console-io.js';
 import { templateOf } from '../open-model.js';
 import {
-  addModelOptions,
+  addModelsOptions,
   addSelectorOptions,
   deviceSettings,
+  duration,
   integer,
   type ModelOptions,
   type SelectorFlags,
@@ -17,10 +20,13 @@ import { ProgressLine } from '../progress-line.js';
 import { CommandSettings } from '../settings/command-settings.js';
 import { readConfigFile } from '../settings/config-file.js';
 
-interface ServeFlags extends ModelOptions, SelectorFlags {
+interface ServeFlags extends Omit<ModelOptions, 'model'>, SelectorFlags {
+  readonly model: string[];
   readonly host: string;
   readonly port: number;
-  readonly name?: string;
+  readonly name?: string[];
+  readonly unloadAfter?: number;
+  readonly memory?: number;
   readonly maxRunning: number;
   readonly maxQueued: number;
   readonly maxWait: number;
@@ -37,13 +43,23 @@ export function serveCommand(run: RunAction): Command {
   const command = new Command('serve').description(
     'Serve the model over HTTP, compatible with OpenAI clients. Ctrl-C stops it.',
   );
-  addModelOptions(command);
+  addModelsOptions(command);
   addSelectorOptions(command);
   command
     .option('--host <address>', 'address to listen on; anything but a loopback address is open to others', '127.0.0.1')
     .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
-    .option('--name <id>', 'model name that clients send (default: from the model)')
+    .option('--name <id...>', 'name that clients send, one for each model (default: from the model)')
     .option('--api-key-file <file>', 'API keys of who may call, as `ctkvr key` makes them (default: everyone may)')
+    .option(
+      '--unload-after <time>',
+      'time without a request, as 10m, after which a model is unloaded (default: never)',
+      duration,
+    )
+    .option(
+      '--memory <size>',
+      'what several models may need together; those used longest ago are unloaded (default: nine tenths of what is free)',
+      size,
+    )
     .option('--max-running <count>', 'requests that run at once', integer(1), 4)
     .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 128)
     .option('--max-wait <seconds>', 'longest that a request may wait', integer(1, 86_400), 300)
@@ -85,7 +101,9 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
   if (isOpenToAll({ host: flags.host, apiKeys })) await note(io, openWarning(flags.host));
   const progress = new ProgressLine(io);
   const server = await startServer({
-    model: flags.model,
+    ...modelsOf(flags),
+    unloadAfterMs: flags.unloadAfter,
+    memoryBytes: flags.memory,
     host: flags.host,
     port: flags.port,
     maxRunning: flags.maxRunning,
@@ -98,7 +116,6 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     kvFormat: flags.kvFormat,
     selector: selectorSettings(flags),
     handleSignals: false,
-    ...(flags.name === undefined ? {} : { modelName: flags.name }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
       ...(await templateOf(flags, signal)),
@@ -114,10 +131,32 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
   const stop = () => void server.close();
   if (signal.aborted) stop();
   else signal.addEventListener('abort', stop, { once: true });
-  await note(io, `${server.modelName} is served at ${server.url}/v1 (Ctrl-C stops it)`);
+  const others = flags.model.length > 1 ? ` and ${countOf(flags.model.length - 1, 'other model')}` : '';
+  await note(
+    io,
+    `${server.modelName}${others} ${others === '' ? 'is' : 'are'} served at ${server.url}/v1 (Ctrl-C stops it)`,
+  );
   await server.closed;
 }
 
 function openWarning(host: string): string {
   return `warning: without --api-key-file whoever reaches ${host} may use this server; \`ctkvr key <name> --file keys.json\` makes a key`;
+}
+
+/** One model is loaded now, several when they are asked for. @throws {CtkvrError} CTKVR_INVALID_OPTION */
+function modelsOf({
+  model: models,
+  name: names,
+}: ServeFlags): Pick<StartServerOptions, 'model' | 'modelName' | 'models'> {
+  if (names !== undefined && names.length !== models.length) {
+    throw new CtkvrError(
+      'CTKVR_INVALID_OPTION',
+      `--name must be given once for each --model: ${countOf(names.length, 'name')} for ${countOf(models.length, 'model')}`,
+      { fields: { option: 'name', expected: models.length, actual: names.length } },
+    );
+  }
+  const named = models.map((model, index) => ({ model, ...(names === undefined ? {} : { name: names[index]! }) }));
+  const [{ model, name }, ...others] = named as [(typeof named)[number], ...typeof named];
+  if (others.length > 0) return { models: named };
+  return { model, ...(name === undefined ? {} : { modelName: name }) };
 }

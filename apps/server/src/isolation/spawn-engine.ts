@@ -20,7 +20,7 @@ export function spawnEngine(logger: Logger): ChildProcess {
   });
   for (const output of [child.stdout!, child.stderr!]) {
     createInterface({ input: output }).on('line', (line) => {
-      logger.warn({ pid: child.pid, line: line.slice(0, MAX_LINE) }, 'engine output');
+      logger.warn({ enginePid: child.pid, line: line.slice(0, MAX_LINE) }, 'engine output');
     });
   }
   return child;

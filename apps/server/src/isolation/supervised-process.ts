@@ -36,8 +36,8 @@ export class SupervisedProcess<Ready> {
   #state: ProcessState = 'loading';
   #ready: Promise<Ready>;
   #child: ChildProcess | null = null;
-  /** Why this side ended it. */
-  #killedFor: string | null = null;
+  /** Ends the process from this side, for a reason. */
+  #lose: (why: string) => void = () => {};
 
   /** Starts the process. `ready` says how it went: a first start that fails is not tried again. */
   constructor(options: SupervisedOptions<Ready>) {
@@ -68,9 +68,7 @@ export class SupervisedProcess<Ready> {
 
   /** Ends the process at once and starts another. @param why for log and errors. */
   restart(why: string): void {
-    if (this.#state !== 'ready') return;
-    this.#killedFor = why;
-    this.#child?.kill('SIGKILL');
+    if (this.#state === 'ready') this.#lose(why);
   }
 
   /** Ends the process for good: in order, if that is soon. Idempotent. */
@@ -92,22 +90,25 @@ export class SupervisedProcess<Ready> {
   /** @throws what `begin` throws; CTKVR_ENGINE_LOST when the process dies meanwhile. */
   async #launch(): Promise<Ready> {
     const { name, spawn, begin, logger } = this.#options;
-    this.#killedFor = null;
     const child = spawn();
     this.#child = child;
     const caller = new RemoteCaller(new ProcessChannel<CallMessage, ReplyMessage>(child));
-    const gone = whenGone(child).then((how) => {
-      const why = this.#killedFor ?? how;
-      caller.end(processLost(name, why));
-      return why;
+    const gone = whenGone(child);
+    const lost = new Promise<string>((resolve) => {
+      void gone.then(resolve);
+      this.#lose = (why) => {
+        child.kill('SIGKILL');
+        resolve(why); // nothing is asked of it while it dies
+      };
     });
+    void lost.then((why) => caller.end(processLost(name, why)));
     try {
       const ready = await begin(caller);
       this.#stop.signal.throwIfAborted();
       const readyAt = performance.now();
       this.#state = 'ready';
-      logger.info({ model: name, pid: child.pid }, 'engine ready');
-      void gone.then((why) => this.#died(why, performance.now() - readyAt));
+      logger.info({ model: name, enginePid: child.pid }, 'engine ready');
+      void lost.then((why) => this.#lost({ why, readyMs: performance.now() - readyAt, gone }));
       return ready;
     } catch (error) {
       child.kill('SIGKILL');
@@ -116,17 +117,17 @@ export class SupervisedProcess<Ready> {
     }
   }
 
-  #died(why: string, readyMs: number): void {
+  #lost(loss: Loss): void {
     if (this.#state === 'stopped') return;
     this.#state = 'restarting';
-    this.#ready = this.#launchAgain(why, readyMs);
+    this.#ready = this.#launchAgain(loss);
     this.#ready.catch(() => {}); // told to those who ask
   }
 
-  async #launchAgain(diedOf: string, wasReadyMs: number): Promise<Ready> {
+  async #launchAgain({ gone, ...loss }: Loss): Promise<Ready> {
     const { name, logger } = this.#options;
-    let why = diedOf;
-    let readyMs = wasReadyMs;
+    let { why, readyMs } = loss;
+    await gone; // its memory comes free only then
     for (;;) {
       const delayMs = this.#policy.died(readyMs);
       logger.error({ model: name, why, restartInMs: delayMs }, 'engine lost');
@@ -144,6 +145,14 @@ export class SupervisedProcess<Ready> {
       }
     }
   }
+}
+
+interface Loss {
+  readonly why: string;
+  /** Milliseconds that the process was ready. */
+  readonly readyMs: number;
+  /** Settles when nothing of it is left. */
+  readonly gone: Promise<unknown>;
 }
 
 /** Resolves when the process is gone, or could not be started, with how that was. */

@@ -1,0 +1,77 @@
+/**
+ * Tokens a second of streams at once: through the library, and over HTTP with the model in this process and in one of its own. They take turns,
+ * so that other work on the machine falls on all of them.
+ *
+ *     node apps/server/bench/overhead.mjs <model.gguf> [streams] [tokens] [rounds]
+ */
+import { loadModel } from '@ctkvr/model-runner';
+import { startServer } from '@ctkvr/server';
+import { pino } from 'pino';
+
+const [path, streams = '8', tokens = '128', rounds = '5'] = process.argv.slice(2);
+const [numStreams, numTokens, numRounds] = [streams, tokens, rounds].map(Number);
+const question = 'Tell a long story about a lighthouse keeper.';
+
+const model = await loadModel(path);
+const common = { port: 0, handleSignals: false, maxRunning: numStreams, logger: pino({ level: 'silent' }) };
+const servers = {
+  'HTTP, one process': await startServer({ ...common, model }),
+  'HTTP, own process': await startServer({ ...common, model: path }),
+};
+
+async function library() {
+  const prompt = await model.applyChatTemplate([{ role: 'user', content: question }]);
+  await together(async () => {
+    const session = await model.admitSession({ promptLength: prompt.length, contextLength: prompt.length + numTokens });
+    await session.prefill(prompt);
+    const options = { maxTokens: numTokens, ignoreEndOfTurn: true, sampling: { temperature: 0 } };
+    for await (const _ of session.generate(options));
+    await session.close();
+  });
+}
+
+async function http({ url, modelName }) {
+  await together(async () => {
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        model: modelName,
+        messages: [{ role: 'user', content: question }],
+        max_tokens: numTokens,
+        ignore_eos: true,
+        temperature: 0,
+        stream: true,
+        cache_prompt: false,
+      }),
+    });
+    const text = await response.text();
+    if (!text.includes('data: [DONE]')) throw new Error(text.slice(-300));
+  });
+}
+
+const together = (one) => Promise.all(Array.from({ length: numStreams }, one));
+const contenders = [
+  ['library', library],
+  ...Object.entries(servers).map(([name, server]) => [name, () => http(server)]),
+];
+const rates = new Map(contenders.map(([name]) => [name, []]));
+for (let round = 0; round <= numRounds; round += 1) {
+  for (const [name, run] of contenders) {
+    const startedAt = performance.now();
+    await run();
+    const rate = (numStreams * numTokens * 1000) / (performance.now() - startedAt);
+    if (round > 0) rates.get(name).push(rate); // the first warms up
+  }
+}
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+const ofLibrary = median(rates.get('library'));
+for (const [name, values] of rates) {
+  const ratios = values.map((value, round) => value / rates.get('library')[round]);
+  process.stdout.write(
+    `${name.padEnd(20)} ${median(values).toFixed(1)} tokens/s, ${((100 * median(values)) / ofLibrary).toFixed(1)} % of the library's; ` +
+      `round by round ${ratios.map((ratio) => (100 * ratio).toFixed(1)).join(' ')}\n`,
+  );
+}
+await Promise.all(Object.values(servers).map((server) => server.close()));
+await model.close();
