@@ -86,6 +86,7 @@ const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_BUSY: { status: 503, code: 'overloaded', retryAfterSeconds: 1 },
   CTKVR_CLOSED: { status: 503, code: 'shutting_down', retryAfterSeconds: 5 },
   CTKVR_DEVICE_LOST: { status: 503, code: 'device_lost' }, // to ask again helps only once the server was started again
+  CTKVR_GRAMMAR_FAILED: { status: 400, code: 'grammar_too_complex' },
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
 };
 

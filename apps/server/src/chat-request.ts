@@ -4,6 +4,7 @@ import { ApiError } from './api-error.js';
 import { checkBody } from './check-fields.js';
 import { checkStreamOptions } from './check-stream-options.js';
 import {
+  type AnswerJson,
   type ChatMessage,
   endsInAnswer,
   type MessagesPrompt,
@@ -14,6 +15,9 @@ import { mustBe } from './invalid-value.js';
 import type { ParsedRequest } from './protocol.js';
 import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
 import { toGeneration } from './to-generation.js';
+import { toAnswerJson, toTool } from './tools/openai-tool-fields.js';
+import { toToolUse } from './tools/to-tool-use.js';
+import type { ToolUse } from './tools/tool-use.js';
 import { toToolCall } from './tools-as-text.js';
 
 export interface ChatRequest extends ParsedRequest {
@@ -28,8 +32,21 @@ export function parseChatRequest(json: unknown): ChatRequest {
   return {
     ...checkStreamOptions(given),
     model: given.model,
-    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
+    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given), json: jsonOf(given) }),
   };
+}
+
+function jsonOf({ response_format: form }: RequestValues): AnswerJson | null {
+  const path = form?.type === 'json_schema' ? 'response_format.json_schema' : 'response_format';
+  return toAnswerJson(form?.type, form?.json_schema?.schema, path);
+}
+
+function toolsOf({ tools = [], tool_choice: choice, parallel_tool_calls: parallel }: RequestValues): ToolUse | null {
+  return toToolUse({
+    tools: tools.map((tool) => toTool(tool.function)),
+    choice: typeof choice === 'object' ? choice.function : choice,
+    parallel,
+  });
 }
 
 function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {
@@ -42,7 +59,7 @@ function promptOf(given: RequestValues): MessagesPrompt {
   const { chat_template_kwargs: variables, reasoning_effort: level } = given;
   const effort = level === undefined ? null : { level, field: 'reasoning_effort' };
   checkVariables(variables);
-  return toMessagesPrompt(messages, { ending: endingOf(given, messages), variables, effort });
+  return toMessagesPrompt(messages, { ending: endingOf(given, messages), variables, effort, toolUse: toolsOf(given) });
 }
 
 function endingOf(given: RequestValues, messages: readonly ChatMessage[]): MessagesPrompt['ending'] {

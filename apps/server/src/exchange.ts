@@ -15,6 +15,7 @@ import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
+import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ExchangeDeps {
   readonly engine: ChatEngine;
@@ -95,17 +96,24 @@ async function answerWhole<R extends ParsedRequest>(
   request: R,
   chat: PreparedChat,
 ): Promise<void> {
-  let text = '';
+  const parts = { text: '', thinking: '' };
+  const calls: AnswerCall[] = [];
   const tokens: ScoredToken[] = [];
   const finish = await run(exchange, chat, {
     onEvent: (event) => {
-      if (event.type !== 'text') return;
-      text += event.text;
-      tokens.push(...(event.tokens ?? []));
+      if (event.type === 'toolCall') calls.push(event.call);
+      if (event.type === 'text' || event.type === 'thinking') parts[event.type] += event.text;
+      if ('tokens' in event) tokens.push(...(event.tokens ?? []));
     },
   });
   const { protocol, context, head } = exchange;
-  const body = protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  const body = protocol.whole(request, head, {
+    ...parts,
+    calls,
+    tokens,
+    finish,
+    numPromptTokens: chat.numPromptTokens,
+  });
   exchange.respond(context.json(body));
 }
 
@@ -133,6 +141,8 @@ async function answerInFrames<R extends ParsedRequest>(
     begin();
     if (event.type === 'opened') send(streamed.opened());
     if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? []));
+    if (event.type === 'thinking') send(streamed.thinking?.(event.text, event.tokens ?? []) ?? []);
+    if (event.type === 'toolCall') send(streamed.toolCall?.(event.call, event.tokens ?? []) ?? []);
   };
   try {
     send(streamed.finished(await run(exchange, chat, { onEvent, onQueued: begin })));
