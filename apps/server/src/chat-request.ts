@@ -4,7 +4,6 @@ import { ApiError } from './api-error.js';
 import { checkBody } from './check-fields.js';
 import { checkStreamOptions } from './check-stream-options.js';
 import {
-  type AnswerJson,
   type ChatMessage,
   endsInAnswer,
   type MessagesPrompt,
@@ -15,7 +14,7 @@ import { mustBe } from './invalid-value.js';
 import type { ParsedRequest } from './protocol.js';
 import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
 import { toGeneration } from './to-generation.js';
-import { toAnswerJson, toTool } from './tools/openai-tool-fields.js';
+import { formatJson, toTool } from './tools/openai-tool-fields.js';
 import { toToolUse } from './tools/to-tool-use.js';
 import type { ToolUse } from './tools/tool-use.js';
 import { toToolCall } from './tools-as-text.js';
@@ -32,13 +31,8 @@ export function parseChatRequest(json: unknown): ChatRequest {
   return {
     ...checkStreamOptions(given),
     model: given.model,
-    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given), json: jsonOf(given) }),
+    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given), json: formatJson(given.response_format) }),
   };
-}
-
-function jsonOf({ response_format: form }: RequestValues): AnswerJson | null {
-  const path = form?.type === 'json_schema' ? 'response_format.json_schema' : 'response_format';
-  return toAnswerJson(form?.type, form?.json_schema?.schema, path);
 }
 
 function toolsOf({ tools = [], tool_choice: choice, parallel_tool_calls: parallel }: RequestValues): ToolUse | null {

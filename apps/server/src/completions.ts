@@ -6,6 +6,7 @@ import { type CompletionValues, completionFields, completionSchema } from './com
 import type { Prompt } from './generation-request.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { toGeneration } from './to-generation.js';
+import { formatJson } from './tools/openai-tool-fields.js';
 import { toUsage } from './usage.js';
 
 export interface CompletionRequest extends ParsedRequest {
@@ -21,7 +22,11 @@ export const completions: Protocol<CompletionRequest> = {
 
   parse: (json) => {
     const given = checkBody(json, completionFields, completionSchema);
-    const drawn = { prompt: promptOf(given), maxTokens: given.max_tokens ?? DEFAULT_MAX_TOKENS };
+    const drawn = {
+      prompt: promptOf(given),
+      maxTokens: given.max_tokens ?? DEFAULT_MAX_TOKENS,
+      json: formatJson(given.response_format),
+    };
     return { ...checkStreamOptions(given), model: given.model, generation: toGeneration(given, drawn) };
   },
 

@@ -206,9 +206,10 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'tools[0].type',
       'tools[0].function',
       'tools[0].function.name',
+      'response_format.type', // this and the next in tools/protocols.test.ts
       'response_format.json_schema',
       'response_format.json_schema.schema',
-      'tool_choice', // these two in tools.test.ts: only with tools
+      'tool_choice', // these two in tools/protocols.test.ts: only with tools
       'parallel_tool_calls',
       'messages[0].tool_calls', // these four in chat-history.test.ts: they need another conversation
       'messages[0].tool_call_id',
@@ -240,12 +241,8 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       tools: { value: [chatTool], reaches: toolReaches(lookTool) },
       'tools[0].function.description': { value: 'sees', reaches: toolReaches({ description: 'sees' }) },
       'tools[0].function.parameters': {
-        value: { type: 'object' },
-        reaches: { prompt: { toolUse: { tools: [expect.not.objectContaining({ parameters: schema })] } } },
-      },
-      'response_format.type': {
-        value: 'json_object',
-        reaches: { json: { schema: { type: 'object' }, field: 'response_format' } },
+        value: { type: 'object', title: 'Where' },
+        reaches: toolReaches({ parameters: { title: 'Where' } }),
       },
       reasoning_effort: { value: 'low', reaches: { prompt: { effort: { level: 'low', field: 'reasoning_effort' } } } },
       'messages[0].tool_calls[0].id': {
@@ -334,8 +331,9 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     needed: [
       'tools[0].type',
       'tools[0].name',
+      'text.format.type', // in tools/protocols.test.ts
       'text.format.schema',
-      'tool_choice', // these two in tools.test.ts: only with tools
+      'tool_choice', // these two in tools/protocols.test.ts: only with tools
       'parallel_tool_calls',
       'model',
       'input',
@@ -368,12 +366,8 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       tools: { value: [responseTool], reaches: toolReaches(lookTool) },
       'tools[0].description': { value: 'sees', reaches: toolReaches({ description: 'sees' }) },
       'tools[0].parameters': {
-        value: { type: 'object' },
-        reaches: { prompt: { toolUse: { tools: [expect.not.objectContaining({ parameters: schema })] } } },
-      },
-      'text.format.type': {
-        value: 'json_object',
-        reaches: { json: { schema: { type: 'object' }, field: 'text.format' } },
+        value: { type: 'object', title: 'Where' },
+        reaches: toolReaches({ parameters: { title: 'Where' } }),
       },
     },
     wrong: { 'tools[0].parameters': 'none', 'text.format.schema': 'any' },
@@ -443,7 +437,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'tools[0].name',
       'tools[0].input_schema',
       'tool_choice.type',
-      'tool_choice.name', // in tools.test.ts: only with the type `tool`
+      'tool_choice.name', // in tools/protocols.test.ts: only with the type `tool`
       'thinking.type',
       'output_format.type',
       'output_format.schema',

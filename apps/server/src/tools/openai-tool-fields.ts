@@ -117,6 +117,12 @@ export const textFormatField = honoured(
   inside(textFormatFields),
 );
 
+/** Of `response_format`. @throws {ApiError} as `toAnswerJson`. */
+export function formatJson(form: z.infer<typeof responseFormatField.schema> | undefined): AnswerJson | null {
+  const path = form?.type === 'json_schema' ? 'response_format.json_schema' : 'response_format';
+  return toAnswerJson(form?.type, form?.json_schema?.schema, path);
+}
+
 /** @param path of the form. @throws {ApiError} 400 for a form without its schema. */
 export function toAnswerJson(
   type: z.infer<typeof formType.schema> | undefined,
