@@ -31,7 +31,12 @@ export function parseChatRequest(json: unknown): ChatRequest {
   return {
     ...checkStreamOptions(given),
     model: given.model,
-    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given), json: formatJson(given.response_format) }),
+    generation: toGeneration(given, {
+      prompt,
+      maxTokens,
+      numTopLogprobs: numTopOf(given),
+      json: formatJson(given.response_format),
+    }),
   };
 }
 
