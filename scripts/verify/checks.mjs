@@ -325,6 +325,7 @@ export const checks = Object.fromEntries(
       run: async () =>
         vitest('vitest-evaluation-model', modelTests, {
           CTKVR_TEST_MODEL: await evaluationModel(),
+          CTKVR_TEST_SCHEMAS: '200',
         }),
     },
   ]).map((check) => [check.name, check]),

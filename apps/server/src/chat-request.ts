@@ -101,7 +101,7 @@ function toCall({
 }
 
 function checkVariables(variables: RequestValues['chat_template_kwargs']): void {
-  const own = ownTemplateVariables.find((name) => Object.hasOwn(variables ?? {}, name));
+  const own = [...ownTemplateVariables, 'tools'].find((name) => Object.hasOwn(variables ?? {}, name));
   if (own === undefined) return;
   throw new ApiError(400, `'chat_template_kwargs.${own}' cannot be honoured: other fields of the request say it.`, {
     param: `chat_template_kwargs.${own}`,

@@ -11,7 +11,7 @@ const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `structured answers${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
 
 /** `npm run test:model` asks for more. */
-const numSchemas = Number(process.env.CTKVR_TEST_SCHEMAS ?? 8);
+const numSchemas = Number(process.env.CTKVR_TEST_SCHEMAS ?? 3);
 
 const parameters = {
   type: 'object',

@@ -98,6 +98,16 @@ describeWithModel('grammars', (model) => {
     await expect(answer({ grammar: bySchema, ignoreEndOfTurn: true })).rejects.toThrow(/ignoreEndOfTurn must be false/);
   });
 
+  test('a grammar that finds no token ends its own answer with a typed error, and no other', async () => {
+    const bytes = '%llguidance {"allow_invalid_utf8": true}\nstart: /\\xff\\xfe/'; // no token is such a byte
+    const [failed, other] = await Promise.allSettled([
+      answer({ grammar: { type: 'lark', grammar: bytes } }),
+      answer({ maxTokens: 5 }),
+    ]);
+    expect(failed).toMatchObject({ status: 'rejected', reason: { code: 'CTKVR_GRAMMAR_FAILED' } });
+    expect(other).toMatchObject({ status: 'fulfilled', value: { reason: 'length' } });
+  });
+
   test('prints what a mask costs', async () => {
     const grammar = await model().compileGrammar(bySchema);
     const cost = {

@@ -212,7 +212,8 @@ describe('OpenAI’s client', () => {
     const stream = client.chat.completions.stream({ ...ask, tools: chatTools });
     let thoughts = '';
     for await (const chunk of stream) {
-      thoughts += (chunk.choices[0]?.delta as { reasoning_content?: string }).reasoning_content ?? '';
+      const delta = chunk.choices[0]?.delta as { reasoning_content?: string } | undefined;
+      thoughts += delta?.reasoning_content ?? '';
     }
     const [choice] = (await stream.finalChatCompletion()).choices;
     expect(thoughts).toBe('Hm,so.');

@@ -213,7 +213,10 @@ mod tests {
             ("start: /(/", "regex"),
         ] {
             let error = compile(lark).unwrap_err();
-            assert!(matches!(&error, Error::InvalidOption { option, actual, .. } if option == "grammar" && actual.contains(part)), "{error}");
+            assert!(
+                matches!(&error, Error::InvalidOption { option, actual, .. } if option == "grammar" && actual.contains(part)),
+                "{error}"
+            );
         }
     }
 }

@@ -107,12 +107,7 @@ impl Slot {
     }
 
     /// Replaces the sampler. Allowed at any time: the next draw uses it.
-    pub fn set_sampler(
-        self: &Arc<Self>,
-        host: &EngineHost,
-        sampler: SamplerOptions,
-        grammar: Option<Grammar>,
-    ) -> napi::Result<()> {
+    pub fn set_sampler(self: &Arc<Self>, host: &EngineHost, sampler: SamplerOptions, grammar: Option<Grammar>) -> napi::Result<()> {
         self.check()?;
         let set = move |engine: &Engine, id: SequenceId| {
             engine.set_bound_sampler(id, sampler, grammar).map_err(|error| model_error(&error))
