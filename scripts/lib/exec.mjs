@@ -30,6 +30,50 @@ export function findProgram(name, env = process.env) {
 }
 
 /**
+ * Programs that run, each the first of a process group: what they start, such as the test that cargo runs, is stopped with them.
+ * @type {Set<import('node:child_process').ChildProcess>}
+ */
+const running = new Set();
+
+/** @param {{ command: string, args: string[], cwd: string, env: NodeJS.ProcessEnv }} program */
+function spawnGroup({ command, args, cwd, env }) {
+  const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  if (running.size === 0) for (const signal of endings) process.on(signal, endWith);
+  running.add(child);
+  child.once('close', () => forget(child));
+  child.once('error', () => forget(child));
+  return child;
+}
+
+/** @param {import('node:child_process').ChildProcess} child */
+function forget(child) {
+  running.delete(child);
+  if (running.size === 0) for (const signal of endings) process.off(signal, endWith);
+}
+
+/** @param {import('node:child_process').ChildProcess} child @param {NodeJS.Signals} signal */
+function signalGroup(child, signal) {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // all of it has ended
+  }
+}
+
+/** A group of its own does not hear the terminal: it is told. @type {readonly NodeJS.Signals[]} */
+const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** @param {NodeJS.Signals} signal */
+function endWith(signal) {
+  for (const child of running) {
+    signalGroup(child, signal);
+    forget(child);
+  }
+  process.kill(process.pid, signal); // nobody listens any more: it ends this process
+}
+
+/**
  * Runs a program to its end. Output goes to .tools/logs/<name>.log; a line every half minute says that it still runs.
  * @param {{ name: string, title: string, command: string, args: string[], cwd?: string, env?: NodeJS.ProcessEnv, remedy?: string }} options
  *   `name` of the log, `title` for messages, `remedy` for the message of a failure
@@ -67,7 +111,7 @@ export function run({ command, args, cwd = root, env = process.env, log, timeout
   return new Promise((resolve) => {
     if (log) mkdirSync(dirname(log), { recursive: true });
     const file = log ? createWriteStream(log) : null;
-    const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawnGroup({ command, args, cwd, env });
     let output = '';
     let stdout = '';
     let timedOut = false;
@@ -88,8 +132,8 @@ export function run({ command, args, cwd = root, env = process.env, log, timeout
     };
     const stop = () => {
       timedOut = true;
-      child.kill('SIGTERM');
-      setTimeout(() => child.kill('SIGKILL'), KILL_GRACE_MS).unref();
+      signalGroup(child, 'SIGTERM');
+      setTimeout(() => signalGroup(child, 'SIGKILL'), KILL_GRACE_MS).unref();
     };
     const timer = timeoutMs ? setTimeout(stop, timeoutMs) : undefined;
     child.stdout.setEncoding('utf8').on('data', (text) => {

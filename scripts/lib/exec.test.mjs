@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { findProgram, run } from './exec.mjs';
 
 /** @param {string} script */
@@ -22,6 +22,15 @@ test('a program that hangs is stopped, also when its own child keeps the pipes o
   const startedAt = Date.now();
   expect((await run({ ...node(hanging), timeoutMs: 300 })).code).toBe(124);
   expect(Date.now() - startedAt).toBeLessThan(4000);
+});
+
+test('what a program has started is stopped with it', async () => {
+  const starts =
+    'const c = require("node:child_process").spawn("sleep", ["60"]); console.log(c.pid); setInterval(() => {}, 1000)';
+  const { stdout } = await run({ ...node(starts), timeoutMs: 500 });
+  const pid = Number(stdout);
+  expect(pid).toBeGreaterThan(1);
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'), 4000);
 });
 
 test('programs are found on the given PATH only', () => {

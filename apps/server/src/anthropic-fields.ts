@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { each, type FieldTable, honoured, ignored, refused, schemaOf } from './field-rules.js';
+import { anthropicToolsFields } from './tools/anthropic-tool-fields.js';
 
 const cacheHint = ignored('Anthropic', 'a hint for caches');
 const earlier = ignored('Anthropic', 'part of an earlier answer');
@@ -93,8 +94,6 @@ export const turnFields = {
 
 const turn = z.object({ role: turnFields.role.schema, content: turnFields.content.schema });
 
-const noTools = 'tool calls are not supported';
-
 /** What the prompt is made of. */
 const promptFields = {
   model: honoured('Anthropic', z.string().min(1), 'the name served; another is a 404'),
@@ -109,13 +108,9 @@ const promptFields = {
   user_profile_id: ignored('Anthropic', 'a label'),
   workspace_id: ignored('Anthropic', 'a label'),
   speed: ignored('Anthropic', 'a hint for speed'),
-  thinking: refused('Anthropic', [{ type: 'disabled' }], 'thinking cannot be switched on yet'),
-  tools: refused('Anthropic', [[]], noTools),
-  tool_choice: refused('Anthropic', [{ type: 'none' }, { type: 'auto' }], noTools),
-  mcp_servers: refused('Anthropic', [[]], noTools),
+  ...anthropicToolsFields,
+  mcp_servers: refused('Anthropic', [[]], 'no tools are called from here: send tools, and call them'),
   context_management: refused('Anthropic', [], 'a prompt is never cut'),
-  output_config: refused('Anthropic', [{}], 'answers cannot be held to a schema or an effort yet'),
-  output_format: refused('Anthropic', [], 'answers cannot be held to a schema yet'),
 } satisfies FieldTable;
 
 export const anthropicFields = {

@@ -1,9 +1,18 @@
 /** From the messages of Anthropic's protocol to those that a chat template reads: calls and results of tools are no blocks there. */
 import type { AnthropicBlock, AnthropicPrompt } from './anthropic-fields.js';
-import type { ChatMessage, ToolCall } from './generation-request.js';
+import { type ChatMessage, type MessagesPrompt, type ToolCall, toMessagesPrompt } from './generation-request.js';
 import { mustBe } from './invalid-value.js';
+import { anthropicEffort, anthropicToolUse } from './tools/anthropic-tool-fields.js';
 
 type Role = AnthropicPrompt['messages'][number]['role'];
+
+/** @throws {ApiError} 400 naming what is wrong with the messages or the tools. */
+export function anthropicPrompt(given: AnthropicPrompt): MessagesPrompt {
+  return toMessagesPrompt(anthropicMessages(given), {
+    toolUse: anthropicToolUse(given),
+    effort: anthropicEffort(given),
+  });
+}
 
 /** @throws {ApiError} 400 naming what a block lacks, or the block that is out of place. */
 export function anthropicMessages({ system, messages }: AnthropicPrompt): ChatMessage[] {

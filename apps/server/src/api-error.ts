@@ -89,6 +89,7 @@ const answers: Partial<Record<CtkvrErrorCode, Answer>> = {
   CTKVR_ENGINE_LOST: { status: 503, code: 'engine_lost', retryAfterSeconds: 5 },
   CTKVR_ENGINE_FAILED: { status: 503, code: 'engine_failed' }, // as below
   CTKVR_DEVICE_LOST: { status: 503, code: 'device_lost' }, // to ask again helps only once the server was started again
+  CTKVR_GRAMMAR_FAILED: { status: 400, code: 'grammar_too_complex' },
   CTKVR_ABORTED: { status: 503, code: 'request_cancelled', retryAfterSeconds: 1 },
 };
 

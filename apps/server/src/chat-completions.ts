@@ -3,6 +3,7 @@ import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import type { AnswerHead, Protocol } from './protocol.js';
 import { toScored } from './scored-token.js';
+import type { AnswerCall } from './tools/tool-use.js';
 import { toUsage } from './usage.js';
 
 export const chatCompletions: Protocol<ChatRequest> = {
@@ -10,15 +11,15 @@ export const chatCompletions: Protocol<ChatRequest> = {
   promptField: 'messages',
   parse: parseChatRequest,
 
-  whole: ({ generation }, head, { text, tokens, finish, numPromptTokens }) => ({
+  whole: ({ generation }, head, { text, thinking, calls, tokens, finish, numPromptTokens }) => ({
     ...head,
     object: 'chat.completion',
     choices: [
       {
         index: 0,
-        message: { role: 'assistant', content: text, refusal: null },
+        message: toMessage(text, thinking, calls),
         logprobs: generation.numTopLogprobs === null ? null : toLogprobs(tokens),
-        finish_reason: finish.reason,
+        finish_reason: toReason(finish),
       },
     ],
     usage: toUsage(numPromptTokens, finish),
@@ -31,9 +32,16 @@ export const chatCompletions: Protocol<ChatRequest> = {
       const logprobs = hasLogprobs && more.tokens !== undefined ? toLogprobs(more.tokens) : null;
       return { data: toChunk(head, { delta, logprobs, finish: more.finish, includeUsage }) };
     };
+    let numCalls = 0;
     return {
       opened: () => [chunk({ role: 'assistant', content: '' })],
       text: (content, tokens) => [chunk({ content }, { tokens })],
+      thinking: (reasoning, tokens) => [chunk({ reasoning_content: reasoning }, { tokens })],
+      toolCall: (call, tokens) => {
+        const delta = { tool_calls: [{ index: numCalls, ...toCall(call) }] };
+        numCalls += 1;
+        return [chunk(delta, { tokens })];
+      },
       finished: (finish) => {
         const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object: 'chat.completion.chunk', choices: [], usage } };
@@ -44,6 +52,25 @@ export const chatCompletions: Protocol<ChatRequest> = {
   },
 };
 
+/** A call may stand alone; what has neither text nor calls has the empty text. */
+function toMessage(text: string, thinking: string, calls: readonly AnswerCall[]) {
+  return {
+    role: 'assistant',
+    content: text === '' && calls.length > 0 ? null : text,
+    refusal: null,
+    ...(thinking === '' ? {} : { reasoning_content: thinking }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls.map(toCall) }),
+  };
+}
+
+function toCall({ id, name, arguments: args }: AnswerCall) {
+  return { id, type: 'function', function: { name, arguments: args } };
+}
+
+function toReason({ reason }: ChatFinish): string {
+  return reason === 'toolCalls' ? 'tool_calls' : reason;
+}
+
 function toLogprobs(tokens: readonly ScoredToken[]) {
   return { content: tokens.map(toScored), refusal: null };
 }
@@ -51,9 +78,12 @@ function toLogprobs(tokens: readonly ScoredToken[]) {
 interface Delta {
   readonly role?: 'assistant';
   readonly content?: string;
+  readonly reasoning_content?: string;
+  /** Whole ones. */
+  readonly tool_calls?: readonly object[];
 }
 
-/** A chunk that carries the role, some text, or the finish reason. */
+/** A chunk that carries the role, some text, some thoughts, a call, or the finish reason. */
 function toChunk(
   head: AnswerHead,
   part: { delta: Delta; logprobs: object | null; finish: ChatFinish | undefined; includeUsage: boolean },
@@ -62,7 +92,7 @@ function toChunk(
   return {
     ...head,
     object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, logprobs, finish_reason: finish?.reason ?? null }],
+    choices: [{ index: 0, delta, logprobs, finish_reason: finish === undefined ? null : toReason(finish) }],
     ...(includeUsage ? { usage: null } : {}), // it is in a chunk of its own, the last
     ...(finish === undefined ? {} : { ctkvr: finish.statistics }),
   };

@@ -3,6 +3,7 @@
  * forwards it to a process of the model's own.
  */
 import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
+import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */
@@ -85,6 +86,9 @@ export type ChatEvent =
   | { readonly type: 'opened' }
   /** `tokens`: those that the text is of, when the request asked for their log probabilities. */
   | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
+  | { readonly type: 'thinking'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
+  /** A whole call of a tool. */
+  | { readonly type: 'toolCall'; readonly call: AnswerCall; readonly tokens?: readonly ScoredToken[] }
   | { readonly type: 'finish'; readonly finish: ChatFinish };
 
 export interface LikelyToken {
@@ -100,7 +104,8 @@ export interface ScoredToken extends LikelyToken {
 }
 
 export interface ChatFinish {
-  readonly reason: 'stop' | 'length';
+  /** toolCalls = stop, and the answer has calls of tools. */
+  readonly reason: 'stop' | 'length' | 'toolCalls';
   /** The one of the request's that ended it. */
   readonly stopString: string | null;
   readonly numCompletionTokens: number;

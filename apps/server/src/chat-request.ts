@@ -14,6 +14,9 @@ import { mustBe } from './invalid-value.js';
 import type { ParsedRequest } from './protocol.js';
 import { type RequestValues, requestFields, requestSchema } from './request-fields.js';
 import { toGeneration } from './to-generation.js';
+import { formatJson, toTool } from './tools/openai-tool-fields.js';
+import { toToolUse } from './tools/to-tool-use.js';
+import type { ToolUse } from './tools/tool-use.js';
 import { toToolCall } from './tools-as-text.js';
 
 export interface ChatRequest extends ParsedRequest {
@@ -29,8 +32,21 @@ export function parseChatRequest(json: unknown): ChatRequest {
     ...checkStreamOptions(given),
     model: given.model,
     numChoices: given.n ?? 1,
-    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
+    generation: toGeneration(given, {
+      prompt,
+      maxTokens,
+      numTopLogprobs: numTopOf(given),
+      json: formatJson(given.response_format),
+    }),
   };
+}
+
+function toolsOf({ tools = [], tool_choice: choice, parallel_tool_calls: parallel }: RequestValues): ToolUse | null {
+  return toToolUse({
+    tools: tools.map((tool) => toTool(tool.function)),
+    choice: typeof choice === 'object' ? choice.function : choice,
+    parallel,
+  });
 }
 
 function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {
@@ -43,7 +59,7 @@ function promptOf(given: RequestValues): MessagesPrompt {
   const { chat_template_kwargs: variables, reasoning_effort: level } = given;
   const effort = level === undefined ? null : { level, field: 'reasoning_effort' };
   checkVariables(variables);
-  return toMessagesPrompt(messages, { ending: endingOf(given, messages), variables, effort });
+  return toMessagesPrompt(messages, { ending: endingOf(given, messages), variables, effort, toolUse: toolsOf(given) });
 }
 
 function endingOf(given: RequestValues, messages: readonly ChatMessage[]): MessagesPrompt['ending'] {
@@ -86,7 +102,7 @@ function toCall({
 }
 
 function checkVariables(variables: RequestValues['chat_template_kwargs']): void {
-  const own = ownTemplateVariables.find((name) => Object.hasOwn(variables ?? {}, name));
+  const own = [...ownTemplateVariables, 'tools'].find((name) => Object.hasOwn(variables ?? {}, name));
   if (own === undefined) return;
   throw new ApiError(400, `'chat_template_kwargs.${own}' cannot be honoured: other fields of the request say it.`, {
     param: `chat_template_kwargs.${own}`,

@@ -4,7 +4,7 @@
  * Sources: the API reference of OpenAI (completions, legacy), vLLM's CompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
-import { type FieldTable, honoured, refused, schemaOf } from './field-rules.js';
+import { type FieldTable, honoured, ignored, refused, schemaOf } from './field-rules.js';
 import { requestFields } from './request-fields.js';
 
 const {
@@ -33,6 +33,9 @@ export const completionFields = {
     z.boolean(),
     'default true: a text begins with BOS, where the model’s prompts do',
   ),
+  tools: refused('OpenAI', [[]], 'send messages to /v1/chat/completions'),
+  tool_choice: refused('OpenAI', ['none', 'auto'], 'send messages to /v1/chat/completions'),
+  parallel_tool_calls: ignored('OpenAI', 'without tools there are no calls'),
   logprobs: honoured(
     'OpenAI',
     z.int().min(0).max(20),

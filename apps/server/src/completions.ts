@@ -7,6 +7,7 @@ import { CompletionLogprobs, type CompletionLogprobsValues } from './completion-
 import type { GenerationRequest, Prompt } from './generation-request.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { toGeneration } from './to-generation.js';
+import { formatJson } from './tools/openai-tool-fields.js';
 import { toUsage } from './usage.js';
 
 export interface CompletionRequest extends ParsedRequest {
@@ -20,14 +21,15 @@ export const completions: Protocol<CompletionRequest> = {
   idPrefix: 'cmpl-',
   promptField: 'prompt',
 
-  parse: (json) => {
-    const given = checkBody(json, completionFields, completionSchema);
+  parse: (body) => {
+    const given = checkBody(body, completionFields, completionSchema);
     const { max_tokens: maxTokens = DEFAULT_MAX_TOKENS, logprobs: numTopLogprobs = null } = given;
+    const json = formatJson(given.response_format);
     return {
       ...checkStreamOptions(given),
       model: given.model,
       numChoices: given.n ?? 1,
-      generation: toGeneration(given, { prompt: promptOf(given), maxTokens, numTopLogprobs }),
+      generation: toGeneration(given, { prompt: promptOf(given), maxTokens, numTopLogprobs, json }),
     };
   },
 

@@ -1,10 +1,9 @@
 /** POST /v1/messages/count_tokens: the tokens of the prompt that the same messages would be, without running the model. */
 import type { Context } from 'hono';
 import { countFields, countSchema } from './anthropic-fields.js';
-import { anthropicMessages } from './anthropic-messages.js';
+import { anthropicPrompt } from './anthropic-messages.js';
 import { toPrepareError } from './api-error.js';
 import { checkBody } from './check-fields.js';
-import { toMessagesPrompt } from './generation-request.js';
 import { readJson } from './read-json.js';
 import type { ServedModels } from './served-models.js';
 
@@ -12,10 +11,11 @@ export function countTokens({ models, maxBodyBytes }: { models: ServedModels; ma
   return async (context: Context): Promise<Response> => {
     const given = checkBody(await readJson(context, maxBodyBytes), countFields, countSchema);
     const engine = models.find(given.model);
-    const prompt = toMessagesPrompt(anthropicMessages(given));
-    const tokens = await engine.text.tokensOf(prompt, context.req.raw.signal).catch((error: unknown) => {
-      throw toPrepareError(error, 'messages');
-    });
+    const tokens = await engine.text
+      .tokensOf(anthropicPrompt(given), context.req.raw.signal)
+      .catch((error: unknown) => {
+        throw toPrepareError(error, 'messages');
+      });
     return context.json({ input_tokens: tokens.length });
   };
 }

@@ -15,12 +15,13 @@ import { cacheNamespace, callerOf } from './keys/caller.js';
 import { maxWaitOf } from './max-wait.js';
 import type { RequestRecord } from './metrics/request-record.js';
 import type { ServerMetrics } from './metrics/server-metrics.js';
-import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
+import type { AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './protocol.js';
 import { readJson } from './read-json.js';
 import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { Place, RequestQueue } from './request-queue.js';
 import type { ServedModels } from './served-models.js';
+import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ExchangeDeps {
   readonly models: ServedModels;
@@ -118,15 +119,20 @@ async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, reque
   const { protocol, context, head, lifetime } = exchange;
   const answerOf = (choice: RunningChoice) =>
     withPrompt(exchange, request, choice, async (chat) => {
-      let text = '';
+      const parts = { text: '', thinking: '' };
+      const calls: AnswerCall[] = [];
       const tokens: ScoredToken[] = [];
+      const textTokens: ScoredToken[] = [];
       const onEvent = (event: ChatEvent) => {
-        if (event.type !== 'text') return;
-        text += event.text;
-        tokens.push(...(event.tokens ?? []));
+        if (event.type === 'toolCall') calls.push(event.call);
+        if (event.type === 'text' || event.type === 'thinking') parts[event.type] += event.text;
+        const { tokens: scored = [] } = 'tokens' in event ? event : {};
+        tokens.push(...scored);
+        if (event.type === 'text') textTokens.push(...scored);
       };
       const finish = await run(exchange, chat, { choice, onEvent });
-      return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+      const { numPromptTokens } = chat;
+      return protocol.whole(request, head, { ...parts, calls, tokens, textTokens, finish, numPromptTokens });
     });
   exchange.respond(context.json(joinBodies(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf))));
 }
@@ -149,12 +155,9 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
   const answerOf = (choice: RunningChoice) =>
     withPrompt(exchange, request, choice, async (chat) => {
       const streamed = protocol.stream(request, head, chat.numPromptTokens);
-      const sendNumbered = (frames: readonly Frame[]) =>
-        send(frames.map((frame) => frameOfChoice(frame, choice.index)));
       const onEvent = (event: ChatEvent) => {
         begin();
-        if (event.type === 'opened') sendNumbered(streamed.opened());
-        if (event.type === 'text') sendNumbered(streamed.text(event.text, event.tokens ?? []));
+        send(framesOf(event, streamed).map((frame) => frameOfChoice(frame, choice.index)));
       };
       return streamed.finished(await run(exchange, chat, { choice, onEvent, onQueued: begin }));
     });
@@ -168,6 +171,15 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
   } finally {
     stream.end();
   }
+}
+
+/** The frames of one event of an answer that goes on. */
+function framesOf(event: ChatEvent, streamed: StreamedAnswer): readonly Frame[] {
+  if (event.type === 'opened') return streamed.opened();
+  if (event.type === 'text') return streamed.text(event.text, event.tokens ?? []);
+  if (event.type === 'thinking') return streamed.thinking?.(event.text, event.tokens ?? []) ?? [];
+  if (event.type === 'toolCall') return streamed.toolCall?.(event.call, event.tokens ?? []) ?? [];
+  return [];
 }
 
 interface RunOptions {

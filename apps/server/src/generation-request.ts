@@ -1,5 +1,7 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
 
+import type { ToolUse } from './tools/tool-use.js';
+
 /** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
 export type ChatMessage = {
   readonly role: 'system' | 'user' | 'assistant' | 'tool';
@@ -27,8 +29,17 @@ export interface MessagesPrompt {
   readonly ending: 'answer' | 'continue' | 'none';
   /** Of the chat template. */
   readonly variables: Readonly<Record<string, unknown>>;
+  /** What it may call; null = nothing. */
+  readonly toolUse: ToolUse | null;
   /** How much to think; null = as the template does by itself. */
   readonly effort: AskedEffort | null;
+}
+
+/** JSON that an answer has to be. */
+export interface AnswerJson {
+  readonly schema: Readonly<Record<string, unknown>>;
+  /** The request's field that asks for it. */
+  readonly field: string;
 }
 
 export const efforts = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'] as const;
@@ -71,6 +82,8 @@ export interface GenerationRequest {
   readonly cacheSalt: string;
   /** Whether it may begin from the prompt of another. */
   readonly cachePrompt: boolean;
+  /** What the answer's text has to be; null = any text. */
+  readonly json: AnswerJson | null;
   /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
   readonly numTopLogprobs: number | null;
 }
@@ -84,10 +97,15 @@ export function endsInAnswer(messages: readonly ChatMessage[]): boolean {
 /** Fills in the defaults. */
 export function toMessagesPrompt(
   messages: readonly ChatMessage[],
-  given: { [K in 'ending' | 'variables' | 'effort']?: MessagesPrompt[K] | undefined } = {},
+  given: { [K in 'ending' | 'variables' | 'effort' | 'toolUse']?: MessagesPrompt[K] | undefined } = {},
 ): MessagesPrompt {
-  const { ending = endsInAnswer(messages) ? 'continue' : 'answer', variables = {}, effort = null } = given;
-  return { type: 'messages', messages, ending, variables, effort };
+  const {
+    ending = endsInAnswer(messages) ? 'continue' : 'answer',
+    variables = {},
+    effort = null,
+    toolUse = null,
+  } = given;
+  return { type: 'messages', messages, ending, variables, effort, toolUse };
 }
 
 /** How tokens are drawn unless the request says otherwise. */

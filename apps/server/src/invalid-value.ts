@@ -57,6 +57,7 @@ function expectation(schema: JsonSchema): string {
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum !== undefined) return schema.enum.map((value) => JSON.stringify(value)).join(' or ');
   const type = [schema.type].flat().find((one) => one !== 'null'); // null counts as absent
+  if (type === 'string' && schema.pattern !== undefined) return `a text that matches ${schema.pattern}`;
   if (type === 'string') return minLength > 0 ? 'a text that is not empty' : 'a text';
   if (type === 'boolean') return 'true or false';
   if (type === 'integer') return `an integer${bounds(schema)}`;

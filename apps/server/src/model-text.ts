@@ -5,6 +5,7 @@ import type { ApplyTemplateOptions, Model } from '@ctkvr/model-runner';
 import type { EngineText, TextFacts, TokenizeOptions } from './chat-engine.js';
 import type { ChatMessage, MessagesPrompt, Prompt } from './generation-request.js';
 import { templateVariables } from './template-variables.js';
+import { withTools } from './tools/tools-in-prompt.js';
 import { withToolsAsText } from './tools-as-text.js';
 
 export class ModelText implements EngineText {
@@ -71,14 +72,15 @@ export class ModelText implements EngineText {
     return await this.#model.renderChatTemplate(...this.#rendering(prompt, signal));
   }
 
-  #rendering(prompt: MessagesPrompt, signal: AbortSignal): [ChatMessage[], ApplyTemplateOptions] {
+  #rendering(prompt: MessagesPrompt, signal: AbortSignal): [readonly ChatMessage[], ApplyTemplateOptions] {
     const template = this.chatTemplate ?? '';
+    const { messages, variables } = withTools(withToolsAsText(prompt.messages, template), prompt.toolUse, template);
     return [
-      withToolsAsText(prompt.messages, template),
+      messages,
       {
         addGenerationPrompt: prompt.ending !== 'none',
         continueFinalMessage: prompt.ending === 'continue',
-        variables: templateVariables(template, prompt),
+        variables: { ...templateVariables(template, prompt), ...variables },
         signal,
       },
     ];

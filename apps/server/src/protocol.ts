@@ -6,6 +6,7 @@ import type { ApiError } from './api-error.js';
 import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import type { Frame } from './event-stream.js';
 import type { GenerationRequest } from './generation-request.js';
+import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ParsedRequest {
   readonly model: string;
@@ -26,8 +27,12 @@ export interface AnswerHead {
 
 export interface Answer {
   readonly text: string;
-  /** All of the text, when the request asked for their log probabilities. */
+  readonly thinking: string;
+  readonly calls: readonly AnswerCall[];
+  /** All of the answer, thoughts and calls too, when the request asked for their log probabilities. */
   readonly tokens: readonly ScoredToken[];
+  /** Those of the text alone. */
+  readonly textTokens: readonly ScoredToken[];
   readonly finish: ChatFinish;
   readonly numPromptTokens: number;
 }
@@ -47,6 +52,9 @@ export interface Protocol<R extends ParsedRequest> {
 export interface StreamedAnswer {
   opened(): readonly Frame[];
   text(text: string, tokens: readonly ScoredToken[]): readonly Frame[];
+  /** Protocols without messages have no thoughts and no calls. */
+  thinking?(text: string, tokens: readonly ScoredToken[]): readonly Frame[];
+  toolCall?(call: AnswerCall, tokens: readonly ScoredToken[]): readonly Frame[];
   finished(finish: ChatFinish): readonly Frame[];
   failed(error: ApiError): readonly Frame[];
 }

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { MAX_CHOICES } from './choices.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
+import { chatToolFields, responseFormatField } from './tools/openai-tool-fields.js';
 
 /** More than any client is known to send; each is looked for in every token's text. */
 const MAX_STOPS = 64;
@@ -162,6 +163,8 @@ const honouredFields = {
   ),
   logprobs: honoured('OpenAI', z.boolean(), 'default false; true = those of the answer’s tokens, before temperature'),
   top_logprobs: honoured('OpenAI', z.int().min(0).max(20), 'default 0; only with `logprobs`'),
+  ...chatToolFields,
+  response_format: responseFormatField,
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',
@@ -184,14 +187,13 @@ const ignoredFields = {
   n_cache_reuse: ignored('llama.cpp', 'a hint for caches'),
   id_slot: ignored('llama.cpp', 'a hint for caches'),
   prediction: ignored('OpenAI', 'a hint for speed'),
-  parallel_tool_calls: ignored('OpenAI', 'without tools there are no calls'),
-  parse_tool_calls: ignored('llama.cpp', 'without tools there are no calls'),
+  parse_tool_calls: ignored('llama.cpp', 'calls are always taken out of the text'),
   guided_decoding_backend: ignored('vLLM', 'has a meaning only beside fields that are refused'),
   guided_whitespace_pattern: ignored('vLLM', 'has a meaning only beside fields that are refused'),
 } satisfies FieldTable;
 
-const noTools = 'tool calls are not supported';
-const noGrammar = 'answers cannot be held to a schema or grammar yet';
+const noTools = 'an older form: send tools and tool_choice';
+const noGrammar = 'to hold an answer to a schema send response_format';
 const noLogprobs = 'log probabilities are of the answer’s tokens only: send logprobs';
 const noSampler = 'this sampler is not supported';
 const onePrompt = 'prompts are rendered by the model’s own chat template';
@@ -204,11 +206,8 @@ const refusedFields = {
   n_cmpl: refused('llama.cpp', [1], noSearch),
   use_beam_search: refused('vLLM', [false], noSearch),
   length_penalty: refused('vLLM', [1], noSearch),
-  tools: refused('OpenAI', [[]], noTools),
-  tool_choice: refused('OpenAI', ['none', 'auto'], noTools),
   functions: refused('OpenAI', [[]], noTools),
   function_call: refused('OpenAI', ['none', 'auto'], noTools),
-  response_format: refused('OpenAI', [{ type: 'text' }], noGrammar),
   guided_json: refused('vLLM', [], noGrammar),
   guided_regex: refused('vLLM', [], noGrammar),
   guided_choice: refused('vLLM', [], noGrammar),

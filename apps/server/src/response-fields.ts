@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 import { drawingFields } from './request-fields.js';
+import { responseToolsFields, textFormatField } from './tools/openai-tool-fields.js';
 
 const textPart = z.object({ type: z.enum(['input_text', 'output_text']), text: z.string() });
 
@@ -101,16 +102,20 @@ const item = z.object({
 
 export type ResponseItem = z.infer<typeof item>;
 
-const noTools = 'tool calls are not supported';
-
 export const reasoningFields = {
   effort: honoured(
     'OpenAI',
     z.enum(efforts),
     '`none` = off; templates that only know on and off take every other for on',
   ),
-  summary: refused('OpenAI', [], 'thoughts are part of the answer’s text'),
-  generate_summary: refused('OpenAI', [], 'thoughts are part of the answer’s text'),
+  summary: refused('OpenAI', [], 'thoughts are sent whole'),
+  generate_summary: refused('OpenAI', [], 'thoughts are sent whole'),
+} satisfies FieldTable;
+
+/** Fields of `text`. */
+export const textFields = {
+  format: textFormatField,
+  verbosity: refused('OpenAI', ['medium'], 'models served here have no such setting'),
 } satisfies FieldTable;
 
 export const responseFields = {
@@ -138,8 +143,7 @@ export const responseFields = {
   service_tier: ignored('OpenAI', 'there is one tier'),
   prompt_cache_key: ignored('OpenAI', 'a hint for caches'),
   prompt_cache_retention: ignored('OpenAI', 'a hint for caches'),
-  parallel_tool_calls: ignored('OpenAI', 'without tools there are no calls'),
-  max_tool_calls: ignored('OpenAI', 'without tools there are no calls'),
+  max_tool_calls: ignored('OpenAI', 'it bounds calls of built-in tools, and there are none'),
   previous_response_id: refused('OpenAI', [], 'nothing is stored: send the whole conversation as input'),
   conversation: refused('OpenAI', [], 'nothing is stored: send the whole conversation as input'),
   background: refused('OpenAI', [false], 'nothing is stored that could be fetched later'),
@@ -157,13 +161,13 @@ export const responseFields = {
     'for templates that can be told to think; see below',
     inside(reasoningFields),
   ),
-  text: refused(
+  ...responseToolsFields,
+  text: honoured(
     'OpenAI',
-    [{}, { format: { type: 'text' } }, { verbosity: 'medium' }, { format: { type: 'text' }, verbosity: 'medium' }],
-    'answers cannot be held to a schema or a length yet',
+    z.object({ format: textFormatField.schema.optional() }),
+    'the form of the answer; see below',
+    inside(textFields),
   ),
-  tools: refused('OpenAI', [[]], noTools),
-  tool_choice: refused('OpenAI', ['none', 'auto'], noTools),
   top_logprobs: honoured(
     'OpenAI',
     z.int().min(0).max(20),

@@ -4,12 +4,14 @@
  */
 import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectionCounters, type SelectorOptions } from '@ctkvr/core';
-import type { Model, Session } from '@ctkvr/model-runner';
+import type { Grammar, Model, Session } from '@ctkvr/model-runner';
 import { AnswerLogprobs } from './answer-logprobs.js';
-import { toApiError } from './api-error.js';
+import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, EngineMemory, PreparedChat } from './chat-engine.js';
 import type { GenerationRequest } from './generation-request.js';
 import { ModelText } from './model-text.js';
+import { type AnswerPlan, planAnswer } from './tools/answer-plan.js';
+import { readAnswer } from './tools/read-answer.js';
 
 export interface SessionChatEngineOptions {
   readonly model: Model;
@@ -54,16 +56,19 @@ export class SessionChatEngine implements ChatEngine {
     });
     signal.throwIfAborted();
     const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
+    const plan = this.#plan(request, tokens);
+    const grammar = await this.#compile(plan);
     return {
       numPromptTokens: tokens.length,
-      run: (running) => this.#run(tokens, { request, maxTokens, signal: running }),
+      run: (running) => {
+        const events = this.#run(tokens, { request, maxTokens, grammar, tags: plan.tags, signal: running });
+        return plan.newParser === null ? events : readAnswer(events, plan.newParser());
+      },
     };
   }
 
-  async *#run(
-    tokens: Int32Array,
-    { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
-  ): AsyncGenerator<ChatEvent, void, undefined> {
+  async *#run(tokens: Int32Array, run: ChatRun): AsyncGenerator<ChatEvent, void, undefined> {
+    const { request, maxTokens, signal } = run;
     let isWaiting = false;
     const opening = this.#model.admitSession({
       contextLength: tokens.length + maxTokens,
@@ -77,7 +82,7 @@ export class SessionChatEngine implements ChatEngine {
     });
     try {
       if (isWaiting) yield { type: 'waiting' };
-      yield* this.#answer(await opening, tokens, { request, maxTokens, signal });
+      yield* this.#answer(await opening, tokens, run);
     } finally {
       await opening.then(
         (session) => session.close(),
@@ -89,7 +94,7 @@ export class SessionChatEngine implements ChatEngine {
   async *#answer(
     session: Session,
     tokens: Int32Array,
-    { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
+    { request, maxTokens, grammar, tags, signal }: ChatRun,
   ): AsyncGenerator<ChatEvent, void, undefined> {
     yield { type: 'opened' };
     const { numQueryHeads, numKvHeads } = this.#model.info;
@@ -104,9 +109,10 @@ export class SessionChatEngine implements ChatEngine {
             tokenBytes: (tokenId) => this.text.tokenBytes(tokenId),
             endTokens: new Set(request.ignoreEndOfTurn ? [] : this.#model.info.endOfGenerationTokenIds),
           });
-    for await (const event of session.generate({
+    for await (const drawn of session.generate({
       maxTokens,
       signal,
+      grammar,
       stop: request.stop,
       ignoreEndOfTurn: request.ignoreEndOfTurn,
       logits: logprobs !== null,
@@ -115,6 +121,7 @@ export class SessionChatEngine implements ChatEngine {
         penaltyWindow: Math.min(request.repeatWindow, this.contextLength), // it is allocated
       },
     })) {
+      const event = { ...drawn, text: (tags.get(drawn.tokenId) ?? '') + drawn.text };
       clock.tick(event.statistics.counters);
       if (logprobs !== null) yield* await logprobs.push(event);
       else if (event.text !== '') yield { type: 'text', text: event.text };
@@ -122,6 +129,20 @@ export class SessionChatEngine implements ChatEngine {
     const finish = toFinish(session, clock);
     if (logprobs !== null) yield* logprobs.end(finish.numCompletionTokens);
     yield { type: 'finish', finish: { ...finish, numCachedTokens } };
+  }
+
+  #plan(request: GenerationRequest, tokens: Int32Array): AnswerPlan {
+    const promptEnd = this.#model.detokenize(tokens.slice(-TAG_TOKENS), { special: true });
+    const { controlTokens } = this.#model.info;
+    return planAnswer({ request, template: this.text.chatTemplate ?? '', promptEnd, controlTokens });
+  }
+
+  /** @throws {ApiError} 400 naming the field whose schema is not supported. */
+  async #compile({ grammar }: AnswerPlan): Promise<Grammar | undefined> {
+    if (grammar === null) return undefined;
+    return await this.#model.compileGrammar(grammar.source).catch((error: unknown) => {
+      throw toPrepareError(error, grammar.field);
+    });
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
@@ -136,6 +157,17 @@ export class SessionChatEngine implements ChatEngine {
     );
   }
 }
+
+interface ChatRun {
+  readonly request: GenerationRequest;
+  readonly maxTokens: number;
+  readonly grammar: Grammar | undefined;
+  readonly tags: AnswerPlan['tags'];
+  readonly signal: AbortSignal;
+}
+
+/** At the end of a prompt: in these is a tag with what may stand behind it. */
+const TAG_TOKENS = 12;
 
 function toSampling(request: GenerationRequest) {
   return {

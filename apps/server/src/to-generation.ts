@@ -15,12 +15,14 @@ type CachingValues = Values<typeof cachingFields, never>;
 interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'> {
   /** Default: null. */
   readonly numTopLogprobs?: number | null;
+  /** Default: null. */
+  readonly json?: GenerationRequest['json'];
 }
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
   given: DrawingValues & CachingValues,
-  { prompt, maxTokens, numTopLogprobs = null }: AskedGeneration,
+  { prompt, maxTokens, numTopLogprobs = null, json = null }: AskedGeneration,
 ): GenerationRequest {
   return {
     prompt,
@@ -38,6 +40,7 @@ export function toGeneration(
     cacheSalt: given.cache_salt ?? '',
     cachePrompt: given.cache_prompt ?? true,
     numTopLogprobs,
+    json,
   };
 }
 

@@ -1,6 +1,6 @@
 /**
  * A chat engine without a model, for tests of the routes: it answers with the last message's words, one an event. Words that start
- * with `!` are orders: `!fail` throws, `!hang` waits until it is aborted, `!long` is a text larger than a socket's buffers.
+ * with `!` are orders: `!part:{…}` gives that event, `!fail` throws, `!hang` waits until it is aborted, `!long` is a text larger than a socket's buffers.
  *
  * With `stepped`, every event (the first too) waits for a call of `step`, so that a test decides what happens in which order.
  */
@@ -80,6 +80,10 @@ export class EchoEngine implements ChatEngine {
         if (word === '!memory') throw new CtkvrError('CTKVR_OUT_OF_MEMORY', 'no memory');
         if (word === '!hang') await aborted(signal);
         if (signal.aborted) throw new CtkvrError('CTKVR_ABORTED', 'aborted');
+        if (word.startsWith('!part:')) {
+          yield JSON.parse(word.slice('!part:'.length)) as ChatEvent;
+          continue;
+        }
         const text = word === '!long' ? 'x'.repeat(3_000_000) : `${word} `;
         yield { type: 'text', text, ...(numTopLogprobs === null ? {} : { tokens: [scored(text, numTopLogprobs)] }) };
       }
@@ -87,7 +91,12 @@ export class EchoEngine implements ChatEngine {
       yield {
         type: 'finish',
         finish: {
-          reason: words.length > maxTokens ? 'length' : 'stop',
+          reason:
+            words.length > maxTokens
+              ? 'length'
+              : words.some((word) => word.includes('toolCall'))
+                ? 'toolCalls'
+                : 'stop',
           stopString,
           numCompletionTokens: Math.min(words.length, maxTokens),
           numCachedTokens: 0,
@@ -146,7 +155,8 @@ const byteText: EngineText = {
   },
   async tokensOf(prompt) {
     if (wordsOf(prompt).includes('!refuse')) throw new CtkvrError('CTKVR_INVALID_OPTION', 'the template refused them');
-    return new Int32Array(wordsOf(prompt).length);
+    const numTools = prompt.type === 'messages' ? (prompt.toolUse?.tools.length ?? 0) : 0;
+    return new Int32Array(wordsOf(prompt).length + numTools);
   },
   bytesOf: async (tokens) =>
     Array.from(tokens, (tokenId) =>

@@ -80,7 +80,14 @@ describe('blocks become messages', () => {
   ])('%s', async (_name, more, messages) => {
     const { response, request } = await post(more);
     expect(response.status).toBe(200);
-    expect(request?.prompt).toEqual({ type: 'messages', messages, ending: 'answer', variables: {}, effort: null });
+    expect(request?.prompt).toEqual({
+      type: 'messages',
+      messages,
+      ending: 'answer',
+      variables: {},
+      effort: null,
+      toolUse: null,
+    });
   });
 });
 
@@ -112,12 +119,7 @@ describe('what is wrong is told in Anthropic’s shape', () => {
     [
       'tools',
       { messages: [user('x')], tools: [{ name: 'look' }] },
-      /^'tools' cannot be honoured: tool calls are not supported/,
-    ],
-    [
-      'thinking',
-      { messages: [user('x')], thinking: { type: 'enabled', budget_tokens: 1024 } },
-      /^'thinking' cannot be honoured/,
+      /^'tools\[0\]\.input_schema' must be an object, got nothing/,
     ],
     ['too much', { messages: [user('w '.repeat(100))] }, /words, 50 fit/],
     ['what the template refuses', { messages: [user('!refuse')] }, /refused/],
@@ -181,8 +183,8 @@ test('a stream has the events of one block, under their names', async () => {
   expect(events.map(({ type }) => type)).toEqual(names);
   expect(names).toEqual([
     'message_start',
-    'content_block_start',
     'ping',
+    'content_block_start',
     'content_block_delta',
     'content_block_delta',
     'content_block_delta',

@@ -25,7 +25,24 @@ import {
   responseFields,
   responsePartFields,
   resultItemFields,
+  textFields,
 } from '../src/response-fields.js';
+
+import {
+  anthropicToolFields,
+  outputConfigFields,
+  outputFormatFields,
+  thinkingFields,
+  toolChoiceFields,
+} from '../src/tools/anthropic-tool-fields.js';
+import {
+  jsonSchemaFields,
+  responseFormatFields,
+  responseToolFields,
+  textFormatFields,
+  toolFields,
+  toolFunctionFields,
+} from '../src/tools/openai-tool-fields.js';
 
 export interface FieldPlace {
   readonly title: string;
@@ -109,6 +126,13 @@ function withBlock(turn: number, block: object) {
   return { ...anthropic, messages: messages.with(turn, { ...messages[turn]!, content: [block as never] }) };
 }
 
+const schema = { type: 'object', properties: { at: { type: 'string' } } };
+const lookTool = { name: 'look', description: 'looks', parameters: schema };
+const chatTool = { type: 'function', function: lookTool };
+const responseTool = { type: 'function', ...lookTool };
+const anthropicTool = { name: 'look', description: 'looks', input_schema: schema };
+const toolReaches = (tool: object) => ({ prompt: { toolUse: { tools: [tool] } } });
+
 const inStreamOptions = (hello: object): FieldPlace => ({
   title: 'stream_options',
   table: streamOptionFields,
@@ -150,8 +174,43 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         put: (fields) => withCall({ ...chatCall, function: { ...chatCall.function, ...fields } }),
       },
       inStreamOptions(chat),
+      {
+        title: 'A tool',
+        table: toolFields,
+        path: 'tools[0].',
+        put: (fields) => ({ ...chat, tools: [{ ...chatTool, ...fields }] }),
+      },
+      {
+        title: 'Its function',
+        table: toolFunctionFields,
+        path: 'tools[0].function.',
+        put: (fields) => ({ ...chat, tools: [{ ...chatTool, function: { ...lookTool, ...fields } }] }),
+      },
+      {
+        title: 'response_format',
+        table: responseFormatFields,
+        path: 'response_format.',
+        put: (fields) => ({ ...chat, response_format: { type: 'json_schema', json_schema: { schema }, ...fields } }),
+      },
+      {
+        title: 'Its schema',
+        table: jsonSchemaFields,
+        path: 'response_format.json_schema.',
+        put: (fields) => ({
+          ...chat,
+          response_format: { type: 'json_schema', json_schema: { schema, ...fields } },
+        }),
+      },
     ],
     needed: [
+      'tools[0].type',
+      'tools[0].function',
+      'tools[0].function.name',
+      'response_format.type', // this and the next in tools/protocols.test.ts
+      'response_format.json_schema',
+      'response_format.json_schema.schema',
+      'tool_choice', // these two in tools/protocols.test.ts: only with tools
+      'parallel_tool_calls',
       'messages[0].tool_calls', // these four in chat-history.test.ts: they need another conversation
       'messages[0].tool_call_id',
       'messages[0].prefix',
@@ -180,6 +239,12 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         value: { enable_thinking: false },
         reaches: { prompt: { variables: { enable_thinking: false } } },
       },
+      tools: { value: [chatTool], reaches: toolReaches(lookTool) },
+      'tools[0].function.description': { value: 'sees', reaches: toolReaches({ description: 'sees' }) },
+      'tools[0].function.parameters': {
+        value: { type: 'object', title: 'Where' },
+        reaches: toolReaches({ parameters: { title: 'Where' } }),
+      },
       reasoning_effort: { value: 'low', reaches: { prompt: { effort: { level: 'low', field: 'reasoning_effort' } } } },
       'messages[0].tool_calls[0].id': {
         value: 'c2',
@@ -190,7 +255,11 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         reaches: { prompt: { messages: [{ tool_calls: [{ function: { arguments: { at: 'sky' } } }] }] } },
       },
     },
-    wrong: { chat_template_kwargs: 'on' },
+    wrong: {
+      chat_template_kwargs: 'on',
+      'tools[0].function.parameters': 'none',
+      'response_format.json_schema.schema': 'any',
+    },
   },
   {
     route: '/v1/completions',
@@ -248,8 +317,27 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         path: 'input[2].',
         put: (fields) => ({ ...response, input: [user, call, { ...result, ...fields }] }),
       },
+      {
+        title: 'A tool',
+        table: responseToolFields,
+        path: 'tools[0].',
+        put: (fields) => ({ ...response, tools: [{ ...responseTool, ...fields }] }),
+      },
+      { title: 'text', table: textFields, path: 'text.', put: (fields) => ({ ...response, text: fields }) },
+      {
+        title: 'text.format',
+        table: textFormatFields,
+        path: 'text.format.',
+        put: (fields) => ({ ...response, text: { format: { type: 'json_schema', schema, ...fields } } }),
+      },
     ],
     needed: [
+      'tools[0].type',
+      'tools[0].name',
+      'text.format.type', // in tools/protocols.test.ts
+      'text.format.schema',
+      'tool_choice', // these two in tools/protocols.test.ts: only with tools
+      'parallel_tool_calls',
       'model',
       'input',
       'top_logprobs', // in responses.test.ts: only with what it is included by
@@ -284,7 +372,14 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         answers: /"logprob":-0\.693/,
       },
       metadata: { value: { of: 'mine' }, answers: /"metadata":\{"of":"mine"\}/ },
+      tools: { value: [responseTool], reaches: toolReaches(lookTool) },
+      'tools[0].description': { value: 'sees', reaches: toolReaches({ description: 'sees' }) },
+      'tools[0].parameters': {
+        value: { type: 'object', title: 'Where' },
+        reaches: toolReaches({ parameters: { title: 'Where' } }),
+      },
     },
+    wrong: { 'tools[0].parameters': 'none', 'text.format.schema': 'any' },
   },
   {
     route: '/v1/messages',
@@ -315,8 +410,47 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         path: 'messages[2].content[0].',
         put: (fields) => withBlock(2, { ...toolResult, ...fields }),
       },
+      {
+        title: 'A tool',
+        table: anthropicToolFields,
+        path: 'tools[0].',
+        put: (fields) => ({ ...anthropic, tools: [{ ...anthropicTool, ...fields }] }),
+      },
+      {
+        title: 'tool_choice',
+        table: toolChoiceFields,
+        path: 'tool_choice.',
+        put: (fields) => ({ ...anthropic, tools: [anthropicTool], tool_choice: { type: 'auto', ...fields } }),
+      },
+      {
+        title: 'thinking',
+        table: thinkingFields,
+        path: 'thinking.',
+        put: (fields) => ({ ...anthropic, thinking: { type: 'adaptive', ...fields } }),
+      },
+      {
+        title: 'output_config',
+        table: outputConfigFields,
+        path: 'output_config.',
+        put: (fields) => ({ ...anthropic, output_config: fields }),
+      },
+      {
+        title: 'output_format, output_config.format',
+        table: outputFormatFields,
+        path: 'output_format.',
+        put: (fields) => ({ ...anthropic, output_format: { type: 'json_schema', schema, ...fields } }),
+      },
     ],
     needed: [
+      'tools[0].type',
+      'tools[0].name',
+      'tools[0].input_schema',
+      'tool_choice.type',
+      'tool_choice.name', // in tools/protocols.test.ts: only with the type `tool`
+      'thinking.type',
+      'output_format.type',
+      'output_format.schema',
+      'output_config.format',
       'model',
       'messages',
       'messages[0].role',
@@ -331,8 +465,19 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'messages[2].content[0].tool_use_id',
       'max_tokens',
     ],
-    wrong: { 'messages[1].content[0].input': 'sea' },
+    wrong: {
+      'messages[1].content[0].input': 'sea',
+      'tools[0].input_schema': 'none',
+      'output_format.schema': 'any',
+    },
     examples: {
+      tools: { value: [anthropicTool], reaches: toolReaches(lookTool) },
+      'tools[0].description': { value: 'sees', reaches: toolReaches({ description: 'sees' }) },
+      'tool_choice.disable_parallel_tool_use': { value: true, reaches: { prompt: { toolUse: { parallel: false } } } },
+      'output_config.effort': {
+        value: 'low',
+        reaches: { prompt: { effort: { level: 'low', field: 'output_config.effort' } } },
+      },
       system: { value: 'be kind', reaches: { prompt: { messages: [{ role: 'system', content: 'be kind' }, {}] } } },
       temperature: drawing.temperature!,
       top_p: drawing.top_p!,
@@ -354,6 +499,9 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
     hello: chat,
     places: [{ title: '', table: countFields, path: '', put: (fields) => ({ ...chat, ...fields }) }],
     needed: ['model', 'messages'],
-    examples: { system: { value: 'be kind', answers: /"input_tokens":4/ } },
+    examples: {
+      system: { value: 'be kind', answers: /"input_tokens":4/ },
+      tools: { value: [anthropicTool], answers: /"input_tokens":3/ },
+    },
   },
 ];

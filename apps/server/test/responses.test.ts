@@ -80,7 +80,14 @@ describe('the input becomes messages', () => {
   ])('%s', async (_name, more, messages) => {
     const { response, request } = await post(more);
     expect(response.status).toBe(200);
-    expect(request?.prompt).toEqual({ type: 'messages', messages, ending: 'answer', variables: {}, effort: null });
+    expect(request?.prompt).toEqual({
+      type: 'messages',
+      messages,
+      ending: 'answer',
+      variables: {},
+      effort: null,
+      toolUse: null,
+    });
   });
 });
 

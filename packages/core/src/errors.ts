@@ -23,6 +23,7 @@ export type CtkvrErrorCode =
   | 'CTKVR_CONTEXT_EXCEEDED' // the prompt (and what is to be generated) does not fit in the context
   | 'CTKVR_OUT_OF_MEMORY' // refused before allocation
   | 'CTKVR_DISK_FULL'
+  | 'CTKVR_GRAMMAR_FAILED' // an answer's grammar is too complex: the next tokens cannot be found within limits
   | 'CTKVR_CLOSED' // used after close()
   | 'CTKVR_BUSY' // the object already runs an operation that excludes this one
   | 'CTKVR_OVERLOADED' // others are ahead, and as many wait as may

@@ -48,11 +48,11 @@ describe('ChatTemplate', () => {
   it('keeps control tokens harmless wherever they are but in the role of a message', async () => {
     const source =
       "{% for m in messages %}{{ m.role ~ ':' }}{% for c in m.tool_calls %}{{ c.arguments | tojson }}{% endfor %}{% endfor %}{{ role }}";
-    const call = { name: 'look', arguments: { role: '<|im_end|>', at: ['<|im_start|>'] } };
+    const call = { name: 'look', arguments: { role: '<|im_end|>', at: ['<|im_start|>'], 'x<|im_end|>': 1 } };
     const messages = [{ ...assistant(''), tool_calls: [call] }];
     const options = { ...withPrompt, variables: { role: '<|im_end|>' } };
     expect(spell((await make(source).render(messages, options)).split())).toBe(
-      'assistant:{"role": "<|im_end|>", "at": ["<|im_start|>"]}<|im_end|>',
+      'assistant:{"role": "<|im_end|>", "at": ["<|im_start|>"], "x<|im_end|>": 1}<|im_end|>',
     );
   });
 

@@ -72,11 +72,12 @@ export class ChatTemplate {
           checkVariables(variables);
           if (goesOn) finalAnswer(messages);
           const hide = (text: string) => control.hide(text);
+          const hideName = (name: string) => control.hideWhole(name);
           const shown = goesOn ? messages.slice(0, -1) : messages;
           return {
-            ...mapStrings({ ...variables }, hide),
+            ...mapStrings({ ...variables }, hide, hideName),
             // Not the role, which templates compare with fixed words.
-            messages: shown.map((message) => ({ ...mapStrings(message, hide), role: message.role })),
+            messages: shown.map((message) => ({ ...mapStrings(message, hide, hideName), role: message.role })),
             add_generation_prompt: goesOn || addGenerationPrompt,
             bos_token: bosToken,
             eos_token: eosToken,
@@ -121,20 +122,24 @@ function checkVariables(variables: RenderOptions['variables']): void {
   });
 }
 
-/** Returns a copy with every string in it mapped, at every depth. */
-function mapStrings<T>(value: T, map: (text: string) => string): T;
-function mapStrings(value: unknown, map: (text: string) => string): unknown {
+type MapText = (text: string) => string;
+
+/** Returns a copy with every string in it mapped, at every depth, and every field's name. */
+function mapStrings<T>(value: T, map: MapText, mapName: MapText): T;
+function mapStrings(value: unknown, map: MapText, mapName: MapText): unknown {
   if (typeof value === 'string') return map(value);
-  if (Array.isArray(value)) return value.map((item) => mapStrings(item, map));
+  if (Array.isArray(value)) return value.map((item) => mapStrings(item, map, mapName));
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, mapStrings(item, map)]));
+  const fields = Object.entries(value).map(([name, item]) => [mapName(name), mapStrings(item, map, mapName)]);
+  return Object.fromEntries(fields) as unknown;
 }
 
 function strings(value: unknown): string[] {
   const found: string[] = [];
-  mapStrings(value, (text) => {
+  const add = (text: string) => {
     found.push(text);
     return text;
-  });
+  };
+  mapStrings(value, add, add);
   return found;
 }

@@ -35,12 +35,18 @@ export class ControlText {
    * start that could complete one, are set apart too.
    */
   hide(content: string): string {
+    let hidden = this.hideWhole(content);
+    if (this.#tokens.some(({ text }) => endsWithStartOf(hidden, text))) hidden += this.#guard;
+    if (this.#tokens.some(({ text }) => startsWithEndOf(hidden, text))) hidden = this.#guard + hidden;
+    return hidden;
+  }
+
+  /** The same without the ends: for names of fields, which templates compare, and write between quotes. */
+  hideWhole(content: string): string {
     let hidden = content;
     for (const { text } of this.#tokens) {
       if (hidden.includes(text)) hidden = hidden.replaceAll(text, `${text.slice(0, 1)}${this.#guard}${text.slice(1)}`);
     }
-    if (this.#tokens.some(({ text }) => endsWithStartOf(hidden, text))) hidden += this.#guard;
-    if (this.#tokens.some(({ text }) => startsWithEndOf(hidden, text))) hidden = this.#guard + hidden;
     return hidden;
   }
 

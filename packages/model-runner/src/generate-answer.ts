@@ -2,6 +2,7 @@
 import { CtkvrError } from '@ctkvr/core';
 import type { NativeSamplerOptions } from '@ctkvr/native';
 import { AnswerText } from './answer-text.js';
+import type { Grammar } from './grammar.js';
 import type { Operation } from './operation.js';
 import type { GenerateEvent, GenerateFinish, GenerateOptions } from './session-types.js';
 import type { StoredSequence } from './stored-sequence.js';
@@ -15,6 +16,8 @@ export interface AnswerInput {
   readonly sampling: NativeSamplerOptions;
   /** Tokens that end the turn. */
   readonly endTokens: ReadonlySet<number>;
+  /** Compiles what the answer is bound to; null where it is bound to nothing. */
+  readonly grammar: () => Promise<Grammar | null>;
   readonly tokenBytes: (tokenId: number) => Uint8Array;
   /** Called once, however it ends. `emitted`: the answer's text; `stored`: the beginning of it that the sequence's tokens spell. */
   readonly onEnd: (finish: GenerateFinish, text: { readonly emitted: string; readonly stored: string }) => void;
@@ -30,12 +33,15 @@ export async function* generateAnswer(input: AnswerInput): AsyncGenerator<Genera
   let reason: GenerateFinish['reason'] = 'aborted';
   let stopString: string | null = null;
   let numTokens = 0;
-  sequence.native.setSampler(sampling);
   try {
+    const grammar = await input.grammar();
+    operation.check();
+    sequence.native.setSampler(sampling, ...(grammar === null ? [] : [grammar.native]));
     while (reason === 'aborted') {
       const { audit, readMap: wantsMap } = options;
       const { result, statistics } = await sequence.decode(operation, { output, audit, readMap: wantsMap });
-      const { tokenId, logits } = result;
+      const { tokenId, logits, failure = null } = result;
+      if (failure !== null) throw new CtkvrError('CTKVR_GRAMMAR_FAILED', failure);
       const readMap = wantsMap ? result.readMap : null;
       if (tokenId === null) throw new CtkvrError('CTKVR_INTERNAL', 'the engine returned no token');
       if (input.endTokens.has(tokenId)) {

@@ -13,6 +13,7 @@ import { StepComposer } from '@ctkvr/scheduler';
 import type { ChatMessage } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
+import { compileGrammar, type Grammar, type GrammarSource } from './grammar.js';
 import type { KeptPrompt } from './kept-prompt.js';
 import { LeastTokens } from './least-tokens.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
@@ -103,6 +104,7 @@ export class Model {
       chatTemplate: () => this.#template.get(),
       tokenizePieces: (pieces) => this.#tokenizePieces(pieces),
       tokenBytes: (tokenId) => this.native.tokenBytes(tokenId, false),
+      compileGrammar: (source) => compileGrammar(this.native, source),
       lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
       checkMemory: (need) => this.#checkMemory(need),
       opened: (session) => {
@@ -179,6 +181,13 @@ export class Model {
     this.#checkOpen();
     checkOptions('tokenBytes', options, { special: takes.optional(takes.boolean) });
     return this.native.tokenBytes(tokenId, options.special ?? false);
+  }
+
+  /** Compiles what answers can be bound to, off the JavaScript thread. @throws {CtkvrError} CTKVR_INVALID_OPTION naming what is not supported. */
+  async compileGrammar(source: GrammarSource): Promise<Grammar> {
+    this.#checkOpen();
+    checkOption('compileGrammar', 'source', source, takes.object);
+    return await compileGrammar(this.native, source);
   }
 
   /** Jinja source of the chat template that messages are rendered with; null when the model has none. */

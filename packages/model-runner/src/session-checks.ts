@@ -49,6 +49,7 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   signal,
   stop: takes.anything, // a text or several: stop-option.ts
   ignoreEndOfTurn: flag,
+  grammar: takes.optional(takes.object),
   logits: flag,
   audit: flag,
   readMap: flag,

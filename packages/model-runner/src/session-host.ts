@@ -3,6 +3,7 @@ import type { KvFormat, SelectorOptions } from '@ctkvr/core';
 import type { NativeModelInfo } from '@ctkvr/native';
 import type { ChatTemplate } from './chat-template.js';
 import type { TextPiece } from './control-text.js';
+import type { Grammar, GrammarSource } from './grammar.js';
 
 export interface SessionHost {
   readonly info: NativeModelInfo;
@@ -10,6 +11,8 @@ export interface SessionHost {
   chatTemplate(): ChatTemplate;
   tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]>;
   tokenBytes(tokenId: number): Uint8Array;
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION naming what is not supported. */
+  compileGrammar(source: GrammarSource): Promise<Grammar>;
   /** Whether a prompt's first token is to be BOS and is not. */
   lacksBos(tokens: ArrayLike<number>): boolean;
   /** @throws {CtkvrError} CTKVR_OUT_OF_MEMORY when a session cannot grow to its context beside the others. */

@@ -1,5 +1,6 @@
 /** Options, events and results of a session. Types only. */
 import type { KvFormat, PresetName, SelectionCounters, SelectorOptions, StepTimings } from '@ctkvr/core';
+import type { Grammar, GrammarSource } from './grammar.js';
 import type { SamplingOptions } from './sampling-options.js';
 
 /** A preset, changed field by field. */
@@ -87,6 +88,11 @@ export interface GenerateOptions {
   readonly stop?: string | readonly string[] | undefined;
   /** Generate on when the model ends its turn; its end tokens then are tokens like others. For measurements. Default false. */
   readonly ignoreEndOfTurn?: boolean | undefined;
+  /**
+   * What the answer is bound to; it ends where that ends. Compiled ones begin sooner. The logits returned are the model's own. Not with
+   * `ignoreEndOfTurn`: an answer has to be able to end.
+   */
+  readonly grammar?: GrammarSource | Grammar | undefined;
   /** Also return the logits each token was drawn from. Default false. */
   readonly logits?: boolean | undefined;
   /** Also measure the true attention mass of each step (reads all keys). Default false. */

@@ -15,6 +15,7 @@ import type { NativeSequence } from '@ctkvr/native';
 import { Conversation } from './conversation.js';
 import { forceTokens } from './force-tokens.js';
 import { generateAnswer } from './generate-answer.js';
+import { boundTo, Grammar } from './grammar.js';
 import { estimateMemory } from './memory-estimate.js';
 import type { Operation } from './operation.js';
 import { contextExceededError } from './operation-errors.js';
@@ -270,6 +271,8 @@ export class Session {
     const sampling = resolveSampling(options.sampling, this.length);
     const maxTokens = this.#maxTokens(options.maxTokens);
     this.#requireToken();
+    const grammar = boundTo(options);
+    const host = this.#host;
     return generateAnswer({
       sequence: this.#sequence,
       operation,
@@ -278,6 +281,7 @@ export class Session {
       stops,
       sampling,
       endTokens: new Set(options.ignoreEndOfTurn ? [] : this.#host.info.endOfGenerationTokenIds),
+      grammar: async () => (grammar === null || grammar instanceof Grammar ? grammar : host.compileGrammar(grammar)),
       tokenBytes: (tokenId) => this.#host.tokenBytes(tokenId),
       onEnd: (finish, { emitted, stored }) => {
         this.#lastFinish = finish;

@@ -174,6 +174,12 @@ export interface NativeModel {
   readonly numThreads: number;
   /** Tokenizes off the JavaScript thread. With parseSpecial false, control tokens in the text stay plain text. Adds no BOS. */
   tokenize(text: string, parseSpecial: boolean): Promise<Int32Array>;
+  /**
+   * Compiles a grammar in llguidance's form of Lark, in which `%json {…}` is a JSON schema, off the JavaScript thread. The first one of a model
+   * also prepares the vocabulary. Rejects with CTKVR_INVALID_OPTION (option `grammar`) naming what is not supported. Binaries of before there
+   * were grammars lack it.
+   */
+  compileGrammar?(lark: string): Promise<NativeGrammar>;
   /** Bytes of one token, for streaming (may end inside a character). Control tokens give their text only if `special`. */
   tokenBytes(tokenId: number, special: boolean): Uint8Array;
   /** Creates an empty sequence. `maxTokens` bounds it; KV pages are allocated as it grows. */
@@ -243,7 +249,8 @@ export interface NativeSequence {
    * next call goes on (or begins anew, if the sequence has changed). Default: until it is built.
    */
   buildIndex(maxMs?: number): Promise<NativeBuildReport>;
-  setSampler(sampler: NativeSamplerOptions): void;
+  /** @param grammar what the answer is bound to, from its beginning: tokens that end a turn are drawn only where it may end. No snapshot holds it. */
+  setSampler(sampler: NativeSamplerOptions, grammar?: NativeGrammar): void;
   /**
    * Writes all that later steps depend on to a file, off the JavaScript thread: keys, values, index, recent queries, tokens, selector, sampler.
    * Like a step, one at a time. The file is there whole or as it was before: it is written beside the old one and renamed. `notes` come back
@@ -257,6 +264,9 @@ export interface NativeSavedSequence {
   /** Of the file. */
   readonly bytes: number;
 }
+
+/** A compiled grammar, for any number of answers of its model. Opaque. */
+export type NativeGrammar = object;
 
 /** A sequence that was read from a file, and what it was saved with. */
 export interface NativeRestoredSequence {
@@ -311,6 +321,8 @@ export interface NativeStepResult {
   /** One per plan entry, in order. */
   readonly sequences: readonly {
     readonly tokenId: number | null;
+    /** Why no token was drawn: the sequence's grammar could not say what comes next. null or left out where nothing failed. */
+    readonly failure?: string | null;
     readonly logits: Float32Array | null;
     /** null for a prefill. */
     readonly counters: SelectionCounters | null;

@@ -37,6 +37,8 @@ export interface StepMeasures {
 /** What a step gave one sequence. */
 export interface SequenceStepResult {
   readonly tokenId: number | null;
+  /** Why no token was drawn where one was wanted: the sequence's grammar could not say what comes next. */
+  readonly failure?: string | null;
   /** f32 [vocabSize]; null when the entry's output has no logits. */
   readonly logits: Float32Array | null;
   /** null for a prefill. */

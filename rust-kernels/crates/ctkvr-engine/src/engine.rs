@@ -15,7 +15,7 @@ use ctkvr_core::sequence::lifecycle;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
 use ctkvr_kernels::KvFormat;
-use ctkvr_model::{Model, Sampler, SamplerOptions};
+use ctkvr_model::{Grammar, Model, Sampler, SamplerOptions};
 
 use crate::batch::BatchOutput;
 use crate::executor::{Capabilities, Executor};
@@ -191,7 +191,15 @@ impl Engine {
     /// # Errors
     /// `UnknownSequence`, `InvalidOption`.
     pub fn set_sampler(&self, sequence: SequenceId, options: SamplerOptions) -> Result<()> {
-        let sampler = Sampler::new(options)?;
+        self.set_bound_sampler(sequence, options, None)
+    }
+
+    /// As `set_sampler`, with a grammar that the answer is bound to. Snapshots hold no grammar.
+    ///
+    /// # Errors
+    /// `UnknownSequence`, `InvalidOption`.
+    pub fn set_bound_sampler(&self, sequence: SequenceId, options: SamplerOptions, grammar: Option<Grammar>) -> Result<()> {
+        let sampler = Sampler::new(options)?.with_grammar(grammar);
         lock(&self.table).get_mut(sequence)?.sampler = sampler;
         Ok(())
     }

@@ -50,6 +50,8 @@ impl Measures {
 #[derive(Debug, Clone, Default)]
 pub struct SequenceResult {
     pub token_id: Option<i32>,
+    /// Why no token was drawn although one was wanted: its grammar could not say what comes next. The other sequences have theirs.
+    pub failure: Option<String>,
     pub logits: Option<Vec<f32>>,
     /// `None` for prefill.
     pub counters: Option<SelectionCounters>,

@@ -137,7 +137,11 @@ impl StepRun<'_> {
             if entry.output.wants_sample()
                 && let Ok(state) = table.get_mut(entry.sequence)
             {
-                output.token_id = Some(state.sampler.sample(logits, &[state.tokens.as_slice(), entry.tokens])?);
+                match state.sampler.sample(logits, &[state.tokens.as_slice(), entry.tokens]) {
+                    Ok(token) => output.token_id = Some(token),
+                    Err(error @ Error::InvalidOption { .. }) => output.failure = Some(error.to_string()),
+                    Err(error) => return Err(error),
+                }
             }
             if entry.output.wants_logits() {
                 output.logits = Some(logits.to_vec());

@@ -11,6 +11,7 @@
 //! | `weights`, `fingerprint` | what weights there are, and what tells them from other models' |
 //! | `packed_weight`, `q6k_block`, `matrix` | weights in the order that products read, taken apart, and widened |
 //! | `tokenizer`, `sampler`, `logs` | llama.cpp's, and what it says |
+//! | `grammar` | which tokens an answer of a given form may go on with: llguidance's |
 //! | `backends` | ggml's own kernels, loaded once a process |
 //! | `machine` | threads and memory this process may use |
 
@@ -20,6 +21,7 @@ mod error;
 mod families;
 mod fingerprint;
 mod gguf;
+mod grammar;
 mod logs;
 mod machine;
 mod mapped_file;
@@ -46,6 +48,7 @@ pub use description::{
 pub use error::{Error, FieldValue, Result};
 pub use fingerprint::Fingerprint;
 pub use gguf::TensorInfo;
+pub use grammar::Grammar;
 pub use machine::{MAX_THREADS, ProcessMemory, available_memory_bytes, num_usable_threads, process_memory};
 pub use mapped_file::MappedFile;
 pub use matrix::{Matrices, Matrix};

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::gguf::Gguf;
+use crate::grammar::{Grammar, GrammarVocabulary};
 use crate::mapped_file::MappedFile;
 use crate::model_info::ModelInfo;
 use crate::rope::RopeOverrides;
@@ -21,6 +22,8 @@ pub struct Model {
     gguf: Gguf,
     rope: RopeOverrides,
     fingerprint: OnceLock<Fingerprint>,
+    /// Made when the first grammar is wanted.
+    grammar_vocabulary: OnceLock<GrammarVocabulary>,
 }
 
 impl Model {
@@ -33,7 +36,7 @@ impl Model {
         let spec = ModelSpec::read(&gguf, rope)?;
         let tokenizer = Tokenizer::load(&gguf, spec.vocab_size)?;
         let info = ModelInfo::of(&gguf, &spec, &tokenizer);
-        Ok(Self { spec, info, tokenizer, gguf, rope, fingerprint: OnceLock::new() })
+        Ok(Self { spec, info, tokenizer, gguf, rope, fingerprint: OnceLock::new(), grammar_vocabulary: OnceLock::new() })
     }
 
     pub fn spec(&self) -> &ModelSpec {
@@ -56,6 +59,21 @@ impl Model {
     /// What tells it from other models. Computed once, from some megabytes of the file.
     pub fn fingerprint(&self) -> Fingerprint {
         *self.fingerprint.get_or_init(|| Fingerprint::of(&self.gguf, self.rope))
+    }
+
+    /// Compiles a grammar in llguidance's form of Lark, in which `%json {...}` is a JSON schema. Milliseconds; the first one of a model more.
+    ///
+    /// # Errors
+    /// `InvalidOption` naming what is not supported.
+    pub fn compile_grammar(&self, lark: &str) -> Result<Grammar> {
+        let vocabulary = match self.grammar_vocabulary.get() {
+            Some(vocabulary) => vocabulary,
+            None => {
+                let made = GrammarVocabulary::of(&self.tokenizer)?;
+                self.grammar_vocabulary.get_or_init(|| made)
+            }
+        };
+        vocabulary.compile(lark)
     }
 
     pub(crate) fn gguf(&self) -> &Gguf {

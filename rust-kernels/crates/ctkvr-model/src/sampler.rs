@@ -1,10 +1,12 @@
-//! Draws the next token: our penalties, then llama.cpp's samplers: top-k, top-p, min-p, temperature, seeded draw.
+//! Draws the next token: our penalties, a grammar's tokens only, then llama.cpp's samplers: top-k, top-p, min-p, temperature, seeded draw.
 
 use std::collections::{HashMap, HashSet};
 
 use llama_cpp_sys_2 as sys;
+use llguidance::toktrie::SimpleVob;
 
 use crate::error::{Error, Result};
+use crate::grammar::Grammar;
 
 /// Settings of one sequence's sampler.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,6 +93,8 @@ pub struct Sampler {
     draw: *mut sys::llama_sampler,
     /// Draws since the seed.
     num_draws: u64,
+    /// What the answer is bound to.
+    grammar: Option<Grammar>,
     candidates: Vec<sys::llama_token_data>,
 }
 
@@ -106,7 +110,13 @@ impl Sampler {
         options.check()?;
         // SAFETY: the chain is owned by this value.
         let draw = if options.temperature > 0.0 { unsafe { draw_chain(&options) } } else { std::ptr::null_mut() };
-        Ok(Self { options, draw, num_draws: 0, candidates: Vec::new() })
+        Ok(Self { options, draw, num_draws: 0, grammar: None, candidates: Vec::new() })
+    }
+
+    /// Binds the answer to a grammar: only tokens that go on with it are drawn.
+    pub fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
+        self.grammar = grammar;
+        self
     }
 
     /// A sampler whose random state is that of one which has drawn so many tokens: each draw takes one random number, whatever the logits.
@@ -131,8 +141,12 @@ impl Sampler {
         self.options
     }
 
-    /// Whether it takes the most probable token, the first of equal ones, whatever came before.
+    /// Whether it takes the most probable of all tokens, the first of equal ones, whatever came before.
     pub fn is_greedy(&self) -> bool {
+        self.grammar.is_none() && self.takes_most_probable()
+    }
+
+    fn takes_most_probable(&self) -> bool {
         self.draw.is_null() && !self.options.repeats() && !self.options.counts()
     }
 
@@ -145,13 +159,27 @@ impl Sampler {
     pub fn fork(&self) -> Self {
         // SAFETY: a chain that is there is live.
         let draw = if self.draw.is_null() { self.draw } else { unsafe { sys::llama_sampler_clone(self.draw) } };
-        Self { options: self.options, draw, num_draws: self.num_draws, candidates: Vec::new() }
+        Self { options: self.options, draw, num_draws: self.num_draws, grammar: self.grammar.clone(), candidates: Vec::new() }
     }
 
     /// Draws a token. `history` is the sequence in two parts, oldest first; `logits` passed [`check_logits`].
+    ///
+    /// # Errors
+    /// `InvalidOption` for a grammar that cannot say what comes next; nothing was drawn.
     pub fn sample(&mut self, logits: &[f32], history: &[&[i32]; 2]) -> Result<i32> {
-        if self.is_greedy() {
-            return Ok(most_probable(logits));
+        let Some(mut grammar) = self.grammar.take() else {
+            return self.choose(logits, history, None);
+        };
+        let token = grammar.allowed().and_then(|allowed| self.choose(logits, history, Some(allowed)));
+        let accepted = token.and_then(|token| grammar.accept(token).map(|()| token));
+        self.grammar = Some(grammar);
+        accepted
+    }
+
+    /// Chooses a token; of those allowed, where that is given.
+    fn choose(&mut self, logits: &[f32], history: &[&[i32]; 2], allowed: Option<&SimpleVob>) -> Result<i32> {
+        if self.takes_most_probable() {
+            return Ok(allowed.map_or_else(|| most_probable(logits), |allowed| most_probable_of(logits, allowed)));
         }
         self.candidates.clear();
         self.candidates.extend(logits.iter().enumerate().map(|(id, logit)| sys::llama_token_data {
@@ -160,6 +188,9 @@ impl Sampler {
             p: 0.0,
         }));
         self.penalise(history);
+        if let Some(allowed) = allowed {
+            self.candidates.retain(|candidate| allowed.get(candidate.id as usize));
+        }
         let mut array = sys::llama_token_data_array {
             data: self.candidates.as_mut_ptr(),
             size: self.candidates.len(),
@@ -277,6 +308,17 @@ fn most_probable(logits: &[f32]) -> i32 {
         }
     }
     best as i32
+}
+
+/// As above, of the tokens allowed, which are one or more.
+fn most_probable_of(logits: &[f32], allowed: &SimpleVob) -> i32 {
+    let mut best: Option<usize> = None;
+    allowed.iter_set_entries(|id| {
+        if best.is_none_or(|best| logits[id] > logits[best]) {
+            best = Some(id);
+        }
+    });
+    best.unwrap_or(0) as i32
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod deferred;
 mod devices;
 mod engine_host;
 mod error;
+mod grammar;
 mod kernels;
 mod load_model;
 mod memory_need;

@@ -11,6 +11,7 @@ use crate::counters::JsKvUsage;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::error::{caught, closed, model_error};
+use crate::grammar::CompileGrammar;
 use crate::model_info::JsModelInfo;
 use crate::options::{JsSelectorOptions, Settings, kv_format};
 use crate::restored_sequence::JsRestoredSequence;
@@ -65,6 +66,12 @@ impl NativeModel {
     #[napi(catch_unwind)]
     pub fn tokenize(&self, text: String, parse_special: bool) -> napi::Result<AsyncTask<Tokenize>> {
         Ok(AsyncTask::new(Tokenize { model: self.model()?, text, parse_special }))
+    }
+
+    /// Compiles a grammar on a worker thread.
+    #[napi(catch_unwind)]
+    pub fn compile_grammar(&self, lark: String) -> napi::Result<AsyncTask<CompileGrammar>> {
+        Ok(AsyncTask::new(CompileGrammar::new(self.model()?, lark)))
     }
 
     /// Bytes of one token.

@@ -11,6 +11,7 @@ use napi_derive::napi;
 use crate::counters::JsSequenceMemory;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
+use crate::grammar::NativeGrammar;
 use crate::options::{JsSamplerOptions, JsSelectorOptions, Settings};
 use crate::position_range::JsPositionRange;
 use crate::slot::{Reading, Slot};
@@ -98,10 +99,10 @@ impl NativeSequence {
         self.slot.set_selector(&self.host, Settings::try_from(selector)?)
     }
 
-    /// Replaces the sampler.
+    /// Replaces the sampler; the answer is bound to the grammar, from its beginning.
     #[napi(catch_unwind)]
-    pub fn set_sampler(&self, sampler: JsSamplerOptions) -> napi::Result<()> {
-        self.slot.set_sampler(&self.host, sampler.into())
+    pub fn set_sampler(&self, sampler: JsSamplerOptions, grammar: Option<&NativeGrammar>) -> napi::Result<()> {
+        self.slot.set_sampler(&self.host, sampler.into(), grammar.map(NativeGrammar::begin))
     }
 
     /// Builds the index on the engine's thread; once `max_ms` has passed, what is left waits for the next call.

@@ -75,6 +75,7 @@ pub struct JsStepResult {
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct JsSequenceResult {
     pub token_id: Option<i32>,
+    pub failure: Option<String>,
     pub logits: Option<Float32Array>,
     pub counters: Option<JsSelectionCounters>,
     pub read_map: Option<Float32Array>,
@@ -144,6 +145,7 @@ impl From<SequenceResult> for JsSequenceResult {
     fn from(result: SequenceResult) -> Self {
         Self {
             token_id: result.token_id,
+            failure: result.failure,
             // Handed over without a copy.
             logits: result.logits.map(Float32Array::new),
             counters: result.counters.map(JsSelectionCounters::from),
