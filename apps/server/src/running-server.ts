@@ -3,7 +3,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { CtkvrError, checkOptions, type OptionChecks, takes } from '@ctkvr/core';
 import { serve } from '@hono/node-server';
-import { type Logger, pino } from 'pino';
+import { destination, type Logger, pino } from 'pino';
 import { type CallerOptions, isLoopback } from './allowed-callers.js';
 import { createApp } from './app.js';
 import type { ChatEngine } from './chat-engine.js';
@@ -153,7 +153,7 @@ export async function listen(
   release: () => Promise<void> = async () => {},
 ): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 8080 } = options;
-  const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+  const logger = options.logger ?? pino({ level: 'info' }, destination({ dest: 2, sync: true }));
   const stop = new AbortController();
   const work = new Set<Promise<void>>();
   const onWork = (one: Promise<void>) => {
