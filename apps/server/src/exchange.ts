@@ -19,7 +19,7 @@ import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
 import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
-import type { Place, RequestQueue } from './request-queue.js';
+import type { RequestQueue, Slot } from './request-queue.js';
 
 export interface ExchangeDeps {
   readonly engine: ChatEngine;
@@ -163,13 +163,13 @@ interface Listeners {
   readonly onQueued?: () => void;
 }
 
-/** Runs the request in a place of the queue. */
+/** Runs the request in a slot of the queue. */
 async function run<R extends ParsedRequest>(
   { deps, context, lifetime: { signal }, log, record }: Exchange<R>,
   chat: PreparedChat,
   { onEvent, onQueued = () => {} }: Listeners,
 ): Promise<ChatFinish> {
-  const work = async (place: Place) => {
+  const work = async (slot: Slot) => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');
     record.start();
     let finish: ChatFinish | null = null;
@@ -180,11 +180,11 @@ async function run<R extends ParsedRequest>(
       else onEvent(event);
       if (event.type !== 'text') continue;
       record.text();
-      place.charge(1); // as it comes, so that who leaves before the end has paid
+      slot.charge(1); // as it comes, so that who leaves before the end has paid
       numCharged += 1;
     }
     if (finish === null) throw new Error('the chat engine ended without a finish event');
-    place.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
+    slot.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
     record.finish(chat.numPromptTokens, finish);
     return finish;
   };

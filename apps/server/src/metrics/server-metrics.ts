@@ -51,7 +51,7 @@ function addGauges(registry: Registry, { engine, queue }: MeasuredServer): void 
       },
     });
   gauge('num_requests_running', 'Requests that run', () => queue.numRunning);
-  gauge('num_requests_waiting', 'Requests that wait for a place', () => queue.numQueued);
+  gauge('num_requests_waiting', 'Requests that wait for a slot', () => queue.numQueued);
   gauge(
     'kv_cache_usage_perc',
     'Share of the memory for keys, values and indexes that running requests hold, 0 to 1',
