@@ -19,7 +19,7 @@ import type { AnswerHead, ParsedRequest, Protocol, StreamedAnswer } from './prot
 import { readJson } from './read-json.js';
 import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
-import type { Place, RequestQueue } from './request-queue.js';
+import type { RequestQueue, Slot } from './request-queue.js';
 import type { ServedModels } from './served-models.js';
 import type { AnswerCall } from './tools/tool-use.js';
 
@@ -189,13 +189,13 @@ interface RunOptions {
   readonly onQueued?: () => void;
 }
 
-/** Runs the request in a place of the queue. */
+/** Runs the request in a slot of the queue. */
 async function run<R extends ParsedRequest>(
   { deps, context, log, record }: Exchange<R>,
   chat: PreparedChat,
   { choice: { signal, promptRead }, onEvent, onQueued = () => {} }: RunOptions,
 ): Promise<ChatFinish> {
-  const work = async (place: Place) => {
+  const work = async (slot: Slot) => {
     log.info({ promptTokens: chat.numPromptTokens }, 'started');
     record.start();
     let finish: ChatFinish | null = null;
@@ -207,11 +207,11 @@ async function run<R extends ParsedRequest>(
       else onEvent(event);
       if (event.type !== 'text') continue;
       record.text();
-      place.charge(1); // as it comes, so that who leaves before the end has paid
+      slot.charge(1); // as it comes, so that who leaves before the end has paid
       numCharged += 1;
     }
     if (finish === null) throw new Error('the chat engine ended without a finish event');
-    place.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
+    slot.charge(finish.numCompletionTokens - numCharged - finish.numCachedTokens);
     record.finish(chat.numPromptTokens, finish);
     return finish;
   };

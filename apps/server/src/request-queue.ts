@@ -1,7 +1,7 @@
 /**
  * Decides how many requests run at once and how many may wait. Running requests share each engine step, so more of them raise
  * throughput but also memory (a KV cache each) and the time between two tokens of one; the rest wait, and `FairQueue` of
- * @ctkvr/scheduler says who is next. A place is held for exactly as long as the work it was given for: there is nothing to give back,
+ * @ctkvr/scheduler says who is next. A slot is held for exactly as long as the work it was given for: there is nothing to give back,
  * and so nothing to forget.
  */
 import { CtkvrError, checkInteger, countOf } from '@ctkvr/core';
@@ -45,8 +45,8 @@ export interface Turn {
   readonly onQueued?: () => void;
 }
 
-/** A place in which a request runs. */
-export interface Place {
+/** The right of a request to run. */
+export interface Slot {
   /** Counts tokens that it was given towards its caller's share; negative takes back. */
   charge(tokens: number): void;
 }
@@ -104,11 +104,11 @@ export class RequestQueue {
   }
 
   /**
-   * Runs `work` when a place is free and returns what it returns; the place is taken until `work` settles.
+   * Runs `work` when a slot is free and returns what it returns; the slot is taken until `work` settles.
    * @throws {ApiError} 429 when the queue is full or the wait too long, 503 `shutting_down` after close(); the reason of `signal`
    *   when it aborts before the work begins.
    */
-  async run<T>(signal: AbortSignal, work: (place: Place) => Promise<T>, turn: Turn = {}): Promise<T> {
+  async run<T>(signal: AbortSignal, work: (slot: Slot) => Promise<T>, turn: Turn = {}): Promise<T> {
     if (this.#closed) throw shuttingDown();
     signal.throwIfAborted();
     const { caller = anyone, tokens = 0, onQueued } = turn;
@@ -156,7 +156,7 @@ export class RequestQueue {
     });
   }
 
-  /** A place that comes free goes straight to the next who waits: the number running does not dip in between. */
+  /** A slot that comes free goes straight to the next who waits: the number running does not dip in between. */
   #leave(id: number): void {
     for (const started of this.#queue.leave(id, performance.now())) this.#waiters.get(started)?.start();
     this.#setAlarm();

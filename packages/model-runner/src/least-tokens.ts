@@ -1,7 +1,6 @@
 /** The fewest tokens that a text can be, from its length alone: what is sure not to fit need not be tokenized to say so. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CtkvrError } from '@ctkvr/core';
-import type { NativeModel } from '@ctkvr/native';
 
 /** Texts of fewer characters a token are not worth a look: they take a moment to tokenize. Usual ones have 3 to 5. */
 const USUAL_LENGTH = 16;
@@ -9,13 +8,19 @@ const USUAL_LENGTH = 16;
 /** Tokens between two turns of the event loop. */
 const TOKENS_AT_ONCE = 100;
 
+export interface Vocabulary {
+  /** Token ids are below. */
+  readonly size: number;
+  tokenBytes(tokenId: number): Uint8Array;
+}
+
 export class LeastTokens {
-  readonly #native: NativeModel;
+  readonly #vocabulary: Vocabulary;
   /** Bytes of the longest token, looked up when first needed. */
   #longest: Promise<number> | null = null;
 
-  constructor(native: NativeModel) {
-    this.#native = native;
+  constructor(vocabulary: Vocabulary) {
+    this.#vocabulary = vocabulary;
   }
 
   /**
@@ -24,7 +29,7 @@ export class LeastTokens {
    */
   async check(length: number, maxTokens: number): Promise<void> {
     if (length <= maxTokens * USUAL_LENGTH) return;
-    this.#longest ??= longestTokenBytes(this.#native);
+    this.#longest ??= longestTokenBytes(this.#vocabulary);
     const least = Math.ceil(length / (await this.#longest));
     if (least <= maxTokens) return;
     throw new CtkvrError(
@@ -35,11 +40,11 @@ export class LeastTokens {
   }
 }
 
-async function longestTokenBytes(native: NativeModel): Promise<number> {
+async function longestTokenBytes(vocabulary: Vocabulary): Promise<number> {
   let longest = 1;
-  for (let tokenId = 0; tokenId < native.info.vocabSize; tokenId += 1) {
+  for (let tokenId = 0; tokenId < vocabulary.size; tokenId += 1) {
     if (tokenId % TOKENS_AT_ONCE === 0) await nextTurn();
-    longest = Math.max(longest, native.tokenBytes(tokenId, true).length);
+    longest = Math.max(longest, vocabulary.tokenBytes(tokenId).length);
   }
   return longest;
 }

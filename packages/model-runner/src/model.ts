@@ -91,7 +91,10 @@ export class Model {
     this.contextLength = parts.contextLength;
     this.#parts = parts;
     this.#template = new ModelTemplate(parts.native, parts.chatTemplate);
-    this.#leastTokens = new LeastTokens(parts.native);
+    this.#leastTokens = new LeastTokens({
+      size: this.info.vocabSize,
+      tokenBytes: (tokenId) => parts.native.tokenBytes(tokenId, true),
+    });
     this.#composer = new StepComposer(parts.native, {
       prefillChunk: parts.prefillChunk,
       onLost: (error) => {

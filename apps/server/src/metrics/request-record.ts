@@ -22,7 +22,7 @@ export class RequestRecord {
     this.#betweenTokens = families.betweenTokens.labels(labels.model_name);
   }
 
-  /** It has a place. */
+  /** It has a slot. */
   start(): void {
     this.#families.queueTime.labels(this.#labels.model_name).observe(secondsSince(this.#cameAt));
   }

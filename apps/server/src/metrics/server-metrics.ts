@@ -52,7 +52,7 @@ function addGauges(registry: Registry, { models, queue }: MeasuredServer): void 
   // One queue for all models: with several, its length is none's.
   const model_name = models.all.length === 1 ? models.first.modelId : '';
   gauge('num_requests_running', 'Requests that run', (to) => to.set({ model_name }, queue.numRunning));
-  gauge('num_requests_waiting', 'Requests that wait for a place', (to) => to.set({ model_name }, queue.numQueued));
+  gauge('num_requests_waiting', 'Requests that wait for a slot', (to) => to.set({ model_name }, queue.numQueued));
   gauge(
     'kv_cache_usage_perc',
     'Share of the memory for keys, values and indexes that running requests hold, 0 to 1',
