@@ -20,6 +20,8 @@ describe.concurrent('wrong usage', () => {
     [['ask', 'no-such-file.txt', ''], /the question is empty/],
     [['ask', 'no-such-file.txt', ' \n'], /the question is empty/],
     [['serve', '--port', '70000'], /--port.*65535/],
+    [['serve', '-m', 'a', '-m', 'b', '--name', 'c'], /--name must be given once for each --model: 1 name for 2 models/],
+    [['serve', '--unload-after', '10'], /--unload-after <time>.*90s, 10m or 1h/],
     [['pull', 'no-such-model', '--json', 'surplus'], /too many arguments/],
   ])('%j', async (args, message) => {
     const { code, stdout, stderr } = await ctkvr(args);

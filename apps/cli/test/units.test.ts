@@ -5,6 +5,7 @@ import { formatBytes, formatCount, formatCounted, formatDuration, formatTable } 
 import { drawNeedle, drawNeedles } from '../src/needles/draw-needle.js';
 import { hideFacts } from '../src/needles/hide-facts.js';
 import { lighthouseFact, lighthousePlaces, lighthouseQuestion, namesNumber } from '../src/needles/lighthouse.js';
+import { duration } from '../src/parse-options.js';
 import { downloadState, ProgressLine, prefillState, renderProgress } from '../src/progress-line.js';
 import { EXIT_HELP } from '../src/run-cli.js';
 
@@ -67,6 +68,18 @@ describe('progress into a pipe', () => {
 
   it('is nothing elsewhere', () => {
     expect(written({})).toBe('');
+  });
+});
+
+describe('times', () => {
+  it.each([
+    ['90s', 90_000],
+    ['10m', 600_000],
+    ['1.5h', 5_400_000],
+  ])('%s', (given, ms) => expect(duration(given)).toBe(ms));
+
+  it.each(['10', 'm', '-1m', '0s', '10 min', '600h'])('refuses %j', (given) => {
+    expect(() => duration(given)).toThrowError(/90s, 10m or 1h/);
   });
 });
 

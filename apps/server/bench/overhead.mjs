@@ -2,21 +2,21 @@
  * Tokens a second of streams at once: through the library, and over HTTP with the model in this process and in one of its own. They take turns,
  * so that other work on the machine falls on all of them.
  *
- *     node apps/server/bench/overhead.mjs <model.gguf> [streams] [tokens] [rounds]
+ *     node apps/server/bench/overhead.mjs <model.gguf> [streams] [tokens] [rounds] [threads]
  */
 import { loadModel } from '@ctkvr/model-runner';
 import { startServer } from '@ctkvr/server';
 import { pino } from 'pino';
 
-const [path, streams = '8', tokens = '128', rounds = '5'] = process.argv.slice(2);
-const [numStreams, numTokens, numRounds] = [streams, tokens, rounds].map(Number);
+const [path, streams = '8', tokens = '32', rounds = '20', threads = '0'] = process.argv.slice(2);
+const [numStreams, numTokens, numRounds, numThreads] = [streams, tokens, rounds, threads].map(Number);
 const question = 'Tell a long story about a lighthouse keeper.';
 
-const model = await loadModel(path);
+const model = await loadModel(path, { numThreads });
 const common = { port: 0, handleSignals: false, maxRunning: numStreams, logger: pino({ level: 'silent' }) };
 const servers = {
   'HTTP, one process': await startServer({ ...common, model }),
-  'HTTP, own process': await startServer({ ...common, model: path }),
+  'HTTP, own process': await startServer({ ...common, model: path, load: { numThreads } }),
 };
 
 async function library() {
@@ -65,12 +65,11 @@ for (let round = 0; round <= numRounds; round += 1) {
   }
 }
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
-const ofLibrary = median(rates.get('library'));
 for (const [name, values] of rates) {
   const ratios = values.map((value, round) => value / rates.get('library')[round]);
   process.stdout.write(
-    `${name.padEnd(20)} ${median(values).toFixed(1)} tokens/s, ${((100 * median(values)) / ofLibrary).toFixed(1)} % of the library's; ` +
-      `round by round ${ratios.map((ratio) => (100 * ratio).toFixed(1)).join(' ')}\n`,
+    `${name.padEnd(20)} median ${median(values).toFixed(1)} tokens/s; beside the library in the same round: ` +
+      `median ${(100 * median(ratios)).toFixed(1)} %, all ${ratios.map((ratio) => (100 * ratio).toFixed(0)).join(' ')}\n`,
   );
 }
 await Promise.all(Object.values(servers).map((server) => server.close()));

@@ -146,7 +146,7 @@ interface ServerParts {
 
 /** One line of JSON an event on stderr. */
 export function defaultLogger(): Logger {
-  return pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+  return pino({ level: 'info' }, destination({ dest: 2, sync: true }));
 }
 
 /**

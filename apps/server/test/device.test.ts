@@ -92,17 +92,15 @@ describe('a server on a device', () => {
     process.env.CTKVR_FAKE_NATIVE = JSON.stringify({ devices: { devices: [card] }, loseAtStep: 100 });
     try {
       await using server = await start({ isolation: 'process' });
-      for (const round of [1, 2]) {
-        expect((await ask(server)).status).toBe(200);
-        const response = await ask(server, { max_tokens: 8000 });
-        expect([round, response.status, response.headers.get('retry-after')]).toEqual([round, 503, '5']);
-        const message = expect.stringMatching(/device is lost.*started again/);
-        expect(await response.json()).toMatchObject({ error: { code: 'engine_lost', message } });
-      }
       expect((await ask(server)).status).toBe(200);
-      expect(lines.filter((line) => line.includes('engine lost'))).toHaveLength(2);
+      const response = await ask(server, { max_tokens: 8000 });
+      expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5']);
+      const message = expect.stringMatching(/device is lost.*started again/);
+      expect(await response.json()).toMatchObject({ error: { code: 'engine_lost', message } });
+      expect((await ask(server)).status).toBe(200);
+      expect(lines.filter((line) => line.includes('engine lost'))).toHaveLength(1);
     } finally {
       delete process.env.CTKVR_FAKE_NATIVE;
     }
-  });
+  }, 120_000);
 });

@@ -10,6 +10,9 @@ import { until } from './until.js';
 
 class Member implements PoolMember {
   isLoaded = false;
+  /** Set: a load goes on until it is broken off. */
+  isSlow = false;
+  #breakOff = () => {};
   isUsed = 0;
   numLoads = 0;
   failWith: Error | null = null;
@@ -25,12 +28,21 @@ class Member implements PoolMember {
     expect(this.isLoaded).toBe(false);
     await nextTurn();
     if (this.failWith !== null) throw this.failWith;
+    if (this.isSlow) {
+      await new Promise<void>((_, reject) => {
+        this.#breakOff = () => reject(new Error('broken off'));
+      });
+    }
     this.isLoaded = true;
     this.numLoads += 1;
     Member.loadedBytes += this.neededBytes;
   }
 
   async unload(): Promise<void> {
+    if (this.isSlow) {
+      this.#breakOff();
+      return;
+    }
     expect([this.isLoaded, this.isUsed]).toEqual([true, 0]);
     await nextTurn();
     this.isLoaded = false;
@@ -137,6 +149,16 @@ describe('a pool of models', () => {
     await Promise.all([refused, closing]);
     await expect(pool.use(a, never)).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
     expect(Member.loadedBytes).toBe(0);
+  });
+
+  test('breaks off what is being loaded when it is closed', async () => {
+    const [a] = make(10) as [Member];
+    const pool = poolOf();
+    a.isSlow = true;
+    const refused = expect(pool.use(a, never)).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn();
+    await pool.close();
+    await refused;
   });
 
   test('random requests are all served, within the memory, and nothing is left', async () => {

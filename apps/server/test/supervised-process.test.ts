@@ -105,7 +105,7 @@ describe('a supervised process', () => {
     await supervised.stop();
     await supervised.stop();
     expect(numEnded()).toBe(1);
-    await until(() => !isAlive(pid));
+    expect(isAlive(pid)).toBe(false);
     const restarting = start();
     process.kill((await restarting.supervised.ready()).pid, 'SIGKILL');
     await until(() => restarting.supervised.state !== 'ready');

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { CtkvrError } from '@ctkvr/core';
+import { type ErrorData, fromErrorData } from '@ctkvr/core';
 import type {
   BesideSample,
   ContenderKind,
@@ -15,7 +15,7 @@ import type {
   ReferenceContender,
   TogetherSample,
 } from './contender.js';
-import type { ContenderAnswer, ContenderCall, ContenderFailure, ContenderMethod } from './contender-messages.js';
+import type { ContenderAnswer, ContenderCall, ContenderMethod } from './contender-messages.js';
 import { installPeer } from './install-peer.js';
 
 /** Built beside this module; Node runs no TypeScript, so a suite needs the built package. */
@@ -83,8 +83,7 @@ export class ContenderClient implements ReferenceContender, AsyncDisposable {
   }
 }
 
-/** The error as it was in the other process. */
-function errorOf({ message, code, fields, remedy }: ContenderFailure, where: string): Error {
-  if (code === null) return new Error(`${where}: ${message}`);
-  return new CtkvrError(code, message, { fields, ...(remedy === null ? {} : { remedy }) });
+/** An error that a user can fix as it was in the other process; any other with its stack. */
+function errorOf(error: ErrorData, where: string): Error {
+  return error.ctkvr === null ? new Error(`${where}: ${error.stack ?? error.message}`) : fromErrorData(error);
 }

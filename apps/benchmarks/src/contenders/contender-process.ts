@@ -1,8 +1,8 @@
 /** Entry of a contender's child process: `contender-process.js ctkvr`, or `contender-process.js node-llama-cpp <its entry module>`. */
 import { pathToFileURL } from 'node:url';
-import { CtkvrError } from '@ctkvr/core';
+import { toErrorData } from '@ctkvr/core';
 import type { Contender } from './contender.js';
-import type { ContenderAnswer, ContenderCall, ContenderFailure } from './contender-messages.js';
+import type { ContenderAnswer, ContenderCall } from './contender-messages.js';
 import { CtkvrContender } from './ctkvr-contender.js';
 import type { PeerModule } from './peer-api.js';
 import { PeerContender } from './peer-contender.js';
@@ -27,22 +27,12 @@ process.on('disconnect', () => {
   process.kill(process.pid, 'SIGKILL');
 });
 
-function failureOf(error: unknown): ContenderFailure {
-  if (CtkvrError.isInstance(error)) {
-    const { code, fields, remedy } = error;
-    const problem = remedy === null ? error.message : error.message.slice(0, -`; ${remedy}`.length);
-    return { message: problem, code, fields, remedy };
-  }
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { message, code: null, fields: {}, remedy: null };
-}
-
 async function answer({ method, args }: ContenderCall): Promise<ContenderAnswer> {
   try {
     const methods = contender as unknown as Partial<Record<string, (...args: readonly unknown[]) => Promise<unknown>>>;
     if (methods[method] === undefined) throw new Error(`${kind} has no ${method}`);
     return { value: await methods[method](...args) };
   } catch (error) {
-    return { error: failureOf(error) };
+    return { error: toErrorData(error) };
   }
 }

@@ -11,6 +11,7 @@ export interface PoolMember {
   /** Bytes to count while it is loaded. */
   readonly neededBytes: number;
   load(): Promise<void>;
+  /** Also called while `load` goes on, which then rejects. */
   unload(): Promise<void>;
 }
 
@@ -32,6 +33,7 @@ interface Waiter {
 interface Entry {
   readonly member: PoolMember;
   isLoaded: boolean;
+  isLoading: boolean;
   /** Whether it is to be unloaded when its last user leaves. */
   isLeaving: boolean;
   /** Whether its load is in the order of turns. */
@@ -74,10 +76,13 @@ export class ModelPool {
     }
   }
 
-  /** Refuses who waits and who comes, and unloads everything. Idempotent. */
+  /** Refuses who waits and who comes, breaks off what is being loaded, and unloads everything. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const entry of this.#entries.values()) for (const waiter of [...entry.waiters]) waiter.refuse(poolClosed());
+    for (const { waiters, isLoading, member } of this.#entries.values()) {
+      for (const waiter of [...waiters]) waiter.refuse(poolClosed());
+      if (isLoading) await member.unload();
+    }
     await this.#inTurn(async () => {
       await Promise.all([...this.#entries.values()].map((entry) => this.#unload(entry)));
     });
@@ -89,6 +94,7 @@ export class ModelPool {
     const entry: Entry = {
       member,
       isLoaded: false,
+      isLoading: false,
       isLeaving: false,
       isQueued: false,
       numUsers: 0,
@@ -152,6 +158,8 @@ export class ModelPool {
       for (let leaver = this.#nextToLeave(entry); leaver !== null; leaver = this.#nextToLeave(entry)) {
         await this.#unload(leaver);
       }
+      if (this.#closed) throw poolClosed();
+      entry.isLoading = true;
       await entry.member.load();
       entry.isLoaded = true;
       for (const waiter of [...entry.waiters]) waiter.admit();
@@ -160,6 +168,7 @@ export class ModelPool {
       for (const waiter of [...entry.waiters]) waiter.refuse(error);
     } finally {
       entry.isQueued = false;
+      entry.isLoading = false;
     }
   }
 

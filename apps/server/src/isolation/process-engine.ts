@@ -2,6 +2,7 @@
  * A chat engine whose model runs in a process of its own: it forwards every call there. While the process is started again, or the model is
  * loaded, requests wait; those whose work was under way when it died fail with CTKVR_ENGINE_LOST.
  */
+import { setMaxListeners } from 'node:events';
 import { CtkvrError } from '@ctkvr/core';
 import type { Logger } from 'pino';
 import type { ChatEngine, EngineMemory, EngineState, EngineText, PreparedChat } from '../chat-engine.js';
@@ -36,7 +37,9 @@ interface LoadedEngine {
   readonly facts: EngineFacts;
 }
 
+/** Of calls that nobody takes back. */
 const never = new AbortController().signal;
+setMaxListeners(0, never); // each of them listens: many are no leak
 
 export class ProcessEngine implements ChatEngine, PoolMember {
   readonly modelId: string;
@@ -72,11 +75,6 @@ export class ProcessEngine implements ChatEngine, PoolMember {
 
   get failure(): string | null {
     return this.state === 'failed' ? 'engine_failed' : null;
-  }
-
-  /** Of the process, for those who watch it from outside; null while there is none. */
-  get pid(): number | null {
-    return this.#process?.pid ?? null;
   }
 
   async load(): Promise<void> {

@@ -1,6 +1,7 @@
 /** Models in processes of their own: one that is loaded now, or several that are loaded when they are asked for. */
 import { stat } from 'node:fs/promises';
 import { freemem } from 'node:os';
+import { CtkvrError } from '@ctkvr/core';
 import { type LoadModelOptions, resolveModelFile } from '@ctkvr/model-runner';
 import type { Logger } from 'pino';
 import type { ChatEngine } from '../chat-engine.js';
@@ -75,9 +76,15 @@ export async function startEngines(options: EnginesOptions): Promise<StartedEngi
     if (isOne) (await pool.use(engines[0]!, signal))();
   } catch (error) {
     await pool.close();
+    if (signal.aborted) throw abortedLoad(signal.reason);
     throw error;
   }
   return { engines, close: () => pool.close() };
+}
+
+function abortedLoad(cause: unknown): CtkvrError {
+  if (CtkvrError.isInstance(cause)) return cause;
+  return new CtkvrError('CTKVR_ABORTED', 'loading the model was cancelled', { cause });
 }
 
 /** One model may take what it finds, as loadModel decides. */

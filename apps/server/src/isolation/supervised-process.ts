@@ -36,6 +36,8 @@ export class SupervisedProcess<Ready> {
   #state: ProcessState = 'loading';
   #ready: Promise<Ready>;
   #child: ChildProcess | null = null;
+  /** Settles when nothing of the last process is left. */
+  #gone: Promise<unknown> = Promise.resolve();
   /** Ends the process from this side, for a reason. */
   #lose: (why: string) => void = () => {};
 
@@ -51,11 +53,6 @@ export class SupervisedProcess<Ready> {
 
   get state(): ProcessState {
     return this.#state;
-  }
-
-  /** The operating system's number of the process; null while there is none. */
-  get pid(): number | null {
-    return this.#child?.pid ?? null;
   }
 
   /**
@@ -84,6 +81,7 @@ export class SupervisedProcess<Ready> {
       overdue.abort();
     }
     child?.kill('SIGKILL');
+    await this.#gone; // its memory comes free only then
     await this.#ready.catch(() => {}); // a start under way fails now
   }
 
@@ -94,6 +92,7 @@ export class SupervisedProcess<Ready> {
     this.#child = child;
     const caller = new RemoteCaller(new ProcessChannel<CallMessage, ReplyMessage>(child));
     const gone = whenGone(child);
+    this.#gone = gone;
     const lost = new Promise<string>((resolve) => {
       void gone.then(resolve);
       this.#lose = (why) => {
@@ -108,7 +107,7 @@ export class SupervisedProcess<Ready> {
       const readyAt = performance.now();
       this.#state = 'ready';
       logger.info({ model: name, enginePid: child.pid }, 'engine ready');
-      void lost.then((why) => this.#lost({ why, readyMs: performance.now() - readyAt, gone }));
+      void lost.then((why) => this.#lost(why, performance.now() - readyAt));
       return ready;
     } catch (error) {
       child.kill('SIGKILL');
@@ -117,17 +116,18 @@ export class SupervisedProcess<Ready> {
     }
   }
 
-  #lost(loss: Loss): void {
+  #lost(why: string, readyMs: number): void {
     if (this.#state === 'stopped') return;
     this.#state = 'restarting';
-    this.#ready = this.#launchAgain(loss);
+    this.#ready = this.#launchAgain(why, readyMs);
     this.#ready.catch(() => {}); // told to those who ask
   }
 
-  async #launchAgain({ gone, ...loss }: Loss): Promise<Ready> {
+  async #launchAgain(lostFor: string, wasReadyMs: number): Promise<Ready> {
     const { name, logger } = this.#options;
-    let { why, readyMs } = loss;
-    await gone; // its memory comes free only then
+    let why = lostFor;
+    let readyMs = wasReadyMs;
+    await this.#gone;
     for (;;) {
       const delayMs = this.#policy.died(readyMs);
       logger.error({ model: name, why, restartInMs: delayMs }, 'engine lost');
@@ -145,14 +145,6 @@ export class SupervisedProcess<Ready> {
       }
     }
   }
-}
-
-interface Loss {
-  readonly why: string;
-  /** Milliseconds that the process was ready. */
-  readonly readyMs: number;
-  /** Settles when nothing of it is left. */
-  readonly gone: Promise<unknown>;
 }
 
 /** Resolves when the process is gone, or could not be started, with how that was. */
