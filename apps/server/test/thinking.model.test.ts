@@ -46,10 +46,16 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
   });
 
   test('before JSON', async () => {
-    const schema = { type: 'object', properties: { colour: { enum: ['white'] } }, required: ['colour'] };
+    const schema = {
+      type: 'object',
+      properties: { colour: { enum: ['white'] } },
+      required: ['colour'],
+      additionalProperties: false,
+    };
     const response_format = { type: 'json_schema' as const, json_schema: { name: 'a', schema } };
     const { message } = (await client.chat.completions.create({ ...asked, stop: null, response_format })).choices[0]!;
-    expect(JSON.parse(message.content!)).toMatchObject({ colour: 'white' });
+    expect(JSON.parse(message.content!)).toEqual({ colour: 'white' });
+    expect(message).toMatchObject({ reasoning_content: 'It is white.' });
   });
 
   test('a response and a message', async () => {
