@@ -27,7 +27,7 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
   let client: OpenAI;
 
   beforeAll(async () => {
-    server = await startModelServer(modelPath!, { contextLength: 4096 });
+    server = await startModelServer(modelPath!, { contextLength: 4096, load: { numThreads: 1 } });
     client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
   }, 120_000);
 
@@ -43,6 +43,7 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
 
   test(`answers validate against ${numSchemas} random schemas`, async () => {
     const ajv = new Ajv2020({ validateFormats: false });
+    let [numTokens, longest] = [0, 0];
     for (const [seed, schema] of randomSchemas(numSchemas, 5).entries()) {
       const answer = await client.chat.completions.create({
         ...chat,
@@ -52,6 +53,8 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
         max_completion_tokens: 1500,
       });
       const [choice] = answer.choices;
+      numTokens += answer.usage!.completion_tokens;
+      longest = Math.max(longest, answer.usage!.completion_tokens);
       expect([choice?.finish_reason, JSON.stringify(schema)]).toEqual(['stop', JSON.stringify(schema)]);
       const isValid = ajv.validate(schema, JSON.parse(choice?.message.content ?? ''));
       expect([isValid, ajv.errorsText(), choice?.message.content]).toEqual([
@@ -60,6 +63,7 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
         choice?.message.content,
       ]);
     }
+    process.stderr.write(`${numSchemas} answers of ${numTokens} tokens, the longest of ${longest}\n`);
   });
 
   test('a schema gives the same answer in a chat completion, its stream, and a response', async () => {

@@ -29,8 +29,10 @@ export function answerGrammar({ json, toolUse, format, thinking, tokenIdOf }: An
   if (toolUse !== null) rules.push(...callRules(toolUse, format, tag));
   rules.unshift(`start: ${{ none: '', possible: 'thoughts? ', begun: 'ended ' }[thinking]}body`);
   if (thinking !== 'none') {
-    rules.push(`thoughts: ${tag(THINK_OPENER)} ended`, `ended: THOUGHT ${tag(THINK_CLOSER)} /\\s{0,4}/`);
-    rules.push(`THOUGHT: /(.|\\n)*/ & ~/(.|\\n)*${THINK_CLOSER.replace('/', '\\/')}(.|\\n)*/`);
+    rules.push(`thoughts: ${tag(THINK_OPENER)} ended`, 'ended: thought /\\s{0,4}/');
+    // A tag that is text is a part of the text before it, which ends as soon as it can; a control token is none.
+    const isText = tokenIdOf(THINK_CLOSER) === null;
+    rules.push(isText ? 'thought[lazy]: /(.|\\n)*<\\/think>/' : `thought: /(.|\\n)*/ ${tag(THINK_CLOSER)}`);
   }
   return { type: 'lark', grammar: rules.join('\n') };
 }

@@ -66,7 +66,7 @@ export const responseToolFields = {
 export const responseToolsFields = {
   tools: honoured(
     'OpenAI',
-    z.array(toolFunction.extend({ type: functionType })),
+    z.array(z.object({ type: functionType, ...toolFunction.shape })),
     'shown to the model by its chat template, or as text where that knows no tools; see below',
     ofFunctions(responseToolFields),
   ),

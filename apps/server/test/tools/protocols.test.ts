@@ -181,7 +181,7 @@ test.each([
 
 const app = createApp({ engine: new EchoEngine() });
 const options = {
-  baseURL: 'http://echo/v1',
+  baseURL: 'http://localhost/v1',
   apiKey: 'none',
   maxRetries: 0,
   fetch: async (url: unknown, init?: RequestInit) => app.request(new Request(String(url), init)),
@@ -246,7 +246,7 @@ describe('OpenAI’s client', () => {
 });
 
 describe('Anthropic’s client', () => {
-  const client = new Anthropic({ ...options, baseURL: 'http://echo' });
+  const client = new Anthropic({ ...options, baseURL: 'http://localhost' });
   const asked = { ...ask, max_tokens: 20, tools: anthropicTools as Anthropic.Tool[] };
   const content = [
     { type: 'thinking', thinking: 'Hm,so.', signature: '' },
