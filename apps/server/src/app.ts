@@ -11,6 +11,8 @@ import { completions } from './completions.js';
 import { countTokens } from './count-tokens.js';
 import { exchange } from './exchange.js';
 import { messages } from './messages.js';
+import { noRoute } from './no-route.js';
+import { addOpenApi } from './openapi/document.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
@@ -63,12 +65,13 @@ export function createApp(deps: AppDeps): Hono {
     return context.json(errorBody(failure, context.req.path), { status: failure.status as 400 });
   });
   app.notFound((context) => {
-    const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
-    return context.json(errorBody(failure, context.req.path), 404);
+    const failure = noRoute(app, context);
+    return context.json(errorBody(failure, context.req.path), { status: failure.status as 404 });
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
 
+  addOpenApi(app, [engine.modelId]);
   addStatusRoutes(app, { engine, queue });
   addTokenRoutes(app, { engine, maxBodyBytes });
   app.post('/v1/embeddings', () => {
