@@ -1,5 +1,7 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
 
+import type { SessionChanges } from './ctkvr-fields.js';
+
 /** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
 export type ChatMessage = {
   readonly role: 'system' | 'user' | 'assistant' | 'tool';
@@ -71,6 +73,8 @@ export interface GenerationRequest {
   readonly cacheSalt: string;
   /** Whether it may begin from the prompt of another. */
   readonly cachePrompt: boolean;
+  /** How keys and values are kept and read, where that is not as the server has it. */
+  readonly session: SessionChanges;
   /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
   readonly numTopLogprobs: number | null;
 }

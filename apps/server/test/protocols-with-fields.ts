@@ -9,6 +9,7 @@ import {
   turnFields,
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
+import { ctkvrFields } from '../src/ctkvr-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import {
   functionFields,
@@ -150,6 +151,12 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         put: (fields) => withCall({ ...chatCall, function: { ...chatCall.function, ...fields } }),
       },
       inStreamOptions(chat),
+      {
+        title: 'ctkvr',
+        table: ctkvrFields,
+        path: 'ctkvr.',
+        put: (fields) => ({ ...chat, ctkvr: fields }),
+      },
     ],
     needed: [
       'messages[0].tool_calls', // these four in chat-history.test.ts: they need another conversation
@@ -174,6 +181,9 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
       n: { value: 2, answers: /"index":1/ },
+      'ctkvr.preset': { value: 'paper', reaches: { session: { selector: { preset: 'paper' } } } },
+      'ctkvr.selector': { value: { numProbes: 7 }, reaches: { session: { selector: { numProbes: 7 } } } },
+      'ctkvr.kvFormat': { value: 'q8', reaches: { session: { kvFormat: 'q8' } } },
       logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {
@@ -190,7 +200,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         reaches: { prompt: { messages: [{ tool_calls: [{ function: { arguments: { at: 'sky' } } }] }] } },
       },
     },
-    wrong: { chat_template_kwargs: 'on' },
+    wrong: { chat_template_kwargs: 'on', 'ctkvr.selector': 'paper' },
   },
   {
     route: '/v1/completions',
