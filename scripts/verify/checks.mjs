@@ -322,6 +322,16 @@ export const checks = Object.fromEntries(
       run: serverContract,
     },
     {
+      name: 'server-load',
+      about:
+        'the server with 64 clients for a minute, and eight streams beside the library, on the small model; prints times',
+      run: async () =>
+        vitest('server-load', ['under-load.test.ts', 'overhead.test.ts', '--no-file-parallelism'], {
+          CTKVR_TEST_MODEL: await testModel(),
+          CTKVR_LOAD_SECONDS: '60',
+        }),
+    },
+    {
       name: 'end-to-end',
       about: 'the built command line on the small model',
       run: async () => nodeTests('end-to-end', { CTKVR_TEST_MODEL: await testModel() }),

@@ -31,7 +31,7 @@ const verbs = {
   ],
   'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
-  'test:server': ['build', 'server-contract'],
+  'test:server': ['build', 'server-contract', 'server-load'],
   'test:gpu': [
     'build',
     'cargo-cuda',
