@@ -10,6 +10,7 @@ import { turbo } from '../setup/typescript.mjs';
 import { evaluationModel, testModel } from './models.mjs';
 import { nodeTests } from './node-tests.mjs';
 import { cargoTestCounts, vitestCounts, vitestSkips } from './reports.mjs';
+import { provideSchemathesis } from './schemathesis.mjs';
 
 /** A check that takes longer hangs. */
 const TIMEOUT_MS = 25 * 60_000;
@@ -124,6 +125,16 @@ async function vitest(name, args, env) {
   });
   const json = readFileSync(report, 'utf8');
   return { counts: vitestCounts(json, code), output, note: vitestSkips(json).join('; ') };
+}
+
+/** @returns {Promise<Finding>} */
+async function serverContract() {
+  const folder = await provideSchemathesis();
+  if (folder === null) {
+    const note = 'no Python 3.11 or newer: Schemathesis needs it';
+    return { counts: { passed: 0, failed: 0, skipped: 1 }, output: '', note };
+  }
+  return vitest('server-contract', ['apps/server/test/schemathesis.test.ts'], { CTKVR_SCHEMATHESIS: folder });
 }
 
 /** @returns {Promise<Finding>} */
@@ -310,6 +321,21 @@ export const checks = Object.fromEntries(
       name: 'vitest-model',
       about: 'every *.model.test.ts on the small model, one file after the other: some measure time',
       run: async () => vitest('vitest-model', modelTests, { CTKVR_TEST_MODEL: await testModel() }),
+    },
+    {
+      name: 'server-contract',
+      about: 'requests that Schemathesis makes from /openapi.json, and answers held to it; no model',
+      run: serverContract,
+    },
+    {
+      name: 'server-load',
+      about:
+        'the server with 64 clients for a minute, and eight streams beside the library, on the small model; prints times',
+      run: async () =>
+        vitest('server-load', ['under-load.test.ts', 'overhead.test.ts', '--no-file-parallelism'], {
+          CTKVR_TEST_MODEL: await testModel(),
+          CTKVR_LOAD_SECONDS: '60',
+        }),
     },
     {
       name: 'end-to-end',

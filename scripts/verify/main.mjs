@@ -1,4 +1,4 @@
-// `npm test`, `npm run check`, `npm run test:miri`, `npm run test:model`, `npm run test:gpu`: runs every check of the verb, also after one
+// `npm test`, `npm run check` and the verbs test:miri, test:model, test:server, test:gpu: runs every check of the verb, also after one
 // has failed, prints one table and ends with "N passed, N failed". Names after the verb choose among its checks.
 import { seconds } from '../lib/exec.mjs';
 import { runMain, SetupError, say } from '../lib/messages.mjs';
@@ -31,6 +31,7 @@ const verbs = {
   ],
   'test:miri': ['miri'],
   'test:model': ['build', 'cargo-evaluation-model', 'vitest-evaluation-model'],
+  'test:server': ['build', 'server-contract', 'server-load'],
   'test:gpu': [
     'build',
     'cargo-cuda',

@@ -3,6 +3,7 @@
  * what is in beta of it).
  */
 import { z } from 'zod';
+import { extensionFields } from './ctkvr-fields.js';
 import { each, type FieldTable, honoured, ignored, refused, schemaOf } from './field-rules.js';
 import { anthropicToolsFields } from './tools/anthropic-tool-fields.js';
 
@@ -120,6 +121,7 @@ export const anthropicFields = {
   top_p: honoured('Anthropic', z.number().gt(0).max(1), 'default 1'),
   top_k: honoured('Anthropic', z.int().min(0).max(0x7fff_ffff), 'default 0 = all'),
   stop_sequences: honoured('Anthropic', z.array(z.string().min(1)).max(64), 'up to 64'),
+  ...extensionFields,
   stream: honoured('Anthropic', z.boolean(), 'default false'),
   metadata: ignored('Anthropic', 'a label'),
   service_tier: ignored('Anthropic', 'there is one tier'),

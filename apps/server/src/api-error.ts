@@ -11,6 +11,7 @@ const types = {
   401: 'invalid_request_error',
   403: 'invalid_request_error',
   404: 'invalid_request_error',
+  405: 'invalid_request_error',
   413: 'invalid_request_error',
   415: 'invalid_request_error',
   429: 'rate_limit_error',

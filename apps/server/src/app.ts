@@ -14,6 +14,8 @@ import type { ApiKey } from './keys/api-key.js';
 import { authenticate, toKeyRing } from './keys/authenticate.js';
 import { messages } from './messages.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
+import { noRoute } from './no-route.js';
+import { addOpenApi } from './openapi/document.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { identifyRequests, requestIdOf } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
@@ -76,14 +78,18 @@ export function createApp(deps: AppDeps): Hono {
     return context.json(errorBody(failure, context.req.path), { status: failure.status as 400 });
   });
   app.notFound((context) => {
-    const failure = new ApiError(404, `No route for ${context.req.method} ${context.req.path}`, { code: 'not_found' });
-    return context.json(errorBody(failure, context.req.path), 404);
+    const failure = noRoute(app, context);
+    return context.json(errorBody(failure, context.req.path), { status: failure.status as 404 });
   });
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   else if (deps.allowedHosts !== undefined) app.use(knownHostsOnly(deps.allowedHosts));
   app.use(shareWithPages(deps));
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
+  addOpenApi(
+    app,
+    models.all.map(({ modelId }) => modelId),
+  );
   const metrics = new ServerMetrics({ models, queue });
   app.get('/metrics', async (context) =>
     context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),

@@ -1,5 +1,6 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
 
+import type { SessionChanges } from './ctkvr-fields.js';
 import type { ToolUse } from './tools/tool-use.js';
 
 /** What a chat template is given, under the names that templates know. A type, not an interface: they read messages as plain records. */
@@ -84,6 +85,8 @@ export interface GenerationRequest {
   readonly cachePrompt: boolean;
   /** What the answer's text has to be; null = any text. */
   readonly json: AnswerJson | null;
+  /** How keys and values are kept and read, where that is not as the server has it. */
+  readonly session: SessionChanges;
   /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
   readonly numTopLogprobs: number | null;
 }

@@ -15,8 +15,17 @@ type JsonSchema = z.core.JSONSchema.BaseSchema;
 export function invalidValue(schema: z.ZodType, json: unknown, issue: z.core.$ZodIssue): ApiError {
   const path = deepestPath(issue);
   const actual = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | null)?.[key], json);
-  const field = path.reduce<JsonSchema | null>(fieldOf, z.toJSONSchema(schema) as JsonSchema);
+  const field = path.reduce<JsonSchema | null>(fieldOf, jsonSchemaOf(schema));
   return mustBe(pathName(path), field === null ? 'something else' : expectation(field), actual);
+}
+
+/** Of each schema once: it takes milliseconds. */
+const jsonSchemas = new WeakMap<z.ZodType, JsonSchema>();
+
+function jsonSchemaOf(schema: z.ZodType): JsonSchema {
+  const known = jsonSchemas.get(schema) ?? (z.toJSONSchema(schema) as JsonSchema);
+  jsonSchemas.set(schema, known);
+  return known;
 }
 
 /** @param param the field's name; '' for the whole body. */

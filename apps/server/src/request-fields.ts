@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { MAX_CHOICES } from './choices.js';
+import { extensionFields } from './ctkvr-fields.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 import { chatToolFields, responseFormatField } from './tools/openai-tool-fields.js';
@@ -140,6 +141,7 @@ const honouredFields = {
   max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
   ...drawingFields,
   ...cachingFields,
+  ...extensionFields,
   n: honoured(
     'OpenAI',
     z.int().min(1).max(MAX_CHOICES),

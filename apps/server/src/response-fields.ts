@@ -3,6 +3,7 @@
  * drawn that vLLM's ResponsesRequest has beside them.
  */
 import { z } from 'zod';
+import { extensionFields } from './ctkvr-fields.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 import { drawingFields } from './request-fields.js';
@@ -129,6 +130,7 @@ export const responseFields = {
   instructions: honoured('OpenAI', z.string(), 'a system message before the others'),
   max_output_tokens: honoured('OpenAI', z.int().min(1), 'at most, and by default, what the context has room for'),
   ...drawingFields,
+  ...extensionFields,
   metadata: honoured('OpenAI', z.record(z.string(), z.string()), 'labels: sent back with the answer'),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(

@@ -8,6 +8,7 @@ import type { Grammar, Model, Session } from '@ctkvr/model-runner';
 import { AnswerLogprobs } from './answer-logprobs.js';
 import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, EngineMemory, PreparedChat } from './chat-engine.js';
+import { changedSession } from './ctkvr-fields.js';
 import type { GenerationRequest } from './generation-request.js';
 import { ModelText } from './model-text.js';
 import { type AnswerPlan, planAnswer } from './tools/answer-plan.js';
@@ -28,8 +29,6 @@ export class SessionChatEngine implements ChatEngine {
   readonly contextLength: number;
   readonly text: ModelText;
   readonly #model: Model;
-  /** Of one session that has all the memory. */
-  readonly #longestContext: number;
   readonly #session: Pick<SessionChatEngineOptions, 'kvFormat' | 'selector'>;
 
   constructor(options: SessionChatEngineOptions) {
@@ -38,7 +37,6 @@ export class SessionChatEngine implements ChatEngine {
     this.#model = options.model;
     this.text = new ModelText(options.model);
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
-    this.#longestContext = options.model.longestContext(this.#session);
   }
 
   get failure(): string | null {
@@ -55,7 +53,7 @@ export class SessionChatEngine implements ChatEngine {
       throw error;
     });
     signal.throwIfAborted();
-    const maxTokens = this.#maxTokens(tokens.length, request.maxTokens);
+    const maxTokens = this.#maxTokens(tokens.length, request);
     const plan = this.#plan(request, tokens);
     const grammar = await this.#compile(plan);
     return {
@@ -78,7 +76,7 @@ export class SessionChatEngine implements ChatEngine {
         isWaiting = true;
       },
       prefixCache: { namespace: request.cacheSalt, lookUp: request.cachePrompt },
-      ...this.#session,
+      ...changedSession(this.#session, request.session),
     });
     try {
       if (isWaiting) yield { type: 'waiting' };
@@ -146,9 +144,10 @@ export class SessionChatEngine implements ChatEngine {
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
-  #maxTokens(numPromptTokens: number, asked: number | null): number {
+  #maxTokens(numPromptTokens: number, { maxTokens: asked, session }: GenerationRequest): number {
     const room = this.contextLength - numPromptTokens;
-    const inMemory = Math.max(1, this.#longestContext - numPromptTokens); // a prompt that is too long is refused when it asks for memory
+    const longest = this.#model.longestContext(changedSession(this.#session, session)); // of one that has all the memory
+    const inMemory = Math.max(1, longest - numPromptTokens); // a prompt that is too long is refused when it asks for memory
     if (room >= 1) return Math.min(asked ?? room, room, inMemory);
     throw new CtkvrError(
       'CTKVR_CONTEXT_EXCEEDED',

@@ -1,5 +1,6 @@
 /** From the fields by which an answer is drawn and ends, which most protocols share, to the engine's request. */
 import { ApiError } from './api-error.js';
+import { type extensionFields, toSessionChanges } from './ctkvr-fields.js';
 import type { Values } from './field-rules.js';
 import { defaultSampling, type GenerationRequest } from './generation-request.js';
 import type { cachingFields, drawingFields } from './request-fields.js';
@@ -21,7 +22,7 @@ interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
-  given: DrawingValues & CachingValues,
+  given: DrawingValues & CachingValues & Values<typeof extensionFields, never>,
   { prompt, maxTokens, numTopLogprobs = null, json = null }: AskedGeneration,
 ): GenerationRequest {
   return {
@@ -38,6 +39,7 @@ export function toGeneration(
     stop: given.stop === undefined ? [] : typeof given.stop === 'string' ? [given.stop] : given.stop,
     ignoreEndOfTurn: given.ignore_eos ?? false,
     cacheSalt: given.cache_salt ?? '',
+    session: toSessionChanges(given.ctkvr),
     cachePrompt: given.cache_prompt ?? true,
     numTopLogprobs,
     json,

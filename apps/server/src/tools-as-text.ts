@@ -43,6 +43,7 @@ function objectOr(text: string): unknown {
   if (!isWithinJsonBounds(text)) return text;
   try {
     const value: unknown = JSON.parse(text);
+    JSON.stringify(value); // throws for what is nested deeper than the stack: templates and their process could not pass it on
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : text;
   } catch {
     return text;

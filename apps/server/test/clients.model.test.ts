@@ -41,4 +41,22 @@ describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
     });
     expect((await chat.invoke(question)).text).toContain('Paris');
   });
+
+  test('a request says how its keys are read', async () => {
+    const keysRead = async (ctkvr: object) => {
+      const response = await fetch(`${server.url}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'test-model', prompt: 'The sea was calm. '.repeat(12), max_tokens: 3, ctkvr }),
+      });
+      const { ctkvr: said } = (await response.json()) as { ctkvr: Record<string, number> };
+      return [said.keys_read_per_head, said.keys_per_head];
+    };
+    const [all, of] = await keysRead({});
+    expect(all).toBe(of);
+    const selector = { method: 'streaming', numSinkTokens: 4, recentWindow: 8, denseBelow: 0 };
+    const [read, total] = await keysRead({ selector, kvFormat: 'q8' });
+    expect(total).toBe(of);
+    expect(read).toBeLessThan(20); // sinks, window, and what came since its index was made
+  });
 });

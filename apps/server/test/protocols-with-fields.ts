@@ -9,6 +9,7 @@ import {
   turnFields,
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
+import { ctkvrFields } from '../src/ctkvr-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import {
   functionFields,
@@ -201,6 +202,12 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
           response_format: { type: 'json_schema', json_schema: { schema, ...fields } },
         }),
       },
+      {
+        title: 'ctkvr',
+        table: ctkvrFields,
+        path: 'ctkvr.',
+        put: (fields) => ({ ...chat, ctkvr: fields }),
+      },
     ],
     needed: [
       'tools[0].type',
@@ -233,6 +240,9 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
       n: { value: 2, answers: /"index":1/ },
+      'ctkvr.preset': { value: 'paper', reaches: { session: { selector: { preset: 'paper' } } } },
+      'ctkvr.selector': { value: { numProbes: 7 }, reaches: { session: { selector: { numProbes: 7 } } } },
+      'ctkvr.kvFormat': { value: 'q8', reaches: { session: { kvFormat: 'q8' } } },
       logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {
@@ -259,6 +269,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       chat_template_kwargs: 'on',
       'tools[0].function.parameters': 'none',
       'response_format.json_schema.schema': 'any',
+      'ctkvr.selector': 'paper',
     },
   },
   {

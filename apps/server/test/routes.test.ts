@@ -89,6 +89,19 @@ describe('models and health', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'not_found' } });
   });
 
+  test('another method of a route is a 405 that names those it has', async () => {
+    const { app } = setUp();
+    for (const [method, path, allowed] of [
+      ['GET', '/v1/chat/completions', 'POST'],
+      ['DELETE', '/v1/models/echo', 'GET'],
+      ['PUT', '/tokenize', 'POST'],
+    ] as const) {
+      const response = await app.request(path, { method });
+      expect([response.status, response.headers.get('allow')]).toEqual([405, allowed]);
+      expect(await response.json()).toMatchObject({ error: { code: 'method_not_allowed' } });
+    }
+  });
+
   test('what is refused leaves one line in the log, what is answered none', async () => {
     const lines: Record<string, unknown>[] = [];
     const logger = pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) });

@@ -45,3 +45,10 @@ describe('calls and results in a history', () => {
 test.each(['[1]', '"x"', '7', 'null', '{'])('arguments %j are no object and stay text', (args) => {
   expect(toToolCall({ id: 'a', name: 'look', args }).function.arguments).toBe(args);
 });
+
+test('arguments that are nested deeper than the stack stay text', () => {
+  const deep = `${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`;
+  const call = toToolCall({ id: 'a', name: 'look', args: deep });
+  expect(call.function.arguments).toBe(deep);
+  expect(withToolsAsText([{ role: 'assistant', content: '', tool_calls: [call] }], '')).toHaveLength(1);
+});

@@ -6,7 +6,7 @@ import { type ApiKey, checkApiKeys, hashOf } from './api-key.js';
 import { type Caller, callerWith } from './caller.js';
 
 /** What load balancers ask, without a key: whether the server is up. */
-const openPaths: ReadonlySet<string> = new Set(['/health', '/ready']);
+const openPaths: ReadonlySet<string> = new Set(['/health', '/ready', '/openapi.json']);
 
 export interface KeyRing {
   /** Bytes of the key's SHA-256, and whose it is. */

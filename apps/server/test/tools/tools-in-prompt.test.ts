@@ -120,7 +120,13 @@ test('scored tokens go with the first part after them, and none is lost', async 
   async function* events(): AsyncGenerator<ChatEvent> {
     yield { type: 'opened' };
     for (const text of pieces) yield { type: 'text', text, tokens: [token(text)] };
-    const statistics = { time_to_first_token_ms: 1, ms_per_token: 1, keys_read_per_head: null, keys_per_head: null };
+    const statistics = {
+      time_to_first_token_ms: 1,
+      ms_per_token: 1,
+      keys_read_per_head: null,
+      keys_per_head: null,
+      attention_mass: null,
+    };
     yield {
       type: 'finish',
       finish: { reason: 'stop', stopString: null, numCompletionTokens: 9, numCachedTokens: 0, statistics },
