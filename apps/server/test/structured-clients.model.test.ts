@@ -28,7 +28,8 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
 
   beforeAll(async () => {
     server = await startModelServer(modelPath!, { contextLength: 4096, load: { numThreads: 1 } });
-    client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    // Other programs on the machine can make a token take seconds.
+    client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0, timeout: 1_200_000 });
   }, 120_000);
 
   afterAll(async () => {
@@ -41,7 +42,9 @@ describe.skipIf(!modelPath)(title, { timeout: 1_200_000 }, () => {
     json_schema: { name: 'answer', schema, strict: true },
   });
 
-  test(`answers validate against ${numSchemas} random schemas`, async () => {
+  test(`answers validate against ${numSchemas} random schemas`, {
+    timeout: 120_000 + numSchemas * 60_000,
+  }, async () => {
     const ajv = new Ajv2020({ validateFormats: false });
     let [numTokens, longest] = [0, 0];
     for (const [seed, schema] of randomSchemas(numSchemas, 5).entries()) {
