@@ -19,6 +19,7 @@ const level = /** @type {Record<string, number>} */ ({
   native: 2,
   scheduler: 3,
   'model-runner': 4,
+  page: 4,
   evaluation: 5,
   server: 5,
   benchmarks: 6,
@@ -31,6 +32,9 @@ const packages = workspacePackages().map((dir) => ({
   json: JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8')),
   sources: filesBelow(dir, (path) => /\.tsx?$/.test(path)),
 }));
+
+/** Packages with code for others. The page is files for browsers, which vite builds. */
+const isCode = (/** @type {string} */ name) => name !== 'page';
 
 describe.each(packages)('$name', ({ dir, name, json, sources }) => {
   const declared = { ...json.dependencies, ...json.optionalDependencies, ...json.peerDependencies };
@@ -72,7 +76,7 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
     expect(circles.map((files) => files.map((file) => relative(dir, file)))).toEqual([]);
   });
 
-  test('has a source file behind every export and every command', () => {
+  test.runIf(isCode(name))('has a source file behind every export and every command', () => {
     const built = [
       ...Object.values(json.exports ?? {}).flatMap((entry) => [entry.import, entry.types?.replace(/\.d\.ts$/, '.js')]),
       ...Object.values(json.bin ?? {}),
@@ -86,7 +90,7 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
       expect(existsSync(join(dir, entry['@ctkvr/source']))).toBe(true);
   });
 
-  test('names every built entry in its tsup configuration', () => {
+  test.runIf(isCode(name))('names every built entry in its tsup configuration', () => {
     const tsup = readFileSync(join(dir, 'tsup.config.ts'), 'utf8') + readFileSync(join(root, 'tsup.base.ts'), 'utf8');
     for (const path of Object.values(json.bin ?? {})) {
       expect(tsup).toContain(String(path).replace('./dist/', 'src/').replace(/\.js$/, '.ts'));

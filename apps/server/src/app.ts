@@ -11,6 +11,7 @@ import { completions } from './completions.js';
 import { countTokens } from './count-tokens.js';
 import { exchange } from './exchange.js';
 import { messages } from './messages.js';
+import { addPageRoutes } from './page-routes.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
@@ -69,6 +70,7 @@ export function createApp(deps: AppDeps): Hono {
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   app.use(shareWithPages(deps));
 
+  addPageRoutes(app);
   addStatusRoutes(app, { engine, queue });
   addTokenRoutes(app, { engine, maxBodyBytes });
   app.post('/v1/embeddings', () => {
