@@ -33,9 +33,6 @@ const packages = workspacePackages().map((dir) => ({
   sources: filesBelow(dir, (path) => /\.tsx?$/.test(path)),
 }));
 
-/** Packages with code for others. The page is files for browsers, which vite builds. */
-const isCode = (/** @type {string} */ name) => name !== 'page';
-
 describe.each(packages)('$name', ({ dir, name, json, sources }) => {
   const declared = { ...json.dependencies, ...json.optionalDependencies, ...json.peerDependencies };
   const imports = sources.flatMap((file) =>
@@ -75,8 +72,11 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
     const circles = findCircles(typescriptImports(sources));
     expect(circles.map((files) => files.map((file) => relative(dir, file)))).toEqual([]);
   });
+});
 
-  test.runIf(isCode(name))('has a source file behind every export and every command', () => {
+// The page has no entries: it is files for browsers, which vite builds.
+describe.each(packages.filter(({ name }) => name !== 'page'))('entries of $name', ({ dir, name, json }) => {
+  test('has a source file behind every export and every command', () => {
     const built = [
       ...Object.values(json.exports ?? {}).flatMap((entry) => [entry.import, entry.types?.replace(/\.d\.ts$/, '.js')]),
       ...Object.values(json.bin ?? {}),
@@ -90,7 +90,7 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
       expect(existsSync(join(dir, entry['@ctkvr/source']))).toBe(true);
   });
 
-  test.runIf(isCode(name))('names every built entry in its tsup configuration', () => {
+  test('names every built entry in its tsup configuration', () => {
     const tsup = readFileSync(join(dir, 'tsup.config.ts'), 'utf8') + readFileSync(join(root, 'tsup.base.ts'), 'utf8');
     for (const path of Object.values(json.bin ?? {})) {
       expect(tsup).toContain(String(path).replace('./dist/', 'src/').replace(/\.js$/, '.ts'));

@@ -7,7 +7,13 @@ export interface Quote {
   readonly share: number;
 }
 
-/** Returns the `count` places read most, most first. A hot passage's neighbours belong to it when they have a third of its share. */
+/** Most passages of one quote. */
+const MAX_PASSAGES = 4;
+
+/** A place with less of the first one's share is not worth a look. */
+const LEAST_OF_FIRST = 1 / 10;
+
+/** Returns up to `count` places that were read most, most first. */
 export function mostRead(shares: Float64Array, passages: readonly string[], count: number): Quote[] {
   const total = shares.reduce((a, b) => a + b, 0);
   const byShare = Array.from(shares.keys()).sort((a, b) => shares[b]! - shares[a]!);
@@ -15,22 +21,28 @@ export function mostRead(shares: Float64Array, passages: readonly string[], coun
   const quotes: Quote[] = [];
   for (const passage of byShare) {
     const share = shares[passage]!;
-    if (quotes.length === count || share === 0) break;
+    if (quotes.length === count || share === 0 || share < shares[byShare[0]!]! * LEAST_OF_FIRST) break;
     if (taken.has(passage)) continue;
-    const belongs = (at: number) => at >= 0 && at < shares.length && !taken.has(at) && shares[at]! * 3 >= share;
-    const from = belongs(passage - 1) ? passage - 1 : passage;
-    const to = belongs(passage + 1) ? passage + 1 : passage;
-    let sum = 0;
-    for (let at = from; at <= to; at++) {
-      taken.add(at);
-      sum += shares[at]!;
-    }
-    const text = passages
-      .slice(from, to + 1)
+    const place = growPlace(passage, shares, taken);
+    for (const member of place) taken.add(member);
+    const text = place
+      .map((member) => passages[member])
       .join('')
       .replace(/\s+/g, ' ')
       .trim();
-    quotes.push({ passage, text, share: sum / total });
+    quotes.push({ passage, text, share: place.reduce((sum, member) => sum + shares[member]!, 0) / total });
   }
   return quotes;
+}
+
+/** A passage and those around it that have at least a third of its share, ascending. */
+function growPlace(passage: number, shares: Float64Array, taken: ReadonlySet<number>): number[] {
+  const place = [passage];
+  const belongs = (at: number) => (shares[at] ?? 0) * 3 >= shares[passage]! && !taken.has(at);
+  while (place.length < MAX_PASSAGES) {
+    if (belongs(place[0]! - 1)) place.unshift(place[0]! - 1);
+    else if (belongs(place.at(-1)! + 1)) place.push(place.at(-1)! + 1);
+    else break;
+  }
+  return place;
 }

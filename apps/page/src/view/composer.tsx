@@ -11,7 +11,10 @@ export function Composer({ here, label }: { here: Place; label: string }) {
   const field = useRef<HTMLTextAreaElement>(null);
   const last = conversation(keyOf(here)).value.at(-1);
   const isBusy = last !== undefined && isRunning(last.answer);
-  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    // On a phone the keyboard would come up over half of the page.
+    if (matchMedia('(min-width: 700px)').matches) field.current!.focus({ preventScroll: true });
+  }, []);
   const send = () => {
     const question = text.value.trim();
     if (question === '' || isBusy) return;

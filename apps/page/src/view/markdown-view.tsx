@@ -3,7 +3,8 @@ import type { MarkdownElement, MarkdownNode } from '../markdown/parse-markdown.j
 import type { TokenRun } from '../markdown/token-runs.js';
 
 /**
- * A tree of Markdown as elements, each run of one token in a span of its own.
+ * A tree of Markdown as elements, each run of one token in a span of its own. Spaces before a token's letters are left outside, so that
+ * a token looks like a word.
  * @param runs of the tree's texts, in order
  */
 export function MarkdownView({
@@ -16,7 +17,10 @@ export function MarkdownView({
   let text = 0;
   const render = (node: MarkdownNode): ComponentChild => {
     if (!('text' in node)) return h(node.tag, attributesOf(node), ...node.children.map(render));
-    return (runs[text++] ?? []).map((run) => <span data-token={run.token}>{run.text}</span>);
+    return (runs[text++] ?? []).map(({ token, text }) => {
+      const letters = text.trimStart();
+      return [text.slice(0, text.length - letters.length), letters && <span data-token={token}>{letters}</span>];
+    });
   };
   return <>{nodes.map(render)}</>;
 }

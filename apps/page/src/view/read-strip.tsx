@@ -1,7 +1,7 @@
 import { stripCells } from '../read-map/strip-cells.js';
 
-/** More could not be told apart on most screens. */
-const MAX_CELLS = 240;
+/** Each is to be wide enough to be seen and hit on a phone. */
+const MAX_CELLS = 160;
 
 /** The whole document from left to right, warmer where more was read. The quotes below lead to the same places with the keyboard. */
 export function ReadStrip({ heats, onPassage }: { heats: Float64Array; onPassage: (passage: number) => void }) {
