@@ -1,6 +1,6 @@
-/** A document for tests and pictures of the page: a year's log of a lighthouse, in which one entry tells of a failure of the lamp. */
+/** A document for tests and pictures of the page: five months of the log of a lighthouse, in which one entry tells of a failure of the lamp. */
 
-const months = ['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October'];
+const months = ['January', 'February', 'March', 'April', 'May'];
 const winds = ['light airs from the south', 'a fresh breeze from the west', 'a north-westerly gale', 'calm, with haze'];
 const works = [
   'The lenses were cleaned in the forenoon and the brass polished.',
