@@ -61,7 +61,7 @@ export function WhatWasRead({ turn, answer, documentId, isOpen }: WhatWasReadPro
 function Legend() {
   return (
     <span class="legend">
-      less <i class="scale" /> most, relative
+      less <i class="scale" /> more, relative
     </span>
   );
 }

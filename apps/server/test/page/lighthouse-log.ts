@@ -26,8 +26,10 @@ export function lighthouseLog(): string[] {
   const entries = months.flatMap((month, m) =>
     Array.from({ length: 28 }, (_, day) => {
       const n = m * 28 + day;
-      const said = month === 'March' && day === 13 ? failure : `${works[(n * 7) % 5]} ${sights[(n * 3) % 4]}`;
-      return `${day + 1} ${month}. Wind: ${winds[(n * 5) % 4]}. ${said}\n\n`;
+      const isFailure = month === 'March' && day === 13;
+      const wind = isFailure ? winds[2] : winds[(n * 5) % 4];
+      const said = isFailure ? failure : `${works[(n * 7) % 5]} ${sights[(n * 3) % 4]}`;
+      return `${day + 1} ${month}. Wind: ${wind}. ${said}\n\n`;
     }),
   );
   const words = `The log of the lighthouse, kept in the year 1893\n\n${entries.join('')}`.match(/\s*\S+/g) ?? [];

@@ -203,7 +203,9 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
     ]);
     expect(download.suggestedFilename()).toBe('The log.ctkvr');
     await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('dialog').waitFor();
     await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
     expect(server.documents.size).toBe(1);
     await page.getByRole('button', { name: 'Delete' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
