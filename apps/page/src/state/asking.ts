@@ -3,7 +3,7 @@ import { type AnswerEvent, ask, type Message } from '../server/ask.js';
 import { explain } from '../server/explain.js';
 import { listChat } from './chats.js';
 import { type Answer, emptyAnswer, isRunning } from './conversation.js';
-import { conversation, keep, keyOf } from './conversations.js';
+import { keep, keyOf, loadedConversation } from './conversations.js';
 import { model } from './models.js';
 import { asksForKey } from './notice.js';
 import type { Place } from './place.js';
@@ -18,14 +18,14 @@ export function stop(place: Place): void {
 /** Questions of a document are asked of the document alone; in a chat the model is told all that was said. */
 export async function askHere(place: Place, question: string): Promise<void> {
   const key = keyOf(place);
-  const turns = conversation(key);
   if (running.has(key)) return;
   const controller = new AbortController();
   running.set(key, controller);
+  const turns = await loadedConversation(key);
   const earlier =
     place.kind === 'chat' ? turns.value.flatMap(({ question, answer }) => messagesOf(question, answer)) : [];
   turns.value = [...turns.value, { question, answer: emptyAnswer }];
-  if (place.kind === 'chat') listChat(place.id);
+  if (place.kind === 'chat') listChat(place.id, question);
   const change = (changes: Partial<Answer>) => {
     const last = turns.value.at(-1)!;
     turns.value = [...turns.value.slice(0, -1), { ...last, answer: { ...last.answer, ...changes } }];
@@ -48,7 +48,7 @@ export async function askHere(place: Place, question: string): Promise<void> {
     }
   } finally {
     running.delete(key);
-    keep(key);
+    await keep(key);
   }
 }
 

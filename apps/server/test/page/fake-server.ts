@@ -42,6 +42,8 @@ export class FakeServer {
   key: string | null = null;
   /** What the next question gets in place of an answer. */
   refusal: Refusal | null = null;
+  /** Whether the next stream of a document's reading ends too early. */
+  cutsReading = false;
   /** Answers whose client has left. */
   numLeft = 0;
   readonly #listening: ReturnType<typeof serve>;
@@ -129,6 +131,10 @@ export class FakeServer {
         const document = find(context);
         while (document.state === 'reading') {
           await stream.writeSSE({ data: JSON.stringify(document) });
+          if (this.cutsReading) {
+            this.cutsReading = false;
+            return;
+          }
           await this.reading.drop();
           document.tokens_done = Math.min(document.tokens_done + document.tokens_total / 10, document.tokens_total);
           if (document.tokens_done === document.tokens_total) document.state = 'ready';

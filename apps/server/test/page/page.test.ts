@@ -59,6 +59,7 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
 
   test('reads a dropped document and says how much is left', async () => {
     server.reading.shut();
+    server.cutsReading = true; // the page has to come back
     const page = await open();
     await dropFile(page, 'log.txt', 'a long text');
     const total = (server.passages.length * 32).toLocaleString('en');
@@ -131,7 +132,7 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
     await page.locator('.quote').first().click();
     const wanted = page.locator('.passages .wanted');
     await page.locator('.passages .wanted:focus').waitFor();
-    expect(await wanted.textContent()).toContain('replaced at daybreak');
+    expect(await wanted.textContent()).toContain('lamp went');
     await expect.poll(() => isSeen(page, '.passages .wanted')).toBe(true);
 
     // The right end of the strip is the end of the document.
@@ -270,6 +271,14 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
     await page.getByRole('heading', { name: 'This document is not on the server' }).waitFor();
     // The browser itself tells of both responses on its console.
     expect(visit.complaints.splice(0).map((text) => /status of (\d+)/.exec(text)?.[1])).toEqual(['429', '415']);
+  });
+
+  test('says why a document could not be read', async () => {
+    Object.assign(server.addReady('scan.pdf'), { state: 'failed', error: { message: 'It holds pictures only.' } });
+    const page = await open('/#/documents/doc-1');
+    await page.getByText('The document could not be read. It holds pictures only.').waitFor();
+    await page.getByRole('link', { name: 'scan.pdf could not be read' }).waitFor();
+    expect(await page.getByLabel('Question').count()).toBe(0);
   });
 
   test('says so when the server is gone', async () => {
