@@ -10,9 +10,9 @@ import { MarkdownView } from './markdown-view.js';
 export function AnswerText({ turn, answer }: { turn: number; answer: Answer }) {
   const element = useRef<HTMLDivElement>(null);
   const hasReadMaps = answer.readMaps.some((map) => map.length > 0);
-  const { nodes, runs } = useMemo(() => {
+  const text = useMemo(() => {
     const nodes = parseMarkdown(answer.tokens.join(''));
-    return { nodes, runs: tokenRuns(answer.tokens, textsOf(nodes)) };
+    return <MarkdownView nodes={nodes} runs={tokenRuns(answer.tokens, textsOf(nodes))} />;
   }, [answer]);
   const shown = hasReadMaps && shownTurn.value === turn ? shownToken.value : null;
   // The spans are marked where they are: to render a long answer anew for each movement of the pointer would be slow.
@@ -24,7 +24,6 @@ export function AnswerText({ turn, answer }: { turn: number; answer: Answer }) {
     };
   }, [shown]);
 
-  const text = <MarkdownView nodes={nodes} runs={runs} />;
   if (!hasReadMaps) return <div class="answer-text">{text}</div>;
   const show = (token: number | null) => {
     shownTurn.value = turn;

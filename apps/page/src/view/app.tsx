@@ -1,7 +1,8 @@
 import { useEffect } from 'preact/hooks';
 import { keyOf } from '../state/conversations.js';
-import { currentDocument, documents, documentsAreListed } from '../state/documents.js';
+import { currentDocument, documents, documentsAreListed, loadDocuments } from '../state/documents.js';
 import { load } from '../state/load.js';
+import { report } from '../state/notice.js';
 import { place } from '../state/place.js';
 import { resetSpotlight, textIsOpen } from '../state/spotlight.js';
 import { ChatView } from './chat-view.js';
@@ -31,7 +32,7 @@ export function App() {
         {here.kind === 'start' && <StartView />}
         {here.kind === 'chat' && <ChatView key={key} here={here} />}
         {here.kind === 'document' && document !== null && <DocumentView key={key} here={here} document={document} />}
-        {here.kind === 'document' && document === null && documentsAreListed.value && <NoDocument />}
+        {here.kind === 'document' && document === null && documentsAreListed.value && <NoDocument id={here.id} />}
       </main>
       {hasText && <DocumentText key={key} documentId={document.id} />}
       {documents.value !== null && <DropTarget />}
@@ -49,7 +50,11 @@ function SkipLink() {
   );
 }
 
-function NoDocument() {
+/** Another page or client may have added it since the list came. */
+function NoDocument({ id }: { id: string }) {
+  useEffect(() => {
+    loadDocuments().catch(report);
+  }, [id]);
   return (
     <div class="start">
       <h1>This document is not on the server</h1>

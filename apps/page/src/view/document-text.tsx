@@ -1,16 +1,18 @@
+import type { RefObject } from 'preact';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { heatLevel, heats } from '../read-map/heat.js';
 import { readShares } from '../read-map/read-map.js';
 import { conversation } from '../state/conversations.js';
 import { passagesOf } from '../state/passages.js';
 import { shownToken, shownTurn, textIsOpen, wantedPassage } from '../state/spotlight.js';
-import { PassageView } from './passage-view.js';
 
 /** The document's text, highlighted where the shown answer, or token, was read from. */
 export function DocumentText({ documentId }: { documentId: string }) {
   const passages = passagesOf(documentId).value;
-  const levels = useLevels(documentId, passages?.length ?? 0);
   const body = useRef<HTMLElement>(null);
+  // Made once: a long document has thousands of passages, of which a movement of the pointer changes few.
+  const spans = useMemo(() => <PassageSpans passages={passages ?? []} />, [passages]);
+  useHighlights(body, useLevels(documentId, passages?.length ?? 0));
   const cameFrom = useRef<Element | null>(null);
   const wanted = wantedPassage.value;
   useEffect(() => {
@@ -20,6 +22,8 @@ export function DocumentText({ documentId }: { documentId: string }) {
     const isStill = matchMedia('(prefers-reduced-motion: reduce)').matches;
     passage.scrollIntoView({ block: 'center', behavior: isStill ? 'instant' : 'smooth' });
     passage.focus({ preventScroll: true });
+    passage.classList.add('wanted');
+    return () => passage.classList.remove('wanted');
   }, [wanted, passages]);
   const close = () => {
     textIsOpen.value = false;
@@ -47,18 +51,34 @@ export function DocumentText({ documentId }: { documentId: string }) {
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached with the keyboard.
         tabIndex={0}
       >
-        {passages?.map((text, passage) => (
-          <PassageView
-            key={passage}
-            passage={passage}
-            text={text}
-            level={levels[passage] ?? 0}
-            isWanted={wanted?.passage === passage}
-          />
-        ))}
+        {spans}
       </section>
     </aside>
   );
+}
+
+function PassageSpans({ passages }: { passages: readonly string[] }) {
+  return (
+    <>
+      {passages.map((text, passage) => (
+        <span key={passage} data-passage={passage} tabIndex={-1}>
+          {text}
+        </span>
+      ))}
+    </>
+  );
+}
+
+/** Marks the passages, which are the element's children, with their levels. */
+function useHighlights(body: RefObject<HTMLElement | null>, levels: readonly number[]): void {
+  const shown = useRef<readonly number[]>([]);
+  useEffect(() => {
+    const passages = body.current!.children;
+    levels.forEach((level, passage) => {
+      if (level !== (shown.current[passage] ?? 0)) passages[passage]?.setAttribute('data-heat', String(level));
+    });
+    shown.current = levels;
+  }, [body, levels]);
 }
 
 /** Levels of heat by passage: of the shown token, or of the shown answer, or of the newest one. */

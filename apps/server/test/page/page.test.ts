@@ -122,7 +122,7 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
     await page.locator('[data-token="30"]').hover();
     await page.getByText('Read for the token “pane”').waitFor();
     expect(await warmCells(page)).not.toEqual(ofAnswer);
-    const highlighted = page.locator('.passages [class^=heat-]');
+    const highlighted = page.locator('.passages [data-heat]:not([data-heat="0"])');
     const ofToken = await highlighted.allTextContents();
     expect(ofToken.join('')).toContain('Salt water');
     await page.locator('.question').hover();
@@ -267,6 +267,9 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
     await expectAccessible(page);
     await dropFile(page, 'photo.bin', '\0');
     await page.getByText('This is not a text. Save it as plain text').waitFor();
+    const { id: added } = server.addReady('from elsewhere.txt');
+    await page.goto(`${server.url}/#/documents/${added}`);
+    await page.getByRole('heading', { name: 'from elsewhere.txt' }).waitFor();
     await page.goto(`${server.url}/#/documents/gone`);
     await page.getByRole('heading', { name: 'This document is not on the server' }).waitFor();
     // The browser itself tells of both responses on its console.
@@ -315,7 +318,10 @@ describe.skipIf(chromium === null)(`the page in Chromium${reason}`, () => {
 
   test('fits on a phone', async () => {
     const page = await openAnswer({ viewport: { width: 390, height: 844 }, hasTouch: true });
-    const widest = () => page.evaluate('document.documentElement.scrollWidth');
+    const widest = () =>
+      page.evaluate(
+        'Math.max(...[...document.querySelectorAll("html, main, .conversation")].map((e) => e.scrollWidth))',
+      );
     expect(await widest()).toBe(390);
     expect(await page.getByRole('link', { name: 'Add a document' }).isVisible()).toBe(false);
     await expectAccessible(page);
