@@ -10,8 +10,16 @@ export const shownToken = signal<number | null>(null);
 /** The passage that was asked to be seen, with a count that makes a second wish for the same one another. */
 export const wantedPassage = signal<{ readonly passage: number; readonly count: number } | null>(null);
 
-/** Whether the document's text is shown beside the conversation, or, on small screens, over it. */
-export const textIsOpen = signal(matchMedia('(min-width: 1100px)').matches);
+const wide = matchMedia('(min-width: 1100px)');
+
+/** Whether there is room for the text beside the conversation; else it lies over it. As in layout.css. */
+export const isWide = signal(wide.matches);
+wide.addEventListener('change', () => {
+  isWide.value = wide.matches;
+});
+
+/** Whether the document's text is shown. */
+export const textIsOpen = signal(wide.matches);
 
 /** Shows a passage in the document's text. */
 export function seePassage(turn: number, passage: number): void {

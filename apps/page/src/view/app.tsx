@@ -4,7 +4,7 @@ import { currentDocument, documents, documentsAreListed, loadDocuments } from '.
 import { load } from '../state/load.js';
 import { report } from '../state/notice.js';
 import { place } from '../state/place.js';
-import { resetSpotlight, textIsOpen } from '../state/spotlight.js';
+import { isWide, resetSpotlight, textIsOpen } from '../state/spotlight.js';
 import { ChatView } from './chat-view.js';
 import { DocumentText } from './document-text.js';
 import { DocumentView } from './document-view.js';
@@ -22,18 +22,25 @@ export function App() {
   }, []);
   const key = keyOf(here);
   useEffect(resetSpotlight, [key]);
+  const name = document?.name;
+  useEffect(() => {
+    window.document.title = name === undefined ? 'CTkvr' : `${name} - CTkvr`;
+  }, [name]);
   const hasText = document?.state === 'ready' && textIsOpen.value;
   return (
     <div class={hasText ? 'app with-text' : 'app'}>
-      <SkipLink />
-      <Sidebar />
-      <main id="main" class="main" tabIndex={-1}>
-        <Notice />
-        {here.kind === 'start' && <StartView />}
-        {here.kind === 'chat' && <ChatView key={key} here={here} />}
-        {here.kind === 'document' && document !== null && <DocumentView key={key} here={here} document={document} />}
-        {here.kind === 'document' && document === null && documentsAreListed.value && <NoDocument id={here.id} />}
-      </main>
+      {/* What lies under the text cannot be reached with the keyboard either. */}
+      <div class="behind" inert={hasText && !isWide.value}>
+        <SkipLink />
+        <Sidebar />
+        <main id="main" class="main" tabIndex={-1}>
+          <Notice />
+          {here.kind === 'start' && <StartView />}
+          {here.kind === 'chat' && <ChatView key={key} here={here} />}
+          {here.kind === 'document' && document !== null && <DocumentView key={key} here={here} document={document} />}
+          {here.kind === 'document' && document === null && documentsAreListed.value && <NoDocument id={here.id} />}
+        </main>
+      </div>
       {hasText && <DocumentText key={key} documentId={document.id} />}
       {documents.value !== null && <DropTarget />}
       <KeyDialog />

@@ -4,7 +4,7 @@ import { heatLevel, heats } from '../read-map/heat.js';
 import { readShares } from '../read-map/read-map.js';
 import { conversation } from '../state/conversations.js';
 import { passagesOf } from '../state/passages.js';
-import { shownToken, shownTurn, textIsOpen, wantedPassage } from '../state/spotlight.js';
+import { isWide, shownToken, shownTurn, textIsOpen, wantedPassage } from '../state/spotlight.js';
 
 /** The document's text, highlighted where the shown answer, or token, was read from. */
 export function DocumentText({ documentId }: { documentId: string }) {
@@ -13,34 +13,34 @@ export function DocumentText({ documentId }: { documentId: string }) {
   // Made once: a long document has thousands of passages, of which a movement of the pointer changes few.
   const spans = useMemo(() => <PassageSpans passages={passages ?? []} />, [passages]);
   useHighlights(body, useLevels(documentId, passages?.length ?? 0));
-  const cameFrom = useRef<Element | null>(null);
+  const cameFrom = useRef<HTMLElement | null>(null);
   const wanted = wantedPassage.value;
   useEffect(() => {
     const passage = wanted && body.current?.querySelector<HTMLElement>(`[data-passage="${wanted.passage}"]`);
     if (!passage) return;
-    cameFrom.current = document.activeElement;
+    if (document.activeElement instanceof HTMLElement) cameFrom.current = document.activeElement;
     const isStill = matchMedia('(prefers-reduced-motion: reduce)').matches;
     passage.scrollIntoView({ block: 'center', behavior: isStill ? 'instant' : 'smooth' });
     passage.focus({ preventScroll: true });
     passage.classList.add('wanted');
     return () => passage.classList.remove('wanted');
   }, [wanted, passages]);
-  const close = () => {
-    textIsOpen.value = false;
+  const goBack = (closes: boolean) => {
+    if (closes) textIsOpen.value = false;
+    // Only when the text lies over it no more can what was left have the focus again.
+    requestAnimationFrame(() => cameFrom.current?.focus());
   };
   return (
     <aside
       class="document-text"
       aria-label="Text of the document"
       onKeyDown={(event) => {
-        if (event.key !== 'Escape') return;
-        if (cameFrom.current instanceof HTMLElement) cameFrom.current.focus();
-        else close();
+        if (event.key === 'Escape') goBack(!isWide.value);
       }}
     >
       <div class="title">
         <h2>Text</h2>
-        <button type="button" class="quiet" onClick={close}>
+        <button type="button" class="quiet" onClick={() => goBack(true)}>
           Close
         </button>
       </div>

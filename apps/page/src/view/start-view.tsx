@@ -10,8 +10,7 @@ export function StartView() {
     <div class="start">
       <h1>Ask a long document</h1>
       <p class="lead">
-        It is read once. Then ask as many questions as you like, and see for every answer which passages it was read
-        from.
+        It is read once. Then ask as many questions as you like, and see for every answer which passages were read.
       </p>
       <FileChoice />
       <TextEntry />
