@@ -11,14 +11,28 @@ interface ConversationProps {
   readonly hint: string;
 }
 
-/** All questions and answers; it follows the end of an answer that comes in, unless the reader has scrolled away from it. */
+/** Above the newest question when it has come to the top. */
+const MARGIN_PX = 8;
+
+/**
+ * All questions and answers. It follows the end of an answer that comes in until the question is at the top, so that an answer can be read
+ * from its beginning; and no further when the reader has scrolled away.
+ */
 export function Conversation({ here, documentId, hint }: ConversationProps) {
   const turns = conversation(keyOf(here)).value;
   const list = useRef<HTMLElement>(null);
   const follows = useRef(true);
   const last = turns.at(-1);
   useEffect(() => {
-    if (follows.current) list.current!.scrollTop = list.current!.scrollHeight;
+    follows.current = true;
+  }, [turns.length]);
+  useEffect(() => {
+    if (!follows.current) return;
+    const { scrollHeight, scrollTop } = list.current!;
+    const question = list.current!.querySelector('article:last-of-type');
+    const down =
+      question === null ? 0 : question.getBoundingClientRect().top - list.current!.getBoundingClientRect().top;
+    list.current!.scrollTop = Math.min(scrollHeight, scrollTop + down - MARGIN_PX);
   }, [turns]);
   return (
     <section
