@@ -38,6 +38,8 @@ export class FakeServer {
   /** Texts of the documents that came. */
   readonly received: string[] = [];
   answer = answerTokens;
+  /** Whether it has document sessions. */
+  keepsDocuments = true;
   /** null = no key is asked for. */
   key: string | null = null;
   /** What the next question gets in place of an answer. */
@@ -96,7 +98,10 @@ export class FakeServer {
   }
 
   #addDocumentRoutes(app: Hono): void {
-    app.get('/v1/sessions', (context) => context.json({ object: 'list', data: [...this.documents.values()] }));
+    app.get('/v1/sessions', (context) => {
+      if (!this.keepsDocuments) return context.notFound();
+      return context.json({ object: 'list', data: [...this.documents.values()] });
+    });
     app.post('/v1/sessions', async (context) => {
       const { name, text } = await documentOf(context);
       this.received.push(text);

@@ -103,6 +103,20 @@ describePage('use of the page in Chromium', (at) => {
     expect(await page.getByLabel('Question').count()).toBe(0);
   });
 
+  test('is a chat where the server keeps no documents', async () => {
+    at.server.keepsDocuments = false;
+    at.server.answer = ['Hello'];
+    const page = await at.open();
+    await page.getByRole('heading', { name: 'Ask the model' }).waitFor();
+    await expectAccessible(page);
+    expect(await page.getByRole('link', { name: 'Add a document' }).count()).toBe(0);
+    await page.getByRole('main').getByRole('button', { name: 'New chat' }).click();
+    await page.getByLabel('Message').fill('Hi');
+    await page.keyboard.press('Enter');
+    await page.locator('.answer-text', { hasText: 'Hello' }).waitFor();
+    expect(at.takeComplaints()).toEqual([expect.stringContaining('404')]);
+  });
+
   test('says so when the server is gone', async () => {
     const { id } = at.server.addReady('log.txt');
     const page = await at.open(`/#/documents/${id}`);
