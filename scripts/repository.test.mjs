@@ -19,6 +19,7 @@ const level = /** @type {Record<string, number>} */ ({
   native: 2,
   scheduler: 3,
   'model-runner': 4,
+  page: 4,
   evaluation: 5,
   server: 5,
   benchmarks: 6,
@@ -71,7 +72,10 @@ describe.each(packages)('$name', ({ dir, name, json, sources }) => {
     const circles = findCircles(typescriptImports(sources));
     expect(circles.map((files) => files.map((file) => relative(dir, file)))).toEqual([]);
   });
+});
 
+// The page has no entries: it is files for browsers, which vite builds.
+describe.each(packages.filter(({ name }) => name !== 'page'))('entries of $name', ({ dir, name, json }) => {
   test('has a source file behind every export and every command', () => {
     const built = [
       ...Object.values(json.exports ?? {}).flatMap((entry) => [entry.import, entry.types?.replace(/\.d\.ts$/, '.js')]),

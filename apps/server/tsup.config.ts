@@ -1,3 +1,4 @@
+import { cp } from 'node:fs/promises';
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.ts';
 
@@ -6,4 +7,6 @@ export default defineConfig({
   ...base,
   entry: { index: 'src/index.ts', 'engine-process': 'src/isolation/engine-process.ts' },
   dts: { entry: 'src/index.ts' },
+  // So the package that is published serves the page without another one.
+  onSuccess: () => cp('../page/dist', 'dist/page', { recursive: true }),
 });

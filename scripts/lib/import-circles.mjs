@@ -49,7 +49,9 @@ export function typescriptImports(files) {
     files.map((file) => {
       const text = readFileSync(file, 'utf8');
       const paths = [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'(\.[^']*)'/g)].map((match) => match[1] ?? '');
-      const targets = paths.map((path) => join(dirname(file), path.replace(/\.js$/, '.ts')));
+      const targets = paths.flatMap((path) =>
+        ['.ts', '.tsx'].map((extension) => join(dirname(file), path.replace(/\.js$/, extension))),
+      );
       return [file, new Set(targets.filter((target) => existsSync(target)))];
     }),
   );

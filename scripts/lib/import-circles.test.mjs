@@ -42,6 +42,14 @@ test('types, exports and dynamic imports are imports; packages are not', () => {
   expect(findCircles(typescriptImports(files))).toEqual([[...files]]);
 });
 
+test('files of components import each other like any others', () => {
+  const files = write({
+    'a.tsx': "import { B } from './b.js';\n",
+    'b.ts': "import { A } from './a.js';\n",
+  });
+  expect(findCircles(typescriptImports(files))).toEqual([[...files]]);
+});
+
 test('Rust modules are followed through groups, re-exports, super and inline paths', () => {
   write({
     'lib.rs': 'mod a;\nmod b;\nmod c;\n#[cfg(test)]\nmod rows;\npub use a::{Thing, deep::Other};\n',

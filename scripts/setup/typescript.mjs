@@ -43,6 +43,7 @@ export const buildTypescript = {
         ...workspacePackages().flatMap((dir) => filesBelow(dir, isSource)),
       ],
     }),
-  isPresent: () => workspacePackages().every((dir) => exists(join(dir, 'dist/index.js'))),
+  isPresent: () =>
+    workspacePackages().every((dir) => ['index.js', 'index.html'].some((entry) => exists(join(dir, 'dist', entry)))),
   run: () => runLogged({ name: 'typescript', title: 'building the TypeScript packages', ...turbo(['run', 'build']) }),
 };

@@ -16,6 +16,7 @@ import { messages } from './messages.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { noRoute } from './no-route.js';
 import { addOpenApi } from './openapi/document.js';
+import { addPageRoutes } from './page-routes.js';
 import type { ParsedRequest, Protocol } from './protocol.js';
 import { identifyRequests, requestIdOf } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
@@ -86,6 +87,7 @@ export function createApp(deps: AppDeps): Hono {
   app.use(shareWithPages(deps));
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
+  addPageRoutes(app);
   addOpenApi(
     app,
     models.all.map(({ modelId }) => modelId),
