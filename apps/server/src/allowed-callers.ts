@@ -51,7 +51,7 @@ export function localOnly({ allowedOrigins = [], allowedHosts = [] }: CallerOpti
 export function shareWithPages({ allowedOrigins = [] }: CallerOptions): MiddlewareHandler {
   return cors({
     origin: (origin) => (isAllowedOrigin(origin, allowedOrigins) ? origin : null),
-    allowMethods: ['GET', 'POST'],
+    allowMethods: ['GET', 'POST', 'PATCH', 'DELETE'],
     exposeHeaders: ['retry-after'],
     maxAge: 600,
   });

@@ -2,6 +2,7 @@
 import type { ChatFinish, LikelyToken, ScoredToken } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import type { AnswerHead, Protocol } from './protocol.js';
+import type { ReadMap } from './read-map.js';
 import { toUsage } from './usage.js';
 
 export const chatCompletions: Protocol<ChatRequest> = {
@@ -21,18 +22,19 @@ export const chatCompletions: Protocol<ChatRequest> = {
       },
     ],
     usage: toUsage(numPromptTokens, finish),
-    ctkvr: finish.statistics,
+    ctkvr: { ...finish.statistics, ...toCtkvr(finish.readMap) },
   }),
 
   stream: ({ includeUsage, generation }, head, numPromptTokens) => {
     const hasLogprobs = generation.numTopLogprobs !== null;
-    const chunk = (delta: Delta, more: { finish?: ChatFinish; tokens?: readonly ScoredToken[] } = {}) => {
-      const logprobs = hasLogprobs && more.tokens !== undefined ? toLogprobs(more.tokens) : null;
-      return { data: toChunk(head, { delta, logprobs, finish: more.finish, includeUsage }) };
+    const chunk = (delta: Delta, more: Pick<ChunkPart, 'finish' | 'readMap'> & { tokens?: readonly ScoredToken[] } = {}) => {
+      const { tokens, ...part } = more;
+      const logprobs = hasLogprobs && tokens !== undefined ? toLogprobs(tokens) : null;
+      return { data: toChunk(head, { delta, logprobs, includeUsage, ...part }) };
     };
     return {
       opened: () => [chunk({ role: 'assistant', content: '' })],
-      text: (content, tokens) => [chunk({ content }, { tokens })],
+      text: (content, tokens, readMap) => [chunk({ content }, { tokens, readMap })],
       finished: (finish) => {
         const usage = toUsage(numPromptTokens, finish);
         const last = { data: { ...head, object: 'chat.completion.chunk', choices: [], usage } };
@@ -59,17 +61,26 @@ interface Delta {
   readonly content?: string;
 }
 
+interface ChunkPart {
+  readonly delta: Delta;
+  readonly logprobs: object | null;
+  readonly finish?: ChatFinish | undefined;
+  readonly readMap?: ReadMap | null | undefined;
+  readonly includeUsage: boolean;
+}
+
 /** A chunk that carries the role, some text, or the finish reason. */
-function toChunk(
-  head: AnswerHead,
-  part: { delta: Delta; logprobs: object | null; finish: ChatFinish | undefined; includeUsage: boolean },
-) {
-  const { delta, logprobs, finish, includeUsage } = part;
+function toChunk(head: AnswerHead, { delta, logprobs, finish, readMap, includeUsage }: ChunkPart) {
   return {
     ...head,
     object: 'chat.completion.chunk',
     choices: [{ index: 0, delta, logprobs, finish_reason: finish?.reason ?? null }],
     ...(includeUsage ? { usage: null } : {}), // it is in a chunk of its own, the last
+    ...(readMap === undefined ? {} : { ctkvr: toCtkvr(readMap) }),
     ...(finish === undefined ? {} : { ctkvr: finish.statistics }),
   };
+}
+
+function toCtkvr(readMap: ReadMap | null | undefined) {
+  return readMap === undefined ? {} : { read_map: readMap };
 }

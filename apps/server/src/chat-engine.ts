@@ -2,6 +2,8 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
+import type { ReadMap } from './read-map.js';
+import type { DocumentSessions } from './sessions/document-sessions.js';
 import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 
 export interface ChatEngine {
@@ -14,8 +16,11 @@ export interface ChatEngine {
   /** Why it answers nothing any more, a word of the errors' codes; null or left out while all is well. */
   readonly failure?: string | null;
   readonly text: EngineText;
+  /** Documents that are read once; left out where there are none. */
+  readonly sessions?: DocumentSessions;
   /**
-   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
+   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts. A request about a session waits here until its
+   * document is there.
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the prompt is none,
    * such as messages that the model's chat template refuses.
    */
@@ -55,13 +60,20 @@ export interface PreparedChat {
    * @throws {CtkvrError} CTKVR_OVERLOADED when too many wait for memory; CTKVR_OUT_OF_MEMORY when it can never be enough.
    */
   run(signal: AbortSignal): AsyncGenerator<ChatEvent, void, undefined>;
+  /** Frees what is kept for it. To be called once, when no run goes on and none will begin. */
+  close?(): void;
 }
 
 export type ChatEvent =
   | { readonly type: 'waiting' }
   | { readonly type: 'opened' }
-  /** `tokens`: those that the text is of, when the request asked for their log probabilities. */
-  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
+  /** `tokens`, `readMap`: of the tokens that the text is of, when the request asked for them. */
+  | {
+      readonly type: 'text';
+      readonly text: string;
+      readonly tokens?: readonly ScoredToken[];
+      readonly readMap?: ReadMap | null;
+    }
   | { readonly type: 'finish'; readonly finish: ChatFinish };
 
 export interface LikelyToken {
@@ -84,6 +96,8 @@ export interface ChatFinish {
   /** Tokens of the prompt that were stored before. */
   readonly numCachedTokens: number;
   readonly statistics: ChatStatistics;
+  /** Of the whole answer, when the request asked for it; null on a device. */
+  readonly readMap?: ReadMap | null;
 }
 
 /** Our own addition to a response, under the key `ctkvr`. */

@@ -28,8 +28,22 @@ export function parseChatRequest(json: unknown): ChatRequest {
   return {
     ...checkStreamOptions(given),
     model: given.model,
-    generation: toGeneration(given, { prompt, maxTokens, numTopLogprobs: numTopOf(given) }),
+    generation: toGeneration(given, {
+      prompt,
+      maxTokens,
+      numTopLogprobs: numTopOf(given),
+      session: sessionOf(given),
+      readMap: given.ctkvr?.read_map ?? false,
+    }),
   };
+}
+
+/** The document comes before the first message, which therefore is the user's. */
+function sessionOf({ session, messages }: RequestValues): string | null {
+  if (session !== undefined && messages[0]?.role !== 'user') {
+    throw mustBe('messages[0].role', '"user" beside session, whose document comes first', messages[0]?.role);
+  }
+  return session ?? null;
 }
 
 function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {

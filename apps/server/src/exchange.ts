@@ -15,6 +15,9 @@ import type { AnswerHead, ParsedRequest, Protocol } from './protocol.js';
 import { readJson } from './read-json.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue } from './request-queue.js';
+import type { SessionInfo } from './sessions/document-sessions.js';
+import { ownerOf } from './sessions/owner.js';
+import { noSuchSession, toSessionError } from './sessions/session-error.js';
 
 export interface ExchangeDeps {
   readonly engine: ChatEngine;
@@ -83,44 +86,64 @@ async function answer<R extends ParsedRequest>(exchange: Exchange<R>): Promise<v
   const request = protocol.parse(await readJson(context, deps.maxBodyBytes));
   checkModel(request.model, deps.engine.modelId);
   await lifetime.turn();
-  const chat = await deps.engine.prepare(request.generation, lifetime.signal).catch((error: unknown) => {
-    throw toPrepareError(lifetime.explain(error), protocol.promptField);
-  });
-  if (request.stream) await answerInFrames(exchange, request, chat);
-  else await answerWhole(exchange, request, chat);
+  if (request.stream) await answerInFrames(exchange, request);
+  else await answerWhole(exchange, request);
 }
 
-async function answerWhole<R extends ParsedRequest>(
-  exchange: Exchange<R>,
+/** Prepares the prompt for `work`, and frees it when that has ended. */
+async function withPrompt<R extends ParsedRequest, T>(
+  { protocol, deps, context, lifetime }: Exchange<R>,
   request: R,
-  chat: PreparedChat,
-): Promise<void> {
+  work: (chat: PreparedChat) => Promise<T>,
+): Promise<T> {
+  const generation = { ...request.generation, owner: ownerOf(context) };
+  const chat = await deps.engine.prepare(generation, lifetime.signal).catch((error: unknown) => {
+    const why = lifetime.explain(error);
+    throw generation.session === null ? toPrepareError(why, protocol.promptField) : toSessionError(why, 'session');
+  });
+  try {
+    return await work(chat);
+  } finally {
+    chat.close?.();
+  }
+}
+
+async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   let text = '';
   const tokens: ScoredToken[] = [];
-  const finish = await run(exchange, chat, {
-    onEvent: (event) => {
-      if (event.type !== 'text') return;
-      text += event.text;
-      tokens.push(...(event.tokens ?? []));
-    },
-  });
+  const onEvent = (event: ChatEvent) => {
+    if (event.type !== 'text') return;
+    text += event.text;
+    tokens.push(...(event.tokens ?? []));
+  };
   const { protocol, context, head } = exchange;
-  const body = protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  await checkSession(exchange, request);
+  const body = await withPrompt(exchange, request, async (chat) => {
+    const finish = await run(exchange, chat, { onEvent });
+    return protocol.whole(request, head, { text, tokens, finish, numPromptTokens: chat.numPromptTokens });
+  });
   exchange.respond(context.json(body));
 }
 
+/** Returns the session that the request is about; null when about none. @throws {ApiError} 404 */
+async function checkSession<R extends ParsedRequest>(
+  { deps, context }: Exchange<R>,
+  { generation: { session: id } }: R,
+): Promise<SessionInfo | null> {
+  if (id === null) return null;
+  const session = await deps.engine.sessions?.get({ owner: ownerOf(context), id });
+  if (!session) throw noSuchSession(id, 'session');
+  return session;
+}
+
 /**
- * The response begins when the request has begun to wait (for a place or for memory) or to run; what fails until then is an error with its
- * own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
+ * The response begins when the request has begun to wait (for a document, a place or memory) or to run; what fails until then is an error with
+ * its own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
  */
-async function answerInFrames<R extends ParsedRequest>(
-  exchange: Exchange<R>,
-  request: R,
-  chat: PreparedChat,
-): Promise<void> {
+async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   const { protocol, deps, head, lifetime } = exchange;
   const stream = new EventStream({ keepAliveMs: deps.keepAliveMs, onCancel: () => lifetime.clientLeft() });
-  const streamed = protocol.stream(request, head, chat.numPromptTokens);
+  let streamed = protocol.stream(request, head, 0); // to tell of a failure before the prompt is counted
   const send = (frames: readonly Frame[]) => {
     for (const frame of frames) stream.send(frame);
   };
@@ -132,10 +155,16 @@ async function answerInFrames<R extends ParsedRequest>(
   const onEvent = (event: ChatEvent) => {
     begin();
     if (event.type === 'opened') send(streamed.opened());
-    if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? []));
+    if (event.type === 'text') send(streamed.text(event.text, event.tokens ?? [], event.readMap));
   };
   try {
-    send(streamed.finished(await run(exchange, chat, { onEvent, onQueued: begin })));
+    const session = await checkSession(exchange, request);
+    if (session !== null && session.state !== 'ready' && session.state !== 'failed') begin();
+    const finish = await withPrompt(exchange, request, (chat) => {
+      streamed = protocol.stream(request, head, chat.numPromptTokens);
+      return run(exchange, chat, { onEvent, onQueued: begin });
+    });
+    send(streamed.finished(finish));
   } catch (error) {
     if (begun) send(streamed.failed(toApiError(lifetime.explain(error))));
     throw error;

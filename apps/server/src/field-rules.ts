@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 
-export type FieldSource = 'OpenAI' | 'Anthropic' | 'vLLM' | 'llama.cpp' | 'others';
+export type FieldSource = 'OpenAI' | 'Anthropic' | 'vLLM' | 'llama.cpp' | 'CTkvr' | 'others';
 
 interface Described {
   /** Who documents it, the first of the above when several do. */

@@ -5,6 +5,7 @@
  * Sources: the API reference of OpenAI (chat completions), vLLM's ChatCompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
+import { ctkvrFields, ctkvrSchema } from './ctkvr-fields.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 
@@ -156,6 +157,12 @@ const honouredFields = {
   ),
   logprobs: honoured('OpenAI', z.boolean(), 'default false; true = those of the answer’s tokens, before temperature'),
   top_logprobs: honoured('OpenAI', z.int().min(0).max(20), 'default 0; only with `logprobs`'),
+  session: honoured(
+    'CTkvr',
+    z.string().min(1),
+    'a document that was read (`/v1/sessions`) and that the messages are about; the first of them must be the user’s',
+  ),
+  ctkvr: honoured('CTkvr', ctkvrSchema, 'our own settings; see below', inside(ctkvrFields)),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',

@@ -6,6 +6,7 @@ import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
 import { AnswerLogprobs } from './answer-logprobs.js';
+import { AnswerReadMaps } from './answer-read-maps.js';
 import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { GenerationRequest } from './generation-request.js';
@@ -90,7 +91,16 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'opened' };
     const clock = new TokenClock();
     const { numCachedTokens } = await session.prefill(tokens, { signal });
+    yield* this.answerFrom(session, { request, maxTokens, signal, clock, numCachedTokens });
+  }
+
+  /** Generates the answer of a session that holds the prompt. */
+  async *answerFrom(
+    session: Session,
+    { request, maxTokens, signal, clock, numCachedTokens }: AnswerInput,
+  ): AsyncGenerator<ChatEvent, void, undefined> {
     const { numTopLogprobs } = request;
+    const maps = request.readMap ? new AnswerReadMaps() : null;
     const logprobs =
       numTopLogprobs === null
         ? null
@@ -105,18 +115,23 @@ export class SessionChatEngine implements ChatEngine {
       stop: request.stop,
       ignoreEndOfTurn: request.ignoreEndOfTurn,
       logits: logprobs !== null,
+      readMap: maps !== null,
       sampling: {
         ...toSampling(request),
         penaltyWindow: Math.min(request.repeatWindow, this.contextLength), // it is allocated
       },
     })) {
       clock.tick(event.statistics.counters);
-      if (logprobs !== null) yield* await logprobs.push(event);
-      else if (event.text !== '') yield { type: 'text', text: event.text };
+      const events = logprobs === null ? textEvents(event.text) : await logprobs.push(event);
+      // With log probabilities, what is told now is of the tokens before.
+      if (logprobs === null) maps?.add(event.readMap);
+      yield* maps === null ? events : events.map((one) => maps.tell(one));
+      if (logprobs !== null) maps?.add(event.readMap);
     }
     const finish = toFinish(session, clock);
-    if (logprobs !== null) yield* logprobs.end(finish.numCompletionTokens);
-    yield { type: 'finish', finish: { ...finish, numCachedTokens } };
+    const events = logprobs?.end(finish.numCompletionTokens) ?? [];
+    yield* maps === null ? events : events.map((one) => maps.tell(one));
+    yield { type: 'finish', finish: { ...finish, numCachedTokens, ...maps?.ofAnswer() } };
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
@@ -130,6 +145,20 @@ export class SessionChatEngine implements ChatEngine {
       { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens } },
     );
   }
+}
+
+/** What an answer is generated from, once its prompt is read. */
+export interface AnswerInput {
+  readonly request: GenerationRequest;
+  readonly maxTokens: number;
+  readonly signal: AbortSignal;
+  /** Made when the reading began. */
+  readonly clock: TokenClock;
+  readonly numCachedTokens: number;
+}
+
+function textEvents(text: string): ChatEvent[] {
+  return text === '' ? [] : [{ type: 'text', text }];
 }
 
 function toSampling(request: GenerationRequest) {
@@ -159,7 +188,7 @@ function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCac
 type Counters = { readonly heads: number; readonly keysTotal: number; readonly keysRead: number };
 
 /** Times tokens as they come; made when the prefill starts. */
-class TokenClock {
+export class TokenClock {
   readonly #startedAt = performance.now();
   #firstAt: number | null = null;
   #lastAt = 0;

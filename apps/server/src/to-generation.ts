@@ -15,12 +15,16 @@ type CachingValues = Values<typeof cachingFields, never>;
 interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'> {
   /** Default: null. */
   readonly numTopLogprobs?: number | null;
+  /** Default: null. */
+  readonly session?: string | null;
+  /** Default: false. */
+  readonly readMap?: boolean;
 }
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
   given: DrawingValues & CachingValues,
-  { prompt, maxTokens, numTopLogprobs = null }: AskedGeneration,
+  { prompt, maxTokens, numTopLogprobs = null, session = null, readMap = false }: AskedGeneration,
 ): GenerationRequest {
   return {
     prompt,
@@ -38,6 +42,9 @@ export function toGeneration(
     cacheSalt: given.cache_salt ?? '',
     cachePrompt: given.cache_prompt ?? true,
     numTopLogprobs,
+    session,
+    owner: '', // known to the exchange
+    readMap,
   };
 }
 

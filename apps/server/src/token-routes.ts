@@ -48,6 +48,7 @@ export function addTokenRoutes(
     const json = await read(context);
     const { model, generation } = parseChatRequest(isObject(json) ? { model: engine.modelId, ...json } : json);
     checkModel(model, engine.modelId);
+    if (generation.session !== null) throw mustBe('session', 'left out: a document is not shown', generation.session);
     if (generation.prompt.type !== 'messages') throw new Error('a chat request has messages');
     const prompt = text.applyTemplate(generation.prompt, context.req.raw.signal).catch((error: unknown) => {
       throw toPrepareError(error, 'messages');

@@ -22,6 +22,15 @@ export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions
 
 export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal' | 'readMap'>;
 
+/** A prompt with the document that is ready to be answered. */
+export interface BegunAnswer {
+  readonly session: Session;
+  /** Tokens of the prompt that were not read again. */
+  readonly numCachedTokens: number;
+  /** To be called when the session is no longer needed. Closing the document does it too. */
+  close(): Promise<void>;
+}
+
 /** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
 export interface DocumentHost {
   /** Context of a session that does not ask for its own. */
@@ -109,6 +118,16 @@ export class ReadDocument {
     return this.#base.length;
   }
 
+  /** What was read, without any question. */
+  get text(): string {
+    return this.#document;
+  }
+
+  /** Tokens of document, question and answer that there is room for. */
+  get contextLength(): number {
+    return this.#base.contextLength;
+  }
+
   /** How the answer that ended last has ended; null before the first. */
   get lastFinish(): GenerateFinish | null {
     return this.#lastFinish;
@@ -124,19 +143,36 @@ export class ReadDocument {
     const { signal } = options;
     this.#checkOpen();
     const tokens = await render(this.#host, { document: this.#document, question }, signal);
-    this.#checkOpen();
-    const session = this.#base.fork();
-    this.#asking.add(session);
+    const { session, close } = await this.begin(tokens, { signal });
     try {
-      // At the border of document and question, a token may span both.
-      const kept = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
-      session.truncate(kept);
-      await session.prefill(tokens.subarray(kept), { signal });
       yield* session.generate(options);
     } finally {
       this.#lastFinish = session.lastFinish ?? this.#lastFinish;
+      await close();
+    }
+  }
+
+  /**
+   * Reads a prompt of which the document is the beginning, on a fork of what was read, so that its answer can be generated.
+   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_CLOSED.
+   */
+  async begin(tokens: Int32Array, options: Pick<AskOptions, 'signal'> = {}): Promise<BegunAnswer> {
+    this.#checkOpen();
+    const session = this.#base.fork();
+    this.#asking.add(session);
+    const close = async () => {
       this.#asking.delete(session);
       await session.close();
+    };
+    try {
+      // At the border of document and question, a token may span both.
+      const numCachedTokens = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
+      session.truncate(numCachedTokens);
+      await session.prefill(tokens.subarray(numCachedTokens), { signal: options.signal });
+      return { session, numCachedTokens, close };
+    } catch (error) {
+      await close();
+      throw error;
     }
   }
 
