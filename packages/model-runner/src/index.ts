@@ -50,7 +50,7 @@ export {
 } from './model-files/index.js';
 export type { PrefixCacheUsage } from './prefix-cache.js';
 export type { PromptInput } from './prompt-plan.js';
-export type { AskOptions, ReadDocumentOptions } from './read-document.js';
+export type { AskOptions, BegunAnswer, ReadDocumentOptions } from './read-document.js';
 export { ReadDocument } from './read-document.js';
 export type { SamplingOptions } from './sampling-options.js';
 export { selectorFor } from './selector-for.js';
