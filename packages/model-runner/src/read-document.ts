@@ -2,12 +2,22 @@
  * A document that was read once and is asked any number of questions. Its session holds the tokens before any question, with their index;
  * each question is read, and answered, on a fork, which shares both.
  */
-import { CtkvrError, checkOption, checkOptions, type OptionChecks, selectorOptionNames, takes } from '@ctkvr/core';
+import { createHash } from 'node:crypto';
+import {
+  CtkvrError,
+  checkOption,
+  checkOptions,
+  type OptionChecks,
+  type SelectorOptions,
+  selectorOptionNames,
+  takes,
+} from '@ctkvr/core';
 import type { ChatMessage } from './chat-template.js';
 import { commonPrefixLength, documentTurn } from './document-turn.js';
 import { closedError } from './operation-errors.js';
+import type { RestoredSession } from './restore-session.js';
 import type { Session } from './session.js';
-import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks } from './session-checks.js';
+import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks, signalChecks } from './session-checks.js';
 import type {
   GenerateEvent,
   GenerateFinish,
@@ -22,24 +32,25 @@ export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions
 
 export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal' | 'readMap'>;
 
-/** A prompt with the document that is ready to be answered. */
-export interface BegunAnswer {
-  readonly session: Session;
-  /** Tokens of the prompt that were not read again. */
-  readonly numCachedTokens: number;
-  /** To be called when the session is no longer needed. Closing the document does it too. */
-  close(): Promise<void>;
-}
-
 /** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
 export interface DocumentHost {
   /** Context of a session that does not ask for its own. */
   readonly contextLength: number;
+  /** Jinja source; null when the model has none. */
+  readonly chatTemplate: string | null;
   applyChatTemplate(
     messages: readonly ChatMessage[],
     options: { readonly signal?: AbortSignal | undefined },
   ): Promise<Int32Array>;
   createSession(options: SessionOptions): Session;
+}
+
+/** A question that was read, and whose answer is still to be generated. */
+export interface BegunAnswer {
+  /** Holds document and question; the caller closes it. Closing the document does it too. */
+  readonly session: Session;
+  /** Tokens of its prompt that were not read for it: the document's. */
+  readonly numCachedTokens: number;
 }
 
 interface ReadDocumentParts {
@@ -68,20 +79,22 @@ const askChecks: OptionChecks<AskOptions> = {
 };
 
 export class ReadDocument {
-  /** What reading took. */
+  /** What reading took, also when that was in another process. */
   readonly reading: PrefillResult;
+  /** As it was given. */
+  readonly text: string;
   readonly #host: DocumentHost;
   readonly #base: Session;
-  readonly #document: string;
   /** Forks on which questions are being answered. */
   readonly #asking = new Set<Session>();
+  #saving: Promise<unknown> | null = null;
   #lastFinish: GenerateFinish | null = null;
   #closing: Promise<void> | null = null;
 
   private constructor({ host, base, document, reading }: ReadDocumentParts) {
     this.#host = host;
     this.#base = base;
-    this.#document = document;
+    this.text = document;
     this.reading = reading;
   }
 
@@ -113,19 +126,42 @@ export class ReadDocument {
     }
   }
 
+  /** @internal Documents are opened by `model.openDocument`. */
+  static async opened(host: DocumentHost, path: string, { session, document }: RestoredSession): Promise<ReadDocument> {
+    const templateHash = hashOf(host.chatTemplate);
+    if (document !== null && document.templateHash === templateHash) {
+      return new ReadDocument({ host, base: session, document: document.text, reading: document.reading });
+    }
+    await session.close();
+    const [field, expected, actual] =
+      document === null
+        ? ['document', 'a document', 'a session']
+        : ['chatTemplate', document.templateHash ?? 'none', templateHash ?? 'none'];
+    const problem =
+      document === null
+        ? 'it holds a session, not a document: restore it with model.restoreSession'
+        : 'it was read under another chat template than the model has now: read the document again';
+    throw new CtkvrError('CTKVR_BAD_SNAPSHOT', `${path}: ${problem}`, { fields: { path, field, expected, actual } });
+  }
+
+  /** Which keys are read for its answers. */
+  get selector(): SelectorOptions {
+    return this.#base.selector;
+  }
+
+  /** Bytes it holds, without its forks. */
+  get heldBytes(): number {
+    return this.#base.heldBytes;
+  }
+
+  /** Tokens of document, question and answer together. */
+  get contextLength(): number {
+    return this.#base.contextLength;
+  }
+
   /** Tokens before any question. */
   get numTokens(): number {
     return this.#base.length;
-  }
-
-  /** What was read, without any question. */
-  get text(): string {
-    return this.#document;
-  }
-
-  /** Tokens of document, question and answer that there is room for. */
-  get contextLength(): number {
-    return this.#base.contextLength;
   }
 
   /** How the answer that ended last has ended; null before the first. */
@@ -141,39 +177,61 @@ export class ReadDocument {
     checkOption('ask', 'question', question, takes.text);
     checkOptions('ask', options, askChecks, nestedInGenerate);
     const { signal } = options;
-    this.#checkOpen();
-    const tokens = await render(this.#host, { document: this.#document, question }, signal);
-    const { session, close } = await this.begin(tokens, { signal });
+    const { session } = await this.begin(question, { signal });
     try {
       yield* session.generate(options);
     } finally {
       this.#lastFinish = session.lastFinish ?? this.#lastFinish;
-      await close();
+      this.#asking.delete(session);
+      await session.close();
     }
   }
 
   /**
-   * Reads a prompt of which the document is the beginning, on a fork of what was read, so that its answer can be generated.
-   * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED, CTKVR_OUT_OF_MEMORY, CTKVR_ABORTED, CTKVR_CLOSED.
+   * Reads a question, and leaves its answer to `session.generate`, which has more options than `ask`. In place of a question: all tokens of a
+   * prompt, of which those that it has in common with the document are not read again.
+   * @throws {CtkvrError} as `ask`.
    */
-  async begin(tokens: Int32Array, options: Pick<AskOptions, 'signal'> = {}): Promise<BegunAnswer> {
+  async begin(
+    question: string | Int32Array,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<BegunAnswer> {
+    if (typeof question !== 'string') checkOption('begin', 'question', question, takes.int32);
+    checkOptions('begin', options, signalChecks);
+    const { signal } = options;
+    this.#checkOpen();
+    const tokens =
+      typeof question === 'string' ? await render(this.#host, { document: this.text, question }, signal) : question;
+    await this.#saving; // a sequence that is being written cannot be forked
     this.#checkOpen();
     const session = this.#base.fork();
+    for (const other of this.#asking) if (other.isClosed) this.#asking.delete(other);
     this.#asking.add(session);
-    const close = async () => {
-      this.#asking.delete(session);
-      await session.close();
-    };
     try {
       // At the border of document and question, a token may span both.
       const numCachedTokens = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
       session.truncate(numCachedTokens);
-      await session.prefill(tokens.subarray(numCachedTokens), { signal: options.signal });
-      return { session, numCachedTokens, close };
+      await session.prefill(tokens.subarray(numCachedTokens), { signal });
+      return { session, numCachedTokens };
     } catch (error) {
-      await close();
+      await session.close();
       throw error;
     }
+  }
+
+  /**
+   * Writes the document, as it was read, to a file that `model.openDocument` opens. As `session.save` does it.
+   * @throws {CtkvrError} as `session.save`.
+   */
+  async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
+    checkOption('save', 'path', path, takes.text);
+    checkOptions('save', options, signalChecks);
+    this.#checkOpen();
+    const { text, reading } = this;
+    const templateHash = hashOf(this.#host.chatTemplate);
+    const saved = this.#base.saveWith({ text, reading, templateHash }, path, options.signal);
+    this.#saving = saved.catch(() => {});
+    return await saved;
   }
 
   /** Ends what is being answered (it throws CTKVR_CLOSED) and frees the memory. Idempotent; closing the model does it too. */
@@ -197,4 +255,8 @@ function render(
   signal: AbortSignal | undefined,
 ): Promise<Int32Array> {
   return host.applyChatTemplate([{ role: 'user', content: documentTurn(turn) }], { signal });
+}
+
+function hashOf(text: string | null): string | null {
+  return text === null ? null : createHash('sha256').update(text).digest('hex');
 }
