@@ -27,7 +27,10 @@ export const chatCompletions: Protocol<ChatRequest> = {
 
   stream: ({ includeUsage, generation }, head, numPromptTokens) => {
     const hasLogprobs = generation.numTopLogprobs !== null;
-    const chunk = (delta: Delta, more: Pick<ChunkPart, 'finish' | 'readMap'> & { tokens?: readonly ScoredToken[] } = {}) => {
+    const chunk = (
+      delta: Delta,
+      more: Pick<ChunkPart, 'finish' | 'readMap'> & { tokens?: readonly ScoredToken[] } = {},
+    ) => {
       const { tokens, ...part } = more;
       const logprobs = hasLogprobs && tokens !== undefined ? toLogprobs(tokens) : null;
       return { data: toChunk(head, { delta, logprobs, includeUsage, ...part }) };

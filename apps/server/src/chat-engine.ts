@@ -2,9 +2,10 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, so that the model
  * can later run in its own process.
  */
+
+import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 import type { ReadMap } from './read-map.js';
 import type { DocumentSessions } from './sessions/document-sessions.js';
-import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
 
 export interface ChatEngine {
   /** The name clients send as `model`. */

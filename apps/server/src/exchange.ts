@@ -149,7 +149,7 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
   };
   let begun = false;
   const begin = () => {
-    if (!begun) exchange.respond(toStreamResponse(exchange.context, stream));
+    if (!begun) exchange.respond(stream.toResponse(exchange.context));
     begun = true;
   };
   const onEvent = (event: ChatEvent) => {
@@ -197,12 +197,4 @@ async function run<R extends ParsedRequest>(
     return finish;
   };
   return await deps.queue.run(signal, work, onQueued);
-}
-
-function toStreamResponse(context: Context, stream: EventStream): Response {
-  return context.body(stream.body as ReadableStream, 200, {
-    'content-type': 'text/event-stream; charset=utf-8',
-    'cache-control': 'no-cache',
-    'x-accel-buffering': 'no', // nginx would hold tokens back otherwise
-  });
 }

@@ -10,7 +10,7 @@ export async function readJson(context: Context, maxBytes: number): Promise<unkn
       code: 'unsupported_media_type',
     });
   }
-  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes); // before it is sent
+  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw requestTooLarge(maxBytes); // before it is sent
   const text = await readText(context.req.raw.body, maxBytes);
   try {
     return JSON.parse(text);
@@ -31,12 +31,12 @@ async function readText(body: ReadableStream<Uint8Array> | null, maxBytes: numbe
     });
     if (done) return pieces.join('') + decoder.decode();
     size += value.byteLength;
-    if (size > maxBytes) throw tooLarge(maxBytes);
+    if (size > maxBytes) throw requestTooLarge(maxBytes);
     pieces.push(decoder.decode(value, { stream: true }));
   }
 }
 
-function tooLarge(maxBytes: number): ApiError {
+export function requestTooLarge(maxBytes: number): ApiError {
   return new ApiError(413, `The body is larger than the ${maxBytes} bytes this server takes`, {
     code: 'request_too_large',
   });

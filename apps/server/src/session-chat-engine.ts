@@ -5,12 +5,16 @@
 import { randomInt } from 'node:crypto';
 import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
 import type { Model, Session } from '@ctkvr/model-runner';
+import type { AnswerInput } from './answer-input.js';
 import { AnswerLogprobs } from './answer-logprobs.js';
 import { AnswerReadMaps } from './answer-read-maps.js';
 import { toApiError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, PreparedChat } from './chat-engine.js';
 import type { GenerationRequest } from './generation-request.js';
 import { ModelText } from './model-text.js';
+import type { ModelSessions } from './sessions/model-sessions.js';
+import { prepareSessionChat } from './sessions/session-chat.js';
+import { TokenClock } from './token-clock.js';
 
 export interface SessionChatEngineOptions {
   readonly model: Model;
@@ -19,6 +23,8 @@ export interface SessionChatEngineOptions {
   readonly contextLength: number;
   readonly kvFormat?: KvFormat | undefined;
   readonly selector?: (Partial<SelectorOptions> & { readonly preset?: PresetName }) | undefined;
+  /** Of the same model. They are the caller's to close. */
+  readonly sessions?: ModelSessions;
 }
 
 export class SessionChatEngine implements ChatEngine {
@@ -26,6 +32,7 @@ export class SessionChatEngine implements ChatEngine {
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
   readonly text: ModelText;
+  readonly sessions?: ModelSessions;
   readonly #model: Model;
   /** Of one session that has all the memory. */
   readonly #longestContext: number;
@@ -38,6 +45,7 @@ export class SessionChatEngine implements ChatEngine {
     this.text = new ModelText(options.model);
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
     this.#longestContext = options.model.longestContext(this.#session);
+    if (options.sessions !== undefined) this.sessions = options.sessions;
   }
 
   get failure(): string | null {
@@ -45,6 +53,10 @@ export class SessionChatEngine implements ChatEngine {
   }
 
   async prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat> {
+    if (request.session !== null) {
+      const answerFrom = (session: Session, input: AnswerInput) => this.answerFrom(session, input);
+      return await prepareSessionChat(request, signal, { sessions: this.sessions, text: this.text, answerFrom });
+    }
     const tokens = await this.text.tokensOf(request.prompt, signal).catch((error) => {
       signal.throwIfAborted(); // its reason says more than that it was aborted
       throw error;
@@ -62,19 +74,24 @@ export class SessionChatEngine implements ChatEngine {
     { request, maxTokens, signal }: { request: GenerationRequest; maxTokens: number; signal: AbortSignal },
   ): AsyncGenerator<ChatEvent, void, undefined> {
     let isWaiting = false;
+    let isOpen = false;
     const opening = this.#model.admitSession({
       contextLength: tokens.length + maxTokens,
       promptLength: tokens.length,
       signal,
       onWait: () => {
         isWaiting = true;
+        void this.#makeRoom(() => !isOpen && !signal.aborted);
       },
       prefixCache: { namespace: request.cacheSalt, lookUp: request.cachePrompt },
       ...this.#session,
     });
     try {
       if (isWaiting) yield { type: 'waiting' };
-      yield* this.#answer(await opening, tokens, { request, maxTokens, signal });
+      const session = await opening.finally(() => {
+        isOpen = true;
+      });
+      yield* this.#answer(session, tokens, { request, maxTokens, signal });
     } finally {
       await opening.then(
         (session) => session.close(),
@@ -134,6 +151,11 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'finish', finish: { ...finish, numCachedTokens, ...maps?.ofAnswer() } };
   }
 
+  /** Documents that nobody asks make way for a request that waits for memory. */
+  async #makeRoom(isNeeded: () => boolean): Promise<void> {
+    while (isNeeded() && (await this.sessions?.makeRoom()));
+  }
+
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
   #maxTokens(numPromptTokens: number, asked: number | null): number {
     const room = this.contextLength - numPromptTokens;
@@ -145,16 +167,6 @@ export class SessionChatEngine implements ChatEngine {
       { fields: { contextLength: this.contextLength, promptTokens: numPromptTokens } },
     );
   }
-}
-
-/** What an answer is generated from, once its prompt is read. */
-export interface AnswerInput {
-  readonly request: GenerationRequest;
-  readonly maxTokens: number;
-  readonly signal: AbortSignal;
-  /** Made when the reading began. */
-  readonly clock: TokenClock;
-  readonly numCachedTokens: number;
 }
 
 function textEvents(text: string): ChatEvent[] {
@@ -183,38 +195,4 @@ function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCac
     numCompletionTokens: last.numTokens,
     statistics: clock.statistics(),
   };
-}
-
-type Counters = { readonly heads: number; readonly keysTotal: number; readonly keysRead: number };
-
-/** Times tokens as they come; made when the prefill starts. */
-export class TokenClock {
-  readonly #startedAt = performance.now();
-  #firstAt: number | null = null;
-  #lastAt = 0;
-  #numTokens = 0;
-  #counters: Counters | null = null;
-
-  tick(counters: Counters | null): void {
-    this.#lastAt = performance.now();
-    this.#firstAt ??= this.#lastAt;
-    this.#numTokens += 1;
-    this.#counters = counters ?? this.#counters;
-  }
-
-  statistics(): ChatFinish['statistics'] {
-    const perHead = (sum: number | undefined) =>
-      sum === undefined || !this.#counters?.heads ? null : Math.round(sum / this.#counters.heads);
-    const decoded = this.#numTokens - 1;
-    return {
-      time_to_first_token_ms: this.#firstAt === null ? null : round(this.#firstAt - this.#startedAt),
-      ms_per_token: this.#firstAt === null || decoded < 1 ? null : round((this.#lastAt - this.#firstAt) / decoded),
-      keys_read_per_head: perHead(this.#counters?.keysRead),
-      keys_per_head: perHead(this.#counters?.keysTotal),
-    };
-  }
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 100) / 100;
 }

@@ -1,4 +1,4 @@
-/** Reads a form with one file, within a bound. */
+/** Reads a form with texts and one file, within a bound. */
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { Busboy, type BusboyHeaders } from '@fastify/busboy';
@@ -20,48 +20,63 @@ export interface Form {
   readonly file: UploadedFile | null;
 }
 
-/** A name, a model, and some more to name in an error. */
+/** More than any form here has, so that an unknown one can be named. */
 const MAX_FIELDS = 16;
 const MAX_FIELD_BYTES = 10_000;
+/** Letters of a name that are shown. */
+const MAX_SHOWN = 60;
 
-/** @param fileField the only field that may be a file. @throws {ApiError} 400, 413, or 499 when the body is cut off. */
-export function readForm(context: Context, fileField: string, maxBytes: number): Promise<Form> {
-  const body = context.req.raw.body;
-  const headers = context.req.header() as BusboyHeaders;
+/** @throws {ApiError} 400 for what is no form, or has another file than `fileField`; 413 beyond `maxBytes`; 499 when the body is cut off. */
+export async function readForm(context: Context, fileField: string, maxBytes: number): Promise<Form> {
   if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw requestTooLarge(maxBytes); // before it is sent
-  return new Promise((resolve, reject) => {
-    const fields: [string, string][] = [];
-    let file: UploadedFile | null = null;
-    const source = Readable.fromWeb((body ?? new Blob([]).stream()) as ReadableStream);
-    const fail = (error: ApiError) => {
-      source.unpipe(form);
-      source.resume(); // the client has its answer once it has sent all
-      reject(error);
-    };
-    const form = parser(headers, maxBytes, fail);
-    form.on('field', (name, value, _nameCut, valueCut) => {
-      if (valueCut) fail(badForm(`'${name.slice(0, 60)}' is longer than ${MAX_FIELD_BYTES} bytes`));
-      fields.push([name, value]);
+  const form = parserOf(context, maxBytes);
+  const source = Readable.fromWeb((context.req.raw.body ?? new Blob([]).stream()) as ReadableStream);
+  try {
+    return await new Promise((resolve, reject) => {
+      const fields: [string, string][] = [];
+      let file: UploadedFile | null = null;
+      form.on('field', (name, value, _isNameCut, isValueCut) => {
+        if (isValueCut) reject(badForm(`'${shown(name)}' has more than ${MAX_FIELD_BYTES} bytes`));
+        fields.push([name, value]);
+      });
+      form.on('file', (name, stream, fileName, _encoding, contentType) => {
+        if (name !== fileField || file !== null) {
+          stream.resume();
+          reject(badForm(`it must have one file, '${fileField}', got '${shown(name)}' too`));
+          return;
+        }
+        const bytes: Uint8Array[] = [];
+        file = { bytes, fileName, contentType };
+        stream.on('data', (piece: Uint8Array) => bytes.push(piece));
+        stream.on('limit', () => reject(requestTooLarge(maxBytes)));
+      });
+      form.on('fieldsLimit', () => reject(badForm(`it has more than ${MAX_FIELDS} fields`)));
+      form.on('partsLimit', () => reject(badForm('it has too many parts')));
+      form.on('error', (error) => reject(badForm(error instanceof Error ? error.message : String(error))));
+      form.on('finish', () => resolve({ fields: Object.fromEntries(fields), file }));
+      source.on('error', (error) => reject(clientLeft(error)));
+      source.pipe(form);
     });
-    form.on('file', (name, stream, fileName, _encoding, contentType) => {
-      if (name !== fileField || file !== null) {
-        stream.resume();
-        fail(badForm(`it must hold one file, '${fileField}', got another, '${name.slice(0, 60)}'`));
-        return;
-      }
-      const bytes: Uint8Array[] = [];
-      file = { bytes, fileName: fileName ?? '', contentType: contentType ?? '' };
-      stream.on('data', (piece: Uint8Array) => bytes.push(piece));
-      stream.on('limit', () => fail(requestTooLarge(maxBytes)));
+  } finally {
+    source.unpipe(form);
+  }
+}
+
+function parserOf(context: Context, maxBytes: number): Busboy {
+  try {
+    return new Busboy({
+      headers: context.req.header() as BusboyHeaders,
+      limits: { fileSize: maxBytes, fields: MAX_FIELDS, fieldSize: MAX_FIELD_BYTES, parts: MAX_FIELDS + 2 },
     });
-    form.on('fieldsLimit', () => fail(badForm(`it has more than ${MAX_FIELDS} fields`)));
-    form.on('error', (error) => fail(badForm(error instanceof Error ? error.message : String(error))));
-    form.on('finish', () => resolve({ fields: Object.fromEntries(fields), file }));
-    source.on('error', (error) => reject(clientLeft(error)));
-    source.pipe(form);
-  });
+  } catch (error) {
+    throw badForm(error instanceof Error ? error.message : String(error)); // no boundary in the content type
+  }
 }
 
 function badForm(reason: string): ApiError {
   return new ApiError(400, `The form cannot be read: ${reason}`, { code: 'invalid_value' });
+}
+
+function shown(name: string): string {
+  return name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
 }

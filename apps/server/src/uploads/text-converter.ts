@@ -73,7 +73,8 @@ async function convert({ kind, file, maxTextBytes, signal }: Conversion): Promis
   if (exitCode === 1) throw badFile(kind, reason.trim());
   if (exitCode !== 0) throw tooMuch(kind, 'it ended its process, which may use 1 GiB of memory');
   const text = decodeUtf8(pieces);
-  if (text.trim() === '') throw badFile(kind, kind === 'pdf' ? 'it holds no text; images are not read' : 'it holds no text');
+  if (text.trim() === '')
+    throw badFile(kind, kind === 'pdf' ? 'it holds no text; images are not read' : 'it holds no text');
   return text;
 }
 

@@ -41,7 +41,9 @@ export function kindOfUpload({ head, contentType, fileName }: UploadFacts): Uplo
   if (other !== undefined) throw unsupported(other[1]);
   if (head.includes(0)) throw unsupported('a binary file, or text that is not UTF-8');
   if (/^application\/pdf\b/i.test(contentType)) throw unsupported('no PDF, though its content type says so');
-  const looksLikeHtml = /^\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b/i.test(head.toString('latin1').replace(/^ï»¿/, ''));
+  const looksLikeHtml = /^\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b/i.test(
+    head.toString('latin1').replace(/^ï»¿/, ''),
+  );
   const isSaidToBe = /^(text\/html|application\/xhtml\+xml)\b/i.test(contentType) || /\.x?html?$/i.test(fileName);
   return looksLikeHtml || isSaidToBe ? 'html' : 'text';
 }
