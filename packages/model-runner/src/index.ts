@@ -72,3 +72,11 @@ export type {
   SessionOptions,
   TokenStatistics,
 } from './session-types.js';
+export type {
+  DocumentReading,
+  QuarantinedSnapshot,
+  SnapshotAbout,
+  SnapshotStoreOptions,
+  StoredSnapshot,
+} from './snapshot-store/index.js';
+export { documentKey, SnapshotStore } from './snapshot-store/index.js';

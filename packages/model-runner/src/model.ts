@@ -268,7 +268,9 @@ export class Model {
     this.#checkWorks();
     checkOption('openDocument', 'path', path, takes.text);
     checkOptions('openDocument', options, { signal: takes.optional(takes.abortSignal) });
-    return await ReadDocument.opened(this, path, await this.#restore(path, options.signal));
+    const startedAt = performance.now();
+    const restored = await this.#restore(path, options.signal);
+    return await ReadDocument.opened(this, { ...restored, path, startedAt });
   }
 
   /** Closes every session and document, then frees the weights. Idempotent. */

@@ -7,6 +7,7 @@ import {
   CtkvrError,
   checkOption,
   checkOptions,
+  type KvFormat,
   type OptionChecks,
   type SelectorOptions,
   selectorOptionNames,
@@ -14,7 +15,8 @@ import {
 } from '@ctkvr/core';
 import type { ChatMessage } from './chat-template.js';
 import { commonPrefixLength, documentTurn } from './document-turn.js';
-import { closedError } from './operation-errors.js';
+import { busyError, closedError } from './operation-errors.js';
+import { passageTexts } from './passage-texts.js';
 import type { RestoredSession } from './restore-session.js';
 import type { Session } from './session.js';
 import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks, signalChecks } from './session-checks.js';
@@ -38,6 +40,9 @@ export interface DocumentHost {
   readonly contextLength: number;
   /** Jinja source; null when the model has none. */
   readonly chatTemplate: string | null;
+  /** Tokens of a passage. */
+  readonly passageSize: number;
+  tokenBytes(tokenId: number): Uint8Array;
   applyChatTemplate(
     messages: readonly ChatMessage[],
     options: { readonly signal?: AbortSignal | undefined },
@@ -51,6 +56,13 @@ export interface BegunAnswer {
   readonly session: Session;
   /** Tokens of its prompt that were not read for it: the document's. */
   readonly numCachedTokens: number;
+}
+
+/** What a file gave. */
+interface OpenedDocument extends RestoredSession {
+  readonly path: string;
+  /** By `performance.now`. */
+  readonly startedAt: number;
 }
 
 interface ReadDocumentParts {
@@ -79,7 +91,7 @@ const askChecks: OptionChecks<AskOptions> = {
 };
 
 export class ReadDocument {
-  /** What reading took, also when that was in another process. */
+  /** What reading took. Of an opened document: all its tokens were cached, and `prefillMs` is what restoring took. */
   readonly reading: PrefillResult;
   /** As it was given. */
   readonly text: string;
@@ -88,6 +100,7 @@ export class ReadDocument {
   /** Forks on which questions are being answered. */
   readonly #asking = new Set<Session>();
   #saving: Promise<unknown> | null = null;
+  #passages: string[] | null = null;
   #lastFinish: GenerateFinish | null = null;
   #closing: Promise<void> | null = null;
 
@@ -127,10 +140,15 @@ export class ReadDocument {
   }
 
   /** @internal Documents are opened by `model.openDocument`. */
-  static async opened(host: DocumentHost, path: string, { session, document }: RestoredSession): Promise<ReadDocument> {
+  static async opened(host: DocumentHost, opened: OpenedDocument): Promise<ReadDocument> {
+    const { session, document, path, startedAt } = opened;
     const templateHash = hashOf(host.chatTemplate);
     if (document !== null && document.templateHash === templateHash) {
-      return new ReadDocument({ host, base: session, document: document.text, reading: document.reading });
+      const { length: numTokens } = session;
+      const prefillMs = performance.now() - startedAt;
+      const tokensPerSecond = (numTokens / prefillMs) * 1000;
+      const reading = { numTokens, numCachedTokens: numTokens, prefillMs, tokensPerSecond, index: null };
+      return new ReadDocument({ host, base: session, document: document.text, reading });
     }
     await session.close();
     const [field, expected, actual] =
@@ -149,6 +167,11 @@ export class ReadDocument {
     return this.#base.selector;
   }
 
+  /** How its keys and values are stored. */
+  get kvFormat(): KvFormat {
+    return this.#base.kvFormat;
+  }
+
   /** Bytes it holds, without its forks. */
   get heldBytes(): number {
     return this.#base.heldBytes;
@@ -162,6 +185,18 @@ export class ReadDocument {
   /** Tokens before any question. */
   get numTokens(): number {
     return this.#base.length;
+  }
+
+  /**
+   * The texts of its passages, `model.passageSize` tokens each, by which read maps count. Joined they are the prompt's text before any question;
+   * control tokens give nothing. A character that spans two passages is in the second.
+   */
+  passages(): string[] {
+    this.#checkOpen();
+    const { passageSize } = this.#host;
+    const tokenBytes = (tokenId: number) => this.#host.tokenBytes(tokenId);
+    this.#passages ??= passageTexts(this.#base.tokens, { passageSize, tokenBytes });
+    return [...this.#passages];
   }
 
   /** How the answer that ended last has ended; null before the first. */
@@ -202,7 +237,7 @@ export class ReadDocument {
     this.#checkOpen();
     const tokens =
       typeof question === 'string' ? await render(this.#host, { document: this.text, question }, signal) : question;
-    await this.#saving; // a sequence that is being written cannot be forked
+    while (this.#saving !== null) await this.#saving; // a sequence that is being written cannot be forked
     this.#checkOpen();
     const session = this.#base.fork();
     for (const other of this.#asking) if (other.isClosed) this.#asking.delete(other);
@@ -227,11 +262,29 @@ export class ReadDocument {
     checkOption('save', 'path', path, takes.text);
     checkOptions('save', options, signalChecks);
     this.#checkOpen();
-    const { text, reading } = this;
-    const templateHash = hashOf(this.#host.chatTemplate);
-    const saved = this.#base.saveWith({ text, reading, templateHash }, path, options.signal);
-    this.#saving = saved.catch(() => {});
-    return await saved;
+    const document = { text: this.text, templateHash: hashOf(this.#host.chatTemplate) };
+    // One at a time.
+    const saved = Promise.resolve(this.#saving).then(() => this.#base.saveWith(document, path, options.signal));
+    const ended = saved.catch(() => {});
+    this.#saving = ended;
+    try {
+      return await saved;
+    } finally {
+      if (this.#saving === ended) this.#saving = null;
+    }
+  }
+
+  /**
+   * Gives its session up, which holds the tokens before any question: for a conversation that goes on behind them. The caller closes it; the
+   * document is closed. @throws {CtkvrError} CTKVR_CLOSED; CTKVR_BUSY while it is asked or saved.
+   */
+  takeSession(): Session {
+    this.#checkOpen();
+    const isAsked = [...this.#asking].some((session) => !session.isClosed);
+    const running = isAsked ? 'ask' : this.#saving === null ? null : 'save';
+    if (running !== null) throw busyError('takeSession', running);
+    this.#closing = Promise.resolve();
+    return this.#base;
   }
 
   /** Ends what is being answered (it throws CTKVR_CLOSED) and frees the memory. Idempotent; closing the model does it too. */

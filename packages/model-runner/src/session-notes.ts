@@ -1,7 +1,6 @@
 /** What a saved session adds to the engine's sequence: notes that the engine keeps without reading them. */
 import { CtkvrError } from '@ctkvr/core';
 import type { SavedConversation } from './conversation.js';
-import type { PrefillResult } from './session-types.js';
 
 /** Raised whenever a field changes its meaning. */
 const version = 1;
@@ -20,8 +19,6 @@ export interface SavedDocument {
   readonly text: string;
   /** SHA-256 of the chat template that the text was put into, in hexadecimal; null without one. */
   readonly templateHash: string | null;
-  /** What reading took. */
-  readonly reading: PrefillResult;
 }
 
 export function writeNotes(notes: SessionNotes): string {
@@ -75,7 +72,6 @@ function isConversation(value: unknown): value is SavedConversation | null {
 function isDocument(value: unknown): value is SavedDocument | null {
   if (value === null) return true;
   if (typeof value !== 'object') return false;
-  const { text, templateHash, reading } = value as Partial<SavedDocument>;
-  const hasHash = templateHash === null || typeof templateHash === 'string';
-  return typeof text === 'string' && hasHash && typeof reading === 'object' && reading !== null;
+  const { text, templateHash } = value as Partial<SavedDocument>;
+  return typeof text === 'string' && (templateHash === null || typeof templateHash === 'string');
 }

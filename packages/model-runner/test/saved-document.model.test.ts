@@ -28,12 +28,16 @@ describeWithModel('saved documents', (model) => {
   test('an opened document answers as the one that was read, in another model too', async () => {
     const text = prose(500);
     await using read = await model().readDocument(text, { selector: { denseBelow: 0, recentWindow: 64 } });
-    const [{ bytes }, whileSaving] = await Promise.all([read.save(file('document')), tokensOf(read)]);
+    const save = (name: string) => read.save(file(name));
+    const [{ bytes }, , whileSaving] = await Promise.all([save('document'), save('again'), tokensOf(read)]);
     expect(bytes).toBeGreaterThan(read.heldBytes / 2);
     await using other = await loadModel(process.env.CTKVR_TEST_MODEL!, { numThreads: 1 });
     const opened = await other.openDocument(file('document'));
-    expect([opened.text, opened.numTokens, opened.reading]).toEqual([text, read.numTokens, read.reading]);
+    const { numTokens } = read;
+    expect([opened.text, opened.numTokens]).toEqual([text, numTokens]);
+    expect(opened.reading).toMatchObject({ numTokens, numCachedTokens: numTokens, index: null });
     expect([opened.selector, opened.contextLength]).toEqual([read.selector, read.contextLength]);
+    expect(opened.passages()).toEqual(read.passages());
     expect(await tokensOf(opened)).toEqual(whileSaving);
   });
 
@@ -49,6 +53,30 @@ describeWithModel('saved documents', (model) => {
     await document.close();
     expect([same.session.isClosed, other.session.isClosed]).toEqual([true, true]);
     await expect(document.save(file('closed'))).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
+  });
+
+  test('passages are the text of the prompt, so many tokens each', async () => {
+    const text = 'Frühling läßt sein blaues Band 🌷 wieder flattern durch die Lüfte. '.repeat(6);
+    await using document = await model().readDocument(text);
+    const passages = document.passages();
+    expect(passages).toHaveLength(Math.ceil(document.numTokens / model().passageSize));
+    expect(passages.join('')).toContain(text.trim());
+    expect(passages.join('')).not.toContain('\ufffd');
+  });
+
+  test('its session can be taken, once nobody asks: it goes on behind the document', async () => {
+    const document = await model().readDocument(prose(60));
+    const asked = document.ask(question, { maxTokens: 4 });
+    await asked.next();
+    expect(() => document.takeSession()).toThrow(expect.objectContaining({ code: 'CTKVR_BUSY' }));
+    await asked.return();
+    const { numTokens } = document;
+    await using session = document.takeSession();
+    await expect(document.ask(question).next()).rejects.toMatchObject({ code: 'CTKVR_CLOSED' });
+    await document.close();
+    expect(session.length).toBe(numTokens);
+    await session.prefill(' And then');
+    expect(session.length).toBeGreaterThan(numTokens);
   });
 
   test('a session that is no document, and another chat template, are refused with the reason', async () => {
