@@ -149,7 +149,7 @@ export async function listen(
   release: () => Promise<void> = async () => {},
 ): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 8080 } = options;
-  const logger = options.logger ?? pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
+  const logger = options.logger ?? defaultLogger();
   const stop = new AbortController();
   const work = new Set<Promise<void>>();
   const onWork = (one: Promise<void>) => {
@@ -173,6 +173,11 @@ export async function listen(
     await release();
     throw error;
   }
+}
+
+/** One line of JSON an event on stderr. */
+export function defaultLogger(): Logger {
+  return pino({ level: 'info' }, pino.destination({ dest: 2, sync: true }));
 }
 
 /** Stops listening and resolves when every connection has ended: idle ones at once, busy ones after their answer. */

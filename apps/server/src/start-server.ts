@@ -11,8 +11,9 @@ import {
   takes,
 } from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
-import { type ListenOptions, listen, listenChecks, type RunningServer } from './running-server.js';
+import { defaultLogger, type ListenOptions, listen, listenChecks, type RunningServer } from './running-server.js';
 import { SessionChatEngine } from './session-chat-engine.js';
+import { openSessions, type SessionStoreOptions } from './sessions/open-sessions.js';
 
 export interface StartServerOptions extends ListenOptions {
   /** A loaded model, which stays the caller's to close; or a path, catalogue name or `owner/repo:file`, which is loaded and closed here. */
@@ -24,6 +25,8 @@ export interface StartServerOptions extends ListenOptions {
   /** How sessions store keys and values. Default 'f16'. */
   readonly kvFormat?: KvFormat;
   readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
+  /** Where documents that were read are kept, so that they survive a restart. Default: nowhere. */
+  readonly sessionStore?: SessionStoreOptions;
   /** Passed on to loadModel when `model` is a string. */
   readonly load?: Omit<LoadModelOptions, 'contextLength'>;
 }
@@ -35,6 +38,7 @@ const optionChecks: OptionChecks<StartServerOptions> = {
   contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+  sessionStore: takes.optional(takes.object),
   load: takes.optional(takes.object),
 };
 
@@ -45,6 +49,7 @@ const optionChecks: OptionChecks<StartServerOptions> = {
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
   checkOptions('startServer', options, optionChecks, {
     selector: selectorOptionNames,
+    sessionStore: ['folder', 'maxBytes'],
     load: [
       'numThreads',
       'prefillChunk',
@@ -65,15 +70,20 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
       ? await loadModel(options.model, { ...options.load, ...(contextLength === undefined ? {} : { contextLength }) })
       : null;
   const model = owned ?? (options.model as Model);
+  const logger = options.logger ?? defaultLogger();
+  const modelId = options.modelName ?? nameOf(options.model);
+  const sessions = openSessions(model, { reading: { kvFormat, selector }, store: options.sessionStore, logger });
   const engine = new SessionChatEngine({
     model,
-    modelId: options.modelName ?? nameOf(options.model),
+    modelId,
+    sessions,
     contextLength: Math.min(contextLength ?? model.contextLength, model.contextLength),
     kvFormat,
     selector,
   });
   const listening = Object.entries(options).filter(([name]) => Object.hasOwn(listenChecks, name));
-  return listen(engine, Object.fromEntries(listening) as ListenOptions, async () => {
+  return listen(engine, { ...(Object.fromEntries(listening) as ListenOptions), logger }, async () => {
+    await sessions.close();
     await owned?.close();
   });
 }

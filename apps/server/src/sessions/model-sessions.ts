@@ -13,7 +13,7 @@ import { untilAborted } from './until-aborted.js';
 export interface ModelSessionsOptions {
   readonly model: Model;
   /** How documents are read. */
-  readonly reading?: Pick<ReadDocumentOptions, 'kvFormat' | 'selector'>;
+  readonly reading?: Pick<ReadDocumentOptions, 'kvFormat' | 'selector'> | undefined;
   /** Default null: what is closed is lost. */
   readonly store?: SnapshotStore | null;
   /** Of which sessions in the store are shown. */

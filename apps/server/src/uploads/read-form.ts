@@ -1,7 +1,7 @@
 /** Reads a form with texts and one file, within a bound. */
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import { Busboy, type BusboyHeaders } from '@fastify/busboy';
+import { Busboy, type BusboyHeaders, type BusboyInstance } from '@fastify/busboy';
 import type { Context } from 'hono';
 import { ApiError, clientLeft } from '../api-error.js';
 import { requestTooLarge } from '../read-json.js';
@@ -62,7 +62,7 @@ export async function readForm(context: Context, fileField: string, maxBytes: nu
   }
 }
 
-function parserOf(context: Context, maxBytes: number): Busboy {
+function parserOf(context: Context, maxBytes: number): BusboyInstance {
   try {
     return new Busboy({
       headers: context.req.header() as BusboyHeaders,
