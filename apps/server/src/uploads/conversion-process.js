@@ -9,22 +9,21 @@ import { Worker } from 'node:worker_threads';
 import { convert } from 'html-to-text';
 import { extractText, getDocumentProxy } from 'unpdf';
 
-/** V8's limit leaves out byte arrays, which is where a PDF unfolds. */
-const MEMORY_LIMIT_BYTES = 2 ** 30;
+const [kind, memoryBytes] = process.argv.slice(2);
 
-// By a thread of its own: this one may be busy for long.
+// V8's own limit leaves out byte arrays, which is where a PDF unfolds. By a thread of its own: this one may be busy for long.
 const guard = `
   const { workerData } = require('node:worker_threads');
   setInterval(() => process.memoryUsage.rss() > workerData && process.kill(process.pid, 'SIGKILL'), 20);
 `;
-new Worker(guard, { eval: true, workerData: MEMORY_LIMIT_BYTES }).unref();
+new Worker(guard, { eval: true, workerData: Number(memoryBytes) }).unref();
 
 // A terminal sends it to the whole group; what is to end is the parent's decision.
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {});
 
 try {
   const bytes = await buffer(process.stdin);
-  process.stdout.write(process.argv[2] === 'pdf' ? await textOfPdf(bytes) : textOfHtml(bytes));
+  process.stdout.write(kind === 'pdf' ? await textOfPdf(bytes) : textOfHtml(bytes));
 } catch (error) {
   process.stderr.write(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;

@@ -33,6 +33,7 @@ export async function readForm(context: Context, fileField: string, maxBytes: nu
   const source = Readable.fromWeb((context.req.raw.body ?? new Blob([]).stream()) as ReadableStream);
   try {
     return await new Promise((resolve, reject) => {
+      const refuse = (error: unknown) => reject(badForm(reasonOf(error)));
       const fields: [string, string][] = [];
       let file: UploadedFile | null = null;
       form.on('field', (name, value, _isNameCut, isValueCut) => {
@@ -40,6 +41,7 @@ export async function readForm(context: Context, fileField: string, maxBytes: nu
         fields.push([name, value]);
       });
       form.on('file', (name, stream, fileName, _encoding, contentType) => {
+        stream.on('error', refuse); // of a form that is cut off
         if (name !== fileField || file !== null) {
           stream.resume();
           reject(badForm(`it must have one file, '${fileField}', got '${shown(name)}' too`));
@@ -52,7 +54,7 @@ export async function readForm(context: Context, fileField: string, maxBytes: nu
       });
       form.on('fieldsLimit', () => reject(badForm(`it has more than ${MAX_FIELDS} fields`)));
       form.on('partsLimit', () => reject(badForm('it has too many parts')));
-      form.on('error', (error) => reject(badForm(error instanceof Error ? error.message : String(error))));
+      form.on('error', refuse);
       form.on('finish', () => resolve({ fields: Object.fromEntries(fields), file }));
       source.on('error', (error) => reject(clientLeft(error)));
       source.pipe(form);
@@ -69,12 +71,16 @@ function parserOf(context: Context, maxBytes: number): BusboyInstance {
       limits: { fileSize: maxBytes, fields: MAX_FIELDS, fieldSize: MAX_FIELD_BYTES, parts: MAX_FIELDS + 2 },
     });
   } catch (error) {
-    throw badForm(error instanceof Error ? error.message : String(error)); // no boundary in the content type
+    throw badForm(reasonOf(error)); // no boundary in the content type
   }
 }
 
 function badForm(reason: string): ApiError {
   return new ApiError(400, `The form cannot be read: ${reason}`, { code: 'invalid_value' });
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function shown(name: string): string {

@@ -15,8 +15,14 @@ export interface Conversion {
   readonly signal: AbortSignal;
 }
 
+export interface ConversionLimits {
+  readonly timeMs: number;
+  /** Of the process. */
+  readonly memoryBytes: number;
+}
+
 /** A PDF of a thousand pages takes some ten seconds. */
-const TIME_LIMIT_MS = 60_000;
+const defaultLimits: ConversionLimits = { timeMs: 60_000, memoryBytes: 2 ** 30 };
 /** Letters of a reason that a client is shown. */
 const MAX_REASON_LENGTH = 300;
 
@@ -25,19 +31,26 @@ const processEntry = fileURLToPath(new URL('./conversion-process.js', import.met
 export class TextConverter {
   /** Settles when the conversion before has ended. */
   #turn: Promise<unknown> = Promise.resolve();
+  readonly #limits: ConversionLimits;
+
+  constructor(limits: ConversionLimits = defaultLimits) {
+    this.#limits = limits;
+  }
 
   /** @throws {ApiError} 400 for a file that is damaged, locked or without text; 413 when a limit ends it; the reason of `signal`. */
   convert(conversion: Conversion): Promise<string> {
-    const result = this.#turn.then(() => convert(conversion));
+    const result = this.#turn.then(() => convert(conversion, this.#limits));
     this.#turn = result.catch(() => {});
     return result;
   }
 }
 
-async function convert({ kind, file, maxTextBytes, signal }: Conversion): Promise<string> {
+async function convert({ kind, file, maxTextBytes, signal }: Conversion, limits: ConversionLimits): Promise<string> {
   signal.throwIfAborted();
   const { PATH, LD_LIBRARY_PATH, DYLD_LIBRARY_PATH, SystemRoot } = process.env;
-  const child = spawn(process.execPath, ['--max-old-space-size=1024', processEntry, kind], {
+  const { timeMs, memoryBytes } = limits;
+  const heapMib = Math.ceil(memoryBytes / 2 ** 20);
+  const child = spawn(process.execPath, [`--max-old-space-size=${heapMib}`, processEntry, kind, String(memoryBytes)], {
     env: { PATH, LD_LIBRARY_PATH, DYLD_LIBRARY_PATH, SystemRoot }, // a stranger's file must not see the program's environment
     stdio: 'pipe',
     signal,
@@ -48,7 +61,7 @@ async function convert({ kind, file, maxTextBytes, signal }: Conversion): Promis
     limit ??= why;
     child.kill('SIGKILL');
   };
-  const overdue = setTimeout(() => stop(`it took more than ${TIME_LIMIT_MS / 1000} s`), TIME_LIMIT_MS);
+  const overdue = setTimeout(() => stop(`it took more than ${timeMs / 1000} s`), timeMs);
   const pieces: Uint8Array[] = [];
   let numBytes = 0;
   let reason = '';
@@ -71,7 +84,7 @@ async function convert({ kind, file, maxTextBytes, signal }: Conversion): Promis
   signal.throwIfAborted();
   if (limit !== null) throw tooMuch(kind, limit);
   if (exitCode === 1) throw badFile(kind, reason.trim());
-  if (exitCode !== 0) throw tooMuch(kind, 'it ended its process, which may use 1 GiB of memory');
+  if (exitCode !== 0) throw tooMuch(kind, `it ended its process, which may use ${heapMib} MiB of memory`);
   const text = decodeUtf8(pieces);
   if (text.trim() === '')
     throw badFile(kind, kind === 'pdf' ? 'it holds no text; images are not read' : 'it holds no text');
