@@ -24,7 +24,9 @@ const version = 1;
  */
 export function documentKey({ model, text, contextLength, kvFormat, selector }: DocumentReading): string {
   const { path: _, ...info } = model.info;
-  const settings = [contextLength ?? null, resolveKvFormat(kvFormat), selectorFor(model.info, selector)];
+  // Sorted: a selector that was restored has its fields in another order.
+  const selection = Object.entries(selectorFor(model.info, selector)).sort();
+  const settings = [contextLength ?? null, resolveKvFormat(kvFormat), selection];
   const reading = JSON.stringify([version, info, model.chatTemplate, settings]);
   return createHash('sha256').update(reading).update('\0').update(text).digest('hex');
 }

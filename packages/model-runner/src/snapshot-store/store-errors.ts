@@ -40,8 +40,8 @@ export function tooLargeError(of: {
   const { key, bytes, maxBytes } = of;
   return new CtkvrError(
     'CTKVR_DISK_FULL',
-    `the snapshot ${key} takes ${bytes} bytes, the store may hold ${maxBytes} in all: allow it more`,
-    { fields: { key, expected: maxBytes, actual: bytes } },
+    `the snapshot ${key} takes ${bytes} bytes, the store may hold ${maxBytes} in all`,
+    { fields: { key, expected: maxBytes, actual: bytes }, remedy: 'raise maxBytes' },
   );
 }
 
