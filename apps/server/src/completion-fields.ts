@@ -15,6 +15,8 @@ const {
   continue_final_message: _goOn,
   chat_template_kwargs: _variables,
   reasoning_effort: _effort,
+  session: _session,
+  ctkvr: _ctkvr,
   ...shared
 } = requestFields;
 

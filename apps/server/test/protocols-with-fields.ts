@@ -9,6 +9,7 @@ import {
   turnFields,
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
+import { ctkvrFields } from '../src/ctkvr-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import {
   functionFields,
@@ -149,9 +150,11 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
         path: 'messages[0].tool_calls[0].function.',
         put: (fields) => withCall({ ...chatCall, function: { ...chatCall.function, ...fields } }),
       },
+      { title: 'ctkvr', table: ctkvrFields, path: 'ctkvr.', put: (fields) => ({ ...chat, ctkvr: fields }) },
       inStreamOptions(chat),
     ],
     needed: [
+      'session', // in session-routes.test.ts: it must be there
       'messages[0].tool_calls', // these four in chat-history.test.ts: they need another conversation
       'messages[0].tool_call_id',
       'messages[0].prefix',
@@ -173,6 +176,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       ...streaming,
       max_completion_tokens: { value: 3, reaches: { maxTokens: 3 } },
       max_tokens: { value: 4, reaches: { maxTokens: 4 } },
+      'ctkvr.read_map': { value: true, reaches: { readMap: true } },
       logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {

@@ -14,6 +14,7 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
+import { addStoreLimit, defaultStoreFolder } from '../sessions/session-store.js';
 
 interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly host: string;
@@ -23,6 +24,8 @@ interface ServeFlags extends ModelOptions, SelectorFlags {
   readonly maxQueued: number;
   readonly maxWait: number;
   readonly prefixCache?: number;
+  readonly sessionStore: string;
+  readonly storeLimit: number;
   readonly allowOrigin?: string[];
   readonly allowHost?: string[];
 }
@@ -33,6 +36,7 @@ export function serveCommand(run: RunAction): Command {
   );
   addModelOptions(command);
   addSelectorOptions(command);
+  addStoreLimit(command);
   return command
     .option('--host <address>', 'address to listen on; anything but a loopback address is open to others', '127.0.0.1')
     .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
@@ -44,6 +48,11 @@ export function serveCommand(run: RunAction): Command {
       '--prefix-cache <size|off>',
       'the most memory for prompts that are kept, so that later ones begin from them (default: half of what sessions may take)',
       (text) => (text === 'off' ? 0 : size(text)),
+    )
+    .option(
+      '--session-store <folder|off>',
+      'where documents that were read are kept, so that they survive a restart',
+      defaultStoreFolder(),
     )
     .option('--allow-origin <origin...>', "origins of web pages that may call, beside this machine's own; * = all")
     .option('--allow-host <name...>', 'host names under which it may be reached, beside localhost')
@@ -66,6 +75,9 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     kvFormat: flags.kvFormat,
     selector: selectorSettings(flags),
     handleSignals: false,
+    ...(flags.sessionStore === 'off'
+      ? {}
+      : { sessionStore: { folder: flags.sessionStore, maxBytes: flags.storeLimit } }),
     ...(flags.name === undefined ? {} : { modelName: flags.name }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {

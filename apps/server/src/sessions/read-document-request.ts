@@ -31,8 +31,12 @@ const formFields = {
 } satisfies FieldTable;
 const formSchema = schemaOf(formFields, []);
 
-const jsonFields = { ...formFields, text: honoured('CTkvr', z.string().min(1), 'the document') } satisfies FieldTable;
-const jsonSchema = schemaOf(jsonFields, ['text']);
+/** Of the JSON body; a form has a file in place of the text. */
+export const documentFields = {
+  ...formFields,
+  text: honoured('CTkvr', z.string().min(1), 'the document'),
+} satisfies FieldTable;
+const documentSchema = schemaOf(documentFields, ['text']);
 
 const renameFields = { name: formFields.name } satisfies FieldTable;
 const renameSchema = schemaOf(renameFields, ['name']);
@@ -44,7 +48,7 @@ export async function readDocumentRequest(
 ): Promise<DocumentRequest> {
   const { maxBodyBytes, converter, signal } = options;
   if (!/^multipart\/form-data\b/i.test(context.req.header('content-type') ?? '')) {
-    const { name, text, model } = checkBody(await readJson(context, maxBodyBytes), jsonFields, jsonSchema);
+    const { name, text, model } = checkBody(await readJson(context, maxBodyBytes), documentFields, documentSchema);
     return { name: name === undefined ? nameOfFile(undefined) : checkName(name), text: checkText('text', text), model };
   }
   const { fields, file } = await readForm(context, 'file', maxBodyBytes);

@@ -6,8 +6,6 @@
  */
 import { buffer } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
-import { convert } from 'html-to-text';
-import { extractText, getDocumentProxy } from 'unpdf';
 
 const [kind, memoryBytes] = process.argv.slice(2);
 
@@ -23,7 +21,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {});
 
 try {
   const bytes = await buffer(process.stdin);
-  process.stdout.write(kind === 'pdf' ? await textOfPdf(bytes) : textOfHtml(bytes));
+  process.stdout.write(kind === 'pdf' ? await textOfPdf(bytes) : await textOfHtml(bytes));
 } catch (error) {
   process.stderr.write(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
@@ -31,13 +29,15 @@ try {
 
 /** @param {Uint8Array} bytes @returns {Promise<string>} */
 async function textOfPdf(bytes) {
+  const { extractText, getDocumentProxy } = await import('unpdf'); // takes half a second
   const pdf = await getDocumentProxy(new Uint8Array(bytes), { verbosity: 0, isEvalSupported: false });
   const { text } = await extractText(pdf, { mergePages: false });
   return text.join('\n\n');
 }
 
-/** @param {Uint8Array} bytes @returns {string} */
-function textOfHtml(bytes) {
+/** @param {Uint8Array} bytes @returns {Promise<string>} */
+async function textOfHtml(bytes) {
+  const { convert } = await import('html-to-text');
   const html = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   return convert(html, {
     wordwrap: false,
