@@ -11,6 +11,8 @@ import { readEvents } from './read-events.js';
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `Document sessions${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
 
+const logger = pino({ level: 'silent' });
+
 interface Session {
   readonly id: string;
   readonly name: string;
@@ -51,7 +53,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
       model,
       modelName: 'test-model',
       port: 0,
-      logger: pino({ level: 'silent' }),
+      logger,
       handleSignals: false,
       sessionStore: { folder },
     });
@@ -190,5 +192,44 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
     const question = { model: 'test-model', session: id, messages: [{ role: 'user', content: 'why?' }] };
     const refused = await post(`${url}/v1/chat/completions`, question);
     expect(refused.status).toBe(400);
+  });
+
+  test('documents that nobody asks make way for others, and come back', async () => {
+    // Room for two documents, without a question.
+    const small = await loadModel(modelPath!, { contextLength: 512, sessionMemoryBytes: 30e6, prefixCacheBytes: 0 });
+    const sessionStore = { folder: join(folder, 'small') };
+    const server = await startServer({
+      model: small,
+      modelName: 'test-model',
+      port: 0,
+      logger,
+      handleSignals: false,
+      sessionStore,
+    });
+    const { url } = server;
+    try {
+      const ids: string[] = [];
+      for (const begin of [0, 400, 800]) {
+        const { id } = (await (
+          await post(`${url}/v1/sessions`, { text: text.slice(begin, begin + 400) })
+        ).json()) as Session;
+        const events = await readEvents(await fetch(`${url}/v1/sessions/${id}/events`));
+        expect(events.at(-1)).toMatchObject({ state: 'ready' });
+        ids.push(id);
+      }
+      const states = async () =>
+        Promise.all(ids.map(async (id) => ((await (await fetch(`${url}/v1/sessions/${id}`)).json()) as Session).state));
+      expect((await states())[0]).toBe('saved');
+      const answers: string[] = [];
+      for (const id of [...ids, ...ids]) answers.push(textOf(await ask(url, id, who)));
+      expect(answers.slice(3)).toEqual(answers.slice(0, 3));
+      expect(await states()).toContain('saved');
+      // A request without a session finds room too.
+      const hello = { model: 'test-model', messages: [{ role: 'user', content: 'hi' }], max_tokens: 400 };
+      expect((await post(`${url}/v1/chat/completions`, hello)).status).toBe(200);
+    } finally {
+      await server.close();
+      await small.close();
+    }
   });
 });

@@ -6,7 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { CtkvrError } from '@ctkvr/core';
 import type { Model, ReadDocument, ReadDocumentOptions, SnapshotStore } from '@ctkvr/model-runner';
 import type { DocumentSessions, Passages, SessionInfo, SessionKey } from './document-sessions.js';
-import { SavedSessions, storedKey } from './saved-sessions.js';
+import { type LiveSession, LiveSessions, toInfo } from './live-sessions.js';
+import { SavedSessions } from './saved-sessions.js';
 import { SharedDocument } from './shared-document.js';
 import { untilAborted } from './until-aborted.js';
 
@@ -20,18 +21,6 @@ export interface ModelSessionsOptions {
   readonly modelName: string;
   /** Told when a session could not be saved; it stays in memory. */
   readonly onSaveFailed?: (error: unknown) => void;
-}
-
-/** A session whose document is in memory, or on its way there. */
-interface LiveSession {
-  readonly key: SessionKey;
-  name: string;
-  /** Seconds since 1970. */
-  readonly created: number;
-  /** Milliseconds since 1970. */
-  usedAt: number;
-  readonly document: SharedDocument;
-  isSaved: boolean;
 }
 
 /** A document that stays in memory until it is released. */
@@ -48,8 +37,7 @@ export class ModelSessions implements DocumentSessions {
   readonly #reading: ModelSessionsOptions['reading'];
   readonly #saved: SavedSessions;
   readonly #onSaveFailed: (error: unknown) => void;
-  /** By their keys in the store. */
-  readonly #live = new Map<string, LiveSession>();
+  readonly #live = new LiveSessions();
   /** Settles when the last of the documents that wait has been read. */
   #lastReading: Promise<unknown> = Promise.resolve();
   #numReading = 0;
@@ -75,20 +63,20 @@ export class ModelSessions implements DocumentSessions {
   }
 
   async list(owner: string): Promise<SessionInfo[]> {
-    const live = [...this.#live.values()].filter(({ key }) => key.owner === owner).map(toInfo);
+    const live = this.#live.of(owner);
     const ids = new Set(live.map(({ id }) => id));
     const saved = (await this.#saved.list(owner)).filter(({ id }) => !ids.has(id));
     return [...live, ...saved].sort((a, b) => b.created - a.created);
   }
 
   async get(key: SessionKey): Promise<SessionInfo | null> {
-    const session = this.#live.get(storedKey(key));
-    return session === undefined ? await this.#saved.find(key) : toInfo(session);
+    const session = this.#live.get(key);
+    return session === null ? await this.#saved.find(key) : toInfo(session);
   }
 
   async *watch(key: SessionKey, signal: AbortSignal): AsyncGenerator<SessionInfo, void, undefined> {
     for (;;) {
-      const change = this.#live.get(storedKey(key))?.document.change;
+      const change = this.#live.get(key)?.document.change;
       const session = await this.get(key);
       if (session === null) return;
       yield session;
@@ -98,18 +86,18 @@ export class ModelSessions implements DocumentSessions {
   }
 
   async rename(key: SessionKey, name: string): Promise<SessionInfo | null> {
-    const session = this.#live.get(storedKey(key));
-    if (session !== undefined) session.name = name;
+    const session = this.#live.get(key);
+    if (session !== null) session.name = name;
     // One that is being saved is given its new name when it is.
     if (session?.isSaved ?? true) await this.#saved.rename(key, name);
     return await this.get(key);
   }
 
   async remove(key: SessionKey): Promise<boolean> {
-    const session = this.#live.get(storedKey(key));
-    if (session !== undefined) await this.#forget(session);
+    const session = this.#live.get(key);
+    if (session !== null) await this.#forget(session);
     const wasSaved = await this.#saved.remove(key);
-    return session !== undefined || wasSaved;
+    return session !== null || wasSaved;
   }
 
   async fork(key: SessionKey): Promise<SessionInfo | null> {
@@ -130,8 +118,8 @@ export class ModelSessions implements DocumentSessions {
   }
 
   async exportTo(key: SessionKey, path: string): Promise<boolean> {
-    const session = this.#live.get(storedKey(key));
-    if (session === undefined || session.isSaved) return await this.#saved.exportTo(key, path);
+    const session = this.#live.get(key);
+    if (session === null || session.isSaved) return await this.#saved.exportTo(key, path);
     if (session.document.state === 'reading') throw new CtkvrError('CTKVR_BUSY', 'The session is still being read.');
     const release = session.document.hold();
     try {
@@ -182,13 +170,13 @@ export class ModelSessions implements DocumentSessions {
 
   /** Closes the document that nobody has used for longest, of those that can be restored. Returns whether there was one. */
   async makeRoom(): Promise<boolean> {
-    for (const { document, sessions } of this.#documents()) {
+    for (const { document, sessions } of this.#live.documents()) {
       const isIdle = () => document.state === 'ready' && !document.isUsed && sessions.every(({ isSaved }) => isSaved);
       if (!isIdle()) continue;
       // The store may have removed it since.
       const found = await Promise.all(sessions.map(({ key }) => this.#saved.find(key)));
       if (found.includes(null) || !isIdle()) continue;
-      for (const session of sessions) this.#live.delete(storedKey(session.key));
+      for (const session of sessions) this.#live.delete(session);
       await document.close();
       return true;
     }
@@ -203,25 +191,23 @@ export class ModelSessions implements DocumentSessions {
 
   async #close(): Promise<void> {
     await Promise.all(this.#saves);
-    await Promise.all([...this.#live.values()].map(({ document }) => document.close()));
-    this.#live.clear();
+    await Promise.all(this.#live.documents().map(({ document }) => document.close()));
   }
 
   /** The session, on its way into memory if it is not there. */
   async #find(key: SessionKey): Promise<LiveSession | null> {
-    const place = storedKey(key);
-    const live = this.#live.get(place);
-    if (live !== undefined) return live;
+    const live = this.#live.get(key);
+    if (live !== null) return live;
     const saved = await this.#saved.find(key);
     if (saved === null) return null;
-    const begun = this.#live.get(place); // by another request, meanwhile
-    if (begun !== undefined) return begun;
+    const begun = this.#live.get(key); // by another request, meanwhile
+    if (begun !== null) return begun;
     this.#checkOpen();
     const restore = (signal: AbortSignal) =>
       this.withRoom(() => this.#saved.open(key, (path) => this.#model.openDocument(path, { signal })));
     const document = new SharedDocument('saved', restore, saved.tokensTotal);
     const session = this.#add(key, { name: saved.name, created: saved.created, isSaved: true, document });
-    document.opened.catch(() => this.#live.delete(place)); // to be tried again, if it is still on disk
+    document.opened.catch(() => this.#live.delete(session)); // to be tried again, if it is still on disk
     return session;
   }
 
@@ -232,7 +218,7 @@ export class ModelSessions implements DocumentSessions {
     this.#checkOpen();
     const now = Date.now();
     const session: LiveSession = { key, created: Math.floor(now / 1000), usedAt: now, isSaved: false, ...given };
-    this.#live.set(storedKey(key), session);
+    this.#live.add(session);
     if (!session.isSaved) {
       session.document.opened.then(
         (document) => this.#save(session, document),
@@ -261,27 +247,13 @@ export class ModelSessions implements DocumentSessions {
     const { key, name } = session;
     if (!(await this.#saved.save(key, name, document))) return;
     session.isSaved = true;
-    if (this.#live.get(storedKey(key)) !== session)
+    if (this.#live.get(key) !== session)
       await this.#saved.remove(key); // it was removed meanwhile
     else if (session.name !== name) await this.#saved.rename(key, session.name);
   }
 
-  /** Those in memory with their sessions, the least recently used first. */
-  #documents(): { readonly document: SharedDocument; readonly sessions: LiveSession[] }[] {
-    const byDocument = new Map<SharedDocument, LiveSession[]>();
-    // Ascending, so that a document's last session tells when it was used last.
-    for (const session of [...this.#live.values()].sort((one, other) => one.usedAt - other.usedAt)) {
-      const sessions = byDocument.get(session.document) ?? [];
-      byDocument.delete(session.document); // to be the last of the map's
-      byDocument.set(session.document, [...sessions, session]);
-    }
-    return [...byDocument].map(([document, sessions]) => ({ document, sessions }));
-  }
-
   async #forget(session: LiveSession): Promise<void> {
-    this.#live.delete(storedKey(session.key));
-    const isShared = [...this.#live.values()].some(({ document }) => document === session.document);
-    if (!isShared) await session.document.close();
+    if (this.#live.delete(session)) await session.document.close();
   }
 
   /** Reads one document after the other: together each would take as long as all. */
@@ -299,8 +271,4 @@ export class ModelSessions implements DocumentSessions {
 
 function newKey(owner: string): SessionKey {
   return { owner, id: `session-${randomBytes(12).toString('hex')}` };
-}
-
-function toInfo({ key, name, created, document }: LiveSession): SessionInfo {
-  return { id: key.id, name, created, ...document.facts };
 }
