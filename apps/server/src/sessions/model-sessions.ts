@@ -168,7 +168,7 @@ export class ModelSessions implements DocumentSessions {
     }
   }
 
-  /** Closes the document that nobody has used for longest, of those that can be restored. Returns whether there was one. */
+  /** Closes the document that nobody has used for longest, of those that can be restored. Returns whether to try again. */
   async makeRoom(): Promise<boolean> {
     for (const { document, sessions } of this.#live.documents()) {
       const isIdle = () => document.state === 'ready' && !document.isUsed && sessions.every(({ isSaved }) => isSaved);
@@ -180,7 +180,9 @@ export class ModelSessions implements DocumentSessions {
       await document.close();
       return true;
     }
-    return false;
+    if (this.#saves.size === 0) return false;
+    await Promise.race(this.#saves); // what is saved may leave
+    return true;
   }
 
   /** Saves what is being saved, ends the rest, frees the memory. Idempotent. */
