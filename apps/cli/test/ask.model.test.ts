@@ -16,7 +16,7 @@ const question = lighthouseQuestion();
 
 describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   it('ask answers on stdout and puts one line of statistics on stderr', async () => {
-    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--max-tokens', '30'], {
+    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--no-store', '--model', model!, '--max-tokens', '30'], {
       input: text,
     });
     expect(stdout).toContain('482915');
@@ -40,6 +40,7 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
       '--seed',
       '7',
       '--json',
+      '--no-store',
     ];
     const [one, two] = [await ctkvr(args, { input: text }), await ctkvr(args, { input: text })].map((run) =>
       JSON.parse(run.stdout),
@@ -111,7 +112,7 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   });
 
   it('a prompt beyond the context is refused with the numbers', async () => {
-    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--context', '256'], {
+    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--no-store', '--model', model!, '--context', '256'], {
       input: text,
     });
     expect(stderr).toMatch(/256/);
@@ -119,7 +120,7 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   });
 
   it('Ctrl-C during the answer leaves with 130', async () => {
-    const running = startCtkvr(['ask', '-', 'Tell a very long story.', '--model', model!], { input: text });
+    const running = startCtkvr(['ask', '-', 'Tell a very long story.', '--no-store', '--model', model!], { input: text });
     running.child.stdout.once('data', () => running.child.kill('SIGINT'));
     const { code, stderr } = await running.finished;
     expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
