@@ -1,6 +1,7 @@
 /** Texts that ask and chat have read once, on a real model: set CTKVR_TEST_MODEL to SmolLM2-135M-Instruct (a path or a catalogue name). */
-import { open, readdir, writeFile } from 'node:fs/promises';
+import { cp, open, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { cacheFolder } from '@ctkvr/model-runner';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lighthouseFact, lighthouseQuestion } from '../src/needles/lighthouse.js';
 import { ctkvrInProcess } from './run-in-process.js';
@@ -18,6 +19,8 @@ describe.skipIf(!model)('a text that was read once', { timeout: 300_000 }, () =>
   let answer = '';
   beforeAll(async () => {
     folder = await temporaryFolder();
+    // What is known of this machine's kernels, where anything is: to find it out again takes longer than the tests.
+    await cp(join(cacheFolder(), 'kernels'), join(folder, 'cache', 'kernels'), { recursive: true }).catch(() => {});
     process.env.CTKVR_CACHE_DIR = join(folder, 'cache');
     file = join(folder, 'log.txt');
     await writeFile(file, text);
