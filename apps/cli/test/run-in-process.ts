@@ -3,7 +3,8 @@ import { Readable, Writable } from 'node:stream';
 import { runCli } from '../src/run-cli.js';
 import type { Finished } from './run-ctkvr.js';
 
-export async function ctkvrInProcess(args: readonly string[]): Promise<Finished> {
+/** @param input of standard input. */
+export async function ctkvrInProcess(args: readonly string[], input = ''): Promise<Finished> {
   const written = { stdout: '', stderr: '' };
   const into = (name: keyof typeof written) =>
     new Writable({
@@ -12,7 +13,12 @@ export async function ctkvrInProcess(args: readonly string[]): Promise<Finished>
         done();
       },
     });
-  const io = { stdin: Readable.from([]), stdout: into('stdout'), stderr: into('stderr'), env: process.env };
+  const io = {
+    stdin: Readable.from(input === '' ? [] : [input]),
+    stdout: into('stdout'),
+    stderr: into('stderr'),
+    env: process.env,
+  };
   const interrupt = { signal: new AbortController().signal, received: null, [Symbol.dispose]() {} };
   return { code: await runCli(args, io, interrupt), ...written };
 }

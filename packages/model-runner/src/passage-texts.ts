@@ -12,10 +12,17 @@ export interface PassageSource {
  * tokens, which the joined texts are.
  */
 export function passageTexts(tokens: Int32Array, { passageSize, tokenBytes }: PassageSource): string[] {
+  // A text has few different tokens, and each costs a call into the engine.
+  const known = new Map<number, Uint8Array>();
+  const bytesOf = (tokenId: number) => {
+    const bytes = known.get(tokenId) ?? tokenBytes(tokenId);
+    known.set(tokenId, bytes);
+    return bytes;
+  };
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   const texts: string[] = [];
   for (let from = 0; from < tokens.length; from += passageSize) {
-    const bytes = Buffer.concat(Array.from(tokens.subarray(from, from + passageSize), (id) => tokenBytes(id)));
+    const bytes = Buffer.concat(Array.from(tokens.subarray(from, from + passageSize), bytesOf));
     texts.push(decoder.decode(bytes, { stream: from + passageSize < tokens.length }));
   }
   return texts;

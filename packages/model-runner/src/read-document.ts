@@ -13,7 +13,7 @@ import {
   selectorOptionNames,
   takes,
 } from '@ctkvr/core';
-import type { ChatMessage } from './chat-template.js';
+import type { DocumentHost } from './document-host.js';
 import { commonPrefixLength, documentTurn } from './document-turn.js';
 import { busyError, closedError } from './operation-errors.js';
 import { passageTexts } from './passage-texts.js';
@@ -33,22 +33,6 @@ import type {
 export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions, 'onProgress' | 'signal'> {}
 
 export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal' | 'readMap'>;
-
-/** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
-export interface DocumentHost {
-  /** Context of a session that does not ask for its own. */
-  readonly contextLength: number;
-  /** Jinja source; null when the model has none. */
-  readonly chatTemplate: string | null;
-  /** Tokens of a passage. */
-  readonly passageSize: number;
-  tokenBytes(tokenId: number): Uint8Array;
-  applyChatTemplate(
-    messages: readonly ChatMessage[],
-    options: { readonly signal?: AbortSignal | undefined },
-  ): Promise<Int32Array>;
-  createSession(options: SessionOptions): Session;
-}
 
 /** A question that was read, and whose answer is still to be generated. */
 export interface BegunAnswer {

@@ -57,7 +57,6 @@ export async function readOnce(flags: ReadingFlags, reading: Reading): Promise<R
   const key = documentKey({ model, text, ...options });
 
   const restored = (await store?.open(key, restore).catch(onUnusable)) ?? null;
-  progress.clear();
   for (const { path, error } of damaged)
     await note(io, `${error.message}; it is now ${path}, and the text is read again`);
   if (restored !== null) {
@@ -71,7 +70,11 @@ export async function readOnce(flags: ReadingFlags, reading: Reading): Promise<R
 
   async function restore(path: string): Promise<ReadDocument> {
     progress.show({ label: 'restoring what was read before', fraction: null, detail: '' });
-    return await model.openDocument(path, { signal });
+    try {
+      return await model.openDocument(path, { signal });
+    } finally {
+      progress.clear();
+    }
   }
 
   /** Of another model or version, or unreadable: as if there were none. */
