@@ -90,7 +90,9 @@ function runProgram(code) {
 function startServer() {
   const bin = join(root, 'apps/cli/dist/bin.js');
   const store = join(dir, 'sessions'); // not the user's
-  const child = spawn(process.execPath, [bin, 'serve', '--port', '0', '--session-store', store], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(process.execPath, [bin, 'serve', '--port', '0', '--session-store', store], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   server = child;
   return new Promise((resolve, reject) => {
     let said = '';
