@@ -69,6 +69,7 @@ test('ask answers on stdout from a document on stdin', () => {
     'ask',
     '-',
     'From which pier does the ferry leave?',
+    '--no-store',
     '--model',
     model,
     '--max-tokens',

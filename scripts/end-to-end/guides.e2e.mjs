@@ -89,7 +89,10 @@ function runProgram(code) {
 /** @returns {Promise<string>} the address that the server says it listens at */
 function startServer() {
   const bin = join(root, 'apps/cli/dist/bin.js');
-  const child = spawn(process.execPath, [bin, 'serve', '--port', '0'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const store = join(dir, 'sessions'); // not the user's
+  const child = spawn(process.execPath, [bin, 'serve', '--port', '0', '--session-store', store], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   server = child;
   return new Promise((resolve, reject) => {
     let said = '';

@@ -21,22 +21,14 @@ export class DocumentChat {
   readonly #document: string | null;
   #messages: ChatMessage[] = [];
   /** Tokens that were given to the session or came out of it; it may hold fewer of them. */
-  #tokens: number[] = [];
+  #tokens: number[];
 
+  /** @param input.session holds the document's tokens, up to where the first question will begin; without a document it is empty. */
   constructor(input: { readonly model: Model; readonly session: Session; readonly document: string | null }) {
     this.#model = input.model;
     this.#session = input.session;
     this.#document = input.document;
-  }
-
-  /** Reads the document, up to where the first question will begin. */
-  async readDocument(options: TurnOptions): Promise<void> {
-    if (this.#document === null) return;
-    // The common beginning of two different questions' prompts is what precedes every question.
-    const [one, other] = await Promise.all(
-      ['A', '7'].map((question) => this.#render([this.#userTurn(question)], options.signal)),
-    );
-    await this.#hold(one!.subarray(0, commonPrefixLength(one!, other!)), options);
+    this.#tokens = [...input.session.tokens];
   }
 
   /** Reads a question. When it fails or is stopped, the conversation is as if it had not been asked. */

@@ -68,6 +68,7 @@ const flags: Readonly<Record<string, string>> = {
   kvFormat: '--kv-format',
   kvDeviceBudgetBytes: '--kv-device-budget',
   hybridLayers: '--hybrid-layers',
+  maxBytes: '--store-limit',
   maxSelected: '--max-selected',
   maxTokens: '--max-tokens',
   'sampling.temperature': '--temperature',

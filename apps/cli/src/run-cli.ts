@@ -15,6 +15,7 @@ import { needlesCommand } from './commands/needles.js';
 import { planCommand } from './commands/plan.js';
 import { pullCommand } from './commands/pull.js';
 import { serveCommand } from './commands/serve.js';
+import { sessionsCommand } from './commands/sessions.js';
 import type { ConsoleIo } from './console-io.js';
 import { errorText, forCommandLine } from './error-text.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
@@ -43,11 +44,11 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
   const program = new Command('ctkvr')
     .description('Ask long documents through a retrieved KV cache')
     .version(version, '-V, --version')
-    .addHelpText('after', EXIT_HELP)
-    .showHelpAfterError('(--help says more)');
+    .addHelpText('after', EXIT_HELP);
   const commands = [
     askCommand,
     chatCommand,
+    sessionsCommand,
     pullCommand,
     modelsCommand,
     inspectCommand,
@@ -60,14 +61,22 @@ export function buildProgram(io: ConsoleIo, run: RunAction): Command {
     demoCommand,
     doctorCommand,
   ];
-  for (const make of commands) program.addCommand(make(run).showHelpAfterError('(--help says more)'));
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({
-      writeOut: (text) => io.stdout.write(text),
-      writeErr: (text) => io.stderr.write(text),
-    });
+  for (const make of commands) program.addCommand(make(run));
+  for (const command of withSubcommands(program)) {
+    command
+      .exitOverride()
+      .showHelpAfterError('(--help says more)')
+      .configureOutput({
+        writeOut: (text) => io.stdout.write(text),
+        writeErr: (text) => io.stderr.write(text),
+      });
   }
   return program;
+}
+
+function* withSubcommands(command: Command): Generator<Command> {
+  yield command;
+  for (const subcommand of command.commands) yield* withSubcommands(subcommand);
 }
 
 async function report(

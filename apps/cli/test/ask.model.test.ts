@@ -16,9 +16,12 @@ const question = lighthouseQuestion();
 
 describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   it('ask answers on stdout and puts one line of statistics on stderr', async () => {
-    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--max-tokens', '30'], {
-      input: text,
-    });
+    const { code, stdout, stderr } = await ctkvr(
+      ['ask', '-', question, '--no-store', '--model', model!, '--max-tokens', '30'],
+      {
+        input: text,
+      },
+    );
     expect(stdout).toContain('482915');
     expect(stderr.trim().split('\n')[0]).toMatch(
       /tokens read, \d+ written \| first token after .* ms\/token \| keys read per head [\d,]+ of [\d,]+ \| estimated attention mass [\d.]+ % \| peak memory/,
@@ -40,6 +43,7 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
       '--seed',
       '7',
       '--json',
+      '--no-store',
     ];
     const [one, two] = [await ctkvr(args, { input: text }), await ctkvr(args, { input: text })].map((run) =>
       JSON.parse(run.stdout),
@@ -111,15 +115,20 @@ describe.skipIf(!model)('on a real model', { timeout: 300_000 }, () => {
   });
 
   it('a prompt beyond the context is refused with the numbers', async () => {
-    const { code, stdout, stderr } = await ctkvr(['ask', '-', question, '--model', model!, '--context', '256'], {
-      input: text,
-    });
+    const { code, stdout, stderr } = await ctkvr(
+      ['ask', '-', question, '--no-store', '--model', model!, '--context', '256'],
+      {
+        input: text,
+      },
+    );
     expect(stderr).toMatch(/256/);
     expect({ code, stdout }).toEqual({ code: 4, stdout: '' });
   });
 
   it('Ctrl-C during the answer leaves with 130', async () => {
-    const running = startCtkvr(['ask', '-', 'Tell a very long story.', '--model', model!], { input: text });
+    const running = startCtkvr(['ask', '-', 'Tell a very long story.', '--no-store', '--model', model!], {
+      input: text,
+    });
     running.child.stdout.once('data', () => running.child.kill('SIGINT'));
     const { code, stderr } = await running.finished;
     expect({ code, stderr }).toEqual({ code: 130, stderr: '' });

@@ -3,8 +3,12 @@ import { Readable, Writable } from 'node:stream';
 import { runCli } from '../src/run-cli.js';
 import type { Finished } from './run-ctkvr.js';
 
-/** @param env what the command sees as its environment, beside this process's own. */
-export async function ctkvrInProcess(args: readonly string[], env: Record<string, string> = {}): Promise<Finished> {
+/** @param env what the command sees as its environment, beside this process's own. @param input of standard input. */
+export async function ctkvrInProcess(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  input = '',
+): Promise<Finished> {
   const written = { stdout: '', stderr: '' };
   const into = (name: keyof typeof written) =>
     new Writable({
@@ -14,7 +18,7 @@ export async function ctkvrInProcess(args: readonly string[], env: Record<string
       },
     });
   const io = {
-    stdin: Readable.from([]),
+    stdin: Readable.from(input === '' ? [] : [input]),
     stdout: into('stdout'),
     stderr: into('stderr'),
     env: { ...process.env, ...env },

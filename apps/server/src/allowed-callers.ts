@@ -65,7 +65,7 @@ function checkHost(context: Context, allowedHosts: readonly string[]): void {
 export function shareWithPages({ allowedOrigins = [] }: CallerOptions): MiddlewareHandler {
   return cors({
     origin: (origin) => (isAllowedOrigin(origin, allowedOrigins) ? origin : null),
-    allowMethods: ['GET', 'POST'],
+    allowMethods: ['GET', 'POST', 'PATCH', 'DELETE'],
     exposeHeaders: ['retry-after', 'x-request-id'],
     maxAge: 600,
   });

@@ -22,6 +22,7 @@ import { identifyRequests, requestIdOf } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
 import { ServedModels } from './served-models.js';
+import { addSessionRoutes } from './sessions/session-routes.js';
 import { addStatusRoutes } from './status-routes.js';
 import { addTokenRoutes } from './token-routes.js';
 
@@ -42,6 +43,8 @@ export interface AppDeps extends CallerOptions {
   readonly maxBodyBytes?: number;
   /** Silence in a stream after which a comment is sent, ms. Default 10,000. */
   readonly keepAliveMs?: number;
+  /** Document sessions of one owner. Default 1,000. */
+  readonly maxSessions?: number;
   /** Told of the work of each request as it begins; until it settles, which may be after its response, it uses the engine. */
   readonly onWork?: (work: Promise<void>) => void;
 }
@@ -103,6 +106,13 @@ export function createApp(deps: AppDeps): Hono {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
+  // Of several models, the first reads documents.
+  const { sessions, modelId } = models.first;
+  if (sessions !== undefined) {
+    const { maxSessions } = deps;
+    const limits = maxSessions === undefined ? {} : { maxSessions };
+    addSessionRoutes(app, { sessions, modelId, maxBodyBytes, keepAliveMs, stopSignal, ...limits });
+  }
   const exchangeDeps = { models, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
   const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
     const handle = exchange(protocol, exchangeDeps);

@@ -2,6 +2,7 @@
 import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import { type ChatRequest, parseChatRequest } from './chat-request.js';
 import type { AnswerHead, Protocol } from './protocol.js';
+import type { ReadMap } from './read-map.js';
 import { toScored } from './scored-token.js';
 import type { AnswerCall } from './tools/tool-use.js';
 import { toUsage } from './usage.js';
@@ -23,19 +24,23 @@ export const chatCompletions: Protocol<ChatRequest> = {
       },
     ],
     usage: toUsage(numPromptTokens, finish),
-    ctkvr: finish.statistics,
+    ctkvr: { ...finish.statistics, ...toCtkvr(finish.readMap) },
   }),
 
   stream: ({ includeUsage, generation }, head, numPromptTokens) => {
     const hasLogprobs = generation.numTopLogprobs !== null;
-    const chunk = (delta: Delta, more: { finish?: ChatFinish; tokens?: readonly ScoredToken[] } = {}) => {
-      const logprobs = hasLogprobs && more.tokens !== undefined ? toLogprobs(more.tokens) : null;
-      return { data: toChunk(head, { delta, logprobs, finish: more.finish, includeUsage }) };
+    const chunk = (
+      delta: Delta,
+      more: Pick<ChunkPart, 'finish' | 'readMap'> & { tokens?: readonly ScoredToken[] } = {},
+    ) => {
+      const { tokens, ...part } = more;
+      const logprobs = hasLogprobs && tokens !== undefined ? toLogprobs(tokens) : null;
+      return { data: toChunk(head, { delta, logprobs, includeUsage, ...part }) };
     };
     let numCalls = 0;
     return {
       opened: () => [chunk({ role: 'assistant', content: '' })],
-      text: (content, tokens) => [chunk({ content }, { tokens })],
+      text: (content, tokens, readMap) => [chunk({ content }, { tokens, readMap })],
       thinking: (reasoning, tokens) => [chunk({ reasoning_content: reasoning }, { tokens })],
       toolCall: (call, tokens) => {
         const delta = { tool_calls: [{ index: numCalls, ...toCall(call) }] };
@@ -83,17 +88,26 @@ interface Delta {
   readonly tool_calls?: readonly object[];
 }
 
+interface ChunkPart {
+  readonly delta: Delta;
+  readonly logprobs: object | null;
+  readonly finish?: ChatFinish | undefined;
+  readonly readMap?: ReadMap | null | undefined;
+  readonly includeUsage: boolean;
+}
+
 /** A chunk that carries the role, some text, some thoughts, a call, or the finish reason. */
-function toChunk(
-  head: AnswerHead,
-  part: { delta: Delta; logprobs: object | null; finish: ChatFinish | undefined; includeUsage: boolean },
-) {
-  const { delta, logprobs, finish, includeUsage } = part;
+function toChunk(head: AnswerHead, { delta, logprobs, finish, readMap, includeUsage }: ChunkPart) {
   return {
     ...head,
     object: 'chat.completion.chunk',
     choices: [{ index: 0, delta, logprobs, finish_reason: finish === undefined ? null : toReason(finish) }],
     ...(includeUsage ? { usage: null } : {}), // it is in a chunk of its own, the last
+    ...(readMap === undefined ? {} : { ctkvr: toCtkvr(readMap) }),
     ...(finish === undefined ? {} : { ctkvr: finish.statistics }),
   };
+}
+
+function toCtkvr(readMap: ReadMap | null | undefined) {
+  return readMap === undefined ? {} : { read_map: readMap };
 }

@@ -2,7 +2,10 @@
  * The interface between the routes and the model. `SessionChatEngine` implements it; the routes know nothing of sessions, and `ProcessEngine`
  * forwards it to a process of the model's own.
  */
+
 import type { GenerationRequest, MessagesPrompt, Prompt } from './generation-request.js';
+import type { ReadMap } from './read-map.js';
+import type { DocumentSessions } from './sessions/document-sessions.js';
 import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ChatEngine {
@@ -19,8 +22,11 @@ export interface ChatEngine {
   /** Of keys, values and indexes; null while the model is not loaded, left out where it is never known. */
   memory?(): Promise<EngineMemory | null>;
   readonly text: EngineText;
+  /** Documents that are read once; left out where there are none. */
+  readonly sessions?: DocumentSessions;
   /**
-   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts.
+   * Renders and tokenizes the prompt; reserves nothing. Need not finish once `signal` aborts. A request about a session waits here until its
+   * document is there.
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED when prompt and answer cannot fit; CTKVR_INVALID_OPTION when the prompt is none,
    * such as messages that the model's chat template refuses.
    */
@@ -84,8 +90,13 @@ export interface PreparedChat {
 export type ChatEvent =
   | { readonly type: 'waiting' }
   | { readonly type: 'opened' }
-  /** `tokens`: those that the text is of, when the request asked for their log probabilities. */
-  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
+  /** `tokens`, `readMap`: of the tokens that the text is of, when the request asked for them. */
+  | {
+      readonly type: 'text';
+      readonly text: string;
+      readonly tokens?: readonly ScoredToken[];
+      readonly readMap?: ReadMap | null;
+    }
   | { readonly type: 'thinking'; readonly text: string; readonly tokens?: readonly ScoredToken[] }
   /** A whole call of a tool. */
   | { readonly type: 'toolCall'; readonly call: AnswerCall; readonly tokens?: readonly ScoredToken[] }
@@ -112,6 +123,8 @@ export interface ChatFinish {
   /** Tokens of the prompt that were stored before. */
   readonly numCachedTokens: number;
   readonly statistics: ChatStatistics;
+  /** Of the whole answer, when the request asked for it; null on a device. */
+  readonly readMap?: ReadMap | null;
 }
 
 /** Our own addition to a response, under the key `ctkvr`. */

@@ -37,6 +37,8 @@ export function parseChatRequest(json: unknown): ChatRequest {
       maxTokens,
       numTopLogprobs: numTopOf(given),
       json: formatJson(given.response_format),
+      sessionId: sessionOf(given),
+      readMap: given.ctkvr?.read_map ?? false,
     }),
   };
 }
@@ -47,6 +49,19 @@ function toolsOf({ tools = [], tool_choice: choice, parallel_tool_calls: paralle
     choice: typeof choice === 'object' ? choice.function : choice,
     parallel,
   });
+}
+
+/** The document comes before the first message, which therefore is the user's. */
+function sessionOf({ session, messages, ctkvr }: RequestValues): string | null {
+  if (session !== undefined && messages[0]?.role !== 'user') {
+    throw mustBe('messages[0].role', '"user" beside session, whose document comes first', messages[0]?.role);
+  }
+  const { read_map: _told, ...settings } = ctkvr ?? {};
+  const [setting] = Object.keys(settings);
+  if (session !== undefined && setting !== undefined) {
+    throw mustBe(`ctkvr.${setting}`, 'left out beside session, which keeps the settings it was read with', setting);
+  }
+  return session ?? null;
 }
 
 function numTopOf({ logprobs = false, top_logprobs: numTop = 0 }: RequestValues): number | null {

@@ -4,6 +4,7 @@
  * Sources: the API reference of OpenAI (completions, legacy), vLLM's CompletionRequest, llama.cpp's tools/server/README.md.
  */
 import { z } from 'zod';
+import { extensionFields } from './ctkvr-fields.js';
 import { type FieldTable, honoured, ignored, refused, schemaOf } from './field-rules.js';
 import { requestFields } from './request-fields.js';
 
@@ -15,6 +16,8 @@ const {
   continue_final_message: _goOn,
   chat_template_kwargs: _variables,
   reasoning_effort: _effort,
+  session: _session,
+  ctkvr: _ctkvr,
   ...shared
 } = requestFields;
 
@@ -22,6 +25,7 @@ const tokenIds = z.array(z.int().min(0)).min(1);
 
 export const completionFields = {
   ...shared,
+  ...extensionFields,
   prompt: honoured(
     'OpenAI',
     z.union([z.string(), z.array(z.string()).length(1), tokenIds, z.array(tokenIds).length(1)]),

@@ -40,6 +40,30 @@ export const extensionFields = {
   ),
 } satisfies FieldTable;
 
+/** Of chat completions. */
+export const chatCtkvrFields = {
+  ...ctkvrFields,
+  read_map: honoured(
+    'CTkvr',
+    z.boolean(),
+    'default false; true = also tell which passages of 32 tokens were read, by their share of the attention',
+  ),
+} satisfies FieldTable;
+
+export const chatExtensionFields = {
+  ctkvr: honoured(
+    'CTkvr',
+    z.object({
+      preset: ctkvrFields.preset.schema.optional(),
+      selector: ctkvrFields.selector.schema.optional(),
+      kvFormat: ctkvrFields.kvFormat.schema.optional(),
+      read_map: chatCtkvrFields.read_map.schema.optional(),
+    }),
+    'how keys and values are kept and read, and what is told of it; see below',
+    inside(chatCtkvrFields),
+  ),
+} satisfies FieldTable;
+
 /** What a request changes of how its session keeps and reads keys and values. */
 export interface SessionChanges {
   readonly kvFormat?: KvFormat | undefined;

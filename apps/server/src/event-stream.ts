@@ -2,7 +2,9 @@
  * Server-sent events without backpressure: events are buffered for the reader, and the sender never waits. So the work behind a stream takes
  * as long whether or not the client reads. At most one answer is buffered, a few hundred bytes a token.
  */
+
 import { ReadableStream, type ReadableStreamDefaultController } from 'node:stream/web';
+import type { Context } from 'hono';
 
 /**
  * Sent in a silence, so that neither client nor proxy takes it for a dead server. A comment by itself, without the blank line that
@@ -43,6 +45,14 @@ export class EventStream {
       },
     });
     this.#silence = setInterval(() => this.#keepAlive(), keepAliveMs);
+  }
+
+  toResponse(context: Context): Response {
+    return context.body(this.body as globalThis.ReadableStream, 200, {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+      'x-accel-buffering': 'no', // nginx would hold tokens back otherwise
+    });
   }
 
   /** Sends one event. Without effect once the stream has ended. */

@@ -21,6 +21,9 @@ import { requestIdOf } from './request-id.js';
 import { RequestLifetime } from './request-lifetime.js';
 import type { RequestQueue, Slot } from './request-queue.js';
 import type { ServedModels } from './served-models.js';
+import type { SessionInfo } from './sessions/document-sessions.js';
+import { ownerOf } from './sessions/owner.js';
+import { noSuchSession, toSessionError } from './sessions/session-error.js';
 import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ExchangeDeps {
@@ -105,8 +108,10 @@ async function withPrompt<R extends ParsedRequest, T>(
 ): Promise<T> {
   const generation = requestOfChoice(request.generation, index);
   const cacheSalt = cacheNamespace(callerOf(context), generation.cacheSalt);
-  const chat = await engine.prepare({ ...generation, cacheSalt }, signal).catch((error: unknown) => {
-    throw toPrepareError(lifetime.explain(error), protocol.promptField);
+  const asked = { ...generation, cacheSalt, owner: ownerOf(context) };
+  const chat = await engine.prepare(asked, signal).catch((error: unknown) => {
+    const why = lifetime.explain(error);
+    throw asked.sessionId === null ? toPrepareError(why, protocol.promptField) : toSessionError(why, 'session');
   });
   try {
     return await work(chat);
@@ -115,8 +120,20 @@ async function withPrompt<R extends ParsedRequest, T>(
   }
 }
 
+/** Returns the session that the request is about; null when about none. @throws {ApiError} 404 */
+async function checkSession<R extends ParsedRequest>(
+  { engine, context }: Exchange<R>,
+  { generation: { sessionId: id } }: R,
+): Promise<SessionInfo | null> {
+  if (id === null) return null;
+  const session = await engine.sessions?.get({ owner: ownerOf(context), id });
+  if (!session) throw noSuchSession(id, 'session');
+  return session;
+}
+
 async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   const { protocol, context, head, lifetime } = exchange;
+  await checkSession(exchange, request);
   const answerOf = (choice: RunningChoice) =>
     withPrompt(exchange, request, choice, async (chat) => {
       const parts = { text: '', thinking: '' };
@@ -138,8 +155,8 @@ async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, reque
 }
 
 /**
- * The response begins when the request has begun to wait (for the model, a place or memory) or to run; what fails until then is an error with
- * its own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
+ * The response begins when the request has begun to wait (for the model, a document, a slot or memory) or to run; what fails until then is an
+ * error with its own status. Later failures are a last frame with the error. The frames of a normal end come only when nothing can fail any more.
  */
 async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
   const { protocol, engine, deps, head, lifetime } = exchange;
@@ -149,7 +166,7 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
   };
   let begun = false;
   const begin = () => {
-    if (!begun) exchange.respond(toStreamResponse(exchange.context, stream));
+    if (!begun) exchange.respond(stream.toResponse(exchange.context));
     begun = true;
   };
   const answerOf = (choice: RunningChoice) =>
@@ -164,6 +181,8 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
   const { state = 'ready' } = engine;
   if (state !== 'ready' && state !== 'failed') begin();
   try {
+    const session = await checkSession(exchange, request);
+    if (session !== null && session.state !== 'ready' && session.state !== 'failed') begin();
     send(joinEnds(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf)));
   } catch (error) {
     if (begun) send(protocol.stream(request, head, 0).failed(toApiError(lifetime.explain(error))));
@@ -176,7 +195,7 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
 /** The frames of one event of an answer that goes on. */
 function framesOf(event: ChatEvent, streamed: StreamedAnswer): readonly Frame[] {
   if (event.type === 'opened') return streamed.opened();
-  if (event.type === 'text') return streamed.text(event.text, event.tokens ?? []);
+  if (event.type === 'text') return streamed.text(event.text, event.tokens ?? [], event.readMap);
   if (event.type === 'thinking') return streamed.thinking?.(event.text, event.tokens ?? []) ?? [];
   if (event.type === 'toolCall') return streamed.toolCall?.(event.call, event.tokens ?? []) ?? [];
   return [];
@@ -217,12 +236,4 @@ async function run<R extends ParsedRequest>(
   };
   const turn = { caller: callerOf(context), tokens: chat.numPromptTokens, maxWaitMs: maxWaitOf(context), onQueued };
   return await deps.queue.run(signal, work, turn);
-}
-
-function toStreamResponse(context: Context, stream: EventStream): Response {
-  return context.body(stream.body as ReadableStream, 200, {
-    'content-type': 'text/event-stream; charset=utf-8',
-    'cache-control': 'no-cache',
-    'x-accel-buffering': 'no', // nginx would hold tokens back otherwise
-  });
 }

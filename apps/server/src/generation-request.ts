@@ -89,6 +89,12 @@ export interface GenerationRequest {
   readonly session: SessionChanges;
   /** Likeliest tokens to tell beside each token's log probability; null = tell none of it. */
   readonly numTopLogprobs: number | null;
+  /** The session of the document that the messages are about; null = none. */
+  readonly sessionId: string | null;
+  /** Whose sessions it may use. */
+  readonly owner: string;
+  /** Whether to tell which passages were read. */
+  readonly readMap: boolean;
 }
 
 /** An answer that stands last, and is no call of a tool, goes on unless told otherwise. */

@@ -28,11 +28,20 @@ export type { ApiKey } from './keys/api-key.js';
 export { makeApiKey } from './keys/api-key.js';
 export { addApiKey, readApiKeys } from './keys/key-file.js';
 export type { ParsedRequest } from './protocol.js';
+export type { ReadMap } from './read-map.js';
 export type { RequestQueueOptions } from './request-queue.js';
 export { defaultQueueOptions, RequestQueue } from './request-queue.js';
 export type { ListenOptions, StopSignal } from './running-server.js';
 export { isOpenToAll, listen, RunningServer } from './running-server.js';
 export type { SessionChatEngineOptions } from './session-chat-engine.js';
 export { SessionChatEngine } from './session-chat-engine.js';
+export type {
+  DocumentSessions,
+  Passages,
+  SessionInfo,
+  SessionKey,
+  SessionState,
+} from './sessions/document-sessions.js';
+export type { SessionStoreOptions } from './sessions/open-sessions.js';
 export type { StartServerOptions } from './start-server.js';
 export { startServer } from './start-server.js';

@@ -2,6 +2,7 @@
 import type { KvFormat, PresetName, SelectorOptions } from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
 import { SessionChatEngine } from './session-chat-engine.js';
+import { openSessions, type SessionStoreOptions } from './sessions/open-sessions.js';
 
 /** What an engine is made with: plain data, so that another process can be told. */
 export interface EngineSettings {
@@ -11,28 +12,52 @@ export interface EngineSettings {
   readonly contextLength: number | null;
   readonly kvFormat?: KvFormat | undefined;
   readonly selector?: (Partial<SelectorOptions> & { readonly preset?: PresetName }) | undefined;
+  /** Where documents that were read are kept; left out: nowhere. */
+  readonly sessionStore?: SessionStoreOptions | undefined;
 }
+
+/** An engine of this process, and its end. */
+export interface OpenedEngine {
+  readonly engine: SessionChatEngine;
+  /** Saves and closes its sessions, and the model if it was loaded here. */
+  readonly close: () => Promise<void>;
+}
+
+/** Told of what went wrong beside any request. */
+export type Warn = (what: string, error: unknown) => void;
 
 /** @throws {CtkvrError} what loadModel throws. */
 export async function openEngine(
   nameOrPath: string,
   settings: EngineSettings,
   load: LoadModelOptions,
-): Promise<{ readonly engine: SessionChatEngine; readonly model: Model }> {
+  warn: Warn,
+): Promise<OpenedEngine> {
   const { contextLength } = settings;
   const model = await loadModel(nameOrPath, { ...load, ...(contextLength === null ? {} : { contextLength }) });
   try {
-    return { engine: engineOf(model, settings), model };
+    const { engine, close } = engineOf(model, settings, warn);
+    const closeAll = async () => {
+      await close();
+      await model.close();
+    };
+    return { engine, close: closeAll };
   } catch (error) {
     await model.close();
     throw error;
   }
 }
 
-export function engineOf(model: Model, { contextLength, ...settings }: EngineSettings): SessionChatEngine {
-  return new SessionChatEngine({
-    ...settings,
+/** On a model that stays the caller's to close. */
+export function engineOf(model: Model, settings: EngineSettings, warn: Warn): OpenedEngine {
+  const { contextLength, sessionStore, ...drawn } = settings;
+  const { kvFormat, selector } = settings;
+  const sessions = openSessions(model, { reading: { kvFormat, selector }, store: sessionStore, warn });
+  const engine = new SessionChatEngine({
+    ...drawn,
     model,
+    sessions,
     contextLength: Math.min(contextLength ?? model.contextLength, model.contextLength),
   });
+  return { engine, close: () => sessions.close() };
 }

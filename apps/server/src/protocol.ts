@@ -6,6 +6,7 @@ import type { ApiError } from './api-error.js';
 import type { ChatFinish, ScoredToken } from './chat-engine.js';
 import type { Frame } from './event-stream.js';
 import type { GenerationRequest } from './generation-request.js';
+import type { ReadMap } from './read-map.js';
 import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ParsedRequest {
@@ -51,7 +52,8 @@ export interface Protocol<R extends ParsedRequest> {
 /** The frames of one streamed answer, in this order; `failed` ends it anywhere. */
 export interface StreamedAnswer {
   opened(): readonly Frame[];
-  text(text: string, tokens: readonly ScoredToken[]): readonly Frame[];
+  /** `readMap` is left out unless the request asked for it. */
+  text(text: string, tokens: readonly ScoredToken[], readMap?: ReadMap | null): readonly Frame[];
   /** Protocols without messages have no thoughts and no calls. */
   thinking?(text: string, tokens: readonly ScoredToken[]): readonly Frame[];
   toolCall?(call: AnswerCall, tokens: readonly ScoredToken[]): readonly Frame[];

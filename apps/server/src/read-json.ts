@@ -11,7 +11,7 @@ export async function readJson(context: Context, maxBytes: number): Promise<unkn
       code: 'unsupported_media_type',
     });
   }
-  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw notReadOn(context, tooLarge(maxBytes));
+  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw notReadOn(context, requestTooLarge(maxBytes));
   const text = await readText(context.req.raw.body, maxBytes).catch((error: unknown) => {
     throw notReadOn(context, error);
   });
@@ -35,7 +35,7 @@ async function readText(body: ReadableStream<Uint8Array> | null, maxBytes: numbe
     });
     if (done) return pieces.join('') + decoder.decode();
     size += value.byteLength;
-    if (size > maxBytes) throw tooLarge(maxBytes);
+    if (size > maxBytes) throw requestTooLarge(maxBytes);
     const broken = scanner.push(value);
     if (broken !== null) throw beyond(broken);
     pieces.push(decoder.decode(value, { stream: true }));
@@ -48,7 +48,7 @@ function notReadOn(context: Context, error: unknown): unknown {
   return error;
 }
 
-function tooLarge(maxBytes: number): ApiError {
+export function requestTooLarge(maxBytes: number): ApiError {
   return new ApiError(413, `The body is larger than the ${maxBytes} bytes this server takes`, {
     code: 'request_too_large',
   });

@@ -6,7 +6,7 @@
  */
 import { z } from 'zod';
 import { MAX_CHOICES } from './choices.js';
-import { extensionFields } from './ctkvr-fields.js';
+import { chatExtensionFields } from './ctkvr-fields.js';
 import { each, type FieldTable, honoured, ignored, inside, refused, schemaOf } from './field-rules.js';
 import { efforts } from './generation-request.js';
 import { chatToolFields, responseFormatField } from './tools/openai-tool-fields.js';
@@ -141,7 +141,7 @@ const honouredFields = {
   max_tokens: honoured('OpenAI', z.int().min(1), 'the same'),
   ...drawingFields,
   ...cachingFields,
-  ...extensionFields,
+  ...chatExtensionFields,
   n: honoured(
     'OpenAI',
     z.int().min(1).max(MAX_CHOICES),
@@ -167,6 +167,11 @@ const honouredFields = {
   top_logprobs: honoured('OpenAI', z.int().min(0).max(20), 'default 0; only with `logprobs`'),
   ...chatToolFields,
   response_format: responseFormatField,
+  session: honoured(
+    'CTkvr',
+    z.string().min(1),
+    'a document that was read (`/v1/sessions`) and that the messages are about; the first of them must be the user’s',
+  ),
   stream: honoured('OpenAI', z.boolean(), 'default false'),
   stream_options: honoured(
     'OpenAI',

@@ -3,15 +3,20 @@
  * that run at the same time share engine steps through the model's step composer.
  */
 import { randomInt } from 'node:crypto';
-import { CtkvrError, type KvFormat, type PresetName, type SelectionCounters, type SelectorOptions } from '@ctkvr/core';
-import type { Grammar, Model, Session } from '@ctkvr/model-runner';
+import { CtkvrError, type KvFormat, type PresetName, type SelectorOptions } from '@ctkvr/core';
+import type { Model, Session } from '@ctkvr/model-runner';
+import type { AnswerInput, PlannedAnswer } from './answer-input.js';
 import { AnswerLogprobs } from './answer-logprobs.js';
+import { AnswerReadMaps } from './answer-read-maps.js';
 import { toApiError, toPrepareError } from './api-error.js';
 import type { ChatEngine, ChatEvent, ChatFinish, EngineMemory, PreparedChat } from './chat-engine.js';
 import { changedSession } from './ctkvr-fields.js';
 import type { GenerationRequest } from './generation-request.js';
 import { ModelText } from './model-text.js';
-import { type AnswerPlan, planAnswer } from './tools/answer-plan.js';
+import type { ModelSessions } from './sessions/model-sessions.js';
+import { prepareSessionChat } from './sessions/session-chat.js';
+import { TokenClock } from './token-clock.js';
+import { planAnswer } from './tools/answer-plan.js';
 import { readAnswer } from './tools/read-answer.js';
 
 export interface SessionChatEngineOptions {
@@ -21,6 +26,8 @@ export interface SessionChatEngineOptions {
   readonly contextLength: number;
   readonly kvFormat?: KvFormat | undefined;
   readonly selector?: (Partial<SelectorOptions> & { readonly preset?: PresetName }) | undefined;
+  /** Of the same model. They are the caller's to close. */
+  readonly sessions?: ModelSessions;
 }
 
 export class SessionChatEngine implements ChatEngine {
@@ -28,6 +35,7 @@ export class SessionChatEngine implements ChatEngine {
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly contextLength: number;
   readonly text: ModelText;
+  readonly sessions?: ModelSessions;
   readonly #model: Model;
   readonly #session: Pick<SessionChatEngineOptions, 'kvFormat' | 'selector'>;
 
@@ -37,6 +45,7 @@ export class SessionChatEngine implements ChatEngine {
     this.#model = options.model;
     this.text = new ModelText(options.model);
     this.#session = { kvFormat: options.kvFormat, selector: options.selector };
+    if (options.sessions !== undefined) this.sessions = options.sessions;
   }
 
   get failure(): string | null {
@@ -48,39 +57,52 @@ export class SessionChatEngine implements ChatEngine {
   }
 
   async prepare(request: GenerationRequest, signal: AbortSignal): Promise<PreparedChat> {
+    if (request.sessionId !== null) {
+      return await prepareSessionChat(request, signal, {
+        sessions: this.sessions,
+        text: this.text,
+        plan: (tokens) => this.#plan(request, tokens),
+        newClock: () => this.#newClock(),
+        answerFrom: (session, input) => this.#answerFrom(session, input),
+      });
+    }
     const tokens = await this.text.tokensOf(request.prompt, signal, this.contextLength).catch((error) => {
       signal.throwIfAborted(); // its reason says more than that it was aborted
       throw error;
     });
     signal.throwIfAborted();
     const maxTokens = this.#maxTokens(tokens.length, request);
-    const plan = this.#plan(request, tokens);
-    const grammar = await this.#compile(plan);
+    const planned = await this.#plan(request, tokens);
     return {
       numPromptTokens: tokens.length,
-      run: (running) => {
-        const events = this.#run(tokens, { request, maxTokens, grammar, tags: plan.tags, signal: running });
-        return plan.newParser === null ? events : readAnswer(events, plan.newParser());
-      },
+      run: (running) => readAnswer(this.#run(tokens, { request, maxTokens, planned, signal: running }), planned),
     };
   }
 
-  async *#run(tokens: Int32Array, run: ChatRun): AsyncGenerator<ChatEvent, void, undefined> {
-    const { request, maxTokens, signal } = run;
+  async *#run(tokens: Int32Array, chat: ChatRun): AsyncGenerator<ChatEvent, void, undefined> {
+    const { request, maxTokens, signal } = chat;
     let isWaiting = false;
+    let isOpen = false;
     const opening = this.#model.admitSession({
       contextLength: tokens.length + maxTokens,
       promptLength: tokens.length,
       signal,
       onWait: () => {
         isWaiting = true;
+        void this.#makeRoom(() => !isOpen && !signal.aborted);
       },
       prefixCache: { namespace: request.cacheSalt, lookUp: request.cachePrompt },
       ...changedSession(this.#session, request.session),
     });
     try {
       if (isWaiting) yield { type: 'waiting' };
-      yield* this.#answer(await opening, tokens, run);
+      const session = await opening.finally(() => {
+        isOpen = true;
+      });
+      yield { type: 'opened' };
+      const clock = this.#newClock();
+      const { numCachedTokens } = await session.prefill(tokens, { signal });
+      yield* this.#answerFrom(session, { ...chat, clock, numCachedTokens });
     } finally {
       await opening.then(
         (session) => session.close(),
@@ -89,16 +111,11 @@ export class SessionChatEngine implements ChatEngine {
     }
   }
 
-  async *#answer(
-    session: Session,
-    tokens: Int32Array,
-    { request, maxTokens, grammar, tags, signal }: ChatRun,
-  ): AsyncGenerator<ChatEvent, void, undefined> {
-    yield { type: 'opened' };
-    const { numQueryHeads, numKvHeads } = this.#model.info;
-    const clock = new TokenClock(numQueryHeads / numKvHeads);
-    const { numCachedTokens } = await session.prefill(tokens, { signal });
+  /** Generates the answer of a session that holds the prompt. */
+  async *#answerFrom(session: Session, input: AnswerInput): AsyncGenerator<ChatEvent, void, undefined> {
+    const { request, planned, maxTokens, signal, clock, numCachedTokens } = input;
     const { numTopLogprobs } = request;
+    const maps = request.readMap ? new AnswerReadMaps() : null;
     const logprobs =
       numTopLogprobs === null
         ? null
@@ -110,37 +127,51 @@ export class SessionChatEngine implements ChatEngine {
     for await (const drawn of session.generate({
       maxTokens,
       signal,
-      grammar,
+      grammar: planned.grammar,
       stop: request.stop,
       ignoreEndOfTurn: request.ignoreEndOfTurn,
       logits: logprobs !== null,
+      readMap: maps !== null,
       sampling: {
         ...toSampling(request),
         penaltyWindow: Math.min(request.repeatWindow, this.contextLength), // it is allocated
       },
     })) {
-      const event = { ...drawn, text: (tags.get(drawn.tokenId) ?? '') + drawn.text };
+      const event = { ...drawn, text: (planned.tags.get(drawn.tokenId) ?? '') + drawn.text };
       clock.tick(event.statistics.counters);
-      if (logprobs !== null) yield* await logprobs.push(event);
-      else if (event.text !== '') yield { type: 'text', text: event.text };
+      const events = logprobs === null ? textEvents(event.text) : await logprobs.push(event);
+      // With log probabilities, what is told now is of the tokens before.
+      if (logprobs === null) maps?.add(event.readMap);
+      yield* maps === null ? events : events.map((one) => maps.tell(one));
+      if (logprobs !== null) maps?.add(event.readMap);
     }
     const finish = toFinish(session, clock);
-    if (logprobs !== null) yield* logprobs.end(finish.numCompletionTokens);
-    yield { type: 'finish', finish: { ...finish, numCachedTokens } };
-  }
-
-  #plan(request: GenerationRequest, tokens: Int32Array): AnswerPlan {
-    const promptEnd = this.#model.detokenize(tokens.slice(-TAG_TOKENS), { special: true });
-    const { controlTokens } = this.#model.info;
-    return planAnswer({ request, template: this.text.chatTemplate ?? '', promptEnd, controlTokens });
+    const events = logprobs?.end(finish.numCompletionTokens) ?? [];
+    yield* maps === null ? events : events.map((one) => maps.tell(one));
+    yield { type: 'finish', finish: { ...finish, numCachedTokens, ...maps?.ofAnswer() } };
   }
 
   /** @throws {ApiError} 400 naming the field whose schema is not supported. */
-  async #compile({ grammar }: AnswerPlan): Promise<Grammar | undefined> {
-    if (grammar === null) return undefined;
-    return await this.#model.compileGrammar(grammar.source).catch((error: unknown) => {
+  async #plan(request: GenerationRequest, tokens: Int32Array): Promise<PlannedAnswer> {
+    const promptEnd = this.#model.detokenize(tokens.slice(-TAG_TOKENS), { special: true });
+    const { controlTokens } = this.#model.info;
+    const template = this.text.chatTemplate ?? '';
+    const { grammar, tags, newParser } = planAnswer({ request, template, promptEnd, controlTokens });
+    if (grammar === null) return { grammar: undefined, tags, newParser };
+    const compiled = await this.#model.compileGrammar(grammar.source).catch((error: unknown) => {
       throw toPrepareError(error, grammar.field);
     });
+    return { grammar: compiled, tags, newParser };
+  }
+
+  #newClock(): TokenClock {
+    const { numQueryHeads, numKvHeads } = this.#model.info;
+    return new TokenClock(numQueryHeads / numKvHeads);
+  }
+
+  /** Documents that nobody asks make way for a request that waits for memory. */
+  async #makeRoom(isNeeded: () => boolean): Promise<void> {
+    while (isNeeded() && (await this.sessions?.makeRoom()));
   }
 
   /** Tokens the answer may have: those asked for, or as many of them as context and memory hold. @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED */
@@ -157,16 +188,14 @@ export class SessionChatEngine implements ChatEngine {
   }
 }
 
-interface ChatRun {
-  readonly request: GenerationRequest;
-  readonly maxTokens: number;
-  readonly grammar: Grammar | undefined;
-  readonly tags: AnswerPlan['tags'];
-  readonly signal: AbortSignal;
-}
+type ChatRun = Omit<AnswerInput, 'clock' | 'numCachedTokens'>;
 
 /** At the end of a prompt: in these is a tag with what may stand behind it. */
 const TAG_TOKENS = 12;
+
+function textEvents(text: string): ChatEvent[] {
+  return text === '' ? [] : [{ type: 'text', text }];
+}
 
 function toSampling(request: GenerationRequest) {
   return {
@@ -190,50 +219,4 @@ function toFinish(session: Session, clock: TokenClock): Omit<ChatFinish, 'numCac
     numCompletionTokens: last.numTokens,
     statistics: clock.statistics(),
   };
-}
-
-type Counters = Pick<SelectionCounters, 'heads' | 'keysTotal' | 'keysRead' | 'estimatedMass'>;
-
-/** Times tokens as they come; made when the prefill starts. */
-class TokenClock {
-  readonly #startedAt = performance.now();
-  readonly #groupSize: number;
-  #firstAt: number | null = null;
-  #lastAt = 0;
-  #numTokens = 0;
-  #counters: Counters | null = null;
-
-  constructor(groupSize: number) {
-    this.#groupSize = groupSize;
-  }
-
-  tick(counters: Counters | null): void {
-    this.#lastAt = performance.now();
-    this.#firstAt ??= this.#lastAt;
-    this.#numTokens += 1;
-    this.#counters = counters ?? this.#counters;
-  }
-
-  statistics(): ChatFinish['statistics'] {
-    const perHead = (sum: number | undefined) =>
-      sum === undefined || !this.#counters?.heads ? null : Math.round(sum / this.#counters.heads);
-    const decoded = this.#numTokens - 1;
-    return {
-      time_to_first_token_ms: this.#firstAt === null ? null : round(this.#firstAt - this.#startedAt),
-      ms_per_token: this.#firstAt === null || decoded < 1 ? null : round((this.#lastAt - this.#firstAt) / decoded),
-      keys_read_per_head: perHead(this.#counters?.keysRead),
-      keys_per_head: perHead(this.#counters?.keysTotal),
-      attention_mass: this.#attentionMass(),
-    };
-  }
-
-  #attentionMass(): number | null {
-    if (!this.#counters?.heads) return null;
-    const { estimatedMass, heads } = this.#counters;
-    return Math.round((estimatedMass / (heads * this.#groupSize)) * 10_000) / 10_000;
-  }
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 100) / 100;
 }

@@ -13,9 +13,10 @@ import {
 } from '@ctkvr/core';
 import type { LoadModelOptions, Model } from '@ctkvr/model-runner';
 import { type NamedModel, type StartedEngines, startEngines } from './isolation/start-engines.js';
-import { engineOf, openEngine } from './open-engine.js';
+import { engineOf, openEngine, type Warn } from './open-engine.js';
 import { defaultQueueOptions } from './request-queue.js';
 import { defaultLogger, type ListenOptions, listen, listenChecks, type RunningServer } from './running-server.js';
+import type { SessionStoreOptions } from './sessions/open-sessions.js';
 
 export interface StartServerOptions extends ListenOptions {
   /**
@@ -41,6 +42,8 @@ export interface StartServerOptions extends ListenOptions {
   /** How sessions store keys and values. Default 'f16'. */
   readonly kvFormat?: KvFormat;
   readonly selector?: Partial<SelectorOptions> & { readonly preset?: PresetName };
+  /** Where documents that were read are kept, so that they survive a restart. Default: nowhere. */
+  readonly sessionStore?: SessionStoreOptions;
   /** Passed on to loadModel for models that are loaded here. */
   readonly load?: Omit<LoadModelOptions, 'contextLength'>;
 }
@@ -56,6 +59,7 @@ const optionChecks: OptionChecks<StartServerOptions> = {
   contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
   selector: takes.optional(takes.object),
+  sessionStore: takes.optional(takes.object),
   load: takes.optional(takes.object),
 };
 
@@ -66,6 +70,7 @@ const optionChecks: OptionChecks<StartServerOptions> = {
 export async function startServer(options: StartServerOptions): Promise<RunningServer> {
   checkOptions('startServer', options, optionChecks, {
     selector: selectorOptionNames,
+    sessionStore: ['folder', 'maxBytes'],
     load: [
       'numThreads',
       'prefillChunk',
@@ -89,14 +94,16 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
 type Opening = StartServerOptions & Required<Pick<ListenOptions, 'logger'>>;
 
 async function openEngines(options: Opening): Promise<StartedEngines> {
-  const { contextLength = null, kvFormat, selector, load = {}, isolation = 'process' } = options;
-  const settings = { contextLength, kvFormat, selector };
+  const { contextLength = null, kvFormat, selector, sessionStore, load = {}, isolation = 'process' } = options;
+  const settings = { contextLength, kvFormat, selector, sessionStore };
+  const warn: Warn = (what, error) => options.logger.warn({ err: error }, what);
   const { model } = options;
   if (model !== undefined && typeof model !== 'string') {
     if (options.isolation === 'process')
       throw excluded('isolation', "a loaded model runs in this process: give 'model' as a path");
     const modelId = options.modelName ?? nameOf(model.info.path);
-    return { engines: [engineOf(model, { ...settings, modelId })], close: async () => {} };
+    const { engine, close } = engineOf(model, { ...settings, modelId }, warn);
+    return { engines: [engine], close };
   }
   const models = namedModels(options);
   if (isolation === 'process') {
@@ -106,8 +113,8 @@ async function openEngines(options: Opening): Promise<StartedEngines> {
   const [only, ...others] = models;
   if (others.length > 0) throw excluded('isolation', "several models need isolation 'process'");
   if (options.unloadAfterMs !== undefined) throw excluded('unloadAfterMs', "it needs isolation 'process'");
-  const { engine, model: owned } = await openEngine(only!.model, { ...settings, modelId: only!.name }, load);
-  return { engines: [engine], close: () => owned.close() };
+  const { engine, close } = await openEngine(only!.model, { ...settings, modelId: only!.name }, load, warn);
+  return { engines: [engine], close };
 }
 
 /** The models to load, one at least. @throws {CtkvrError} CTKVR_INVALID_OPTION */

@@ -18,12 +18,16 @@ interface AskedGeneration extends Pick<GenerationRequest, 'prompt' | 'maxTokens'
   readonly numTopLogprobs?: number | null;
   /** Default: null. */
   readonly json?: GenerationRequest['json'];
+  /** Default: null. */
+  readonly sessionId?: string | null;
+  /** Default: false. */
+  readonly readMap?: boolean;
 }
 
 /** Fills in the defaults. @throws {ApiError} 400 when both repetition penalties are given. */
 export function toGeneration(
   given: DrawingValues & CachingValues & Values<typeof extensionFields, never>,
-  { prompt, maxTokens, numTopLogprobs = null, json = null }: AskedGeneration,
+  { prompt, maxTokens, numTopLogprobs = null, json = null, sessionId = null, readMap = false }: AskedGeneration,
 ): GenerationRequest {
   return {
     prompt,
@@ -43,6 +47,9 @@ export function toGeneration(
     cachePrompt: given.cache_prompt ?? true,
     numTopLogprobs,
     json,
+    sessionId,
+    owner: '', // known to the exchange
+    readMap,
   };
 }
 

@@ -46,6 +46,9 @@ export function addTokenRoutes(
     const json = await read(context);
     const { model, generation } = parseChatRequest(isObject(json) ? { model: models.first.modelId, ...json } : json);
     const { text } = models.find(model);
+    if (generation.sessionId !== null) {
+      throw mustBe('session', 'left out: a document is not shown', generation.sessionId);
+    }
     if (generation.prompt.type !== 'messages') throw new Error('a chat request has messages');
     const prompt = text.applyTemplate(generation.prompt, context.req.raw.signal).catch((error: unknown) => {
       throw toPrepareError(error, 'messages');

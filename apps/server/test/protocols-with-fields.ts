@@ -9,7 +9,7 @@ import {
   turnFields,
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
-import { ctkvrFields } from '../src/ctkvr-fields.js';
+import { chatCtkvrFields, ctkvrFields } from '../src/ctkvr-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import {
   functionFields,
@@ -204,12 +204,13 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       },
       {
         title: 'ctkvr',
-        table: ctkvrFields,
+        table: chatCtkvrFields,
         path: 'ctkvr.',
         put: (fields) => ({ ...chat, ctkvr: fields }),
       },
     ],
     needed: [
+      'session', // in session-routes.test.ts: it must be there
       'tools[0].type',
       'tools[0].function',
       'tools[0].function.name',
@@ -243,6 +244,7 @@ export const protocolsWithFields: readonly ProtocolWithFields[] = [
       'ctkvr.preset': { value: 'paper', reaches: { session: { selector: { preset: 'paper' } } } },
       'ctkvr.selector': { value: { numProbes: 7 }, reaches: { session: { selector: { numProbes: 7 } } } },
       'ctkvr.kvFormat': { value: 'q8', reaches: { session: { kvFormat: 'q8' } } },
+      'ctkvr.read_map': { value: true, reaches: { readMap: true } },
       logprobs: { value: true, reaches: { numTopLogprobs: 0 }, answers: /"logprob":-0\.693/ },
       add_generation_prompt: { value: false, reaches: { prompt: { ending: 'none' } } },
       chat_template_kwargs: {

@@ -1,5 +1,6 @@
 /** The page request-fields.md: the tables of fields for readers. */
 import type { FieldRule, FieldTable } from '../src/field-rules.js';
+import { documentFields } from '../src/sessions/read-document-request.js';
 import { detokenizeFields, tokenizeFields } from '../src/token-fields.js';
 import { protocolsWithFields } from './protocols-with-fields.js';
 
@@ -19,6 +20,7 @@ const sections: [string, FieldTable][] = [
   ...protocolsWithFields.flatMap(({ route, places }) =>
     places.map(({ title, table }): [string, FieldTable] => [title === '' ? `## POST ${route}` : `### ${title}`, table]),
   ),
+  ['## POST /v1/sessions', documentFields],
   ['## POST /tokenize', tokenizeFields],
   ['## POST /detokenize', detokenizeFields],
 ];

@@ -51,7 +51,7 @@ export {
 } from './model-files/index.js';
 export type { PrefixCacheUsage } from './prefix-cache.js';
 export type { PromptInput } from './prompt-plan.js';
-export type { AskOptions, ReadDocumentOptions } from './read-document.js';
+export type { AskOptions, BegunAnswer, ReadDocumentOptions } from './read-document.js';
 export { ReadDocument } from './read-document.js';
 export type { SamplingOptions } from './sampling-options.js';
 export { selectorFor } from './selector-for.js';
@@ -73,3 +73,11 @@ export type {
   SessionOptions,
   TokenStatistics,
 } from './session-types.js';
+export type {
+  DocumentReading,
+  QuarantinedSnapshot,
+  SnapshotAbout,
+  SnapshotStoreOptions,
+  StoredSnapshot,
+} from './snapshot-store/index.js';
+export { documentKey, SnapshotStore } from './snapshot-store/index.js';

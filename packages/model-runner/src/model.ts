@@ -19,15 +19,15 @@ import { LeastTokens } from './least-tokens.js';
 import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { ModelTemplate } from './model-template.js';
-import { closedError, savedContextError } from './operation-errors.js';
+import { closedError } from './operation-errors.js';
 import { PrefixCache, type PrefixCacheUsage } from './prefix-cache.js';
 import { checkMessages } from './prompt-plan.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
+import { type RestoredSession, restoreSession } from './restore-session.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
 import { admitChecks, prefixCacheChecks, sessionChecks } from './session-checks.js';
 import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
-import { readNotes } from './session-notes.js';
 import type { AdmitOptions, PrefixCacheUse, SessionOptions } from './session-types.js';
 import { type PrefixSource, StoredSequence } from './stored-sequence.js';
 
@@ -285,24 +285,7 @@ export class Model {
     this.#checkWorks();
     checkOption('restoreSession', 'path', path, takes.text);
     checkOptions('restoreSession', options, { signal: takes.optional(takes.abortSignal) });
-    const restore = () => this.native.restoreSequence(path);
-    const restored = await this.#composer.runExclusive(restore, options);
-    const { sequence: native, selector, kvFormat, maxTokens: contextLength } = restored;
-    try {
-      this.#checkOpen();
-      const { tokens, conversation } = readNotes(path, restored.notes);
-      if (contextLength > this.contextLength || tokens.length > contextLength) {
-        throw savedContextError({ path, saved: contextLength, contextLength: this.contextLength });
-      }
-      this.#checkMemory({ contextLength, kvFormat, selector, sharedBytes: native.memory.kvBytes });
-      const sequence = new StoredSequence({ native, composer: this.#composer, selector });
-      sequence.resume(tokens);
-      const session = { host: this.#host, sequence, contextLength, kvFormat };
-      return new Session({ ...session, conversation: conversation && Conversation.restored(conversation) });
-    } catch (error) {
-      native.close();
-      throw error;
-    }
+    return (await this.#restore(path, options.signal)).session;
   }
 
   /**
@@ -311,6 +294,20 @@ export class Model {
    */
   readDocument(text: string, options: ReadDocumentOptions = {}): Promise<ReadDocument> {
     return ReadDocument.read(this, text, options);
+  }
+
+  /**
+   * Opens a document that `document.save` wrote, with the same model and chat template: it is not read again, and answers as it did.
+   * @throws {CtkvrError} as `restoreSession`; CTKVR_BAD_SNAPSHOT also for a session that is no document, and under another chat template.
+   */
+  async openDocument(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<ReadDocument> {
+    this.#checkOpen();
+    this.#checkWorks();
+    checkOption('openDocument', 'path', path, takes.text);
+    checkOptions('openDocument', options, { signal: takes.optional(takes.abortSignal) });
+    const startedAt = performance.now();
+    const restored = await this.#restore(path, options.signal);
+    return await ReadDocument.opened(this, { ...restored, path, startedAt });
   }
 
   /** Closes every session and document, then frees the weights. Idempotent. */
@@ -339,6 +336,16 @@ export class Model {
   /** @throws {CtkvrError} CTKVR_DEVICE_LOST */
   #checkWorks(): void {
     if (this.#failure !== null) throw this.#failure;
+  }
+
+  #restore(path: string, signal: AbortSignal | undefined): Promise<RestoredSession> {
+    const { native, contextLength } = this;
+    const checkOpen = () => this.#checkOpen();
+    return restoreSession(
+      { native, composer: this.#composer, host: this.#host, contextLength, checkOpen },
+      path,
+      signal,
+    );
   }
 
   #settings(options: SessionOptions): SessionSettings {

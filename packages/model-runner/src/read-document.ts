@@ -2,12 +2,24 @@
  * A document that was read once and is asked any number of questions. Its session holds the tokens before any question, with their index;
  * each question is read, and answered, on a fork, which shares both.
  */
-import { CtkvrError, checkOption, checkOptions, type OptionChecks, selectorOptionNames, takes } from '@ctkvr/core';
-import type { ChatMessage } from './chat-template.js';
+import { createHash } from 'node:crypto';
+import {
+  CtkvrError,
+  checkOption,
+  checkOptions,
+  type KvFormat,
+  type OptionChecks,
+  type SelectorOptions,
+  selectorOptionNames,
+  takes,
+} from '@ctkvr/core';
+import type { DocumentHost } from './document-host.js';
 import { commonPrefixLength, documentTurn } from './document-turn.js';
-import { closedError } from './operation-errors.js';
+import { busyError, closedError } from './operation-errors.js';
+import { passageTexts } from './passage-texts.js';
+import type { RestoredSession } from './restore-session.js';
 import type { Session } from './session.js';
-import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks } from './session-checks.js';
+import { generateChecks, nestedInGenerate, prefillChecks, sessionChecks, signalChecks } from './session-checks.js';
 import type {
   GenerateEvent,
   GenerateFinish,
@@ -22,15 +34,19 @@ export interface ReadDocumentOptions extends SessionOptions, Pick<PrefillOptions
 
 export type AskOptions = Pick<GenerateOptions, 'maxTokens' | 'sampling' | 'stop' | 'signal' | 'readMap'>;
 
-/** What a document needs of its model. Internal: `Model` has it; so the two files do not import each other. */
-export interface DocumentHost {
-  /** Context of a session that does not ask for its own. */
-  readonly contextLength: number;
-  applyChatTemplate(
-    messages: readonly ChatMessage[],
-    options: { readonly signal?: AbortSignal | undefined },
-  ): Promise<Int32Array>;
-  createSession(options: SessionOptions): Session;
+/** A question that was read, and whose answer is still to be generated. */
+export interface BegunAnswer {
+  /** Holds document and question; the caller closes it. Closing the document does it too. */
+  readonly session: Session;
+  /** Tokens of its prompt that were not read for it: the document's. */
+  readonly numCachedTokens: number;
+}
+
+/** What a file gave. */
+interface OpenedDocument extends RestoredSession {
+  readonly path: string;
+  /** By `performance.now`. */
+  readonly startedAt: number;
 }
 
 interface ReadDocumentParts {
@@ -59,20 +75,23 @@ const askChecks: OptionChecks<AskOptions> = {
 };
 
 export class ReadDocument {
-  /** What reading took. */
+  /** What reading took. Of an opened document: all its tokens were cached, and `prefillMs` is what restoring took. */
   readonly reading: PrefillResult;
+  /** As it was given. */
+  readonly text: string;
   readonly #host: DocumentHost;
   readonly #base: Session;
-  readonly #document: string;
   /** Forks on which questions are being answered. */
   readonly #asking = new Set<Session>();
+  #saving: Promise<unknown> | null = null;
+  #passages: string[] | null = null;
   #lastFinish: GenerateFinish | null = null;
   #closing: Promise<void> | null = null;
 
   private constructor({ host, base, document, reading }: ReadDocumentParts) {
     this.#host = host;
     this.#base = base;
-    this.#document = document;
+    this.text = document;
     this.reading = reading;
   }
 
@@ -104,9 +123,64 @@ export class ReadDocument {
     }
   }
 
+  /** @internal Documents are opened by `model.openDocument`. */
+  static async opened(host: DocumentHost, opened: OpenedDocument): Promise<ReadDocument> {
+    const { session, document, path, startedAt } = opened;
+    const templateHash = hashOf(host.chatTemplate);
+    if (document !== null && document.templateHash === templateHash) {
+      const { length: numTokens } = session;
+      const prefillMs = performance.now() - startedAt;
+      const tokensPerSecond = (numTokens / prefillMs) * 1000;
+      const reading = { numTokens, numCachedTokens: numTokens, prefillMs, tokensPerSecond, index: null };
+      return new ReadDocument({ host, base: session, document: document.text, reading });
+    }
+    await session.close();
+    const [field, expected, actual] =
+      document === null
+        ? ['document', 'a document', 'a session']
+        : ['chatTemplate', document.templateHash ?? 'none', templateHash ?? 'none'];
+    const problem =
+      document === null
+        ? 'it holds a session, not a document: restore it with model.restoreSession'
+        : 'it was read under another chat template than the model has now: read the document again';
+    throw new CtkvrError('CTKVR_BAD_SNAPSHOT', `${path}: ${problem}`, { fields: { path, field, expected, actual } });
+  }
+
+  /** Which keys are read for its answers. */
+  get selector(): SelectorOptions {
+    return this.#base.selector;
+  }
+
+  /** How its keys and values are stored. */
+  get kvFormat(): KvFormat {
+    return this.#base.kvFormat;
+  }
+
+  /** Bytes it holds, without its forks. */
+  get heldBytes(): number {
+    return this.#base.heldBytes;
+  }
+
+  /** Tokens of document, question and answer together. */
+  get contextLength(): number {
+    return this.#base.contextLength;
+  }
+
   /** Tokens before any question. */
   get numTokens(): number {
     return this.#base.length;
+  }
+
+  /**
+   * The texts of its passages, `model.passageSize` tokens each, by which read maps count. Joined they are the prompt's text before any question;
+   * control tokens give nothing. A character that spans two passages is in the second.
+   */
+  passages(): string[] {
+    this.#checkOpen();
+    const { passageSize } = this.#host;
+    const tokenBytes = (tokenId: number) => this.#host.tokenBytes(tokenId);
+    this.#passages ??= passageTexts(this.#base.tokens, { passageSize, tokenBytes });
+    return [...this.#passages];
   }
 
   /** How the answer that ended last has ended; null before the first. */
@@ -122,22 +196,79 @@ export class ReadDocument {
     checkOption('ask', 'question', question, takes.text);
     checkOptions('ask', options, askChecks, nestedInGenerate);
     const { signal } = options;
-    this.#checkOpen();
-    const tokens = await render(this.#host, { document: this.#document, question }, signal);
-    this.#checkOpen();
-    const session = this.#base.fork();
-    this.#asking.add(session);
+    const { session } = await this.begin(question, { signal });
     try {
-      // At the border of document and question, a token may span both.
-      const kept = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
-      session.truncate(kept);
-      await session.prefill(tokens.subarray(kept), { signal });
       yield* session.generate(options);
     } finally {
       this.#lastFinish = session.lastFinish ?? this.#lastFinish;
       this.#asking.delete(session);
       await session.close();
     }
+  }
+
+  /**
+   * Reads a question, and leaves its answer to `session.generate`, which has more options than `ask`. In place of a question: all tokens of a
+   * prompt, of which those that it has in common with the document are not read again.
+   * @throws {CtkvrError} as `ask`.
+   */
+  async begin(
+    question: string | Int32Array,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<BegunAnswer> {
+    if (typeof question !== 'string') checkOption('begin', 'question', question, takes.int32);
+    checkOptions('begin', options, signalChecks);
+    const { signal } = options;
+    this.#checkOpen();
+    const tokens =
+      typeof question === 'string' ? await render(this.#host, { document: this.text, question }, signal) : question;
+    while (this.#saving !== null) await this.#saving; // a sequence that is being written cannot be forked
+    this.#checkOpen();
+    const session = this.#base.fork();
+    for (const other of this.#asking) if (other.isClosed) this.#asking.delete(other);
+    this.#asking.add(session);
+    try {
+      // At the border of document and question, a token may span both.
+      const numCachedTokens = Math.min(commonPrefixLength(session.tokens, tokens), tokens.length - 1);
+      session.truncate(numCachedTokens);
+      await session.prefill(tokens.subarray(numCachedTokens), { signal });
+      return { session, numCachedTokens };
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Writes the document, as it was read, to a file that `model.openDocument` opens. As `session.save` does it.
+   * @throws {CtkvrError} as `session.save`.
+   */
+  async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
+    checkOption('save', 'path', path, takes.text);
+    checkOptions('save', options, signalChecks);
+    this.#checkOpen();
+    const document = { text: this.text, templateHash: hashOf(this.#host.chatTemplate) };
+    // One at a time.
+    const saved = Promise.resolve(this.#saving).then(() => this.#base.saveWith(document, path, options.signal));
+    const ended = saved.catch(() => {});
+    this.#saving = ended;
+    try {
+      return await saved;
+    } finally {
+      if (this.#saving === ended) this.#saving = null;
+    }
+  }
+
+  /**
+   * Gives its session up, which holds the tokens before any question: for a conversation that goes on behind them. The caller closes it; the
+   * document is closed. @throws {CtkvrError} CTKVR_CLOSED; CTKVR_BUSY while it is asked or saved.
+   */
+  takeSession(): Session {
+    this.#checkOpen();
+    const isAsked = [...this.#asking].some((session) => !session.isClosed);
+    const running = isAsked ? 'ask' : this.#saving === null ? null : 'save';
+    if (running !== null) throw busyError('takeSession', running);
+    this.#closing = Promise.resolve();
+    return this.#base;
   }
 
   /** Ends what is being answered (it throws CTKVR_CLOSED) and frees the memory. Idempotent; closing the model does it too. */
@@ -161,4 +292,8 @@ function render(
   signal: AbortSignal | undefined,
 ): Promise<Int32Array> {
   return host.applyChatTemplate([{ role: 'user', content: documentTurn(turn) }], { signal });
+}
+
+function hashOf(text: string | null): string | null {
+  return text === null ? null : createHash('sha256').update(text).digest('hex');
 }

@@ -10,6 +10,15 @@ export interface SessionNotes {
   readonly tokens: readonly number[];
   /** null when the session holds tokens that came from no message. */
   readonly conversation: SavedConversation | null;
+  /** Of a session that holds a document before any question; null for others. */
+  readonly document: SavedDocument | null;
+}
+
+/** What makes a document of a session. */
+export interface SavedDocument {
+  readonly text: string;
+  /** SHA-256 of the chat template that the text was put into, in hexadecimal; null without one. */
+  readonly templateHash: string | null;
 }
 
 export function writeNotes(notes: SessionNotes): string {
@@ -19,8 +28,9 @@ export function writeNotes(notes: SessionNotes): string {
 /** @throws {CtkvrError} CTKVR_BAD_SNAPSHOT for what `writeNotes` of this version did not write. */
 export function readNotes(path: string, text: string): SessionNotes {
   const notes = parsed(text);
-  if (notes?.version === version && isTokens(notes.tokens) && isConversation(notes.conversation)) {
-    return { tokens: notes.tokens, conversation: notes.conversation };
+  const { tokens, conversation, document = null } = notes ?? {}; // sessions were saved before documents were
+  if (notes?.version === version && isTokens(tokens) && isConversation(conversation) && isDocument(document)) {
+    return { tokens, conversation, document };
   }
   const fields = {
     path,
@@ -57,4 +67,11 @@ function isConversation(value: unknown): value is SavedConversation | null {
   return (
     Array.isArray(messages) && messages.every(isMessage) && typeof options === 'object' && options !== null && hasAnswer
   );
+}
+
+function isDocument(value: unknown): value is SavedDocument | null {
+  if (value === null) return true;
+  if (typeof value !== 'object') return false;
+  const { text, templateHash } = value as Partial<SavedDocument>;
+  return typeof text === 'string' && (templateHash === null || typeof templateHash === 'string');
 }

@@ -26,7 +26,7 @@ import { resolveSampling } from './sampling-options.js';
 import { selectorFor } from './selector-for.js';
 import { forcedChecks, generateChecks, nestedInGenerate, prefillChecks, signalChecks } from './session-checks.js';
 import type { SessionHost } from './session-host.js';
-import { writeNotes } from './session-notes.js';
+import { type SavedDocument, writeNotes } from './session-notes.js';
 import type {
   ForcedOptions,
   ForcedStep,
@@ -105,6 +105,11 @@ export class Session {
   /** How the last generation ended; null before the first. */
   get lastFinish(): GenerateFinish | null {
     return this.#lastFinish;
+  }
+
+  /** Whether it was closed, or is being closed. */
+  get isClosed(): boolean {
+    return this.#slot.isClosing;
   }
 
   /** Bytes it holds. */
@@ -224,9 +229,18 @@ export class Session {
   async save(path: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ bytes: number }> {
     checkOption('save', 'path', path, takes.text);
     checkOptions('save', options, signalChecks);
-    return await this.#slot.run('save', options.signal, async (operation) => {
+    return await this.saveWith(null, path, options.signal);
+  }
+
+  /** @internal As `save`, with what makes a document of it: `ReadDocument.save`. */
+  async saveWith(
+    document: SavedDocument | null,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ bytes: number }> {
+    return await this.#slot.run('save', signal, async (operation) => {
       const conversation = this.#conversation?.saved ?? null;
-      const notes = writeNotes({ tokens: Array.from(this.tokens), conversation });
+      const notes = writeNotes({ tokens: Array.from(this.tokens), conversation, document });
       return { bytes: await this.#sequence.save(operation, path, notes) };
     });
   }

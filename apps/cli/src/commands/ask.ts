@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { AnswerMeter, statisticsLine } from '../answer-statistics.js';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, print, printJson } from '../console-io.js';
+import { DocumentChat } from '../document-chat.js';
 import { formatCounted } from '../format.js';
 import { openModel } from '../open-model.js';
 import {
@@ -14,12 +15,13 @@ import {
   type SamplingFlags,
   type SelectorFlags,
   samplingOf,
-  selectorSettings,
 } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 import { readDocuments } from '../read-document.js';
+import { readingOptions, readOnce } from '../sessions/read-once.js';
+import { addStoreOptions, type StoreFlags } from '../sessions/session-store.js';
 
-export interface AskFlags extends ModelOptions, SelectorFlags, SamplingFlags {
+export interface AskFlags extends ModelOptions, SelectorFlags, SamplingFlags, StoreFlags {
   readonly questionFirst: boolean;
   readonly json: boolean;
 }
@@ -34,6 +36,7 @@ export function askCommand(run: RunAction): Command {
   addModelOptions(command);
   addSelectorOptions(command);
   addSamplingOptions(command);
+  addStoreOptions(command);
   return command
     .option('--question-first', 'put the question before the text as well as after it', false)
     .option('--json', 'print one JSON object with answer and statistics instead of a stream of text', false)
@@ -59,15 +62,18 @@ export async function ask(
   const document = await readDocuments(what.files, { stdin: io.stdin, signal });
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
-  await using session = model.createSession({
-    kvFormat: flags.kvFormat,
-    selector: { ...selectorSettings(flags), massSampling: true },
-    ...(flags.context === undefined ? {} : { contextLength: flags.context }),
-  });
   const meter = new AnswerMeter(groupSizeOf(model.info));
+  const { files } = what;
+  const reading = { model, files, text: document, progress, quiet: flags.json, io, signal };
+  // A question in front of the text is part of what is read.
+  const { session, restoredTokens } = flags.questionFirst
+    ? { session: model.createSession(readingOptions(model, flags)), restoredTokens: 0 }
+    : await readOnce(flags, reading);
+  await using _ = session;
+  const conversation = new DocumentChat({ model, session, document: flags.questionFirst ? null : document });
+  const asked = flags.questionFirst ? documentTurn({ document, question, questionFirst: true }) : question;
   try {
-    const content = documentTurn({ document, question, questionFirst: flags.questionFirst });
-    await session.prefill([{ role: 'user', content }], {
+    await conversation.ask(asked, {
       signal,
       onProgress: (state) => progress.show(prefillState(state)),
     });
@@ -76,7 +82,7 @@ export async function ask(
   }
   const promptTokens = session.length;
   let answer = '';
-  for await (const event of session.generate({ maxTokens: flags.maxTokens, sampling: samplingOf(flags), signal })) {
+  for await (const event of conversation.answer({ maxTokens: flags.maxTokens, sampling: samplingOf(flags), signal })) {
     meter.token(event.statistics.counters);
     answer += event.text;
     if (!flags.json && event.text) await print(io, event.text);
@@ -90,6 +96,7 @@ export async function ask(
       answer,
       finishReason: finish?.reason ?? null,
       seed: finish?.seed ?? null,
+      restoredTokens,
       ...statistics,
     });
     return;

@@ -19,12 +19,13 @@ import {
   type SamplingFlags,
   type SelectorFlags,
   samplingOf,
-  selectorSettings,
 } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 import { readDocuments } from '../read-document.js';
+import { readingOptions, readOnce } from '../sessions/read-once.js';
+import { addStoreOptions, type StoreFlags } from '../sessions/session-store.js';
 
-interface ChatFlags extends ModelOptions, SelectorFlags, SamplingFlags {
+interface ChatFlags extends ModelOptions, SelectorFlags, SamplingFlags, StoreFlags {
   readonly json: boolean;
 }
 
@@ -38,6 +39,7 @@ export function chatCommand(run: RunAction): Command {
   addModelOptions(command);
   addSelectorOptions(command);
   addSamplingOptions(command);
+  addStoreOptions(command);
   return command
     .option('--json', 'print one JSON object per answer, each on a line of its own', false)
     .action((files: string[], flags: ChatFlags) => run((context) => chat(files, flags, context)));
@@ -56,18 +58,11 @@ async function chat(files: readonly string[], flags: ChatFlags, { io, signal }: 
   const document = files.length === 0 ? null : await readDocuments(files, { stdin: io.stdin, signal });
   const progress = new ProgressLine(io);
   await using model = await openModel(flags, { progress, signal });
-  await using session = model.createSession({
-    kvFormat: flags.kvFormat,
-    selector: { ...selectorSettings(flags), massSampling: true },
-    ...(flags.context === undefined ? {} : { contextLength: flags.context }),
-  });
+  const reading = { model, files, text: document ?? '', progress, quiet: flags.json, io, signal };
+  await using session =
+    document === null ? model.createSession(readingOptions(model, flags)) : (await readOnce(flags, reading)).session;
   const onProgress = (state: Parameters<typeof prefillState>[0]) => progress.show(prefillState(state));
   const conversation = new DocumentChat({ model, session, document });
-  try {
-    await conversation.readDocument({ signal, onProgress });
-  } finally {
-    progress.clear();
-  }
   using lines = new ChatLines(io, signal);
   if (lines.interactive) await note(io, HELP);
   for (;;) {

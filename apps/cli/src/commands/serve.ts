@@ -17,6 +17,7 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
+import { addStoreLimit, defaultStoreFolder } from '../sessions/session-store.js';
 import { CommandSettings } from '../settings/command-settings.js';
 import { readConfigFile } from '../settings/config-file.js';
 
@@ -31,6 +32,8 @@ interface ServeFlags extends Omit<ModelOptions, 'model'>, SelectorFlags {
   readonly maxQueued: number;
   readonly maxWait: number;
   readonly prefixCache?: number;
+  readonly sessionStore: string;
+  readonly storeLimit: number;
   readonly allowOrigin?: string[];
   readonly allowHost?: string[];
   readonly apiKeyFile?: string;
@@ -45,6 +48,7 @@ export function serveCommand(run: RunAction): Command {
   );
   addModelsOptions(command);
   addSelectorOptions(command);
+  addStoreLimit(command);
   command
     .option('--host <address>', 'address to listen on; anything but a loopback address is open to others', '127.0.0.1')
     .option('--port <number>', '0 = any free one', integer(0, 65_535), 8080)
@@ -68,6 +72,11 @@ export function serveCommand(run: RunAction): Command {
       '--prefix-cache <size|off>',
       'the most memory for prompts that are kept, so that later ones begin from them (default: half of what sessions may take)',
       (text) => (text === 'off' ? 0 : size(text)),
+    )
+    .option(
+      '--session-store <folder|off>',
+      'where documents that were read are kept, so that they survive a restart',
+      defaultStoreFolder(),
     )
     .option('--allow-origin <origin...>', "origins of web pages that may call, beside this machine's own; * = all")
     .option('--allow-host <name...>', 'host names under which it may be reached, beside localhost')
@@ -116,6 +125,9 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     kvFormat: flags.kvFormat,
     selector: selectorSettings(flags),
     handleSignals: false,
+    ...(flags.sessionStore === 'off'
+      ? {}
+      : { sessionStore: { folder: flags.sessionStore, maxBytes: flags.storeLimit } }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
       ...(await templateOf(flags, signal)),

@@ -4,10 +4,17 @@ import { ProcessChannel } from '../remote/process-channel.js';
 import { serveCalls } from '../remote/serve-calls.js';
 import { ENGINE_SERVICE } from './engine-service.js';
 import { ModelService } from './model-service.js';
+import { SESSIONS_SERVICE } from './process-sessions.js';
 
 // The parent closed the channel, or died. Native threads may be in the midst of a long prefill, which no orderly end would wait for.
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
 // A terminal sends these to the whole group; what is to end is the parent's decision.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 
-serveCalls(new ProcessChannel<ReplyMessage, CallMessage>(process), { [ENGINE_SERVICE]: new ModelService() });
+const model = new ModelService();
+serveCalls(new ProcessChannel<ReplyMessage, CallMessage>(process), {
+  [ENGINE_SERVICE]: model,
+  get [SESSIONS_SERVICE]() {
+    return model.sessions; // there once it is loaded
+  },
+});

@@ -1,14 +1,14 @@
 /** The engine service on a model of this process: what the process of a model holds. */
 import { CtkvrError } from '@ctkvr/core';
-import type { Model } from '@ctkvr/model-runner';
 import type { ChatEvent, EngineMemory, PreparedChat, TokenizeOptions } from '../chat-engine.js';
 import type { GenerationRequest, MessagesPrompt, Prompt } from '../generation-request.js';
-import { openEngine } from '../open-engine.js';
+import { type OpenedEngine, openEngine } from '../open-engine.js';
 import type { SessionChatEngine } from '../session-chat-engine.js';
+import type { DocumentSessions } from '../sessions/document-sessions.js';
 import type { EngineLoad, EngineService, LoadEvent, PreparedPrompt } from './engine-service.js';
 
 export class ModelService implements EngineService {
-  #loaded: { readonly engine: SessionChatEngine; readonly model: Model } | null = null;
+  #loaded: OpenedEngine | null = null;
   readonly #prepared = new Map<number, PreparedChat>();
   #lastId = 0;
 
@@ -18,14 +18,11 @@ export class ModelService implements EngineService {
   ): AsyncGenerator<LoadEvent, void, undefined> {
     let fraction = 0;
     let wake = () => {};
-    const opening = openEngine(path, settings, {
-      ...load,
-      signal,
-      onProgress: (done) => {
-        fraction = done;
-        wake();
-      },
-    });
+    const onProgress = (done: number) => {
+      fraction = done;
+      wake();
+    };
+    const opening = openEngine(path, settings, { ...load, signal, onProgress }, warn);
     const opened = opening.then(
       () => true,
       () => true, // thrown below
@@ -83,11 +80,21 @@ export class ModelService implements EngineService {
   }
 
   async close(): Promise<void> {
-    await this.#loaded?.model.close();
+    await this.#loaded?.close();
+  }
+
+  /** Documents of the model. */
+  get sessions(): DocumentSessions {
+    return this.#engine.sessions!;
   }
 
   get #engine(): SessionChatEngine {
     if (this.#loaded === null) throw new CtkvrError('CTKVR_INTERNAL', 'the model is not loaded yet');
     return this.#loaded.engine;
   }
+}
+
+/** The parent writes it to its log. */
+function warn(what: string, error: unknown): void {
+  process.stderr.write(`${what}: ${error instanceof Error ? error.message : String(error)}\n`);
 }

@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import type { ChatEngine, EngineMemory, EngineState, EngineText, PreparedChat } from '../chat-engine.js';
 import type { GenerationRequest } from '../generation-request.js';
 import { forward } from '../remote/forward.js';
+import type { DocumentSessions } from '../sessions/document-sessions.js';
 import {
   ENGINE_SERVICE,
   type EngineFacts,
@@ -17,6 +18,7 @@ import {
 } from './engine-service.js';
 import type { ModelPool, PoolMember } from './model-pool.js';
 import { processLost } from './process-errors.js';
+import { processSessions, SESSIONS_SERVICE, sessionsServiceMethods } from './process-sessions.js';
 import { defaultRestartLimits, type RestartLimits } from './restart-policy.js';
 import { spawnEngine } from './spawn-engine.js';
 import { SupervisedProcess } from './supervised-process.js';
@@ -34,6 +36,7 @@ export interface ProcessEngineOptions extends EngineLoad {
 /** What a process that is ready gives. */
 interface LoadedEngine {
   readonly service: EngineService;
+  readonly sessions: DocumentSessions;
   readonly facts: EngineFacts;
 }
 
@@ -46,6 +49,7 @@ export class ProcessEngine implements ChatEngine, PoolMember {
   readonly createdAt = Math.floor(Date.now() / 1000);
   readonly neededBytes: number;
   readonly text: EngineText;
+  readonly sessions: DocumentSessions;
   readonly #options: ProcessEngineOptions;
   #process: SupervisedProcess<LoadedEngine> | null = null;
   #facts: EngineFacts | null = null;
@@ -62,6 +66,10 @@ export class ProcessEngine implements ChatEngine, PoolMember {
       bytesOf: (tokens) => this.#use(never, ({ service }) => service.bytesOf(tokens)),
       applyTemplate: (prompt, signal) => this.#use(signal, ({ service }) => service.applyTemplate(prompt, signal)),
     };
+    this.sessions = processSessions({
+      call: (work, signal = never) => this.#use(signal, ({ sessions }) => work(sessions)),
+      stream: (work, signal) => this.#useStream(signal, ({ sessions }) => work(sessions)),
+    });
   }
 
   get contextLength(): number | null {
@@ -86,7 +94,8 @@ export class ProcessEngine implements ChatEngine, PoolMember {
       spawn: () => spawnEngine(logger.child({ model: name })),
       begin: async (caller) => {
         const service = forward<EngineService>(caller, ENGINE_SERVICE, engineServiceMethods);
-        return { service, facts: await this.#load(service) };
+        const sessions = forward<DocumentSessions>(caller, SESSIONS_SERVICE, sessionsServiceMethods);
+        return { service, sessions, facts: await this.#load(service) };
       },
       end: ({ service }) => service.close(),
     });
@@ -138,13 +147,29 @@ export class ProcessEngine implements ChatEngine, PoolMember {
   }
 
   async #load(service: EngineService): Promise<EngineFacts> {
-    const { modelId, contextLength, kvFormat, selector, path, load, onProgress } = this.#options;
-    for await (const event of service.load({ modelId, contextLength, kvFormat, selector, path, load })) {
+    const { modelId, contextLength, kvFormat, selector, sessionStore, path, load, onProgress } = this.#options;
+    const asked = { modelId, contextLength, kvFormat, selector, sessionStore, path, load };
+    for await (const event of service.load(asked)) {
       if (event.type === 'progress') onProgress?.(event.fraction);
       else this.#facts = event.facts;
     }
     if (this.#facts === null) throw new CtkvrError('CTKVR_INTERNAL', 'the process loaded no model');
     return this.#facts;
+  }
+
+  /** As `#use`, for work that gives one thing after the other. */
+  async *#useStream<T>(
+    signal: AbortSignal,
+    work: (engine: LoadedEngine) => AsyncGenerator<T, void, undefined>,
+  ): AsyncGenerator<T, void, undefined> {
+    const giveBack = await this.#options.pool.use(this, signal);
+    try {
+      yield* work(await this.#ready(signal));
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      giveBack();
+    }
   }
 
   /** Runs work with the model loaded. */

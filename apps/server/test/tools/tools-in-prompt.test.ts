@@ -140,7 +140,7 @@ test('scored tokens go with the first part after them, and none is lost', async 
     controlTokens: [],
   });
   const read: ChatEvent[] = [];
-  for await (const event of readAnswer(events(), newParser!())) read.push(event);
+  for await (const event of readAnswer(events(), { newParser })) read.push(event);
   expect(read.map(({ type }) => type)).toEqual(['opened', 'thinking', 'text', 'toolCall', 'text', 'finish']);
   const told = read.flatMap((event) => ('tokens' in event ? (event.tokens ?? []) : []));
   expect(told.map(({ bytes }) => Buffer.from(bytes).toString())).toEqual(pieces);

@@ -1,0 +1,64 @@
+/** The files of a store's folder. All of it puts up with files that other processes remove meanwhile. */
+import { constants, copyFile, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readError, writeError } from './store-errors.js';
+
+export interface StoreFile {
+  readonly path: string;
+  readonly bytes: number;
+  /** Milliseconds since 1970: a snapshot's time of modification is set whenever it is opened. */
+  readonly usedAt: number;
+  /** Changes when another file takes the path. */
+  readonly id: string;
+}
+
+/** A save that has written nothing for this long has been killed. */
+const ABANDONED_AFTER_MS = 3_600_000;
+
+/** Returns null where there is no file. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
+export async function fileAt(path: string): Promise<StoreFile | null> {
+  try {
+    const { size, mtimeMs, ino, dev } = await stat(path);
+    return { path, bytes: size, usedAt: mtimeMs, id: `${dev}:${ino}` };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    throw readError(path, error);
+  }
+}
+
+/** Returns what is in a folder; nothing where there is none. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
+export async function filesOf(folder: string): Promise<StoreFile[]> {
+  const names = await readdir(folder).catch((error) => {
+    if (error.code === 'ENOENT') return [];
+    throw readError(folder, error);
+  });
+  const files = await Promise.all(names.map((name) => fileAt(join(folder, name))));
+  return files.filter((file) => file !== null);
+}
+
+/** @throws {CtkvrError} CTKVR_OUTPUT_FAILED. */
+export async function removeAll(paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    await rm(path, { force: true }).catch((error) => {
+      throw writeError(path, error);
+    });
+  }
+}
+
+/** Removes what killed saves left in a folder. */
+export async function removeAbandoned(folder: string): Promise<void> {
+  const isAbandoned = ({ path, usedAt }: StoreFile) =>
+    /\.saving(\.partial-[0-9a-f]{16})?$/.test(path) && Date.now() - usedAt > ABANDONED_AFTER_MS;
+  await removeAll((await filesOf(folder)).filter(isAbandoned).map(({ path }) => path));
+}
+
+/** Copies a file to where there is none. @throws {CtkvrError} CTKVR_DISK_FULL; CTKVR_OUTPUT_FAILED, also where there is a file. */
+export async function copyNew(from: string, to: string): Promise<void> {
+  try {
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') await rm(to, { force: true });
+    throw writeError(to, error);
+  }
+}
