@@ -126,6 +126,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
       ],
       temperature: 0,
       max_tokens: 8,
+      ignore_eos: true,
       stream: true,
       stream_options: { include_usage: true },
       ctkvr: { read_map: true },
