@@ -13,6 +13,8 @@ describeOptions(
       runner.estimateMemory({ info, contextLength: 9, selector: resolveSelectorOptions(), ...more }),
     selectorFor: (more) => runner.selectorFor(info, more),
     documentTurn: (more) => runner.documentTurn({ document: 'text', question: 'why?', ...more }),
+    documentKey: (more) => runner.documentKey({ model: { info, chatTemplate: null } as never, text: 'text', ...more }),
+    SnapshotStore: (more) => new runner.SnapshotStore({ folder: '/nonexistent', ...more }),
     resolveModelFile: (more) => runner.resolveModelFile('no-such-model', more),
     downloadVerified: (more) =>
       runner.downloadVerified({ url: 'http://127.0.0.1:9/x', destination: '/nonexistent/x', ...more }),
