@@ -47,7 +47,7 @@ describe.skipIf(!model)('a text that was read once', { timeout: 300_000 }, () =>
     expect(again).toMatchObject({ answer, stderr: '' });
     expect(again.restoredTokens).toBeGreaterThan(100);
     expect(await list()).toMatchObject([{ name: 'log.txt', numTokens: again.restoredTokens }]);
-    const { stdout, stderr } = await ctkvrInProcess(['chat', file, ...options], `${question}\n`);
+    const { stdout, stderr } = await ctkvrInProcess(['chat', file, ...options], {}, `${question}\n`);
     expect(stderr).toMatch(new RegExp(`^restored ${again.restoredTokens} tokens in \\d+(\\.\\d)? m?s\n`));
     expect(stdout.trim()).toBe(answer.trim());
   });

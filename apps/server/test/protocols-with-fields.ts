@@ -9,7 +9,7 @@ import {
   turnFields,
 } from '../src/anthropic-fields.js';
 import { completionFields } from '../src/completion-fields.js';
-import { chatCtkvrFields, ctkvrFields } from '../src/ctkvr-fields.js';
+import { chatCtkvrFields } from '../src/ctkvr-fields.js';
 import type { FieldTable } from '../src/field-rules.js';
 import {
   functionFields,
