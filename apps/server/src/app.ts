@@ -91,10 +91,10 @@ export function createApp(deps: AppDeps): Hono {
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
   addPageRoutes(app);
-  addOpenApi(
-    app,
-    models.all.map(({ modelId }) => modelId),
-  );
+  // Of several models, the first reads documents.
+  const { sessions, modelId } = models.first;
+  const modelIds = models.all.map((engine) => engine.modelId);
+  addOpenApi(app, { modelIds, hasSessions: sessions !== undefined });
   const metrics = new ServerMetrics({ models, queue });
   app.get('/metrics', async (context) =>
     context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),
@@ -106,8 +106,6 @@ export function createApp(deps: AppDeps): Hono {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  // Of several models, the first reads documents.
-  const { sessions, modelId } = models.first;
   if (sessions !== undefined) {
     const { maxSessions } = deps;
     const limits = maxSessions === undefined ? {} : { maxSessions };

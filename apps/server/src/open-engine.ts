@@ -3,6 +3,7 @@ import type { KvFormat, PresetName, SelectorOptions } from '@ctkvr/core';
 import { type LoadModelOptions, loadModel, type Model } from '@ctkvr/model-runner';
 import { SessionChatEngine } from './session-chat-engine.js';
 import { openSessions, type SessionStoreOptions } from './sessions/open-sessions.js';
+import type { Warn } from './warn.js';
 
 /** What an engine is made with: plain data, so that another process can be told. */
 export interface EngineSettings {
@@ -22,9 +23,6 @@ export interface OpenedEngine {
   /** Saves and closes its sessions, and the model if it was loaded here. */
   readonly close: () => Promise<void>;
 }
-
-/** Told of what went wrong beside any request. */
-export type Warn = (what: string, error: unknown) => void;
 
 /** @throws {CtkvrError} what loadModel throws. */
 export async function openEngine(

@@ -75,7 +75,8 @@ export class RequestQueue {
     ] as const) {
       checkInteger(this.#options[name], { op: 'RequestQueue', name, min, max: MAX_TIMEOUT_MS });
     }
-    this.#queue = new FairQueue(this.#options);
+    const { maxRunning, maxQueued } = this.#options;
+    this.#queue = new FairQueue({ maxRunning, maxQueued });
   }
 
   get numRunning(): number {

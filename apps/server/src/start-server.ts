@@ -13,10 +13,11 @@ import {
 } from '@ctkvr/core';
 import type { LoadModelOptions, Model } from '@ctkvr/model-runner';
 import { type NamedModel, type StartedEngines, startEngines } from './isolation/start-engines.js';
-import { engineOf, openEngine, type Warn } from './open-engine.js';
+import { engineOf, openEngine } from './open-engine.js';
 import { defaultQueueOptions } from './request-queue.js';
 import { defaultLogger, type ListenOptions, listen, listenChecks, type RunningServer } from './running-server.js';
 import type { SessionStoreOptions } from './sessions/open-sessions.js';
+import type { Warn } from './warn.js';
 
 export interface StartServerOptions extends ListenOptions {
   /**

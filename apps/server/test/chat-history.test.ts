@@ -40,7 +40,7 @@ describe('messages', () => {
       [user('x'), assistant('y'), user('z')],
     ],
   ])('%s', (_name, messages, expected) => {
-    const prompt = { type: 'messages', ending: 'answer', variables: {}, effort: null };
+    const prompt = { type: 'messages', ending: 'answer', variables: {}, effort: null, toolUse: null };
     expect(promptOf(messages)).toEqual({ ...prompt, messages: expected });
   });
 

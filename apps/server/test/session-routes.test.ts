@@ -200,7 +200,7 @@ describe('a chat request', () => {
     const id = await create();
     engine.sessions.read(id, 16);
     expect((await ask({ session: id })).status).toBe(200);
-    expect(engine.lastRequest).toMatchObject({ session: id, owner: '', readMap: false });
+    expect(engine.lastRequest).toMatchObject({ sessionId: id, owner: '', readMap: false });
   });
 
   test.each([false, true])('about none that there is: 404 (stream: %s)', async (stream) => {

@@ -35,6 +35,7 @@ describeOptions(
     withFileLock: (more) => runner.withFileLock('/nonexistent/x', more, async () => {}),
   },
   [
+    'Grammar',
     'Model',
     'ReadDocument',
     'Session',
@@ -45,6 +46,7 @@ describeOptions(
     'findCatalogueModel',
     'groupSizeOf', // reads two numbers of a model's info
     'isComplete',
+    'jsonInLark', // takes the schema alone
     'listModels',
     'parseHubFile',
     'sha256',

@@ -10,6 +10,7 @@ const composer = () => new scheduler.StepComposer(engine);
 describeOptions(
   scheduler,
   {
+    FairQueue: (more) => new scheduler.FairQueue({ maxRunning: 1, maxQueued: 1, ...more }),
     PageAdmission: (more) => new scheduler.PageAdmission({ pageSize: 1, ...more }),
     'PageAdmission.arrive': (more) =>
       new scheduler.PageAdmission({ pageSize: 1 }).arrive({ numTokens: 1, maxTokens: 1, bytesFor: () => 1, ...more }),

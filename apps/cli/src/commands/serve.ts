@@ -17,7 +17,7 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
-import { addStoreLimit, defaultStoreFolder } from '../sessions/session-store.js';
+import { addStoreLimit, defaultStoreFolder, storeLimitOf } from '../sessions/session-store.js';
 import { CommandSettings } from '../settings/command-settings.js';
 import { readConfigFile } from '../settings/config-file.js';
 
@@ -33,7 +33,7 @@ interface ServeFlags extends Omit<ModelOptions, 'model'>, SelectorFlags {
   readonly maxWait: number;
   readonly prefixCache?: number;
   readonly sessionStore: string;
-  readonly storeLimit: number;
+  readonly storeLimit?: number;
   readonly allowOrigin?: string[];
   readonly allowHost?: string[];
   readonly apiKeyFile?: string;
@@ -127,7 +127,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     handleSignals: false,
     ...(flags.sessionStore === 'off'
       ? {}
-      : { sessionStore: { folder: flags.sessionStore, maxBytes: flags.storeLimit } }),
+      : { sessionStore: { folder: flags.sessionStore, maxBytes: storeLimitOf(flags) } }),
     ...(flags.context === undefined ? {} : { contextLength: flags.context }),
     load: {
       ...(await templateOf(flags, signal)),

@@ -14,7 +14,7 @@ import { forCommandLine } from '../error-text.js';
 import { formatCounted, formatDuration } from '../format.js';
 import { type ModelOptions, type SelectorFlags, selectorSettings } from '../parse-options.js';
 import { type ProgressLine, prefillState } from '../progress-line.js';
-import { type StoreFlags, sessionStore } from './session-store.js';
+import { type StoreFlags, sessionStore, storeLimitOf } from './session-store.js';
 
 export type ReadingFlags = ModelOptions & SelectorFlags & StoreFlags;
 
@@ -52,7 +52,7 @@ export async function readOnce(flags: ReadingFlags, reading: Reading): Promise<R
   const { model, files, text, progress, quiet, io, signal } = reading;
   const damaged: QuarantinedSnapshot[] = [];
   const onQuarantine = (found: QuarantinedSnapshot) => damaged.push(found);
-  const store = flags.store ? sessionStore({ maxBytes: flags.storeLimit, onQuarantine }) : null;
+  const store = flags.store ? sessionStore({ maxBytes: storeLimitOf(flags), onQuarantine }) : null;
   const options = readingOptions(model, flags);
   const key = documentKey({ model, text, ...options });
 

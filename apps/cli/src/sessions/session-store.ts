@@ -7,7 +7,7 @@ import { size } from '../parse-options.js';
 export interface StoreFlags {
   readonly store: boolean;
   /** Bytes. */
-  readonly storeLimit: number;
+  readonly storeLimit?: number | undefined;
 }
 
 const DEFAULT_LIMIT = '20GB';
@@ -24,8 +24,12 @@ export function addStoreLimit(command: Command): Command {
     '--store-limit <size>',
     `the most that what was read may take on disk, as 24GB or 512MiB; the least recently used leave (default: ${DEFAULT_LIMIT})`,
     size,
-    size(DEFAULT_LIMIT),
   );
+}
+
+/** Bytes that the store may take. */
+export function storeLimitOf({ storeLimit }: Pick<StoreFlags, 'storeLimit'>): number {
+  return storeLimit ?? size(DEFAULT_LIMIT);
 }
 
 /** Where it is unless told otherwise. */

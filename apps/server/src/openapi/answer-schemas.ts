@@ -30,6 +30,17 @@ function completion(object: string, choice: z.ZodRawShape) {
   return z.object({ id: text, object: z.literal(object), created: count, model: text, choices, usage, ctkvr });
 }
 
+const session = z.object({
+  id: text,
+  object: z.literal('session'),
+  name: text,
+  state: z.enum(['reading', 'ready', 'failed', 'saved']),
+  tokens_done: count,
+  tokens_total: count,
+  created: count,
+  error: z.object({ message: text, code: text.nullable() }).optional(),
+});
+
 export const answerSchemas = {
   chatCompletion: completion('chat.completion', {
     message: z.object({ role: z.literal('assistant'), content: text.nullable(), refusal: text.nullable() }),
@@ -72,6 +83,10 @@ export const answerSchemas = {
   }),
   health: z.object({ status: text, model: text, contextLength: count, running: count, queued: count }),
   ready: z.object({ status: text }),
+  session,
+  sessions: z.object({ object: z.literal('list'), data: z.array(session) }),
+  sessionDeleted: z.object({ id: text, object: z.literal('session'), deleted: z.literal(true) }),
+  passages: z.object({ passage_tokens: count, passages: z.array(text) }),
   openApi: z.object({ openapi: text, info: z.object({ title: text, version: text }) }),
   error: z.object({
     error: z.object({ message: text, type: text, param: text.nullable(), code: text.nullable() }),

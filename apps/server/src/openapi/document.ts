@@ -3,11 +3,12 @@ import type { Hono } from 'hono';
 import { type AnswerName, answerSchemas } from './answer-schemas.js';
 import { type JsonSchema, toJsonSchema } from './body-schema.js';
 import { type Operation, operations } from './operations.js';
+import { sessionOperations } from './session-operations.js';
 
 const reasons: Readonly<Record<number, string>> = {
   400: 'The request is at fault; `param` names the field',
   403: 'This caller is not allowed',
-  404: 'There is no such model',
+  404: 'There is no such model, or session',
   405: 'The path has no such method',
   413: 'The body is too large',
   415: 'The body is not sent as JSON',
@@ -26,18 +27,23 @@ const event: JsonSchema = {
 /** Routes whose 503 has the body of their answer. */
 const statusRoutes: readonly string[] = ['/health', '/ready'];
 
-/** @param modelIds the names that clients may send as `model`. */
-export function addOpenApi(app: Hono, modelIds: readonly string[]): void {
+export interface DocumentedServer {
+  /** The names that clients may send as `model`. */
+  readonly modelIds: readonly string[];
+  readonly hasSessions: boolean;
+}
+
+export function addOpenApi(app: Hono, server: DocumentedServer): void {
   let document: object | null = null; // it takes some milliseconds, and few ask
   app.get('/openapi.json', (context) => {
-    document ??= openApiDocument(modelIds);
+    document ??= openApiDocument(server);
     return context.json(document);
   });
 }
 
-function openApiDocument(modelIds: readonly string[]): object {
+function openApiDocument({ modelIds, hasSessions }: DocumentedServer): object {
   const paths: Record<string, Record<string, object>> = {};
-  for (const operation of operations) {
+  for (const operation of hasSessions ? [...operations, ...sessionOperations] : operations) {
     paths[operation.path] = { ...paths[operation.path], [operation.method]: describe(operation, modelIds) };
   }
   return {
@@ -62,34 +68,41 @@ function describe(operation: Operation, modelIds: readonly string[]): object {
   return {
     operationId: `${method}${path.replaceAll(/[^\w]+(\w?)/g, (_, letter: string) => letter.toUpperCase())}`,
     summary,
-    ...(names.length === 0 ? {} : { parameters: names.map((name) => pathParameter(name, modelIds)) }),
+    ...(names.length === 0 ? {} : { parameters: names.map((name) => pathParameter(name, path, modelIds)) }),
     ...requestOf(operation, modelIds),
     responses: responsesOf(operation),
   };
 }
 
-function requestOf({ body, example }: Operation, modelIds: readonly string[]): object {
-  if (body === undefined) return {};
-  const media = { schema: withModels(body, modelIds), example: { model: modelIds[0], ...example } };
-  return { requestBody: { required: true, content: { 'application/json': media } } };
+function requestOf({ body, example, otherBodies = [] }: Operation, modelIds: readonly string[]): object {
+  const others = Object.fromEntries(otherBodies.map((type) => [type, {}]));
+  if (body === undefined) return otherBodies.length === 0 ? {} : { requestBody: { required: true, content: others } };
+  const hasModel = body.properties !== undefined && 'model' in body.properties;
+  const media = {
+    schema: hasModel ? withModels(body, modelIds) : body,
+    example: hasModel ? { model: modelIds[0], ...example } : example,
+  };
+  return { requestBody: { required: true, content: { 'application/json': media, ...others } } };
 }
 
-function responsesOf({ path, answer, streams, errors, errorShape = 'error' }: Operation) {
+function responsesOf({ path, answer, answers, status = 200, streams, errors, errorShape = 'error' }: Operation) {
   const responses: Record<string, object> = {};
   if (answer !== undefined) {
     const events = streams ? { 'text/event-stream': { schema: event } } : {};
-    responses['200'] = { description: 'The answer', content: { ...json(referTo(answer)), ...events } };
+    responses[status] = { description: 'The answer', content: { ...json(referTo(answer)), ...events } };
     if (statusRoutes.includes(path)) responses['503'] = { description: reasons[503], content: json(referTo(answer)) };
   }
-  for (const status of [...errors, 403, 500]) {
-    responses[status] = { description: reasons[status], content: json(referTo(errorShape)) };
+  if (answers !== undefined) responses[status] = { description: 'The answer', content: { [answers]: {} } };
+  for (const failed of [...errors, 403, 500]) {
+    responses[failed] = { description: reasons[failed], content: json(referTo(errorShape)) };
   }
   return responses;
 }
 
-/** Paths name nothing but models. */
-function pathParameter(name: string, modelIds: readonly string[]): object {
-  return { name, in: 'path', required: true, schema: { type: 'string', enum: modelIds } };
+/** Paths name models and sessions. */
+function pathParameter(name: string, path: string, modelIds: readonly string[]): object {
+  const isModel = path.startsWith('/v1/models');
+  return { name, in: 'path', required: true, schema: { type: 'string', ...(isModel ? { enum: modelIds } : {}) } };
 }
 
 function withModels({ properties, required = [], ...body }: JsonSchema, modelIds: readonly string[]): JsonSchema {

@@ -8,14 +8,20 @@ import type { AnswerName } from './answer-schemas.js';
 import { bodySchema, type JsonSchema } from './body-schema.js';
 
 export interface Operation {
-  readonly method: 'get' | 'post';
+  readonly method: 'get' | 'post' | 'patch' | 'delete';
   readonly path: string;
   readonly summary: string;
   readonly body?: JsonSchema;
   /** A body that is answered, but for its `model`. */
   readonly example?: object;
-  /** Left out: it only ever refuses. */
+  /** Content types of bodies that are no JSON, beside `body`. */
+  readonly otherBodies?: readonly string[];
+  /** With `answers` left out too: it only ever refuses. */
   readonly answer?: AnswerName;
+  /** Content type of an answer that is no JSON. */
+  readonly answers?: string;
+  /** Default 200. */
+  readonly status?: 200 | 201 | 202;
   /** Whether the answer may be a stream of events. */
   readonly streams?: boolean;
   /** Statuses of its errors; 403 and 500 are any route's. */
@@ -113,5 +119,6 @@ export const operations: readonly Operation[] = [
   { method: 'get', path: '/props', summary: 'Settings of server and model', answer: 'properties', errors: [] },
   { method: 'get', path: '/health', summary: 'Whether the server works', answer: 'health', errors: [] },
   { method: 'get', path: '/ready', summary: 'Whether a request would be taken', answer: 'ready', errors: [] },
+  { method: 'get', path: '/metrics', summary: 'Figures for Prometheus', answers: 'text/plain', errors: [] },
   { method: 'get', path: '/openapi.json', summary: 'This document', answer: 'openApi', errors: [] },
 ];

@@ -1,7 +1,7 @@
 /** The document sessions of a loaded model, with their store if they have one. */
 import path from 'node:path';
 import { type Model, SnapshotStore } from '@ctkvr/model-runner';
-import type { Warn } from '../open-engine.js';
+import type { Warn } from '../warn.js';
 import { ModelSessions, type ModelSessionsOptions } from './model-sessions.js';
 
 export interface SessionStoreOptions {

@@ -36,10 +36,10 @@ export const documentFields = {
   ...formFields,
   text: honoured('CTkvr', z.string().min(1), 'the document'),
 } satisfies FieldTable;
-const documentSchema = schemaOf(documentFields, ['text']);
+export const documentSchema = schemaOf(documentFields, ['text']);
 
-const renameFields = { name: formFields.name } satisfies FieldTable;
-const renameSchema = schemaOf(renameFields, ['name']);
+export const renameFields = { name: formFields.name } satisfies FieldTable;
+export const renameSchema = schemaOf(renameFields, ['name']);
 
 /** @throws {ApiError} 400, 413, 415 naming what is wrong. */
 export async function readDocumentRequest(

@@ -5,12 +5,17 @@
  * (the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024). One that comes back from idling
  * begins at the smallest account of those who are there: it can save up no turns, and keeps its debts.
  */
-import { CtkvrError, countOf } from '@ctkvr/core';
+import { CtkvrError, checkOptions, countOf, type OptionChecks, takes, UNBOUNDED } from '@ctkvr/core';
 import { CallerAccount, type QueueEntry } from './caller-account.js';
 import type { FairQueueOptions, QueueCaller, QueueRequest } from './queue-request.js';
 
 /** Of so many starts one is for lower priorities, where they wait: low is slow, never starved. */
 export const STARTS_PER_LOWER_START = 8;
+
+const optionChecks: OptionChecks<FairQueueOptions> = {
+  maxRunning: takes.integer(1, UNBOUNDED),
+  maxQueued: takes.integer(0, UNBOUNDED),
+};
 
 export class FairQueue {
   readonly #options: FairQueueOptions;
@@ -21,7 +26,9 @@ export class FairQueue {
   /** Starts in a row at which a lower priority was passed over. */
   #numPassedOver = 0;
 
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION */
   constructor(options: FairQueueOptions) {
+    checkOptions('FairQueue', options, optionChecks);
     this.#options = options;
   }
 
