@@ -40,7 +40,7 @@ fn copies_go_there_and_back_and_lengths_are_checked() {
     let e = device.compute().copy_in(buffer.span(), &two).unwrap_err();
     assert_eq!(e, Error::Length { what: "a copy to the device", expected: 2, actual: 3 });
     assert_eq!(DeviceBuffer::<i32>::zeroed(&device, 3).unwrap().to_vec(&device).unwrap(), [0; 3]);
-    assert_eq!(DeviceBuffer::<i32>::new(&device, 0).unwrap().to_vec(&device).unwrap(), []);
+    assert!(DeviceBuffer::<i32>::new(&device, 0).unwrap().to_vec(&device).unwrap().is_empty());
     let e = fill(&device, device.compute(), buffer.span().cast(), 4, 0).unwrap_err();
     assert_eq!(e, Error::Length { what: "fill: out", expected: 4, actual: 3 });
 }
