@@ -88,9 +88,9 @@ export function createApp(deps: AppDeps): Hono {
   if (deps.localOnly ?? true) app.use(localOnly(deps));
   else if (deps.allowedHosts !== undefined) app.use(knownHostsOnly(deps.allowedHosts));
   app.use(shareWithPages(deps));
+  addPageRoutes(app); // before the keys: the page asks for one
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
-  addPageRoutes(app);
   // Of several models, the first reads documents.
   const { sessions, modelId } = models.first;
   const modelIds = models.all.map((engine) => engine.modelId);

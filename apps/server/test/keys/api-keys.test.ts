@@ -60,7 +60,7 @@ describe('a server with API keys', () => {
 
   test('every route but those of load balancers wants one', async () => {
     const { app, alice } = setUp();
-    for (const path of ['/health', '/ready']) expect((await app.request(path)).status).toBe(200);
+    for (const path of ['/health', '/ready', '/openapi.json', '/']) expect((await app.request(path)).status).toBe(200);
     for (const path of ['/v1/models', '/props', '/metrics']) {
       expect((await app.request(path)).status).toBe(401);
       expect((await app.request(path, { headers: bearer(alice) })).status).toBe(200);
