@@ -358,6 +358,7 @@ export const checks = Object.fromEntries(
         vitest('vitest-evaluation-model', modelTests, {
           CTKVR_TEST_MODEL: await evaluationModel(),
           CTKVR_TEST_SCHEMAS: '200',
+          CTKVR_TEST_LONG: '1',
         }),
     },
   ]).map((check) => [check.name, check]),
