@@ -10,7 +10,7 @@ import {
 } from '@ctkvr/core';
 import { z } from 'zod';
 import { ApiError } from './api-error.js';
-import { type FieldTable, honoured, inside, type Values } from './field-rules.js';
+import { type FieldTable, honoured, inside, schemaOf, type Values } from './field-rules.js';
 
 export const ctkvrFields = {
   preset: honoured('CTkvr', z.enum(presetNames), 'a named set of the selector’s options'),
@@ -30,11 +30,7 @@ type CtkvrValues = Values<typeof ctkvrFields, never>;
 export const extensionFields = {
   ctkvr: honoured(
     'CTkvr',
-    z.object({
-      preset: ctkvrFields.preset.schema.optional(),
-      selector: ctkvrFields.selector.schema.optional(),
-      kvFormat: ctkvrFields.kvFormat.schema.optional(),
-    }),
+    schemaOf(ctkvrFields, []),
     'how keys and values are kept and read; see below',
     inside(ctkvrFields),
   ),
@@ -53,12 +49,7 @@ export const chatCtkvrFields = {
 export const chatExtensionFields = {
   ctkvr: honoured(
     'CTkvr',
-    z.object({
-      preset: ctkvrFields.preset.schema.optional(),
-      selector: ctkvrFields.selector.schema.optional(),
-      kvFormat: ctkvrFields.kvFormat.schema.optional(),
-      read_map: chatCtkvrFields.read_map.schema.optional(),
-    }),
+    schemaOf(chatCtkvrFields, []),
     'how keys and values are kept and read, and what is told of it; see below',
     inside(chatCtkvrFields),
   ),

@@ -1,25 +1,11 @@
 /** Several answers of a real model to one prompt. Needs CTKVR_TEST_MODEL and the native build. */
 import OpenAI from 'openai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningServer } from '../src/index.js';
-import { startModelServer } from './model-server.js';
+import { expect, test } from 'vitest';
+import { describeWithServer } from './model-server.js';
 
-const modelPath = process.env.CTKVR_TEST_MODEL;
-const title = `Choices${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
-
-describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
-  let server: RunningServer;
-
-  beforeAll(async () => {
-    server = await startModelServer(modelPath!);
-  }, 120_000);
-
-  afterAll(async () => {
-    await server?.close();
-  });
-
+describeWithServer('Choices', 120_000, (server) => {
   test('each is the single answer of its seed, and the prompt stays kept', async () => {
-    const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused' });
+    const client = new OpenAI({ baseURL: `${server().url}/v1`, apiKey: 'unused' });
     const messages = [{ role: 'user' as const, content: `${'The sea was calm. '.repeat(20)}What was calm?` }];
     const asked = { model: 'test-model', messages, max_tokens: 8, temperature: 1.5 };
     const { choices, usage } = await client.chat.completions.create({ ...asked, n: 3, seed: 11 });

@@ -2,27 +2,14 @@
 import { createOpenAI } from '@ai-sdk/openai';
 import { ChatOpenAI } from '@langchain/openai';
 import { streamText } from 'ai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningServer } from '../src/index.js';
-import { startModelServer } from './model-server.js';
+import { expect, test } from 'vitest';
+import { describeWithServer } from './model-server.js';
 
-const modelPath = process.env.CTKVR_TEST_MODEL;
-const title = `Clients${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
 const question = 'Name the capital of France.';
 
-describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
-  let server: RunningServer;
-
-  beforeAll(async () => {
-    server = await startModelServer(modelPath!);
-  }, 120_000);
-
-  afterAll(async () => {
-    await server?.close();
-  });
-
+describeWithServer('Clients', 120_000, (server) => {
   test('the AI SDK streams an answer', async () => {
-    const model = createOpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused' })('test-model');
+    const model = createOpenAI({ baseURL: `${server().url}/v1`, apiKey: 'unused' })('test-model');
     const answer = streamText({ model, prompt: question, temperature: 0, maxOutputTokens: 16 });
     let text = '';
     for await (const piece of answer.textStream) text += piece;
@@ -31,7 +18,7 @@ describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
   });
 
   test('LangChain has an answer', async () => {
-    const configuration = { baseURL: `${server.url}/v1` };
+    const configuration = { baseURL: `${server().url}/v1` };
     const chat = new ChatOpenAI({
       model: 'test-model',
       apiKey: 'unused',
@@ -44,7 +31,7 @@ describe.skipIf(!modelPath)(title, { timeout: 120_000 }, () => {
 
   test('a request says how its keys are read', async () => {
     const keysRead = async (ctkvr: object) => {
-      const response = await fetch(`${server.url}/v1/completions`, {
+      const response = await fetch(`${server().url}/v1/completions`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ model: 'test-model', prompt: 'The sea was calm. '.repeat(12), max_tokens: 3, ctkvr }),

@@ -3,12 +3,8 @@
  * took is printed. Needs CTKVR_TEST_MODEL and the native build.
  */
 import { readMobyDick } from '@ctkvr/model-runner';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningServer } from '../src/index.js';
-import { startModelServer } from './model-server.js';
-
-const modelPath = process.env.CTKVR_TEST_MODEL;
-const title = `Prefix cache${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
+import { expect, test } from 'vitest';
+import { describeWithServer } from './model-server.js';
 
 /** A prompt of 7,000 tokens takes minutes: too long for every change. */
 const isLong = process.env.CTKVR_TEST_LONG === '1';
@@ -22,19 +18,9 @@ interface Answer {
 
 type Message = { readonly role: string; readonly content: string };
 
-describe.skipIf(!modelPath)(title, { timeout: 600_000 }, () => {
-  let server: RunningServer;
-
-  beforeAll(async () => {
-    server = await startModelServer(modelPath!);
-  }, 120_000);
-
-  afterAll(async () => {
-    await server?.close();
-  });
-
+describeWithServer('Prefix cache', 600_000, (server) => {
   async function ask(messages: readonly Message[], more: object = {}): Promise<Answer> {
-    const response = await fetch(`${server.url}/v1/chat/completions`, {
+    const response = await fetch(`${server().url}/v1/chat/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'test-model', messages, temperature: 0, max_tokens: 24, ...more }),
@@ -87,7 +73,7 @@ describe.skipIf(!modelPath)(title, { timeout: 600_000 }, () => {
     const again = await ask(messages, { cache_salt: 'a' });
     expect(again.cachedTokens).toBe(again.promptTokens - 1);
     expect((await ask(messages, { cache_salt: 'b' })).cachedTokens).toBe(0);
-    const response = await fetch(`${server.url}/v1/chat/completions`, {
+    const response = await fetch(`${server().url}/v1/chat/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({
