@@ -1,6 +1,7 @@
 /** What a chat's history becomes, and where its prompt ends. */
 import { describe, expect, test } from 'vitest';
 import { parseChatRequest } from '../src/index.js';
+import { newAnswerTo } from './new-answer.js';
 
 const promptOf = (messages: object[], more: object = {}) =>
   parseChatRequest({ model: 'echo', messages, ...more }).generation.prompt;
@@ -40,8 +41,7 @@ describe('messages', () => {
       [user('x'), assistant('y'), user('z')],
     ],
   ])('%s', (_name, messages, expected) => {
-    const prompt = { type: 'messages', ending: 'answer', variables: {}, effort: null, toolUse: null };
-    expect(promptOf(messages)).toEqual({ ...prompt, messages: expected });
+    expect(promptOf(messages)).toEqual(newAnswerTo(expected));
   });
 
   test.each<[string, object, string]>([

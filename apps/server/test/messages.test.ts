@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createApp, type ListenOptions, listen, type RunningServer } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { newAnswerTo } from './new-answer.js';
 import { readEvents } from './read-events.js';
 import { until } from './until.js';
 
@@ -80,14 +81,7 @@ describe('blocks become messages', () => {
   ])('%s', async (_name, more, messages) => {
     const { response, request } = await post(more);
     expect(response.status).toBe(200);
-    expect(request?.prompt).toEqual({
-      type: 'messages',
-      messages,
-      ending: 'answer',
-      variables: {},
-      effort: null,
-      toolUse: null,
-    });
+    expect(request?.prompt).toEqual(newAnswerTo(messages));
   });
 });
 

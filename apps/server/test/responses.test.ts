@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { createApp } from '../src/index.js';
 import { EchoEngine } from './echo-engine.js';
+import { newAnswerTo } from './new-answer.js';
 import { readEvents } from './read-events.js';
 
 async function post(more: object) {
@@ -80,14 +81,7 @@ describe('the input becomes messages', () => {
   ])('%s', async (_name, more, messages) => {
     const { response, request } = await post(more);
     expect(response.status).toBe(200);
-    expect(request?.prompt).toEqual({
-      type: 'messages',
-      messages,
-      ending: 'answer',
-      variables: {},
-      effort: null,
-      toolUse: null,
-    });
+    expect(request?.prompt).toEqual(newAnswerTo(messages));
   });
 });
 
