@@ -10,6 +10,8 @@ import { root } from '../lib/paths.mjs';
 
 const PAGE_ADDRESS = 'http://127.0.0.1:8080';
 const TIMEOUT_MS = 300_000;
+/** What the library's programs leave in the folder where a reader is told to save them. */
+const written = ['ada.ctkvr', 'what-was-read'];
 const pages = join(root, 'docs/guide');
 const dir = mkdtempSync(join(tmpdir(), 'ctkvr-guides-'));
 /** In a checkout's folder `npm run` finds its package.json; the pages' own files lie in the test's folder. */
@@ -33,6 +35,7 @@ after(async () => {
     await ended;
   }
   rmSync(dir, { recursive: true });
+  for (const left of written) rmSync(join(root, 'examples', left), { recursive: true, force: true });
 });
 
 const blocks = readdirSync(pages)

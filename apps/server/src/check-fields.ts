@@ -5,9 +5,7 @@ import type { z } from 'zod';
 import { ApiError } from './api-error.js';
 import type { FieldTable, InnerTable } from './field-rules.js';
 import { invalidValue } from './invalid-value.js';
-
-/** Letters of an unknown name that are looked at and shown; clients can send megabytes. */
-const MAX_NAME = 60;
+import { shortened } from './shortened.js';
 
 /** Returns the honoured values of a body. @throws {ApiError} 400 naming the first field that is refused, unknown or wrong. */
 export function checkBody<S extends z.ZodType>(json: unknown, table: FieldTable, schema: S): z.infer<S> {
@@ -61,7 +59,7 @@ function refusedField(param: string, { note, off }: { note: string; off: readonl
 
 function unknownField(name: string, table: FieldTable, path: string): ApiError {
   const honoured = Object.keys(table).filter((known) => table[known]?.treatment === 'honoured');
-  const shown = name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
+  const shown = shortened(name);
   const nearest = nearestName(shown, honoured);
   const remedy =
     nearest === null ? `The fields honoured here are ${honoured.join(', ')}.` : `Did you mean '${path}${nearest}'?`;

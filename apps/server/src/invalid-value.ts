@@ -4,9 +4,7 @@
  */
 import { z } from 'zod';
 import { ApiError } from './api-error.js';
-
-/** Letters of a client's text that are shown; clients can send megabytes. */
-const MAX_SHOWN = 60;
+import { shortened } from './shortened.js';
 
 type Path = readonly PropertyKey[];
 type JsonSchema = z.core.JSONSchema.BaseSchema;
@@ -90,9 +88,7 @@ function bounds({ minimum, maximum, exclusiveMinimum }: JsonSchema): string {
 
 function shown(value: unknown): string {
   if (value === undefined) return 'nothing';
-  if (typeof value === 'string') {
-    return JSON.stringify(value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}…` : value);
-  }
+  if (typeof value === 'string') return JSON.stringify(shortened(value));
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
   return typeof value === 'object' && value !== null ? 'an object' : String(value);
 }

@@ -2,14 +2,19 @@
 import type { Context } from 'hono';
 import { ApiError, clientLeft } from './api-error.js';
 import { JsonScanner, MAX_JSON_DEPTH, MAX_JSON_VALUES } from './json-scanner.js';
+import { shortened } from './shortened.js';
 
 /** @throws {ApiError} 415 for another content type, 413 beyond `maxBytes` or the bounds of json-scanner.ts, 400 `invalid_json`, 499 when the body is cut off. */
 export async function readJson(context: Context, maxBytes: number): Promise<unknown> {
   const contentType = context.req.header('content-type') ?? '';
   if (!/^application\/json\b/i.test(contentType)) {
-    throw new ApiError(415, `The body must be sent as application/json, got '${contentType || 'no content-type'}'`, {
-      code: 'unsupported_media_type',
-    });
+    throw new ApiError(
+      415,
+      `The body must be sent as application/json, got '${shortened(contentType) || 'no content-type'}'`,
+      {
+        code: 'unsupported_media_type',
+      },
+    );
   }
   if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw notReadOn(context, requestTooLarge(maxBytes));
   const text = await readText(context.req.raw.body, maxBytes).catch((error: unknown) => {

@@ -1,6 +1,7 @@
 /** The engines of a server by the names that clients send. */
 import { ApiError } from './api-error.js';
 import type { ChatEngine } from './chat-engine.js';
+import { shortened } from './shortened.js';
 
 export class ServedModels {
   readonly all: readonly ChatEngine[];
@@ -21,7 +22,7 @@ export class ServedModels {
     const engine = this.all.find(({ modelId }) => modelId === name);
     if (engine !== undefined) return engine;
     const names = this.all.map(({ modelId }) => `'${modelId}'`).join(', ');
-    throw new ApiError(404, `The model '${name}' does not exist here; this server runs ${names}`, {
+    throw new ApiError(404, `The model '${shortened(name)}' does not exist here; this server runs ${names}`, {
       param: 'model',
       code: 'model_not_found',
     });

@@ -4,12 +4,10 @@
  */
 import { ApiError } from './api-error.js';
 import type { AskedEffort, MessagesPrompt } from './generation-request.js';
+import { shortened } from './shortened.js';
 
 /** Switches of thinking: Qwen 3 and many others; DeepSeek and Granite. */
 const switches = ['enable_thinking', 'thinking'] as const;
-
-/** Letters of a client's name that are shown. */
-const MAX_SHOWN = 60;
 
 /** What a variable's name can be; clients send anything. */
 const isName = /^[A-Za-z_]\w{0,63}$/;
@@ -26,10 +24,7 @@ export function templateVariables(
   for (const name of Object.keys(variables)) {
     const asksForNothing = (switches as readonly string[]).includes(name) && variables[name] === false;
     if (!knows(name) && !asksForNothing) {
-      throw unknown(
-        `chat_template_kwargs.${name.slice(0, MAX_SHOWN)}`,
-        "this model's chat template has no such variable",
-      );
+      throw unknown(`chat_template_kwargs.${shortened(name)}`, "this model's chat template has no such variable");
     }
   }
   return { ...(effort === null ? {} : thinking(effort, knows)), ...variables };

@@ -1,10 +1,10 @@
 /** What an error of a document session means to a client. */
 import { CtkvrError } from '@ctkvr/core';
 import { ApiError, toApiError, toPrepareError } from '../api-error.js';
+import { shortened } from '../shortened.js';
 
 export function noSuchSession(id: string, param: string | null = null): ApiError {
-  const shown = id.length > 60 ? `${id.slice(0, 60)}…` : id;
-  return new ApiError(404, `There is no session '${shown}'`, { param, code: 'session_not_found' });
+  return new ApiError(404, `There is no session '${shortened(id)}'`, { param, code: 'session_not_found' });
 }
 
 /** @param param the field at fault, if the request is. */

@@ -1,6 +1,7 @@
 /** /v1/sessions: documents that are read once. What is asked about them is asked in chat completions. */
 import type { Context, Hono } from 'hono';
 import { ApiError } from '../api-error.js';
+import { shortened } from '../shortened.js';
 import { TextConverter } from '../uploads/text-converter.js';
 import type { DocumentSessions, SessionInfo, SessionKey } from './document-sessions.js';
 import { ownerOf } from './owner.js';
@@ -109,7 +110,7 @@ function keyOf(context: Context): SessionKey {
 }
 
 function noSuchModel(name: string, modelId: string): ApiError {
-  return new ApiError(404, `Documents are read by '${modelId}' here, not by '${name}'`, {
+  return new ApiError(404, `Documents are read by '${modelId}' here, not by '${shortened(name)}'`, {
     param: 'model',
     code: 'model_not_found',
   });

@@ -5,6 +5,7 @@ import { Busboy, type BusboyHeaders, type BusboyInstance } from '@fastify/busboy
 import type { Context } from 'hono';
 import { ApiError, clientLeft } from '../api-error.js';
 import { requestTooLarge } from '../read-json.js';
+import { shortened } from '../shortened.js';
 
 export interface UploadedFile {
   readonly bytes: readonly Uint8Array[];
@@ -23,8 +24,6 @@ export interface Form {
 /** More than any form here has, so that an unknown one can be named. */
 const MAX_FIELDS = 16;
 const MAX_FIELD_BYTES = 10_000;
-/** Letters of a name that are shown. */
-const MAX_SHOWN = 60;
 
 /** @throws {ApiError} 400 for what is no form, or has another file than `fileField`; 413 beyond `maxBytes`; 499 when the body is cut off. */
 export async function readForm(context: Context, fileField: string, maxBytes: number): Promise<Form> {
@@ -37,14 +36,14 @@ export async function readForm(context: Context, fileField: string, maxBytes: nu
       const fields: [string, string][] = [];
       let file: UploadedFile | null = null;
       form.on('field', (name, value, _isNameCut, isValueCut) => {
-        if (isValueCut) reject(badForm(`'${shown(name)}' has more than ${MAX_FIELD_BYTES} bytes`));
+        if (isValueCut) reject(badForm(`'${shortened(name)}' has more than ${MAX_FIELD_BYTES} bytes`));
         fields.push([name, value]);
       });
       form.on('file', (name, stream, fileName, _encoding, contentType) => {
         stream.on('error', refuse); // of a form that is cut off
         if (name !== fileField || file !== null) {
           stream.resume();
-          reject(badForm(`it must have one file, '${fileField}', got '${shown(name)}' too`));
+          reject(badForm(`it must have one file, '${fileField}', got '${shortened(name)}' too`));
           return;
         }
         const bytes: Uint8Array[] = [];
@@ -81,8 +80,4 @@ function badForm(reason: string): ApiError {
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function shown(name: string): string {
-  return name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
 }
