@@ -1,5 +1,5 @@
 /** What the engine is asked for, whatever the protocol: a prompt, and how its answer is drawn and ends. */
-
+import type { LogitBias } from '@ctkvr/model-runner';
 import type { SessionChanges } from './ctkvr-fields.js';
 import type { ToolUse } from './tools/tool-use.js';
 
@@ -66,7 +66,11 @@ export interface GenerationRequest {
   readonly topP: number;
   /** 0 = all. */
   readonly topK: number;
+  /** 1 = off. */
+  readonly typicalP: number;
   readonly minP: number;
+  /** From token ids to what is added to their logits. */
+  readonly logitBias: LogitBias;
   /** 1 = off. */
   readonly repeatPenalty: number;
   /** Tokens that `repeatPenalty` looks back over. */
@@ -122,6 +126,7 @@ export const defaultSampling = {
   temperature: 1,
   topP: 1,
   topK: 0,
+  typicalP: 1,
   minP: 0,
   repeatPenalty: 1,
   repeatWindow: 64,

@@ -93,6 +93,7 @@ export const drawingFields = {
   temperature: honoured('OpenAI', z.number().min(0).max(2), 'default 1; 0 = greedy'),
   top_p: honoured('OpenAI', z.number().gt(0).max(1), 'default 1'),
   top_k: honoured('vLLM', z.int().min(-1).max(0x7fff_ffff), 'default 0; 0 and -1 = all'),
+  typical_p: honoured('llama.cpp', z.number().min(0).max(1), 'default 1 = all'),
   min_p: honoured('vLLM', z.number().min(0).max(1), 'default 0'),
   frequency_penalty: honoured('OpenAI', z.number().min(-2).max(2), 'default 0'),
   presence_penalty: honoured('OpenAI', z.number().min(-2).max(2), 'default 0'),
@@ -109,6 +110,11 @@ export const drawingFields = {
       .min(-1)
       .max(1 << 20),
     'default 64; -1 = all',
+  ),
+  logit_bias: honoured(
+    'OpenAI',
+    z.record(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100)),
+    'from token ids to what is added to their logits before penalties; -100 all but forbids, 100 all but forces',
   ),
   seed: honoured('OpenAI', z.int(), 'taken modulo 2^32; default: drawn anew for each request'),
   stop: honoured(
@@ -202,6 +208,7 @@ const ignoredFields = {
 const noTools = 'an older form: send tools and tool_choice';
 const noGrammar = 'to hold an answer to a schema send response_format';
 const noLogprobs = 'log probabilities are of the answer’s tokens only: send logprobs';
+const byLogitBias = 'tokens are made more or less likely one by one: send logit_bias';
 const noSampler = 'this sampler is not supported';
 const onePrompt = 'prompts are rendered by the model’s own chat template';
 const noReasoning = 'models served here have no such setting';
@@ -240,11 +247,9 @@ const refusedFields = {
   reasoning_format: refused('llama.cpp', ['none', 'auto'], noReasoning),
   reasoning_budget: refused('llama.cpp', [-1], noReasoning),
   thinking_forced_open: refused('llama.cpp', [false], noReasoning),
-  logit_bias: refused('OpenAI', [{}], 'tokens cannot be made more or less likely one by one'),
-  allowed_token_ids: refused('vLLM', [], 'tokens cannot be made more or less likely one by one'),
-  bad_words: refused('vLLM', [[]], 'tokens cannot be made more or less likely one by one'),
-  logits_processors: refused('vLLM', [[]], 'tokens cannot be made more or less likely one by one'),
-  typical_p: refused('llama.cpp', [1], noSampler),
+  allowed_token_ids: refused('vLLM', [], byLogitBias),
+  bad_words: refused('vLLM', [[]], byLogitBias),
+  logits_processors: refused('vLLM', [[]], byLogitBias),
   top_n_sigma: refused('llama.cpp', [-1], noSampler),
   dynatemp_range: refused('llama.cpp', [0], noSampler),
   dynatemp_exponent: refused('llama.cpp', [1], noSampler),

@@ -128,6 +128,7 @@ export class SessionChatEngine implements ChatEngine {
       maxTokens,
       signal,
       grammar: planned.grammar,
+      logitBias: request.logitBias,
       stop: request.stop,
       ignoreEndOfTurn: request.ignoreEndOfTurn,
       logits: logprobs !== null,
@@ -151,8 +152,9 @@ export class SessionChatEngine implements ChatEngine {
     yield { type: 'finish', finish: { ...finish, numCachedTokens, ...maps?.ofAnswer() } };
   }
 
-  /** @throws {ApiError} 400 naming the field whose schema is not supported. */
+  /** @throws {ApiError} 400 naming the field whose schema is not supported, or `logit_bias` with a token that the model does not have. */
   async #plan(request: GenerationRequest, tokens: Int32Array): Promise<PlannedAnswer> {
+    this.#checkTokens(Object.keys(request.logitBias));
     const promptEnd = this.#model.detokenize(tokens.slice(-TAG_TOKENS), { special: true });
     const { controlTokens } = this.#model.info;
     const template = this.text.chatTemplate ?? '';
@@ -162,6 +164,14 @@ export class SessionChatEngine implements ChatEngine {
       throw toPrepareError(error, grammar.field);
     });
     return { grammar: compiled, tags, newParser };
+  }
+
+  #checkTokens(biased: readonly string[]): void {
+    try {
+      for (const token of biased) this.text.tokenBytes(Number(token));
+    } catch (error) {
+      throw toPrepareError(error, 'logit_bias');
+    }
   }
 
   #newClock(): TokenClock {
@@ -202,6 +212,7 @@ function toSampling(request: GenerationRequest) {
     temperature: request.temperature,
     topP: request.topP,
     topK: request.topK,
+    typicalP: request.typicalP,
     minP: request.minP,
     repeatPenalty: request.repeatPenalty,
     frequencyPenalty: request.frequencyPenalty,

@@ -65,6 +65,7 @@ function llamaNames(sampling: typeof defaultSampling) {
     temperature: sampling.temperature,
     top_k: sampling.topK,
     top_p: sampling.topP,
+    typical_p: sampling.typicalP,
     min_p: sampling.minP,
     repeat_penalty: sampling.repeatPenalty,
     repeat_last_n: sampling.repeatWindow,

@@ -44,6 +44,12 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     ...more,
   });
   const health = async () => (await fetch(`${server.url}/health`)).json() as Promise<{ running: number }>;
+  const tokenize = async (content: string) => {
+    const headers = { 'content-type': 'application/json' };
+    const body = JSON.stringify({ content });
+    const response = await fetch(`${server.url}/tokenize`, { method: 'POST', headers, body });
+    return ((await response.json()) as { tokens: number[] }).tokens;
+  };
   const idleWithin = async (ms: number) => {
     const deadline = performance.now() + ms;
     while ((await health()).running > 0) {
@@ -330,7 +336,7 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     }
   });
 
-  test('top_k 1 is greedy at any temperature, a strong repetition penalty changes the answer, ignore_eos goes on', async () => {
+  test('top_k 1 is greedy at any temperature, a repetition penalty and a bias change the answer, ignore_eos goes on', async () => {
     const create = async (more: object) => {
       const question = ask(capitalOf('France'), { max_completion_tokens: 6 });
       return (await client.chat.completions.create({ ...question, ...more })).choices[0]?.message.content;
@@ -339,6 +345,8 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     expect(await create({ temperature: 2, top_k: 1 })).toBe(greedy);
     expect(await create({ temperature: 2, min_p: 1 })).toBe(greedy);
     expect(await create({ repetition_penalty: 50 })).not.toBe(greedy);
+    const [sea] = await tokenize(' sea');
+    expect(await create({ logit_bias: { [sea!]: 100 } })).toBe(' sea'.repeat(6));
     const short = ask(capitalOf('France'), { max_completion_tokens: 24 });
     const ended = await client.chat.completions.create(short);
     expect(ended.choices[0]?.finish_reason).toBe('stop');
@@ -360,6 +368,8 @@ describe.skipIf(!modelPath)(title, { timeout: 240_000 }, () => {
     await expect(badTemperature).rejects.toMatchObject({ status: 400, param: 'temperature' });
     const badModel = client.chat.completions.create({ ...ask('x'), model: 'other' });
     await expect(badModel).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const noSuchToken = client.chat.completions.create({ ...ask('x'), logit_bias: { 999999: 1 } });
+    await expect(noSuchToken).rejects.toMatchObject({ status: 400, param: 'logit_bias' });
     const tooLong = client.chat.completions.create({ ...ask('word '.repeat(9000)), stream: true });
     await expect(tooLong).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
   });

@@ -1,6 +1,6 @@
 /** The loop of `session.generate`: decode, draw, text, and the ways it can end. */
 import { CtkvrError } from '@ctkvr/core';
-import type { NativeSamplerOptions } from '@ctkvr/native';
+import type { NativeSamplerOptions, NativeTokenBias } from '@ctkvr/native';
 import { AnswerText } from './answer-text.js';
 import type { Grammar } from './grammar.js';
 import type { Operation } from './operation.js';
@@ -14,6 +14,7 @@ export interface AnswerInput {
   readonly maxTokens: number;
   readonly stops: readonly string[];
   readonly sampling: NativeSamplerOptions;
+  readonly biases: readonly NativeTokenBias[];
   /** Tokens that end the turn. */
   readonly endTokens: ReadonlySet<number>;
   /** Compiles what the answer is bound to; null where it is bound to nothing. */
@@ -36,7 +37,7 @@ export async function* generateAnswer(input: AnswerInput): AsyncGenerator<Genera
   try {
     const grammar = await input.grammar();
     operation.check();
-    sequence.native.setSampler(sampling, ...(grammar === null ? [] : [grammar.native]));
+    sequence.native.setSampler(sampling, grammar?.native, input.biases);
     while (reason === 'aborted') {
       const { audit, readMap: wantsMap } = options;
       const { result, statistics } = await sequence.decode(operation, { output, audit, readMap: wantsMap });

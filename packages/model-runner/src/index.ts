@@ -3,6 +3,7 @@ export { checkQuestion, commonPrefixLength, documentTurn } from './document-turn
 export { Grammar, type GrammarSource, type JsonSchema, jsonInLark } from './grammar.js';
 export { groupSizeOf } from './group-size.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
+export type { LogitBias } from './logit-bias.js';
 export {
   type AttentionSizes,
   estimateMemory,

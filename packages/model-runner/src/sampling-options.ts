@@ -8,6 +8,11 @@ export interface SamplingOptions {
   readonly temperature?: number | undefined;
   /** Only the k most probable tokens; 0 = all. Default 40; without effect at temperature 0. */
   readonly topK?: number | undefined;
+  /**
+   * Only tokens whose surprise is nearest to the expected one, until their probability reaches this; 1 = all (locally typical sampling,
+   * arXiv 2202.00666). Default 1.
+   */
+  readonly typicalP?: number | undefined;
   /** Only the smallest set of tokens whose probability reaches this; 1 = all. Default 0.95. */
   readonly topP?: number | undefined;
   /** Only tokens at least this probable, relative to the most probable; 0 = all. Default 0.05. */
@@ -29,6 +34,7 @@ const MAX_U32 = 0xffff_ffff;
 const defaults: Omit<NativeSamplerOptions, 'seed' | 'answerStart'> = {
   temperature: 0,
   topK: 40,
+  typicalP: 1,
   topP: 0.95,
   minP: 0.05,
   repeatPenalty: 1,
@@ -41,6 +47,7 @@ const defaults: Omit<NativeSamplerOptions, 'seed' | 'answerStart'> = {
 const bounds: Record<keyof SamplingOptions, { min: number; max: number; integer: boolean }> = {
   temperature: { min: 0, max: 100, integer: false },
   topK: { min: 0, max: 0x7fff_ffff, integer: true },
+  typicalP: { min: 0, max: 1, integer: false },
   topP: { min: 0, max: 1, integer: false },
   minP: { min: 0, max: 1, integer: false },
   repeatPenalty: { min: 0.01, max: 100, integer: false },

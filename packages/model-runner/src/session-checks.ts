@@ -50,6 +50,7 @@ export const generateChecks: OptionChecks<GenerateOptions> = {
   stop: takes.anything, // a text or several: stop-option.ts
   ignoreEndOfTurn: flag,
   grammar: takes.optional(takes.object),
+  logitBias: takes.optional(takes.object),
   logits: flag,
   audit: flag,
   readMap: flag,

@@ -1,6 +1,7 @@
 /** Options, events and results of a session. Types only. */
 import type { KvFormat, PresetName, SelectionCounters, SelectorOptions, StepTimings } from '@ctkvr/core';
 import type { Grammar, GrammarSource } from './grammar.js';
+import type { LogitBias } from './logit-bias.js';
 import type { SamplingOptions } from './sampling-options.js';
 
 /** A preset, changed field by field. */
@@ -93,6 +94,11 @@ export interface GenerateOptions {
    * `ignoreEndOfTurn`: an answer has to be able to end.
    */
   readonly grammar?: GrammarSource | Grammar | undefined;
+  /**
+   * Added to the logits of single tokens before penalties and samplers see them: -100 all but forbids a token, 100 all but forces it. With a
+   * grammar, among the tokens that it allows. The logits returned are the model's own. Default: none.
+   */
+  readonly logitBias?: LogitBias | undefined;
   /** Also return the logits each token was drawn from. Default false. */
   readonly logits?: boolean | undefined;
   /** Also measure the true attention mass of each step (reads all keys). Default false. */

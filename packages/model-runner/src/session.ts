@@ -16,6 +16,7 @@ import { Conversation } from './conversation.js';
 import { forceTokens } from './force-tokens.js';
 import { generateAnswer } from './generate-answer.js';
 import { boundTo, Grammar } from './grammar.js';
+import { resolveLogitBias } from './logit-bias.js';
 import { estimateMemory } from './memory-estimate.js';
 import type { Operation } from './operation.js';
 import { contextExceededError } from './operation-errors.js';
@@ -285,6 +286,7 @@ export class Session {
     const sampling = resolveSampling(options.sampling, this.length);
     const maxTokens = this.#maxTokens(options.maxTokens);
     this.#requireToken();
+    const biases = resolveLogitBias(options.logitBias);
     const grammar = boundTo(options);
     const host = this.#host;
     return generateAnswer({
@@ -294,6 +296,7 @@ export class Session {
       maxTokens,
       stops,
       sampling,
+      biases,
       endTokens: new Set(options.ignoreEndOfTurn ? [] : this.#host.info.endOfGenerationTokenIds),
       grammar: async () => (grammar === null || grammar instanceof Grammar ? grammar : host.compileGrammar(grammar)),
       tokenBytes: (tokenId) => this.#host.tokenBytes(tokenId),

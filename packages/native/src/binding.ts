@@ -249,8 +249,15 @@ export interface NativeSequence {
    * next call goes on (or begins anew, if the sequence has changed). Default: until it is built.
    */
   buildIndex(maxMs?: number): Promise<NativeBuildReport>;
-  /** @param grammar what the answer is bound to, from its beginning: tokens that end a turn are drawn only where it may end. No snapshot holds it. */
-  setSampler(sampler: NativeSamplerOptions, grammar?: NativeGrammar): void;
+  /**
+   * @param grammar what the answer is bound to, from its beginning: tokens that end a turn are drawn only where it may end.
+   * @param biases CTKVR_INVALID_OPTION for a token that the vocabulary does not have. No snapshot holds either; older binaries ignore biases.
+   */
+  setSampler(
+    sampler: NativeSamplerOptions,
+    grammar?: NativeGrammar | null,
+    biases?: readonly NativeTokenBias[] | null,
+  ): void;
   /**
    * Writes all that later steps depend on to a file, off the JavaScript thread: keys, values, index, recent queries, tokens, selector, sampler.
    * Like a step, one at a time. The file is there whole or as it was before: it is written beside the old one and renamed. `notes` come back
@@ -279,11 +286,20 @@ export interface NativeRestoredSequence {
   readonly sameArithmetic: boolean;
 }
 
-/** llama.cpp's sampler chain: penalties, top-k, top-p, min-p, temperature, then a seeded draw. temperature 0 = greedy. */
+/** Added to a token's logit before penalties and samplers see it. */
+export interface NativeTokenBias {
+  readonly token: number;
+  /** From -100 to 100. */
+  readonly bias: number;
+}
+
+/** llama.cpp's sampler chain: penalties, top-k, typical-p, top-p, min-p, temperature, then a seeded draw. temperature 0 = greedy. */
 export interface NativeSamplerOptions {
   readonly temperature: number;
   /** 0 = off. */
   readonly topK: number;
+  /** 1 = off. */
+  readonly typicalP: number;
   /** 1 = off. */
   readonly topP: number;
   /** 0 = off. */

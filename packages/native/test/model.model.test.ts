@@ -241,6 +241,7 @@ const greedy = {
   repeatPenalty: 1,
   frequencyPenalty: 0,
   presencePenalty: 0,
+  typicalP: 1,
   penaltyWindow: 64,
   answerStart: 0,
   seed: 0,

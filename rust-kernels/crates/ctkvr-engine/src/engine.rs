@@ -3,6 +3,7 @@
 //! One step, index build or change of a sequence runs at a time; a second one is refused with `Busy`, never queued. Reading a
 //! sequence's state, creating and closing sequences work at any time.
 
+mod saved_sampler;
 mod snapshots;
 
 use std::collections::HashSet;
@@ -15,7 +16,7 @@ use ctkvr_core::sequence::lifecycle;
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{BuildReport, Phase, SelectorOptions, SequenceId, SequenceMemory};
 use ctkvr_kernels::KvFormat;
-use ctkvr_model::{Grammar, Model, Sampler, SamplerOptions};
+use ctkvr_model::{AnswerRules, Model, Sampler, SamplerOptions};
 
 use crate::batch::BatchOutput;
 use crate::executor::{Capabilities, Executor};
@@ -191,15 +192,16 @@ impl Engine {
     /// # Errors
     /// `UnknownSequence`, `InvalidOption`.
     pub fn set_sampler(&self, sequence: SequenceId, options: SamplerOptions) -> Result<()> {
-        self.set_bound_sampler(sequence, options, None)
+        self.set_bound_sampler(sequence, options, AnswerRules::default())
     }
 
-    /// As `set_sampler`, with a grammar that the answer is bound to. Snapshots hold no grammar.
+    /// As `set_sampler`, with what the answer is bound to, which snapshots do not hold.
     ///
     /// # Errors
     /// `UnknownSequence`, `InvalidOption`.
-    pub fn set_bound_sampler(&self, sequence: SequenceId, options: SamplerOptions, grammar: Option<Grammar>) -> Result<()> {
-        let sampler = Sampler::new(options)?.with_grammar(grammar);
+    pub fn set_bound_sampler(&self, sequence: SequenceId, options: SamplerOptions, rules: AnswerRules) -> Result<()> {
+        rules.biases.iter().try_for_each(|bias| self.model.tokenizer().check_token(bias.token))?;
+        let sampler = Sampler::new(options)?.with_rules(rules)?;
         lock(&self.table).get_mut(sequence)?.sampler = sampler;
         Ok(())
     }

@@ -118,7 +118,7 @@ fn too_complex(reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::{Sampler, SamplerOptions};
+    use crate::sampler::{AnswerRules, Sampler, SamplerOptions};
 
     /// One token a byte, then six control tokens, of which the last ends an answer.
     const END: i32 = 261;
@@ -127,9 +127,13 @@ mod tests {
         GrammarVocabulary::over(&ApproximateTokEnv::single_byte_env()).unwrap().compile(lark)
     }
 
+    fn bound_to(grammar: Grammar) -> AnswerRules {
+        AnswerRules { grammar: Some(grammar), biases: Vec::new() }
+    }
+
     /// The bytes of an answer of a model that likes all tokens about as much.
     fn answer(options: SamplerOptions, grammar: &Grammar) -> Vec<u8> {
-        let mut sampler = Sampler::new(options).unwrap().with_grammar(Some(grammar.clone()));
+        let mut sampler = Sampler::new(options).unwrap().with_rules(bound_to(grammar.clone())).unwrap();
         let logits: Vec<f32> = (0..=END).map(|token| ((token * 37) % 50) as f32 / 10.0).collect();
         let mut tokens = Vec::new();
         loop {
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn a_bound_sampler_is_not_greedy_and_its_fork_goes_on_alone() {
         let grammar = compile("start: \"abc\"").unwrap();
-        let mut sampler = Sampler::new(SamplerOptions::greedy()).unwrap().with_grammar(Some(grammar));
+        let mut sampler = Sampler::new(SamplerOptions::greedy()).unwrap().with_rules(bound_to(grammar)).unwrap();
         assert!(!sampler.is_greedy());
         let logits = vec![0.0; END as usize + 1];
         let draw = |sampler: &mut Sampler| sampler.sample(&logits, &[&[], &[]]).unwrap();

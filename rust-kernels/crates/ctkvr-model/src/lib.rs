@@ -57,7 +57,7 @@ pub use model_info::{ModelInfo, inspect};
 pub use packed_weight::PackedShape;
 pub use q6k_block::Q6kBlock;
 pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
-pub use sampler::{Sampler, SamplerOptions, check_logits, logits_not_finite};
+pub use sampler::{AnswerRules, Sampler, SamplerOptions, TokenBias, check_logits, logits_not_finite};
 pub use spec::ModelSpec;
 pub use tensors::{TensorUse, layer_tensor};
 pub use tokenizer::{ControlToken, Tokenizer};

@@ -1,4 +1,5 @@
-//! Draws the next token: our penalties, a grammar's tokens only, then llama.cpp's samplers: top-k, top-p, min-p, temperature, seeded draw.
+//! Draws the next token: biases of single tokens and our penalties, a grammar's tokens only, then llama.cpp's samplers: top-k, typical-p,
+//! top-p, min-p, temperature, seeded draw.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +16,8 @@ pub struct SamplerOptions {
     pub temperature: f32,
     /// 0 = off.
     pub top_k: u32,
+    /// Only tokens whose surprise is close to the expected one, of this much probability (Meister et al., arXiv 2202.00666); 1 = off.
+    pub typical_p: f32,
     /// 1 = off.
     pub top_p: f32,
     /// 0 = off.
@@ -38,6 +41,7 @@ impl SamplerOptions {
         Self {
             temperature: 0.0,
             top_k: 0,
+            typical_p: 1.0,
             top_p: 1.0,
             min_p: 0.0,
             repeat_penalty: 1.0,
@@ -52,6 +56,7 @@ impl SamplerOptions {
     fn check(&self) -> Result<()> {
         let checks = [
             ("temperature", self.temperature, 0.0, 1e6),
+            ("typicalP", self.typical_p, 0.0, 1.0),
             ("topP", self.top_p, 0.0, 1.0),
             ("minP", self.min_p, 0.0, 1.0),
             ("repeatPenalty", self.repeat_penalty, f32::MIN_POSITIVE, 1e6),
@@ -85,6 +90,25 @@ fn invalid(option: &str, expected: String, actual: String) -> Error {
     Error::InvalidOption { option: option.into(), expected, actual }
 }
 
+/// Added to a token's logit before anything else looks at it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenBias {
+    pub token: i32,
+    /// From -[`MAX_BIAS`] to [`MAX_BIAS`].
+    pub bias: f32,
+}
+
+/// The OpenAI API's largest: with most models it makes a token certain, or impossible.
+pub const MAX_BIAS: f32 = 100.0;
+
+/// What one answer is bound to, beside its sampler's options. Snapshots hold none of it.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerRules {
+    /// Only tokens that go on with it are drawn.
+    pub grammar: Option<Grammar>,
+    pub biases: Vec<TokenBias>,
+}
+
 /// One sequence's sampler. The draw's random state goes on from token to token; penalties are taken afresh from the sequence's tokens.
 #[derive(Debug)]
 pub struct Sampler {
@@ -93,8 +117,7 @@ pub struct Sampler {
     draw: *mut sys::llama_sampler,
     /// Draws since the seed.
     num_draws: u64,
-    /// What the answer is bound to.
-    grammar: Option<Grammar>,
+    rules: AnswerRules,
     candidates: Vec<sys::llama_token_data>,
 }
 
@@ -110,13 +133,25 @@ impl Sampler {
         options.check()?;
         // SAFETY: the chain is owned by this value.
         let draw = if options.temperature > 0.0 { unsafe { draw_chain(&options) } } else { std::ptr::null_mut() };
-        Ok(Self { options, draw, num_draws: 0, grammar: None, candidates: Vec::new() })
+        Ok(Self { options, draw, num_draws: 0, rules: AnswerRules::default(), candidates: Vec::new() })
     }
 
-    /// Binds the answer to a grammar: only tokens that go on with it are drawn.
-    pub fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
-        self.grammar = grammar;
-        self
+    /// Binds the answer.
+    ///
+    /// # Errors
+    /// `InvalidOption` for a bias out of its bounds.
+    pub fn with_rules(mut self, rules: AnswerRules) -> Result<Self> {
+        for TokenBias { token, bias } in &rules.biases {
+            if !(-MAX_BIAS..=MAX_BIAS).contains(bias) {
+                return Err(invalid(
+                    "logitBias",
+                    format!("a number from -{MAX_BIAS} to {MAX_BIAS} for token {token}"),
+                    bias.to_string(),
+                ));
+            }
+        }
+        self.rules = rules;
+        Ok(self)
     }
 
     /// A sampler whose random state is that of one which has drawn so many tokens: each draw takes one random number, whatever the logits.
@@ -143,11 +178,11 @@ impl Sampler {
 
     /// Whether it takes the most probable of all tokens, the first of equal ones, whatever came before.
     pub fn is_greedy(&self) -> bool {
-        self.grammar.is_none() && self.takes_most_probable()
+        self.rules.grammar.is_none() && self.takes_most_probable()
     }
 
     fn takes_most_probable(&self) -> bool {
-        self.draw.is_null() && !self.options.repeats() && !self.options.counts()
+        self.draw.is_null() && !self.options.repeats() && !self.options.counts() && self.rules.biases.is_empty()
     }
 
     /// Tokens drawn at random since the seed; 0 when greedy.
@@ -159,7 +194,7 @@ impl Sampler {
     pub fn fork(&self) -> Self {
         // SAFETY: a chain that is there is live.
         let draw = if self.draw.is_null() { self.draw } else { unsafe { sys::llama_sampler_clone(self.draw) } };
-        Self { options: self.options, draw, num_draws: self.num_draws, grammar: self.grammar.clone(), candidates: Vec::new() }
+        Self { options: self.options, draw, num_draws: self.num_draws, rules: self.rules.clone(), candidates: Vec::new() }
     }
 
     /// Draws a token. `history` is the sequence in two parts, oldest first; `logits` passed [`check_logits`].
@@ -167,12 +202,12 @@ impl Sampler {
     /// # Errors
     /// `InvalidOption` for a grammar that cannot say what comes next; nothing was drawn.
     pub fn sample(&mut self, logits: &[f32], history: &[&[i32]; 2]) -> Result<i32> {
-        let Some(mut grammar) = self.grammar.take() else {
+        let Some(mut grammar) = self.rules.grammar.take() else {
             return self.choose(logits, history, None);
         };
         let token = grammar.allowed().and_then(|allowed| self.choose(logits, history, Some(allowed)));
         let accepted = token.and_then(|token| grammar.accept(token).map(|()| token));
-        self.grammar = Some(grammar);
+        self.rules.grammar = Some(grammar);
         accepted
     }
 
@@ -187,6 +222,7 @@ impl Sampler {
             logit: *logit,
             p: 0.0,
         }));
+        self.bias();
         self.penalise(history);
         if let Some(allowed) = allowed {
             self.candidates.retain(|candidate| allowed.get(candidate.id as usize));
@@ -213,6 +249,16 @@ impl Sampler {
             match usize::try_from(array.selected).ok().filter(|selected| *selected < array.size) {
                 Some(selected) => Ok((*array.data.add(selected)).id),
                 None => Err(Error::Internal { what: "the sampler chose no token".into() }),
+            }
+        }
+    }
+
+    /// `candidates` are in the order of their ids. A token given twice counts twice.
+    fn bias(&mut self) {
+        for TokenBias { token, bias } in &self.rules.biases {
+            let candidate = usize::try_from(*token).ok().and_then(|token| self.candidates.get_mut(token));
+            if let Some(candidate) = candidate {
+                candidate.logit += bias;
             }
         }
     }
@@ -281,6 +327,9 @@ unsafe fn draw_chain(options: &SamplerOptions) -> *mut sys::llama_sampler {
         let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
         if options.top_k > 0 {
             sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_top_k(options.top_k as i32));
+        }
+        if options.typical_p < 1.0 {
+            sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_typical(options.typical_p, 1));
         }
         if options.top_p < 1.0 {
             sys::llama_sampler_chain_add(chain, sys::llama_sampler_init_top_p(options.top_p, 1));
@@ -395,6 +444,52 @@ mod tests {
         let options = SamplerOptions { temperature: 5.0, top_k: 1, ..SamplerOptions::greedy() };
         let mut sampler = Sampler::new(options).unwrap();
         assert_eq!(sampler.sample(&logits(), &[&[], &[]]).unwrap(), most_probable(&logits()));
+    }
+
+    #[test]
+    fn a_bias_moves_single_tokens_before_penalties_and_draws() {
+        let logits = [3.0, 2.0, 1.0, f32::NEG_INFINITY];
+        let draw = |options, biases: &[(i32, f32)], history: &[&[i32]; 2]| {
+            let biases = biases.iter().map(|&(token, bias)| TokenBias { token, bias }).collect();
+            let rules = AnswerRules { grammar: None, biases };
+            Sampler::new(options).unwrap().with_rules(rules).unwrap().sample(&logits, history).unwrap()
+        };
+        let greedy = SamplerOptions::greedy();
+        assert_eq!(draw(greedy, &[], &[&[], &[]]), 0);
+        assert_eq!(draw(greedy, &[(0, -1.5)], &[&[], &[]]), 1);
+        assert_eq!(draw(greedy, &[(2, 2.5)], &[&[], &[]]), 2);
+        // Twice is the sum; a token that cannot be stays so.
+        assert_eq!(draw(greedy, &[(2, 1.5), (2, 1.0)], &[&[], &[]]), 2);
+        assert_eq!(draw(greedy, &[(3, 100.0)], &[&[], &[]]), 0);
+        // The penalty divides what the bias left: (1 + 2.5) / 2 < 3.
+        let repeats = SamplerOptions { repeat_penalty: 2.0, ..greedy };
+        assert_eq!(draw(repeats, &[(2, 2.5)], &[&[2], &[]]), 0);
+        let drawn = SamplerOptions { temperature: 1.0, ..greedy };
+        for seed in 0..20 {
+            assert_eq!(draw(SamplerOptions { seed, ..drawn }, &[(1, 100.0)], &[&[], &[]]), 1);
+            assert_ne!(draw(SamplerOptions { seed, ..drawn }, &[(0, -100.0)], &[&[], &[]]), 0);
+        }
+        for bias in [100.5, -101.0, f32::NAN, f32::INFINITY] {
+            let rules = AnswerRules { grammar: None, biases: vec![TokenBias { token: 0, bias }] };
+            let refused = Sampler::new(greedy).unwrap().with_rules(rules);
+            assert!(matches!(refused, Err(Error::InvalidOption { .. })), "{bias}");
+        }
+    }
+
+    #[test]
+    fn typical_p_keeps_tokens_of_expected_surprise() {
+        // Entropy of (.5, .25, .125, .125) is 1.75 bits: .25 (2 bits) is nearest, then .5 (1 bit); .125 (3 bits) is furthest.
+        let logits = [0.5_f32.ln(), 0.25_f32.ln(), 0.125_f32.ln(), 0.125_f32.ln()];
+        let drawn = |typical_p| {
+            let draws = (0..200).map(|seed| {
+                let options = SamplerOptions { temperature: 1.0, typical_p, seed, ..SamplerOptions::greedy() };
+                Sampler::new(options).unwrap().sample(&logits, &[&[], &[]]).unwrap()
+            });
+            draws.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(0.2), [1]);
+        assert_eq!(drawn(0.7), [0, 1]);
+        assert_eq!(drawn(1.0), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ctkvr_core::{
     StepOptions,
 };
 use ctkvr_kernels::KvFormat;
-use ctkvr_model::SamplerOptions;
+use ctkvr_model::{SamplerOptions, TokenBias};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +150,7 @@ fn format_named(option: &'static str, name: &str) -> napi::Result<KvFormat> {
 pub struct JsSamplerOptions {
     pub temperature: f64,
     pub top_k: u32,
+    pub typical_p: f64,
     pub top_p: f64,
     pub min_p: f64,
     pub repeat_penalty: f64,
@@ -160,11 +161,24 @@ pub struct JsSamplerOptions {
     pub seed: u32,
 }
 
+#[napi(object, object_to_js = false)]
+pub struct JsTokenBias {
+    pub token: i32,
+    pub bias: f64,
+}
+
+impl From<JsTokenBias> for TokenBias {
+    fn from(JsTokenBias { token, bias }: JsTokenBias) -> Self {
+        Self { token, bias: bias as f32 }
+    }
+}
+
 impl From<JsSamplerOptions> for SamplerOptions {
     fn from(options: JsSamplerOptions) -> Self {
         Self {
             temperature: options.temperature as f32,
             top_k: options.top_k,
+            typical_p: options.typical_p as f32,
             top_p: options.top_p as f32,
             min_p: options.min_p as f32,
             repeat_penalty: options.repeat_penalty as f32,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ctkvr_core::BuildReport;
+use ctkvr_model::{AnswerRules, TokenBias};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
@@ -12,7 +13,7 @@ use crate::counters::JsSequenceMemory;
 use crate::deferred::{Refused, promise};
 use crate::engine_host::EngineHost;
 use crate::grammar::NativeGrammar;
-use crate::options::{JsSamplerOptions, JsSelectorOptions, Settings};
+use crate::options::{JsSamplerOptions, JsSelectorOptions, JsTokenBias, Settings};
 use crate::position_range::JsPositionRange;
 use crate::slot::{Reading, Slot};
 use crate::snapshot::{JsSavedSequence, save};
@@ -99,10 +100,17 @@ impl NativeSequence {
         self.slot.set_selector(&self.host, Settings::try_from(selector)?)
     }
 
-    /// Replaces the sampler; the answer is bound to the grammar, from its beginning.
+    /// Replaces the sampler; the answer is bound to the grammar, from its beginning, and single tokens are biased.
     #[napi(catch_unwind)]
-    pub fn set_sampler(&self, sampler: JsSamplerOptions, grammar: Option<&NativeGrammar>) -> napi::Result<()> {
-        self.slot.set_sampler(&self.host, sampler.into(), grammar.map(NativeGrammar::begin))
+    pub fn set_sampler(
+        &self,
+        sampler: JsSamplerOptions,
+        grammar: Option<&NativeGrammar>,
+        biases: Option<Vec<JsTokenBias>>,
+    ) -> napi::Result<()> {
+        let biases = biases.unwrap_or_default().into_iter().map(TokenBias::from).collect();
+        let rules = AnswerRules { grammar: grammar.map(NativeGrammar::begin), biases };
+        self.slot.set_sampler(&self.host, sampler.into(), rules)
     }
 
     /// Builds the index on the engine's thread; once `max_ms` has passed, what is left waits for the next call.

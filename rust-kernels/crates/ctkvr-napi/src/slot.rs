@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ctkvr_core::{SequenceId, SequenceMemory};
 use ctkvr_engine::Engine;
-use ctkvr_model::{Grammar, SamplerOptions};
+use ctkvr_model::{AnswerRules, SamplerOptions};
 
 use crate::engine_host::{Change, EngineHost};
 use crate::error::{closed, internal, model_error};
@@ -107,10 +107,10 @@ impl Slot {
     }
 
     /// Replaces the sampler. Allowed at any time: the next draw uses it.
-    pub fn set_sampler(self: &Arc<Self>, host: &EngineHost, sampler: SamplerOptions, grammar: Option<Grammar>) -> napi::Result<()> {
+    pub fn set_sampler(self: &Arc<Self>, host: &EngineHost, sampler: SamplerOptions, rules: AnswerRules) -> napi::Result<()> {
         self.check()?;
         let set = move |engine: &Engine, id: SequenceId| {
-            engine.set_bound_sampler(id, sampler, grammar).map_err(|error| model_error(&error))
+            engine.set_bound_sampler(id, sampler, rules).map_err(|error| model_error(&error))
         };
         match self.id.get() {
             Some(id) => set(&*host.engine()?, *id),

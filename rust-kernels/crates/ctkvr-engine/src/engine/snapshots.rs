@@ -12,15 +12,13 @@ use ctkvr_core::sequence::snapshot::{SequenceSnapshot, write_sequence};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{SelectorOptions, SequenceId};
 use ctkvr_kernels::KvFormat;
-use ctkvr_model::{MappedFile, Model, Sampler, SamplerOptions};
+use ctkvr_model::{MappedFile, Model};
 
+use super::saved_sampler::SavedSampler;
 use super::{Engine, MAX_SEQUENCE_TOKENS};
 use crate::atomic_file;
 use crate::sequence_table::{Entry, Loan, Place, lock};
 use crate::{Error, Result};
-
-/// A sampler's draws are repeated when it is restored, some millions a second: a file may not ask for hours.
-const MAX_DRAWS: usize = 1 << 28;
 
 /// A sequence that was read from a file.
 #[derive(Debug, Clone)]
@@ -39,8 +37,7 @@ pub struct RestoredSequence {
 struct EngineSection<'a> {
     arithmetic: &'a str,
     tokens: Vec<i32>,
-    sampler: SamplerOptions,
-    num_draws: u64,
+    sampler: SavedSampler,
 }
 
 impl Engine {
@@ -88,15 +85,7 @@ impl Engine {
         fields.counted(self.arithmetic.as_bytes());
         fields.size(entry.tokens.len());
         entry.tokens.iter().for_each(|token| fields.bytes.extend_from_slice(&token.to_le_bytes()));
-        let options = entry.sampler.options();
-        let SamplerOptions { temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, .. } = options;
-        for number in [temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty] {
-            fields.f64(f64::from(number));
-        }
-        for number in [options.top_k as usize, options.penalty_window, options.answer_start, options.seed as usize] {
-            fields.size(number);
-        }
-        fields.u64(entry.sampler.num_draws());
+        SavedSampler::of(&entry.sampler).write(&mut fields);
         fields.bytes
     }
 
@@ -142,7 +131,7 @@ impl Engine {
         }
         snapshot.kv_format.check(self.capabilities.shape.head_dim)?;
         let selector = selector(snapshot.settings())?;
-        let sampler = Sampler::resumed(own.sampler, own.num_draws)?;
+        let sampler = own.sampler.resume()?;
         let sequence = {
             let run = self.lock_run("restore")?;
             let kv = BlockTable::new(Arc::clone(&self.pool), snapshot.kv_format);
@@ -175,25 +164,9 @@ impl Engine {
         let (words, _) = fields.take("tokens", count, size_of::<i32>())?.as_chunks();
         let tokens: Vec<i32> = words.iter().map(|word| i32::from_le_bytes(*word)).collect();
         tokens.iter().try_for_each(|token| self.model.tokenizer().check_token(*token))?;
-        let mut real = || fields.f64("sampler").map(|number| number as f32);
-        let [temperature, top_p, min_p] = [real()?, real()?, real()?];
-        let [repeat_penalty, frequency_penalty, presence_penalty] = [real()?, real()?, real()?];
-        let mut whole = || fields.size("sampler", 0..u32::MAX as usize + 1);
-        let sampler = SamplerOptions {
-            temperature,
-            top_p,
-            min_p,
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            top_k: whole()? as u32,
-            penalty_window: whole()?,
-            answer_start: whole()?,
-            seed: whole()? as u32,
-        };
-        let num_draws = fields.size("sampler draws", 0..MAX_DRAWS)? as u64;
+        let sampler = SavedSampler::read(&mut fields)?;
         fields.finish("engine")?;
-        Ok(EngineSection { arithmetic, tokens, sampler, num_draws })
+        Ok(EngineSection { arithmetic, tokens, sampler })
     }
 }
 

@@ -242,6 +242,11 @@ impl<'a> FieldReader<'a> {
     }
 
     /// Nothing may follow.
+    /// Whether all was read: what later versions append may be missing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub fn finish(self, field: &'static str) -> Result<()> {
         if self.bytes.is_empty() {
             Ok(())
