@@ -10,7 +10,7 @@ export {
   type MemoryEstimate,
   type MemoryEstimateInput,
 } from './memory-estimate.js';
-export { type ApplyTemplateOptions, Model } from './model.js';
+export { Model } from './model.js';
 export type {
   AskSourcesOptions,
   CatalogueModel,
@@ -50,6 +50,7 @@ export {
   withFileLock,
   withoutCredentials,
 } from './model-files/index.js';
+export type { ApplyTemplateOptions, DetokenizeOptions, TokenizeOptions } from './model-text.js';
 export type { PrefixCacheUsage } from './prefix-cache.js';
 export type { PromptInput } from './prompt-plan.js';
 export type { AskOptions, BegunAnswer, ReadDocumentOptions } from './read-document.js';

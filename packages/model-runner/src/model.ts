@@ -11,28 +11,25 @@ import {
 import type { NativeModel, NativeModelInfo, NativeSequence } from '@ctkvr/native';
 import { StepComposer } from '@ctkvr/scheduler';
 import type { ChatMessage } from './chat-template.js';
-import type { TextPiece } from './control-text.js';
 import { Conversation } from './conversation.js';
 import { compileGrammar, type Grammar, type GrammarSource } from './grammar.js';
-import type { KeptPrompt } from './kept-prompt.js';
-import { LeastTokens } from './least-tokens.js';
-import { type AdmittedRoom, MemoryAdmission } from './memory-admission.js';
+import type { AdmittedRoom } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
-import { ModelTemplate } from './model-template.js';
+import { type ApplyTemplateOptions, type DetokenizeOptions, ModelText, type TokenizeOptions } from './model-text.js';
+import { OpenSessions, type SessionMemoryParts } from './open-sessions.js';
 import { closedError } from './operation-errors.js';
-import { PrefixCache, type PrefixCacheUsage } from './prefix-cache.js';
-import { checkMessages } from './prompt-plan.js';
+import type { PrefixCacheUsage } from './prefix-cache.js';
 import { ReadDocument, type ReadDocumentOptions } from './read-document.js';
 import { type RestoredSession, restoreSession } from './restore-session.js';
 import { selectorFor } from './selector-for.js';
 import { Session } from './session.js';
 import { admitChecks, prefixCacheChecks, sessionChecks } from './session-checks.js';
-import type { ClosableSession, SessionHost, SessionNeed } from './session-host.js';
+import type { SessionHost, SessionNeed } from './session-host.js';
 import type { AdmitOptions, PrefixCacheUse, SessionOptions } from './session-types.js';
 import { type PrefixSource, StoredSequence } from './stored-sequence.js';
 
 /** Made by `loadModel`. */
-export interface ModelParts {
+export interface ModelParts extends Omit<SessionMemoryParts, 'info'> {
   readonly native: NativeModel;
   /** 'cpu', or a device's name. */
   readonly device: string;
@@ -40,28 +37,8 @@ export interface ModelParts {
   /** Jinja source that replaces the GGUF's. */
   readonly chatTemplate: string | null;
   readonly prefillChunk: number;
-  /** Tokens of a page of keys and values. */
-  readonly pageSize: number;
   /** Tokens of a passage, by which read maps count. */
   readonly passageSize: number;
-  /** Bytes that all sessions together may hold. */
-  readonly sessionMemoryBytes: number;
-  /** Bytes of them that prompts may take which are kept for later requests. */
-  readonly prefixCacheBytes: number;
-  /** Bytes that can still be allocated where sessions are kept, asked each time. */
-  readonly availableMemoryBytes: () => number;
-}
-
-export interface ApplyTemplateOptions {
-  /** Whether the text ends where the model's answer begins. Default true. */
-  readonly addGenerationPrompt?: boolean | undefined;
-  /** Whether the last message, an assistant's, is an answer that has begun: the text ends with its content. Default false. */
-  readonly continueFinalMessage?: boolean | undefined;
-  /** Further variables of the template, such as `enable_thinking`. Which there are is up to the template. */
-  readonly variables?: Readonly<Record<string, unknown>> | undefined;
-  /** Refuses a text that cannot be as few tokens as these, without tokenizing it. */
-  readonly maxTokens?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 export class Model {
@@ -75,11 +52,8 @@ export class Model {
   readonly #parts: ModelParts;
   readonly #composer: StepComposer<NativeSequence>;
   readonly #host: SessionHost;
-  readonly #admission: MemoryAdmission;
-  readonly #sessions = new Set<ClosableSession>();
-  readonly #prefixes: PrefixCache<KeptPrompt>;
-  readonly #template: ModelTemplate;
-  readonly #leastTokens: LeastTokens;
+  readonly #text: ModelText;
+  readonly #open: OpenSessions;
   #closing: Promise<void> | null = null;
   #failure: CtkvrError | null = null;
 
@@ -90,41 +64,26 @@ export class Model {
     this.device = parts.device;
     this.contextLength = parts.contextLength;
     this.#parts = parts;
-    this.#template = new ModelTemplate(parts.native, parts.chatTemplate);
-    this.#leastTokens = new LeastTokens({
-      size: this.info.vocabSize,
-      tokenBytes: (tokenId) => parts.native.tokenBytes(tokenId, true),
-    });
+    this.#text = new ModelText(parts.native, parts.chatTemplate);
+    this.#open = new OpenSessions({ ...parts, info: this.info });
     this.#composer = new StepComposer(parts.native, {
       prefillChunk: parts.prefillChunk,
       onLost: (error) => {
         this.#failure = error;
-        this.#admission.close(error);
+        this.#open.admission.close(error);
       },
     });
     this.#host = {
       info: this.info,
-      chatTemplate: () => this.#template.get(),
-      tokenizePieces: (pieces) => this.#tokenizePieces(pieces),
+      chatTemplate: () => this.#text.template.get(),
+      tokenizePieces: (pieces) => this.#text.tokenizePieces(pieces),
       tokenBytes: (tokenId) => this.native.tokenBytes(tokenId, false),
       compileGrammar: (source) => compileGrammar(this.native, source),
-      lacksBos: (tokens) => this.info.addBos && this.info.bosTokenId !== null && tokens[0] !== this.info.bosTokenId,
-      checkMemory: (need) => this.#checkMemory(need),
-      opened: (session) => {
-        this.#sessions.add(session);
-        this.#admission.update(); // what it is promised may have been lent to kept prompts
-      },
-      closed: (session) => {
-        this.#sessions.delete(session);
-        this.#admission.update();
-      },
+      lacksBos: (tokens) => this.#text.lacksBos(tokens),
+      checkMemory: (need) => this.#open.check(need),
+      opened: (session) => this.#open.add(session),
+      closed: (session) => this.#open.delete(session),
     };
-    this.#prefixes = new PrefixCache({ maxBytes: parts.prefixCacheBytes });
-    this.#admission = new MemoryAdmission({
-      pageSize: parts.pageSize,
-      budgetBytes: () => this.#admissionBudget(),
-      onSpareBytes: (bytes) => this.#prefixes.trim(bytes),
-    });
   }
 
   /** Tokens of a passage, by which read maps count. */
@@ -146,44 +105,33 @@ export class Model {
 
   /** Bytes that sessions hold of keys, values and indexes, and the most they may hold. */
   get sessionMemory(): { readonly usedBytes: number; readonly maxBytes: number } {
-    let usedBytes = 0;
-    for (const session of this.#sessions) usedBytes += session.heldBytes;
-    return { usedBytes, maxBytes: this.#parts.sessionMemoryBytes };
+    return { usedBytes: this.#open.usedBytes, maxBytes: this.#parts.sessionMemoryBytes };
   }
 
   /** What is kept of prompts for later sessions with the option `prefixCache`. */
   get prefixCacheUsage(): PrefixCacheUsage {
-    return this.#prefixes.usage;
+    return this.#open.prefixes.usage;
   }
 
   /**
    * Returns the tokens of a text; control tokens in it stay text, unless asked. Adds no BOS.
    * @throws {CtkvrError} CTKVR_CONTEXT_EXCEEDED for a text that cannot be as few tokens as `maxTokens`, which is then not tokenized.
    */
-  async tokenize(
-    text: string,
-    options: { readonly parseSpecial?: boolean | undefined; readonly maxTokens?: number | undefined } = {},
-  ): Promise<Int32Array> {
+  async tokenize(text: string, options: TokenizeOptions = {}): Promise<Int32Array> {
     this.#checkOpen();
-    checkOption('tokenize', 'text', text, takes.text);
-    checkOptions('tokenize', options, tokenizeChecks);
-    if (options.maxTokens !== undefined) await this.#leastTokens.check(text.length, options.maxTokens);
-    return await this.native.tokenize(text, options.parseSpecial ?? false);
+    return await this.#text.tokenize(text, options);
   }
 
   /** Returns the text of tokens. Control tokens give nothing, unless asked; bytes that are no UTF-8 become U+FFFD. */
-  detokenize(tokens: ArrayLike<number>, options: { readonly special?: boolean | undefined } = {}): string {
+  detokenize(tokens: ArrayLike<number>, options: DetokenizeOptions = {}): string {
     this.#checkOpen();
-    checkOptions('detokenize', options, { special: takes.optional(takes.boolean) });
-    const { special = false } = options;
-    return Buffer.concat(Array.from(tokens, (tokenId) => this.native.tokenBytes(tokenId, special))).toString('utf8');
+    return this.#text.detokenize(tokens, options);
   }
 
   /** Returns the bytes of one token, which may end inside a character. Control tokens give nothing, unless asked. */
-  tokenBytes(tokenId: number, options: { readonly special?: boolean | undefined } = {}): Uint8Array {
+  tokenBytes(tokenId: number, options: DetokenizeOptions = {}): Uint8Array {
     this.#checkOpen();
-    checkOptions('tokenBytes', options, { special: takes.optional(takes.boolean) });
-    return this.native.tokenBytes(tokenId, options.special ?? false);
+    return this.#text.tokenBytes(tokenId, options);
   }
 
   /** Compiles what answers can be bound to, off the JavaScript thread. @throws {CtkvrError} CTKVR_INVALID_OPTION naming what is not supported. */
@@ -195,7 +143,7 @@ export class Model {
 
   /** Jinja source of the chat template that messages are rendered with; null when the model has none. */
   get chatTemplate(): string | null {
-    return this.#template.source;
+    return this.#text.template.source;
   }
 
   /**
@@ -205,19 +153,14 @@ export class Model {
    * CTKVR_CONTEXT_EXCEEDED as `tokenize`.
    */
   async applyChatTemplate(messages: readonly ChatMessage[], options: ApplyTemplateOptions = {}): Promise<Int32Array> {
-    const pieces = await this.#render('applyChatTemplate', messages, options);
-    if (options.maxTokens !== undefined) {
-      const length = pieces.reduce((sum, { text, tokenId }) => sum + (tokenId === null ? text.length : 0), 0);
-      await this.#leastTokens.check(length, options.maxTokens);
-    }
-    const ids = await this.#tokenizePieces(pieces);
-    return Int32Array.from(this.#host.lacksBos(ids) ? [this.info.bosTokenId ?? 0, ...ids] : ids);
+    this.#checkOpen();
+    return await this.#text.applyTemplate(messages, options);
   }
 
   /** Returns the text of a conversation as the template writes it. @throws {CtkvrError} as `applyChatTemplate`. */
   async renderChatTemplate(messages: readonly ChatMessage[], options: ApplyTemplateOptions = {}): Promise<string> {
-    const pieces = await this.#render('renderChatTemplate', messages, options);
-    return pieces.map(({ text }) => text).join('');
+    this.#checkOpen();
+    return await this.#text.renderTemplate(messages, options);
   }
 
   /**
@@ -229,8 +172,8 @@ export class Model {
     this.#checkWorks();
     checkOptions('createSession', options, sessionChecks, { selector: selectorOptionNames });
     const settings = this.#settings(options);
-    this.#checkMemory({ ...settings, sharedBytes: 0 });
-    return this.#open(settings, options.prefixCache, null);
+    this.#open.check({ ...settings, sharedBytes: 0 });
+    return this.#newSession(settings, options.prefixCache, null);
   }
 
   /**
@@ -256,11 +199,11 @@ export class Model {
     };
     const bytesFor = (numTokens: number) => neededBytes({ ...need, numTokens: Math.min(numTokens, contextLength) });
     const request = { numTokens: Math.min(promptLength, contextLength), maxTokens: contextLength, bytesFor };
-    const room = await this.#admission.enter(request, { signal, onWait });
+    const room = await this.#open.admission.enter(request, { signal, onWait });
     try {
       this.#checkOpen();
       this.#checkWorks();
-      return this.#open(settings, options.prefixCache, room);
+      return this.#newSession(settings, options.prefixCache, room);
     } catch (error) {
       room.leave();
       throw error;
@@ -321,10 +264,8 @@ export class Model {
   }
 
   async #close(): Promise<void> {
-    this.#template.close();
-    this.#admission.close();
-    await Promise.all([...this.#sessions].map((session) => session.close()));
-    this.#prefixes.clear();
+    this.#text.template.close();
+    await this.#open.close();
     await this.#composer.close();
     await this.native.close();
   }
@@ -357,7 +298,7 @@ export class Model {
     };
   }
 
-  #open(
+  #newSession(
     { contextLength, kvFormat, selector }: SessionSettings,
     prefixCache: PrefixCacheUse | undefined,
     room: AdmittedRoom | null,
@@ -382,68 +323,18 @@ export class Model {
   ): PrefixSource {
     const place = () => JSON.stringify([namespace, kvFormat, sequence.selector]);
     return {
-      find: (ids) => (lookUp ? this.#prefixes.find(place(), ids) : null),
+      find: (ids) => (lookUp ? this.#open.prefixes.find(place(), ids) : null),
       keep: (ids, prompt) => {
-        this.#prefixes.keep(place(), ids, prompt);
-        this.#admission.update();
+        this.#open.prefixes.keep(place(), ids, prompt);
+        this.#open.admission.update();
       },
     };
-  }
-
-  #checkMemory({ sharedBytes, ...settings }: SessionNeed): void {
-    let [reservedBytes, heldBytes] = [0, 0];
-    for (const session of this.#sessions) {
-      reservedBytes += session.reservedBytes;
-      heldBytes += session.heldBytes;
-    }
-    const { availableMemoryBytes, sessionMemoryBytes } = this.#parts;
-    // Kept prompts make way.
-    const freeBytes = Math.min(availableMemoryBytes() + this.#prefixes.bytes, sessionMemoryBytes - heldBytes);
-    checkMemory({ info: this.info, ...settings, availableBytes: freeBytes + sharedBytes, reservedBytes });
-  }
-
-  /** What is not promised to sessions that were created with their whole context. */
-  #admissionBudget(): number {
-    let budgetBytes = this.#parts.sessionMemoryBytes;
-    for (const session of this.#sessions) {
-      if (!session.isAdmitted) budgetBytes -= session.heldBytes + session.reservedBytes;
-    }
-    return budgetBytes;
-  }
-
-  async #render(op: string, messages: readonly ChatMessage[], options: ApplyTemplateOptions): Promise<TextPiece[]> {
-    this.#checkOpen();
-    checkMessages(messages);
-    checkOptions(op, options, templateChecks);
-    const { addGenerationPrompt = true, maxTokens: _, signal, ...more } = options;
-    return (await this.#template.get().render(messages, { addGenerationPrompt, ...more }, signal)).split();
-  }
-
-  async #tokenizePieces(pieces: readonly TextPiece[]): Promise<number[]> {
-    const ids: number[] = [];
-    for (const { text, tokenId } of pieces) {
-      if (tokenId !== null) ids.push(tokenId);
-      else for (const id of await this.native.tokenize(text, false)) ids.push(id);
-    }
-    return ids;
   }
 }
 
 type SessionSettings = Omit<SessionNeed, 'sharedBytes'>;
 
 const longestContextChecks = { kvFormat: sessionChecks.kvFormat, selector: sessionChecks.selector };
-
-const maxTokensCheck = takes.optional(takes.integer(1, 0x7fff_ffff));
-
-const tokenizeChecks = { parseSpecial: takes.optional(takes.boolean), maxTokens: maxTokensCheck };
-
-const templateChecks = {
-  addGenerationPrompt: takes.optional(takes.boolean),
-  continueFinalMessage: takes.optional(takes.boolean),
-  variables: takes.optional(takes.object),
-  maxTokens: maxTokensCheck,
-  signal: takes.optional(takes.abortSignal),
-};
 
 function checkContextLength(asked: number, max: number): number {
   if (Number.isInteger(asked) && asked >= 1 && asked <= max) return asked;
