@@ -1,9 +1,8 @@
 /** A model in a process of its own, that dies. Needs CTKVR_TEST_MODEL and the native build. */
-import { fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ask, health, type Logged, startLogged, textOf } from './logged-server.js';
+import { isAlive, startServerProcess } from './server-process.js';
 import { until } from './until.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -78,24 +77,8 @@ describe.skipIf(!modelPath)(`An engine that is killed${because}`, { timeout: 120
   });
 
   test('and does not outlive its server, however that ends', async () => {
-    const child = fork(fileURLToPath(new URL('./serving-process.ts', import.meta.url)), [], {
-      execArgv: ['--conditions=@ctkvr/source', '--import', 'tsx'],
-      cwd: fileURLToPath(new URL('..', import.meta.url)),
-    });
-    const enginePid = await new Promise<number>((resolve, reject) => {
-      child.once('message', (pid) => resolve(pid as number));
-      child.once('exit', () => reject(new Error('the server did not start')));
-    });
+    const { enginePid, kill } = await startServerProcess({ model: modelPath! });
     expect(isAlive(enginePid)).toBe(true);
-    child.kill('SIGKILL');
-    await until(() => !isAlive(enginePid));
+    await kill();
   });
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}

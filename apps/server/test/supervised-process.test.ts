@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { RestartPolicy } from '../src/isolation/restart-policy.js';
 import { SupervisedProcess } from '../src/isolation/supervised-process.js';
 import type { RemoteCaller } from '../src/remote/remote-caller.js';
+import { isAlive } from './server-process.js';
 import { until } from './until.js';
 
 const entry = fileURLToPath(new URL('./answering-process.mjs', import.meta.url));
@@ -125,11 +126,3 @@ test('restarts wait longer and longer, and a process that ran long is like new',
   expect(policy.quickDeaths).toBe(4);
   expect([1000, 0, 5000, 0].map((readyMs) => policy.died(readyMs))).toEqual([0, 10, 0, 10]);
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}

@@ -208,15 +208,23 @@ describe('puts up with', () => {
   it('what killed saves left: removed after an hour, by the next save', async () => {
     const store = new SnapshotStore({ folder });
     await store.save('a', about('a'), writing('1'));
-    const remains = ['a.ctkvr.0123.saving', 'a.ctkvr.0123.saving.partial-0123456789abcdef', 'a.json.0123.saving'];
-    for (const name of [...remains, 'b.ctkvr.0123.saving', 'notes.txt']) {
-      await writeFile(join(folder, name), '');
-      const at = Date.now() / 1000 - (remains.includes(name) || name === 'notes.txt' ? 3601 : 60);
+    const description = await readFile(join(folder, 'a.json'));
+    const remains = [
+      ...['a.ctkvr.0123.saving', 'a.ctkvr.0123.saving.partial-0123456789abcdef', 'a.json.0123.saving'],
+      'killed-before-its-snapshot.json',
+    ];
+    const notOurs = ['notes.txt', 'other.json'];
+    const underWay = ['b.ctkvr.0123.saving', 'b.json'];
+    for (const name of [...remains, ...notOurs, ...underWay]) {
+      await writeFile(join(folder, name), name.endsWith('.json') && name !== 'other.json' ? description : '');
+      const at = Date.now() / 1000 - (underWay.includes(name) ? 60 : 3601);
       await utimes(join(folder, name), at, at);
     }
-    await store.save('a', about('a'), writing('2'));
-    expect(await names()).toEqual(['a.ctkvr', 'a.json', 'b.ctkvr.0123.saving', 'notes.txt']);
-    expect(await keysOf(store)).toEqual(['a']);
+    await age('a', 3601);
+    await utimes(join(folder, 'a.json'), 0, 0);
+    await store.save('c', about('c'), writing('2'));
+    expect(await names()).toEqual(['a.ctkvr', 'a.json', 'c.ctkvr', 'c.json', ...notOurs, ...underWay].sort());
+    expect(await keysOf(store)).toEqual(['c', 'a']);
   });
 });
 

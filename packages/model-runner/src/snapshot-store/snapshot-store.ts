@@ -14,7 +14,16 @@ import {
   writeDescription,
 } from './snapshot-description.js';
 import { isDamage, noSnapshotError, tooLargeError, writeError } from './store-errors.js';
-import { copyNew, fileAt, filesOf, removeAbandoned, removeAll, type StoreFile } from './store-files.js';
+import {
+  copyNew,
+  DESCRIPTION,
+  fileAt,
+  filesOf,
+  removeAbandoned,
+  removeAll,
+  SNAPSHOT,
+  type StoreFile,
+} from './store-files.js';
 
 export interface SnapshotStoreOptions {
   /** Made when the first snapshot is saved, for its owner alone. */
@@ -41,8 +50,6 @@ export interface QuarantinedSnapshot {
   readonly error: CtkvrError;
 }
 
-const SNAPSHOT = '.ctkvr';
-const DESCRIPTION = '.json';
 const QUARANTINE = 'quarantine';
 
 const optionChecks: OptionChecks<SnapshotStoreOptions> = {

@@ -1,7 +1,12 @@
 /** The files of a store's folder. All of it puts up with files that other processes remove meanwhile. */
 import { constants, copyFile, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readDescription } from './snapshot-description.js';
 import { readError, writeError } from './store-errors.js';
+
+/** Endings of a store's files, behind their key. */
+export const SNAPSHOT = '.ctkvr';
+export const DESCRIPTION = '.json';
 
 export interface StoreFile {
   readonly path: string;
@@ -46,11 +51,19 @@ export async function removeAll(paths: readonly string[]): Promise<void> {
   }
 }
 
-/** Removes what killed saves left in a folder. */
+/** Removes what killed saves left in a folder: half of a file, or a description whose snapshot was still to come. */
 export async function removeAbandoned(folder: string): Promise<void> {
-  const isAbandoned = ({ path, usedAt }: StoreFile) =>
-    /\.saving(\.partial-[0-9a-f]{16})?$/.test(path) && Date.now() - usedAt > ABANDONED_AFTER_MS;
-  await removeAll((await filesOf(folder)).filter(isAbandoned).map(({ path }) => path));
+  const files = await filesOf(folder);
+  const all = new Set(files.map(({ path }) => path));
+  for (const { path, usedAt } of files) {
+    if (Date.now() - usedAt <= ABANDONED_AFTER_MS) continue;
+    const isHalf = /\.saving(\.partial-[0-9a-f]{16})?$/.test(path);
+    if (isHalf || (lacksSnapshot(path, all) && (await readDescription(path)) !== null)) await removeAll([path]);
+  }
+}
+
+function lacksSnapshot(path: string, all: ReadonlySet<string>): boolean {
+  return path.endsWith(DESCRIPTION) && !all.has(path.slice(0, -DESCRIPTION.length) + SNAPSHOT);
 }
 
 /** Copies a file to where there is none. @throws {CtkvrError} CTKVR_DISK_FULL; CTKVR_OUTPUT_FAILED, also where there is a file. */
