@@ -41,6 +41,7 @@ describe('keeps and finds', () => {
     const other = new SnapshotStore({ folder });
     expect(await other.open('a', reading)).toBe('12345');
     const [found, ...more] = await other.list();
+    expect([await other.find('a'), await other.find('b'), await other.keys()]).toEqual([found, null, ['a']]);
     expect(found).toMatchObject({ key: 'a', bytes: 5, ...about('first') });
     expect(found!.savedAt).toBeGreaterThanOrEqual(before);
     expect(more).toEqual([]);
@@ -225,6 +226,7 @@ describe('puts up with', () => {
     await store.save('c', about('c'), writing('2'));
     expect(await names()).toEqual(['a.ctkvr', 'a.json', 'c.ctkvr', 'c.json', ...notOurs, ...underWay].sort());
     expect(await keysOf(store)).toEqual(['c', 'a']);
+    expect((await store.keys()).sort()).toEqual(['a', 'c']);
   });
 });
 
@@ -234,6 +236,7 @@ describe('refuses', () => {
     const refused = { code: 'CTKVR_INVALID_OPTION', fields: { option: 'key' } };
     await expect(store.save(key, about('a'), writing('1'))).rejects.toMatchObject(refused);
     await expect(store.open(key, reading)).rejects.toMatchObject(refused);
+    await expect(store.find(key)).rejects.toMatchObject(refused);
     await expect(store.remove(key)).rejects.toMatchObject(refused);
     await expect(store.rename(key, 'a')).rejects.toMatchObject(refused);
     await expect(store.exportTo(key, join(root, 'x'))).rejects.toMatchObject(refused);

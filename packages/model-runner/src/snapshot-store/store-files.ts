@@ -32,12 +32,17 @@ export async function fileAt(path: string): Promise<StoreFile | null> {
   }
 }
 
-/** Returns what is in a folder; nothing where there is none. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
-export async function filesOf(folder: string): Promise<StoreFile[]> {
-  const names = await readdir(folder).catch((error) => {
+/** Returns the names in a folder; nothing where there is none. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
+export async function namesOf(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error) => {
     if (error.code === 'ENOENT') return [];
     throw readError(folder, error);
   });
+}
+
+/** Returns what is in a folder. @param isWanted by its name: a folder may hold thousands. @throws {CtkvrError} as `namesOf`. */
+export async function filesOf(folder: string, isWanted: (name: string) => boolean = () => true): Promise<StoreFile[]> {
+  const names = (await namesOf(folder)).filter(isWanted);
   const files = await Promise.all(names.map((name) => fileAt(join(folder, name))));
   return files.filter((file) => file !== null);
 }
@@ -53,17 +58,14 @@ export async function removeAll(paths: readonly string[]): Promise<void> {
 
 /** Removes what killed saves left in a folder: half of a file, or a description whose snapshot was still to come. */
 export async function removeAbandoned(folder: string): Promise<void> {
-  const files = await filesOf(folder);
-  const all = new Set(files.map(({ path }) => path));
-  for (const { path, usedAt } of files) {
+  const all = new Set(await namesOf(folder));
+  const isHalf = (name: string) => /\.saving(\.partial-[0-9a-f]{16})?$/.test(name);
+  const lacksSnapshot = (name: string) =>
+    name.endsWith(DESCRIPTION) && !all.has(name.slice(0, -DESCRIPTION.length) + SNAPSHOT);
+  for (const { path, usedAt } of await filesOf(folder, (name) => isHalf(name) || lacksSnapshot(name))) {
     if (Date.now() - usedAt <= ABANDONED_AFTER_MS) continue;
-    const isHalf = /\.saving(\.partial-[0-9a-f]{16})?$/.test(path);
-    if (isHalf || (lacksSnapshot(path, all) && (await readDescription(path)) !== null)) await removeAll([path]);
+    if (isHalf(path) || (await readDescription(path)) !== null) await removeAll([path]);
   }
-}
-
-function lacksSnapshot(path: string, all: ReadonlySet<string>): boolean {
-  return path.endsWith(DESCRIPTION) && !all.has(path.slice(0, -DESCRIPTION.length) + SNAPSHOT);
 }
 
 /** Copies a file to where there is none. @throws {CtkvrError} CTKVR_DISK_FULL; CTKVR_OUTPUT_FAILED, also where there is a file. */
