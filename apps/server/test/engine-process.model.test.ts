@@ -76,6 +76,22 @@ describe.skipIf(!modelPath)(`An engine that is killed${because}`, { timeout: 120
     expect(JSON.stringify(lines)).not.toContain('swordfish');
   });
 
+  test('because it hangs in the midst of an answer does the same', async () => {
+    const hanging = await startLogged({ model: modelPath!, modelName: 'test-model', engineTimeoutMs: 4000 });
+    try {
+      const answer = ask(hanging.server, long);
+      await until(() => hanging.lines.some(({ msg }) => msg === 'started'));
+      process.kill(hanging.enginePid(), 'SIGSTOP');
+      const failed = await answer;
+      expect([failed.status, await failed.json()]).toMatchObject([503, lost]);
+      expect(await textOf(await ask(hanging.server, { max_tokens: 3 }))).not.toBe('');
+      const why = hanging.lines.find(({ msg }) => msg === 'engine lost')!.why;
+      expect(why).toBe('it hung: no answer for 4 s');
+    } finally {
+      await hanging.server.close();
+    }
+  });
+
   test('and does not outlive its server, however that ends', async () => {
     const { enginePid, kill } = await startServerProcess({ model: modelPath! });
     expect(isAlive(enginePid)).toBe(true);

@@ -21,7 +21,7 @@ interface Ready {
 }
 
 /** @param env of each process, as many as are started. */
-function start(env: (start: number) => object = () => ({})) {
+function start(env: (start: number) => object = () => ({}), silenceMs = 0) {
   const log: Record<string, unknown>[] = [];
   let numStarts = 0;
   let numEnded = 0;
@@ -43,6 +43,7 @@ function start(env: (start: number) => object = () => ({})) {
     end: async () => {
       numEnded += 1;
     },
+    silenceMs,
     limits: { delaysMs: [0, 1, 1], settledMs: 60_000 },
     logger: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
   });
@@ -65,6 +66,23 @@ describe('a supervised process', () => {
     expect(supervised.state).toBe('ready');
     expect(log.map(({ msg }) => msg)).toEqual(['engine ready', 'engine lost', 'engine ready']);
   });
+
+  test.each(['is stopped', 'never comes back from a call'])(
+    'that %s is found out, killed and there again',
+    async (how) => {
+      const { supervised, log } = start(undefined, 1000);
+      const first = await supervised.ready();
+      const waiting = first.call(how === 'is stopped' ? 'hang' : 'spin');
+      if (how === 'is stopped') process.kill(first.pid, 'SIGSTOP');
+      await expect(waiting).rejects.toMatchObject({
+        code: 'CTKVR_ENGINE_LOST',
+        fields: { model: 'm', why: 'it hung: no answer for 1 s' },
+      });
+      const second = await supervised.ready();
+      expect([second.pid === first.pid, isAlive(first.pid), supervised.state]).toEqual([false, false, 'ready']);
+      expect(log.find(({ msg }) => msg === 'engine lost')).toMatchObject({ why: 'it hung: no answer for 1 s' });
+    },
+  );
 
   test('that ends by itself is told with its exit status', async () => {
     const { supervised } = start();
