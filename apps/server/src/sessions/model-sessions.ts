@@ -201,8 +201,11 @@ export class ModelSessions implements DocumentSessions {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#saves);
-    await Promise.all(this.#live.documents().map(({ document }) => document.close()));
+    try {
+      await Promise.all(this.#saves);
+    } finally {
+      await Promise.all(this.#live.documents().map(({ document }) => document.close()));
+    }
   }
 
   /** The session, on its way into memory if it is not there. */
@@ -252,7 +255,7 @@ export class ModelSessions implements DocumentSessions {
         release();
         this.#saves.delete(save);
       });
-    this.#lastSave = save;
+    this.#lastSave = save.catch(() => {}); // the next one goes on whatever came of it
     this.#saves.add(save);
   }
 
