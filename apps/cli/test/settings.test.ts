@@ -23,6 +23,7 @@ describe.concurrent('ctkvr serve --print-config', () => {
       host: '127.0.0.1',
       port: 8080,
       maxRunning: 4,
+      engineTimeout: 60,
       mapWeights: false,
       preset: 'balanced',
     });

@@ -1,6 +1,6 @@
 /**
  * Tokens a second of streams at once: through the library, and over HTTP with the model in this process and in one of its own. They take turns,
- * so that other work on the machine falls on all of them.
+ * so that other work on the machine falls on all of them. All must give the same text.
  *
  *     node apps/server/bench/overhead.mjs <model.gguf> [streams] [tokens] [rounds] [threads]
  */
@@ -21,17 +21,19 @@ const servers = {
 
 async function library() {
   const prompt = await model.applyChatTemplate([{ role: 'user', content: question }]);
-  await together(async () => {
+  return together(async () => {
     const session = await model.admitSession({ promptLength: prompt.length, contextLength: prompt.length + numTokens });
     await session.prefill(prompt);
     const options = { maxTokens: numTokens, ignoreEndOfTurn: true, sampling: { temperature: 0 } };
-    for await (const _ of session.generate(options));
+    let text = '';
+    for await (const event of session.generate(options)) text += event.text;
     await session.close();
+    return text;
   });
 }
 
 async function http({ url, modelName }) {
-  await together(async () => {
+  return together(async () => {
     const response = await fetch(`${url}/v1/chat/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -45,8 +47,10 @@ async function http({ url, modelName }) {
         cache_prompt: false,
       }),
     });
-    const text = await response.text();
-    if (!text.includes('data: [DONE]')) throw new Error(text.slice(-300));
+    const body = await response.text();
+    if (!body.includes('data: [DONE]')) throw new Error(body.slice(-300));
+    const chunks = [...body.matchAll(/^data: (\{.*)$/gm)].map(([, data]) => JSON.parse(data));
+    return chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('');
   });
 }
 
@@ -56,14 +60,17 @@ const contenders = [
   ...Object.entries(servers).map(([name, server]) => [name, () => http(server)]),
 ];
 const rates = new Map(contenders.map(([name]) => [name, []]));
+const texts = new Set();
 for (let round = 0; round <= numRounds; round += 1) {
   for (const [name, run] of contenders) {
     const startedAt = performance.now();
-    await run();
+    const answers = await run();
     const rate = (numStreams * numTokens * 1000) / (performance.now() - startedAt);
     if (round > 0) rates.get(name).push(rate); // the first warms up
+    for (const text of answers) texts.add(text);
   }
 }
+if (texts.size !== 1) throw new Error(`the answers differ: ${[...texts].join('\n---\n')}`);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 for (const [name, values] of rates) {
   const ratios = values.map((value, round) => value / rates.get('library')[round]);

@@ -35,11 +35,7 @@ export async function openEngine(
   const model = await loadModel(nameOrPath, { ...load, ...(contextLength === null ? {} : { contextLength }) });
   try {
     const { engine, close } = engineOf(model, settings, warn);
-    const closeAll = async () => {
-      await close();
-      await model.close();
-    };
-    return { engine, close: closeAll };
+    return { engine, close: () => close().finally(() => model.close()) };
   } catch (error) {
     await model.close();
     throw error;

@@ -36,6 +36,11 @@ export interface StartServerOptions extends ListenOptions {
   readonly isolation?: 'process' | 'none';
   /** Milliseconds without a request after which a model is unloaded, until the next one. Default: never. */
   readonly unloadAfterMs?: number | undefined;
+  /**
+   * Milliseconds without a sign of life after which the process of a model is killed and started again. However long a model computes, its process
+   * answers meanwhile. Default 60,000; 0: never.
+   */
+  readonly engineTimeoutMs?: number | undefined;
   /** Bytes that `models` may need together; those used longest ago are unloaded. Default: nine tenths of what is free at the start. */
   readonly memoryBytes?: number | undefined;
   /** Tokens of prompt and answer together. Default, and most for a loaded model: what it was loaded for. */
@@ -56,6 +61,7 @@ const optionChecks: OptionChecks<StartServerOptions> = {
   models: takes.optional(takes.list),
   isolation: takes.optional(takes.oneOf(['process', 'none'])),
   unloadAfterMs: takes.optional(takes.integer(1, 0x7fff_ffff)),
+  engineTimeoutMs: takes.optional(takes.integer(0, 0x7fff_ffff)),
   memoryBytes: takes.optional(takes.integer(1, Number.MAX_SAFE_INTEGER)),
   contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
   kvFormat: takes.optional(takes.oneOf(kvFormats)),
@@ -108,12 +114,15 @@ async function openEngines(options: Opening): Promise<StartedEngines> {
   }
   const models = namedModels(options);
   if (isolation === 'process') {
-    const { logger, memoryBytes, unloadAfterMs, maxQueued = defaultQueueOptions.maxQueued } = options;
-    return await startEngines({ models, settings, load, memoryBytes, unloadAfterMs, maxWaiting: maxQueued, logger });
+    const { logger, memoryBytes, unloadAfterMs, engineTimeoutMs: silenceMs } = options;
+    const { maxQueued: maxWaiting = defaultQueueOptions.maxQueued } = options;
+    return await startEngines({ models, settings, load, memoryBytes, unloadAfterMs, silenceMs, maxWaiting, logger });
   }
   const [only, ...others] = models;
   if (others.length > 0) throw excluded('isolation', "several models need isolation 'process'");
-  if (options.unloadAfterMs !== undefined) throw excluded('unloadAfterMs', "it needs isolation 'process'");
+  for (const option of ['unloadAfterMs', 'engineTimeoutMs'] as const) {
+    if (options[option] !== undefined) throw excluded(option, "it needs isolation 'process'");
+  }
   const { engine, close } = await openEngine(only!.model, { ...settings, modelId: only!.name }, load, warn);
   return { engines: [engine], close };
 }

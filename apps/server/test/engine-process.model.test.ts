@@ -1,9 +1,8 @@
 /** A model in a process of its own, that dies. Needs CTKVR_TEST_MODEL and the native build. */
-import { fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ask, health, type Logged, startLogged, textOf } from './logged-server.js';
+import { isAlive, startServerProcess } from './server-process.js';
 import { until } from './until.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
@@ -77,25 +76,25 @@ describe.skipIf(!modelPath)(`An engine that is killed${because}`, { timeout: 120
     expect(JSON.stringify(lines)).not.toContain('swordfish');
   });
 
+  test('because it hangs in the midst of an answer does the same', async () => {
+    const hanging = await startLogged({ model: modelPath!, modelName: 'test-model', engineTimeoutMs: 4000 });
+    try {
+      const answer = ask(hanging.server, long);
+      await until(() => hanging.lines.some(({ msg }) => msg === 'started'));
+      process.kill(hanging.enginePid(), 'SIGSTOP');
+      const failed = await answer;
+      expect([failed.status, await failed.json()]).toMatchObject([503, lost]);
+      expect(await textOf(await ask(hanging.server, { max_tokens: 3 }))).not.toBe('');
+      const why = hanging.lines.find(({ msg }) => msg === 'engine lost')!.why;
+      expect(why).toBe('it hung: no answer for 4 s');
+    } finally {
+      await hanging.server.close();
+    }
+  });
+
   test('and does not outlive its server, however that ends', async () => {
-    const child = fork(fileURLToPath(new URL('./serving-process.ts', import.meta.url)), [], {
-      execArgv: ['--conditions=@ctkvr/source', '--import', 'tsx'],
-      cwd: fileURLToPath(new URL('..', import.meta.url)),
-    });
-    const enginePid = await new Promise<number>((resolve, reject) => {
-      child.once('message', (pid) => resolve(pid as number));
-      child.once('exit', () => reject(new Error('the server did not start')));
-    });
+    const { enginePid, kill } = await startServerProcess({ model: modelPath! });
     expect(isAlive(enginePid)).toBe(true);
-    child.kill('SIGKILL');
-    await until(() => !isAlive(enginePid));
+    await kill();
   });
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}

@@ -53,6 +53,10 @@ export class FakeSessions implements DocumentSessions {
     return [...this.all.values()].filter((session) => session.owner === owner).map(({ info }) => info);
   }
 
+  async count(owner: string): Promise<number> {
+    return (await this.list(owner)).length;
+  }
+
   async get(key: SessionKey): Promise<SessionInfo | null> {
     return this.#find(key)?.info ?? null;
   }

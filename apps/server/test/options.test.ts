@@ -28,6 +28,7 @@ describe('options of the server', () => {
       [{ model: undefined, models: ['a'], modelName: 'b' }, /modelName/],
       [{ model: undefined, models: ['a', 'b'], isolation: 'none' }, /several models need isolation 'process'/],
       [{ isolation: 'none', unloadAfterMs: 5 }, /unloadAfterMs: it needs isolation 'process'/],
+      [{ isolation: 'none', engineTimeoutMs: 5 }, /engineTimeoutMs: it needs isolation 'process'/],
       [{ model: { info: { path: 'a.gguf' } }, isolation: 'process' }, /a loaded model runs in this process/],
       [{ isolation: 'thread' }, /one of process, none/],
     ] as const) {

@@ -11,7 +11,6 @@ export interface StreamedAnswer {
 export interface Question {
   readonly content: string;
   readonly max_tokens: number;
-  readonly ignore_eos?: boolean;
 }
 
 export class SentenceClient {

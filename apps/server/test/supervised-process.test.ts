@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { RestartPolicy } from '../src/isolation/restart-policy.js';
 import { SupervisedProcess } from '../src/isolation/supervised-process.js';
 import type { RemoteCaller } from '../src/remote/remote-caller.js';
+import { isAlive } from './server-process.js';
 import { until } from './until.js';
 
 const entry = fileURLToPath(new URL('./answering-process.mjs', import.meta.url));
@@ -20,7 +21,7 @@ interface Ready {
 }
 
 /** @param env of each process, as many as are started. */
-function start(env: (start: number) => object = () => ({})) {
+function start(env: (start: number) => object = () => ({}), silenceMs = 0) {
   const log: Record<string, unknown>[] = [];
   let numStarts = 0;
   let numEnded = 0;
@@ -42,6 +43,7 @@ function start(env: (start: number) => object = () => ({})) {
     end: async () => {
       numEnded += 1;
     },
+    silenceMs,
     limits: { delaysMs: [0, 1, 1], settledMs: 60_000 },
     logger: pino({ level: 'info' }, { write: (line: string) => void log.push(JSON.parse(line)) }),
   });
@@ -64,6 +66,23 @@ describe('a supervised process', () => {
     expect(supervised.state).toBe('ready');
     expect(log.map(({ msg }) => msg)).toEqual(['engine ready', 'engine lost', 'engine ready']);
   });
+
+  test.each(['is stopped', 'never comes back from a call'])(
+    'that %s is found out, killed and there again',
+    async (how) => {
+      const { supervised, log } = start(undefined, 1000);
+      const first = await supervised.ready();
+      const waiting = first.call(how === 'is stopped' ? 'hang' : 'spin');
+      if (how === 'is stopped') process.kill(first.pid, 'SIGSTOP');
+      await expect(waiting).rejects.toMatchObject({
+        code: 'CTKVR_ENGINE_LOST',
+        fields: { model: 'm', why: 'it hung: no answer for 1 s' },
+      });
+      const second = await supervised.ready();
+      expect([second.pid === first.pid, isAlive(first.pid), supervised.state]).toEqual([false, false, 'ready']);
+      expect(log.find(({ msg }) => msg === 'engine lost')).toMatchObject({ why: 'it hung: no answer for 1 s' });
+    },
+  );
 
   test('that ends by itself is told with its exit status', async () => {
     const { supervised } = start();
@@ -125,11 +144,3 @@ test('restarts wait longer and longer, and a process that ran long is like new',
   expect(policy.quickDeaths).toBe(4);
   expect([1000, 0, 5000, 0].map((readyMs) => policy.died(readyMs))).toEqual([0, 10, 0, 10]);
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}

@@ -27,6 +27,7 @@ interface ServeFlags extends Omit<ModelOptions, 'model'>, SelectorFlags {
   readonly port: number;
   readonly name?: string[];
   readonly unloadAfter?: number;
+  readonly engineTimeout: number;
   readonly memory?: number;
   readonly maxRunning: number;
   readonly maxQueued: number;
@@ -67,6 +68,12 @@ export function serveCommand(run: RunAction): Command {
     .option('--max-running <count>', 'requests that run at once', integer(1), 4)
     .option('--max-queued <count>', 'requests that may wait beyond those', integer(0), 128)
     .option('--max-wait <seconds>', 'longest that a request may wait', integer(1, 86_400), 300)
+    .option(
+      '--engine-timeout <seconds>',
+      "after which a model's process that hangs is killed and started again; to compute for long is not to hang; 0 = never",
+      integer(0, 86_400),
+      60,
+    )
     .option('--shutdown-grace <seconds>', 'what running requests get to end when it stops', integer(0, 86_400), 10)
     .option(
       '--prefix-cache <size|off>',
@@ -112,6 +119,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
   const server = await startServer({
     ...modelsOf(flags),
     unloadAfterMs: flags.unloadAfter,
+    engineTimeoutMs: flags.engineTimeout * 1000,
     memoryBytes: flags.memory,
     host: flags.host,
     port: flags.port,

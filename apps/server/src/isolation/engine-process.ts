@@ -3,6 +3,7 @@ import type { CallMessage, ReplyMessage } from '../remote/messages.js';
 import { ProcessChannel } from '../remote/process-channel.js';
 import { serveCalls } from '../remote/serve-calls.js';
 import { ENGINE_SERVICE } from './engine-service.js';
+import { HEARTBEAT_SERVICE, heartbeat } from './heartbeat.js';
 import { ModelService } from './model-service.js';
 import { SESSIONS_SERVICE } from './process-sessions.js';
 
@@ -13,6 +14,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {}
 
 const model = new ModelService();
 serveCalls(new ProcessChannel<ReplyMessage, CallMessage>(process), {
+  [HEARTBEAT_SERVICE]: heartbeat,
   [ENGINE_SERVICE]: model,
   get [SESSIONS_SERVICE]() {
     return model.sessions; // there once it is loaded

@@ -16,6 +16,7 @@ import {
   type EngineService,
   engineServiceMethods,
 } from './engine-service.js';
+import { defaultSilenceMs } from './heartbeat.js';
 import type { ModelPool, PoolMember } from './model-pool.js';
 import { processLost } from './process-errors.js';
 import { processSessions, SESSIONS_SERVICE, sessionsServiceMethods } from './process-sessions.js';
@@ -31,6 +32,8 @@ export interface ProcessEngineOptions extends EngineLoad {
   /** Receives the share of the weights that is loaded, 0 to 1. */
   readonly onProgress?: ((fraction: number) => void) | undefined;
   readonly limits?: RestartLimits | undefined;
+  /** As `SupervisedOptions` has it. */
+  readonly silenceMs?: number | undefined;
 }
 
 /** What a process that is ready gives. */
@@ -86,10 +89,11 @@ export class ProcessEngine implements ChatEngine, PoolMember {
   }
 
   async load(): Promise<void> {
-    const { modelId: name, limits = defaultRestartLimits, logger } = this.#options;
+    const { modelId: name, limits = defaultRestartLimits, silenceMs = defaultSilenceMs, logger } = this.#options;
     this.#process = new SupervisedProcess({
       name,
       limits,
+      silenceMs,
       logger,
       spawn: () => spawnEngine(logger.child({ model: name })),
       begin: async (caller) => {

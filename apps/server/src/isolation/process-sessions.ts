@@ -8,6 +8,7 @@ export const SESSIONS_SERVICE = 'sessions';
 export const sessionsServiceMethods: MethodKinds<DocumentSessions> = {
   create: 'call',
   list: 'call',
+  count: 'call',
   get: 'call',
   watch: 'stream',
   rename: 'call',
@@ -31,6 +32,7 @@ export function processSessions({ call, stream }: SessionsUse): DocumentSessions
   return {
     create: (owner, document) => call((sessions) => sessions.create(owner, document)),
     list: (owner) => call((sessions) => sessions.list(owner)),
+    count: (owner) => call((sessions) => sessions.count(owner)),
     get: (key) => call((sessions) => sessions.get(key)),
     watch: (key, signal) => stream((sessions) => sessions.watch(key, signal), signal),
     rename: (key, name) => call((sessions) => sessions.rename(key, name)),

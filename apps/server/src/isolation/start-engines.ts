@@ -35,6 +35,8 @@ export interface EnginesOptions {
   readonly maxWaiting: number;
   readonly logger: Logger;
   readonly limits?: RestartLimits | undefined;
+  /** As `SupervisedOptions` has it. */
+  readonly silenceMs?: number | undefined;
 }
 
 export interface StartedEngines {
@@ -48,7 +50,7 @@ export interface StartedEngines {
  * downloaded now, and loaded later.
  */
 export async function startEngines(options: EnginesOptions): Promise<StartedEngines> {
-  const { models, settings, logger, limits, maxWaiting, unloadAfterMs = null } = options;
+  const { models, settings, logger, limits, silenceMs, maxWaiting, unloadAfterMs = null } = options;
   const { signal = new AbortController().signal, onProgress, onDownloadProgress, ...load } = options.load;
   const paths: string[] = [];
   for (const { model } of models) {
@@ -69,6 +71,7 @@ export async function startEngines(options: EnginesOptions): Promise<StartedEngi
       pool,
       logger,
       limits,
+      silenceMs,
       onProgress: isOne ? onProgress : undefined,
     });
   });

@@ -9,6 +9,7 @@ import type { CallMessage, ReplyMessage } from '../remote/messages.js';
 import { ProcessChannel } from '../remote/process-channel.js';
 import { RemoteCaller } from '../remote/remote-caller.js';
 import { untilAborted } from '../until-aborted.js';
+import { HEARTBEAT_SERVICE, watchHeartbeat } from './heartbeat.js';
 import { gaveUp, processLost, stopped } from './process-errors.js';
 import { type RestartLimits, RestartPolicy } from './restart-policy.js';
 
@@ -26,6 +27,8 @@ export interface SupervisedOptions<Ready> {
   /** Lets a ready process end in order. */
   readonly end: (ready: Ready) => Promise<void>;
   readonly limits: RestartLimits;
+  /** Milliseconds without a sign of life after which it is killed and started again; 0 = never. */
+  readonly silenceMs: number;
   readonly logger: Logger;
 }
 
@@ -87,7 +90,7 @@ export class SupervisedProcess<Ready> {
 
   /** @throws what `begin` throws; CTKVR_ENGINE_LOST when the process dies meanwhile. */
   async #launch(): Promise<Ready> {
-    const { name, spawn, begin, logger } = this.#options;
+    const { name, spawn, begin, silenceMs, logger } = this.#options;
     const child = spawn();
     this.#child = child;
     const caller = new RemoteCaller(new ProcessChannel<CallMessage, ReplyMessage>(child));
@@ -100,7 +103,16 @@ export class SupervisedProcess<Ready> {
         resolve(why); // nothing is asked of it while it dies
       };
     });
-    void lost.then((why) => caller.end(processLost(name, why)));
+    const lose = this.#lose;
+    const endWatch = watchHeartbeat({
+      ask: () => caller.call({ service: HEARTBEAT_SERVICE, method: 'beat' }, []),
+      silenceMs,
+      onSilence: () => lose(`it hung: no answer for ${silenceMs / 1000} s`),
+    });
+    void lost.then((why) => {
+      endWatch();
+      caller.end(processLost(name, why));
+    });
     try {
       const ready = await begin(caller);
       this.#stop.signal.throwIfAborted();

@@ -39,6 +39,8 @@ export interface DocumentSessions {
   create(owner: string, document: { readonly name: string; readonly text: string }): Promise<SessionInfo>;
   /** Newest first. */
   list(owner: string): Promise<SessionInfo[]>;
+  /** How many `list` returns. */
+  count(owner: string): Promise<number>;
   get(key: SessionKey): Promise<SessionInfo | null>;
   /** Yields it as it is, then whenever it has changed, until it is no longer being read, or gone. Changes that nobody waited for are left out. */
   watch(key: SessionKey, signal: AbortSignal): AsyncGenerator<SessionInfo, void, undefined>;

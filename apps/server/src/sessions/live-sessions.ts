@@ -36,8 +36,8 @@ export class LiveSessions {
     return ![...this.#sessions.values()].some(({ document }) => document === session.document);
   }
 
-  of(owner: string): SessionInfo[] {
-    return [...this.#sessions.values()].filter(({ key }) => key.owner === owner).map(toInfo);
+  of(owner: string): LiveSession[] {
+    return [...this.#sessions.values()].filter(({ key }) => key.owner === owner);
   }
 
   /** Each with its sessions, the least recently used first. */

@@ -42,6 +42,8 @@ export class ModelSessions implements DocumentSessions {
   #lastReading: Promise<unknown> = Promise.resolve();
   #numReading = 0;
   readonly #saves = new Set<Promise<void>>();
+  /** One after the other: a thousand forks at once would take every thread that reads and writes files. */
+  #lastSave: Promise<void> = Promise.resolve();
   #closing: Promise<void> | null = null;
 
   constructor({ model, reading = {}, store = null, modelName, onSaveFailed = () => {} }: ModelSessionsOptions) {
@@ -64,9 +66,16 @@ export class ModelSessions implements DocumentSessions {
 
   async list(owner: string): Promise<SessionInfo[]> {
     const live = this.#live.of(owner);
-    const ids = new Set(live.map(({ id }) => id));
+    const infos = live.map(toInfo);
+    const ids = idsOf(live);
     const saved = (await this.#saved.list(owner)).filter(({ id }) => !ids.has(id));
-    return [...live, ...saved].sort((a, b) => b.created - a.created);
+    return [...infos, ...saved].sort((a, b) => b.created - a.created);
+  }
+
+  async count(owner: string): Promise<number> {
+    const ids = idsOf(this.#live.of(owner));
+    for (const id of await this.#saved.ids(owner)) ids.add(id);
+    return ids.size;
   }
 
   async get(key: SessionKey): Promise<SessionInfo | null> {
@@ -192,8 +201,11 @@ export class ModelSessions implements DocumentSessions {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#saves);
-    await Promise.all(this.#live.documents().map(({ document }) => document.close()));
+    try {
+      await Promise.all(this.#saves);
+    } finally {
+      await Promise.all(this.#live.documents().map(({ document }) => document.close()));
+    }
   }
 
   /** The session, on its way into memory if it is not there. */
@@ -236,16 +248,19 @@ export class ModelSessions implements DocumentSessions {
 
   #save(session: LiveSession, document: ReadDocument): void {
     const release = session.document.hold();
-    const save = this.#saveNow(session, document)
+    const save = this.#lastSave
+      .then(() => this.#saveNow(session, document))
       .catch(this.#onSaveFailed)
       .finally(() => {
         release();
         this.#saves.delete(save);
       });
+    this.#lastSave = save.catch(() => {}); // the next one goes on whatever came of it
     this.#saves.add(save);
   }
 
   async #saveNow(session: LiveSession, document: ReadDocument): Promise<void> {
+    if (!this.#live.has(session)) return; // it was removed while others were saved
     const { key, name } = session;
     if (!(await this.#saved.save(key, name, document))) return;
     session.isSaved = true;
@@ -269,6 +284,10 @@ export class ModelSessions implements DocumentSessions {
       this.#numReading -= 1;
     }
   }
+}
+
+function idsOf(sessions: readonly LiveSession[]): Set<string> {
+  return new Set(sessions.map(({ key }) => key.id));
 }
 
 function newKey(owner: string): SessionKey {

@@ -9,6 +9,7 @@ import { readDocumentRequest, readRenameRequest } from './read-document-request.
 import { noSuchSession, toSessionError } from './session-error.js';
 import { sessionEvents } from './session-events.js';
 import { toSessionJson } from './session-json.js';
+import { SessionRoom } from './session-room.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 export interface SessionRoutesDeps {
@@ -29,30 +30,24 @@ export function addSessionRoutes(app: Hono, deps: SessionRoutesDeps): void {
   const { sessions, modelId, maxBodyBytes, keepAliveMs, stopSignal, maxSessions = 1000 } = deps;
   const { maxSnapshotBytes = 64 * 1024 ** 3 } = deps;
   const converter = new TextConverter();
+  const room = new SessionRoom(sessions, maxSessions);
   const signalOf = (context: Context) => AbortSignal.any([context.req.raw.signal, stopSignal]);
-
-  /** Nothing is removed to make room: whoever holds the sessions knows which may go. */
-  const checkRoom = async (owner: string) => {
-    if ((await sessions.list(owner)).length < maxSessions) return;
-    throw new ApiError(400, `There are ${maxSessions} sessions, which is all this server keeps: delete some first.`, {
-      code: 'too_many_sessions',
-    });
-  };
 
   app.post('/v1/sessions', async (context) => {
     const owner = ownerOf(context);
-    await checkRoom(owner);
+    await room.check(owner); // before its body is read, which may be large
     const options = { maxBodyBytes, converter, signal: signalOf(context) };
     const { model, ...document } = await readDocumentRequest(context, options);
     if (model !== undefined && model !== modelId) throw noSuchModel(model, modelId);
-    return context.json(toSessionJson(await told(sessions.create(owner, document), 'text')), 202);
+    const session = await room.make(owner, () => told(sessions.create(owner, document), 'text'));
+    return context.json(toSessionJson(session), 202);
   });
 
   app.post('/v1/sessions/import', async (context) => {
     const owner = ownerOf(context);
-    await checkRoom(owner);
+    await room.check(owner);
     const session = await receiveSnapshot(context, maxSnapshotBytes, (snapshot) =>
-      told(sessions.importFrom(owner, snapshot), null),
+      room.make(owner, () => told(sessions.importFrom(owner, snapshot), null)),
     );
     return context.json(toSessionJson(session), 201);
   });
@@ -91,8 +86,8 @@ export function addSessionRoutes(app: Hono, deps: SessionRoutesDeps): void {
 
   app.post('/v1/sessions/:id/fork', async (context) => {
     await one(context, (key) => sessions.get(key));
-    await checkRoom(ownerOf(context));
-    return context.json(toSessionJson(await one(context, (key) => sessions.fork(key))), 201);
+    const session = await room.make(ownerOf(context), () => one(context, (key) => sessions.fork(key)));
+    return context.json(toSessionJson(session), 201);
   });
 
   app.get('/v1/sessions/:id/passages', async (context) => {

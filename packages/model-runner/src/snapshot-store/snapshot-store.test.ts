@@ -41,6 +41,7 @@ describe('keeps and finds', () => {
     const other = new SnapshotStore({ folder });
     expect(await other.open('a', reading)).toBe('12345');
     const [found, ...more] = await other.list();
+    expect([await other.find('a'), await other.find('b'), await other.keys()]).toEqual([found, null, ['a']]);
     expect(found).toMatchObject({ key: 'a', bytes: 5, ...about('first') });
     expect(found!.savedAt).toBeGreaterThanOrEqual(before);
     expect(more).toEqual([]);
@@ -208,15 +209,24 @@ describe('puts up with', () => {
   it('what killed saves left: removed after an hour, by the next save', async () => {
     const store = new SnapshotStore({ folder });
     await store.save('a', about('a'), writing('1'));
-    const remains = ['a.ctkvr.0123.saving', 'a.ctkvr.0123.saving.partial-0123456789abcdef', 'a.json.0123.saving'];
-    for (const name of [...remains, 'b.ctkvr.0123.saving', 'notes.txt']) {
-      await writeFile(join(folder, name), '');
-      const at = Date.now() / 1000 - (remains.includes(name) || name === 'notes.txt' ? 3601 : 60);
+    const description = await readFile(join(folder, 'a.json'));
+    const remains = [
+      ...['a.ctkvr.0123.saving', 'a.ctkvr.0123.saving.partial-0123456789abcdef', 'a.json.0123.saving'],
+      'killed-before-its-snapshot.json',
+    ];
+    const notOurs = ['notes.txt', 'other.json'];
+    const underWay = ['b.ctkvr.0123.saving', 'b.json'];
+    for (const name of [...remains, ...notOurs, ...underWay]) {
+      await writeFile(join(folder, name), name.endsWith('.json') && name !== 'other.json' ? description : '');
+      const at = Date.now() / 1000 - (underWay.includes(name) ? 60 : 3601);
       await utimes(join(folder, name), at, at);
     }
-    await store.save('a', about('a'), writing('2'));
-    expect(await names()).toEqual(['a.ctkvr', 'a.json', 'b.ctkvr.0123.saving', 'notes.txt']);
-    expect(await keysOf(store)).toEqual(['a']);
+    await age('a', 3601);
+    await utimes(join(folder, 'a.json'), 0, 0);
+    await store.save('c', about('c'), writing('2'));
+    expect(await names()).toEqual(['a.ctkvr', 'a.json', 'c.ctkvr', 'c.json', ...notOurs, ...underWay].sort());
+    expect(await keysOf(store)).toEqual(['c', 'a']);
+    expect((await store.keys()).sort()).toEqual(['a', 'c']);
   });
 });
 
@@ -226,6 +236,7 @@ describe('refuses', () => {
     const refused = { code: 'CTKVR_INVALID_OPTION', fields: { option: 'key' } };
     await expect(store.save(key, about('a'), writing('1'))).rejects.toMatchObject(refused);
     await expect(store.open(key, reading)).rejects.toMatchObject(refused);
+    await expect(store.find(key)).rejects.toMatchObject(refused);
     await expect(store.remove(key)).rejects.toMatchObject(refused);
     await expect(store.rename(key, 'a')).rejects.toMatchObject(refused);
     await expect(store.exportTo(key, join(root, 'x'))).rejects.toMatchObject(refused);

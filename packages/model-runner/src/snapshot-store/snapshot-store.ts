@@ -14,7 +14,17 @@ import {
   writeDescription,
 } from './snapshot-description.js';
 import { isDamage, noSnapshotError, tooLargeError, writeError } from './store-errors.js';
-import { copyNew, fileAt, filesOf, removeAbandoned, removeAll, type StoreFile } from './store-files.js';
+import {
+  copyNew,
+  DESCRIPTION,
+  fileAt,
+  filesOf,
+  namesOf,
+  removeAbandoned,
+  removeAll,
+  SNAPSHOT,
+  type StoreFile,
+} from './store-files.js';
 
 export interface SnapshotStoreOptions {
   /** Made when the first snapshot is saved, for its owner alone. */
@@ -41,8 +51,6 @@ export interface QuarantinedSnapshot {
   readonly error: CtkvrError;
 }
 
-const SNAPSHOT = '.ctkvr';
-const DESCRIPTION = '.json';
 const QUARANTINE = 'quarantine';
 
 const optionChecks: OptionChecks<SnapshotStoreOptions> = {
@@ -72,13 +80,20 @@ export class SnapshotStore {
 
   /** What there is, the most recently used first. One whose description is lost has its key for a name, and 0 tokens of model ''. */
   async list(): Promise<readonly StoredSnapshot[]> {
-    const files = await this.#snapshots();
-    const described = files.map(async ({ path, bytes, usedAt }) => {
-      const key = this.#keyOf(path);
-      const lost = { name: key, modelName: '', numTokens: 0, savedAt: usedAt };
-      return { key, bytes, usedAt, ...((await readDescription(this.#description(key))) ?? lost) };
-    });
+    const described = (await this.#snapshots()).map((file) => this.#describe(file));
     return (await Promise.all(described)).sort((a, b) => b.usedAt - a.usedAt);
+  }
+
+  /** Keys of what there is, in no order: quick where `list` reads thousands of files. */
+  async keys(): Promise<string[]> {
+    return (await namesOf(this.folder)).filter((name) => this.#isSnapshot(name)).map((name) => this.#keyOf(name));
+  }
+
+  /** What `list` says of one; null when there is none. @throws {CtkvrError} CTKVR_INVALID_OPTION. */
+  async find(key: string): Promise<StoredSnapshot | null> {
+    checkKey('find', key);
+    const file = await fileAt(this.#snapshot(key));
+    return file === null ? null : await this.#describe(file);
   }
 
   /**
@@ -137,7 +152,7 @@ export class SnapshotStore {
   async rename(key: string, name: string): Promise<void> {
     checkKey('rename', key);
     checkName('rename', name);
-    const { modelName, numTokens, savedAt } = await this.#find(key);
+    const { modelName, numTokens, savedAt } = await this.#known(key);
     const path = this.#description(key);
     try {
       await writeDescription(path, { name, modelName, numTokens, savedAt });
@@ -158,7 +173,7 @@ export class SnapshotStore {
   async exportTo(key: string, path: string): Promise<void> {
     checkKey('exportTo', key);
     checkOption('exportTo', 'path', path, takes.text);
-    await this.#find(key);
+    await this.#known(key);
     await copyNew(this.#snapshot(key), path);
   }
 
@@ -188,19 +203,30 @@ export class SnapshotStore {
     return basename(path, SNAPSHOT);
   }
 
-  async #snapshots(): Promise<StoreFile[]> {
-    const files = await filesOf(this.folder);
-    return files.filter(({ path }) => path.endsWith(SNAPSHOT) && keyCheck.accepts(this.#keyOf(path)));
+  #isSnapshot(name: string): boolean {
+    return name.endsWith(SNAPSHOT) && keyCheck.accepts(this.#keyOf(name));
   }
 
-  async #find(key: string): Promise<StoredSnapshot> {
-    const found = (await this.list()).find((snapshot) => snapshot.key === key);
-    if (found === undefined) throw noSnapshotError(key);
+  async #snapshots(): Promise<StoreFile[]> {
+    return await filesOf(this.folder, (name) => this.#isSnapshot(name));
+  }
+
+  async #describe({ path, bytes, usedAt }: StoreFile): Promise<StoredSnapshot> {
+    const key = this.#keyOf(path);
+    const lost = { name: key, modelName: '', numTokens: 0, savedAt: usedAt };
+    return { key, bytes, usedAt, ...((await readDescription(this.#description(key))) ?? lost) };
+  }
+
+  /** @throws {CtkvrError} CTKVR_FILE_NOT_FOUND when there is none. */
+  async #known(key: string): Promise<StoredSnapshot> {
+    const found = await this.find(key);
+    if (found === null) throw noSnapshotError(key);
     return found;
   }
 
   /** Removes damaged snapshots, then the least recently used ones but for `kept`, until what is left is within the limit. */
   async #trim(kept: string): Promise<void> {
+    if (this.maxBytes === Number.POSITIVE_INFINITY) return;
     const oldestFirst = (files: StoreFile[]) => files.sort((a, b) => a.usedAt - b.usedAt);
     const damaged = oldestFirst(await filesOf(join(this.folder, QUARANTINE)));
     const snapshots = oldestFirst(await this.#snapshots());

@@ -1,7 +1,12 @@
 /** The files of a store's folder. All of it puts up with files that other processes remove meanwhile. */
 import { constants, copyFile, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readDescription } from './snapshot-description.js';
 import { readError, writeError } from './store-errors.js';
+
+/** Endings of a store's files, behind their key. */
+export const SNAPSHOT = '.ctkvr';
+export const DESCRIPTION = '.json';
 
 export interface StoreFile {
   readonly path: string;
@@ -27,12 +32,17 @@ export async function fileAt(path: string): Promise<StoreFile | null> {
   }
 }
 
-/** Returns what is in a folder; nothing where there is none. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
-export async function filesOf(folder: string): Promise<StoreFile[]> {
-  const names = await readdir(folder).catch((error) => {
+/** Returns the names in a folder; nothing where there is none. @throws {CtkvrError} CTKVR_FILE_UNREADABLE when that cannot be told. */
+export async function namesOf(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error) => {
     if (error.code === 'ENOENT') return [];
     throw readError(folder, error);
   });
+}
+
+/** Returns what is in a folder. @param isWanted by its name: a folder may hold thousands. @throws {CtkvrError} as `namesOf`. */
+export async function filesOf(folder: string, isWanted: (name: string) => boolean = () => true): Promise<StoreFile[]> {
+  const names = (await namesOf(folder)).filter(isWanted);
   const files = await Promise.all(names.map((name) => fileAt(join(folder, name))));
   return files.filter((file) => file !== null);
 }
@@ -46,11 +56,16 @@ export async function removeAll(paths: readonly string[]): Promise<void> {
   }
 }
 
-/** Removes what killed saves left in a folder. */
+/** Removes what killed saves left in a folder: half of a file, or a description whose snapshot was still to come. */
 export async function removeAbandoned(folder: string): Promise<void> {
-  const isAbandoned = ({ path, usedAt }: StoreFile) =>
-    /\.saving(\.partial-[0-9a-f]{16})?$/.test(path) && Date.now() - usedAt > ABANDONED_AFTER_MS;
-  await removeAll((await filesOf(folder)).filter(isAbandoned).map(({ path }) => path));
+  const all = new Set(await namesOf(folder));
+  const isHalf = (name: string) => /\.saving(\.partial-[0-9a-f]{16})?$/.test(name);
+  const lacksSnapshot = (name: string) =>
+    name.endsWith(DESCRIPTION) && !all.has(name.slice(0, -DESCRIPTION.length) + SNAPSHOT);
+  for (const { path, usedAt } of await filesOf(folder, (name) => isHalf(name) || lacksSnapshot(name))) {
+    if (Date.now() - usedAt <= ABANDONED_AFTER_MS) continue;
+    if (isHalf(path) || (await readDescription(path)) !== null) await removeAll([path]);
+  }
 }
 
 /** Copies a file to where there is none. @throws {CtkvrError} CTKVR_DISK_FULL; CTKVR_OUTPUT_FAILED, also where there is a file. */
