@@ -102,8 +102,8 @@ describe('what is refused', () => {
   test.each([
     ['not UTF-8', Buffer.from([0x61, 0xff, 0x62]), 400, /UTF-8/],
     ['UTF-16', Buffer.from('Call me', 'utf16le'), 415, /binary file/],
-    ['a ZIP archive', Buffer.concat([Buffer.from('PK\u0003\u0004'), Buffer.alloc(40)]), 415, /a ZIP archive/],
-    ['gzip', Buffer.from([0x1f, 0x8b, 8, 0]), 415, /gzip/],
+    ['a damaged ZIP archive', Buffer.concat([Buffer.from('PK\u0003\u0004'), Buffer.alloc(40)]), 400, /must be ZIP/],
+    ['a 7z archive', Buffer.from('377abcaf271c', 'hex'), 415, /7z/],
     ['a damaged PDF', Buffer.from('%PDF-1.4\nrubbish'), 400, /must be PDF/],
     ['a PDF without text', pdf(''), 400, /no text/],
     ['nothing', '', 400, /must be a text that is not empty/],

@@ -1,11 +1,12 @@
 /**
  * The process that makes text of one uploaded file (text-converter.ts has its other end): bytes come in on stdin, UTF-8 goes out on stdout.
- * Exit code 1: the file is at fault, stderr says why.
+ * Exit code 1: the file is at fault, 2: it takes too much; stderr says why.
  *
  * JavaScript, so that Node runs this file where it is, in the sources and beside the built package.
  */
 import { buffer } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
+import { ArchiveLimitError, textOfArchive } from './text-of-archive.js';
 
 const [kind, memoryBytes] = process.argv.slice(2);
 
@@ -21,10 +22,17 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {});
 
 try {
   const bytes = await buffer(process.stdin);
-  process.stdout.write(kind === 'pdf' ? await textOfPdf(bytes) : await textOfHtml(bytes));
+  process.stdout.write(await textOf(kind, bytes));
 } catch (error) {
   process.stderr.write(error instanceof Error ? error.message : String(error));
-  process.exitCode = 1;
+  process.exitCode = error instanceof ArchiveLimitError ? 2 : 1;
+}
+
+/** @param {string | undefined} kind @param {Buffer} bytes @returns {Promise<string>} */
+async function textOf(kind, bytes) {
+  if (kind === 'pdf') return await textOfPdf(bytes);
+  if (kind === 'html') return await textOfHtml(bytes);
+  return await textOfArchive(/** @type {'zip' | 'tar' | 'tgz'} */ (kind), bytes);
 }
 
 /** @param {Uint8Array} bytes @returns {Promise<string>} */

@@ -1,14 +1,15 @@
 /**
- * Makes text of HTML and PDF files, in a process for each file, within bounds of time, memory and output: both are written by strangers, and
+ * Makes text of HTML, PDF and archives, in a process for each file, within bounds of time, memory and output: they are written by strangers, and
  * small ones can unfold without end. One process at a time.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ApiError } from '../api-error.js';
 import { decodeUtf8 } from './decode-utf8.js';
+import type { UploadKind } from './upload-kind.js';
 
 export interface Conversion {
-  readonly kind: 'html' | 'pdf';
+  readonly kind: Exclude<UploadKind, 'text'>;
   readonly file: readonly Uint8Array[];
   /** Bytes of the text, in UTF-8. */
   readonly maxTextBytes: number;
@@ -84,6 +85,7 @@ async function convert({ kind, file, maxTextBytes, signal }: Conversion, limits:
   signal.throwIfAborted();
   if (limit !== null) throw tooMuch(kind, limit);
   if (exitCode === 1) throw badFile(kind, reason.trim());
+  if (exitCode === 2) throw tooMuch(kind, reason.trim());
   if (exitCode !== 0) throw tooMuch(kind, `it ended its process, which may use ${heapMib} MiB of memory`);
   const text = decodeUtf8(pieces);
   if (text.trim() === '')

@@ -1,7 +1,8 @@
 /** What an uploaded file is, by its first bytes; its name and declared type decide between text and HTML only. */
 import { ApiError } from '../api-error.js';
 
-export type UploadKind = 'text' | 'html' | 'pdf';
+/** tgz = tar in gzip. */
+export type UploadKind = 'text' | 'html' | 'pdf' | 'zip' | 'tar' | 'tgz';
 
 export interface UploadFacts {
   /** The first bytes, some hundred where it has as many. */
@@ -14,11 +15,14 @@ export interface UploadFacts {
 /** A PDF may have other bytes before its own. */
 const PDF_SEARCHED_BYTES = 1024;
 
+const TAR_MAGIC_AT = 257;
+/** Where the name of the first file of a ZIP archive stands. */
+const ZIP_NAME_AT = 30;
+/** The first files of .docx, .odt and .epub. */
+const documentParts = /^(\[Content_Types\]\.xml|_rels\/|mimetype)/;
+
 /** Files that people take for documents, by their first bytes (hexadecimal). */
 const otherKinds: readonly (readonly [magic: string, what: string])[] = [
-  ['504b0304', 'a ZIP archive, or a document in one such as .docx, .odt and .epub'],
-  ['504b0506', 'a ZIP archive'],
-  ['1f8b', 'gzip'],
   ['425a68', 'bzip2'],
   ['fd377a585a00', 'xz'],
   ['28b52ffd', 'zstd'],
@@ -35,8 +39,14 @@ const otherKinds: readonly (readonly [magic: string, what: string])[] = [
 
 /** @throws {ApiError} 415 for what is none of them. */
 export function kindOfUpload({ head, contentType, fileName }: UploadFacts): UploadKind {
-  if (head.subarray(0, PDF_SEARCHED_BYTES).includes('%PDF-')) return 'pdf';
   const hex = head.toString('hex');
+  if (/^504b(0304|0506)/.test(hex)) {
+    if (!documentParts.test(head.toString('latin1', ZIP_NAME_AT))) return 'zip';
+    throw unsupported('a document in a ZIP archive, such as .docx, .odt and .epub');
+  }
+  if (hex.startsWith('1f8b')) return 'tgz';
+  if (head.toString('latin1', TAR_MAGIC_AT, TAR_MAGIC_AT + 5) === 'ustar') return 'tar';
+  if (head.subarray(0, PDF_SEARCHED_BYTES).includes('%PDF-')) return 'pdf';
   const other = otherKinds.find(([magic]) => hex.startsWith(magic));
   if (other !== undefined) throw unsupported(other[1]);
   if (head.includes(0)) throw unsupported('a binary file, or text that is not UTF-8');
@@ -49,6 +59,6 @@ export function kindOfUpload({ head, contentType, fileName }: UploadFacts): Uplo
 }
 
 function unsupported(what: string): ApiError {
-  const message = `'file' must be plain text, Markdown, HTML or PDF, got ${what}`;
+  const message = `'file' must be plain text, Markdown, HTML, PDF, or a .zip, .tar or .tar.gz of them, got ${what}`;
   return new ApiError(415, message, { param: 'file', code: 'unsupported_media_type' });
 }
