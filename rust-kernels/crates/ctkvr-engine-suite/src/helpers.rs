@@ -65,6 +65,6 @@ pub fn most_probable(logits: &[f32]) -> i32 {
 
 /// A text that never changes, repeated to any length: what is measured on it stays comparable.
 pub fn some_text(num_bytes: usize) -> String {
-    let once = include_str!("some-text.txt");
+    let once = include_str!("../some-text.txt");
     once.chars().cycle().take(num_bytes).collect()
 }
