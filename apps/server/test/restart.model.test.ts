@@ -6,9 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadModel, readMobyDick } from '@ctkvr/model-runner';
-import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import { startServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 import { readEvents } from './read-events.js';
 import { ask, post, type Session, textOf } from './session-client.js';
 
@@ -26,15 +25,7 @@ describe.skipIf(!runs)(title, { timeout: 1_800_000 }, () => {
     const question = 'Who is the captain of the ship?';
     const serve = async () => {
       const model = await loadModel(modelPath!);
-      const logger = pino({ level: 'silent' });
-      const server = await startServer({
-        model,
-        modelName: 'test-model',
-        port: 0,
-        logger,
-        handleSignals: false,
-        sessionStore: { folder },
-      });
+      const server = await startModelServer(model, { sessionStore: { folder } });
       return {
         model,
         url: server.url,

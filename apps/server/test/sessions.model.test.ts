@@ -3,16 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadModel, type Model, readMobyDick } from '@ctkvr/model-runner';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startServer } from '../src/index.js';
+import { startModelServer } from './model-server.js';
 import { readEvents } from './read-events.js';
 import { ask, post, type Session, type Shares, textOf } from './session-client.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `Document sessions${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
-
-const logger = pino({ level: 'silent' });
 
 describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
   let model: Model;
@@ -30,15 +27,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const start = () =>
-    startServer({
-      model,
-      modelName: 'test-model',
-      port: 0,
-      logger,
-      handleSignals: false,
-      sessionStore: { folder },
-    });
+  const start = () => startModelServer(model, { sessionStore: { folder } });
 
   const [who, where] = ['Who tells this story?', 'Where does he go?'];
 
