@@ -25,7 +25,13 @@ const ACTIONLINT = 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12';
  * @property {string} [note]
  */
 
-/** @typedef {{ name: string, about: string, run: () => Promise<Finding> }} Check */
+/**
+ * @typedef {object} Check
+ * @property {string} name
+ * @property {string} about
+ * @property {'build'} [needs] the check that must have run before this one
+ * @property {() => Promise<Finding>} run
+ */
 
 const one = { passed: { passed: 1, failed: 0, skipped: 0 }, failed: { passed: 0, failed: 1, skipped: 0 } };
 
@@ -169,21 +175,34 @@ export const checks = Object.fromEntries(
     { name: 'packages', about: 'pnpm and node_modules', run: () => prepared('packages') },
     { name: 'build', about: 'native engine and every dist/', run: () => prepared('build') },
     { name: 'biome', about: 'format and lint', run: () => bin('biome', ['ci', '--colors=off', '.']) },
-    { name: 'types', about: 'tsc, strict', run: () => program('types', turbo(['run', 'typecheck', '--continue'])) },
+    {
+      name: 'types',
+      needs: 'build',
+      about: 'tsc, strict',
+      run: () => program('types', turbo(['run', 'typecheck', '--continue'])),
+    },
     { name: 'script-types', about: 'tsc over scripts/', run: () => bin('tsc', ['-p', 'scripts']) },
     {
       name: 'publint',
+      needs: 'build',
       about: 'package.json of what is published',
       run: () => program('publint', turbo(['run', 'publint', '--continue'])),
     },
     {
       name: 'attw',
+      needs: 'build',
       about: 'types of what is published, as its users resolve them',
       run: () => program('attw', turbo(['run', 'attw', '--continue'])),
     },
-    { name: 'docs', about: 'API pages, warnings are errors', run: () => bin('typedoc', ['--logLevel', 'Warn']) },
+    {
+      name: 'docs',
+      needs: 'build',
+      about: 'API pages, warnings are errors',
+      run: () => bin('typedoc', ['--logLevel', 'Warn']),
+    },
     {
       name: 'packed',
+      needs: 'build',
       about: 'packed packages in empty projects run the examples of their READMEs',
       run: () => nodeTests('packed'),
     },
@@ -242,6 +261,7 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cargo-cpu',
+      needs: 'build',
       about:
         'whole models on the CPU executor, with overflow checks and debug assertions, and against llama.cpp on the small model',
       run: async () =>
@@ -288,16 +308,19 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'cuda-model',
+      needs: 'build',
       about: "the small model on the device's executor, on the stand-in, beside the CPU's",
       run: async () => standInTest('cuda-model', ['--test=smollm2'], { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'cuda-node',
+      needs: 'build',
       about: 'the built command line on the stand-in: an answer, a device that is lost',
       run: async () => nodeTests('device', { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'cuda-rehearsal',
+      needs: 'build',
       about: 'scripts/gpu/run as it goes to a machine with a card, at tiny shapes on the stand-in',
       run: () => nodeTests('gpu'),
     },
@@ -314,21 +337,25 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'vitest',
+      needs: 'build',
       about: 'every *.test.ts that needs no model',
       run: () => vitest('vitest', ['--exclude=**/*.model.test.ts']),
     },
     {
       name: 'vitest-model',
+      needs: 'build',
       about: 'every *.model.test.ts on the small model, one file after the other: some measure time',
       run: async () => vitest('vitest-model', modelTests, { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'server-contract',
+      needs: 'build',
       about: 'requests that Schemathesis makes from /openapi.json, and answers held to it; no model',
       run: serverContract,
     },
     {
       name: 'server-load',
+      needs: 'build',
       about: 'the server with 64 clients for a minute, on the small model; prints times',
       run: async () =>
         vitest('server-load', ['under-load.test.ts'], {
@@ -338,11 +365,13 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'end-to-end',
+      needs: 'build',
       about: 'the built command line on the small model',
       run: async () => nodeTests('end-to-end', { CTKVR_TEST_MODEL: await testModel() }),
     },
     {
       name: 'cargo-evaluation-model',
+      needs: 'build',
       about: 'the CPU executor against llama.cpp on the long-context model',
       run: async () =>
         cargoTest('cargo-evaluation-model', ['--locked', '--release', '-p', 'ctkvr-cpu'], {
@@ -352,6 +381,7 @@ export const checks = Object.fromEntries(
     },
     {
       name: 'vitest-evaluation-model',
+      needs: 'build',
       about: 'every *.model.test.ts on the long-context model',
       run: async () =>
         vitest('vitest-evaluation-model', modelTests, {

@@ -51,6 +51,7 @@ await runMain(async () => {
   const [verb = '', ...chosen] = process.argv.slice(2);
   const names = verbs[verb] ?? [];
   const unknown = chosen.filter((name) => !names.includes(name));
+  const wanted = new Set([...chosen, ...chosen.map((name) => checks[name]?.needs)]);
   if (unknown.length > 0)
     throw new SetupError(`${verb} has no check '${unknown.join("', '")}'; it has ${names.join(', ')}`);
 
@@ -62,7 +63,7 @@ await runMain(async () => {
   // Without node_modules no other check can say anything.
   const isPrepared = outcomes[0]?.counts.failed === 0;
   for (const name of names) {
-    if (isPrepared && (chosen.length === 0 || chosen.includes(name))) outcomes.push(await runCheck(name));
+    if (isPrepared && (chosen.length === 0 || wanted.has(name))) outcomes.push(await runCheck(name));
   }
   const counts = total(outcomes);
   const ran = await instructionSets(outcomes.map(({ name }) => name)).catch(
