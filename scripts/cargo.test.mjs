@@ -23,7 +23,10 @@ beforeEach(() => {
   for (const folder of ['scripts', 'rust-kernels', 'bin']) mkdirSync(join(dir, folder));
   for (const name of ['cargo', 'cpu-id']) copyFileSync(join(root, 'scripts', name), join(dir, 'scripts', name));
   const standIn = join(dir, 'bin/cargo');
-  writeFileSync(standIn, `#!/bin/sh\necho "$* CFLAGS=$CFLAGS LIBCLANG_PATH=$LIBCLANG_PATH" >>"${calls}"\n`);
+  writeFileSync(
+    standIn,
+    `#!/bin/sh\necho "$* CFLAGS=$CFLAGS LIBCLANG_PATH=$LIBCLANG_PATH RUSTFLAGS=$RUSTFLAGS." >>"${calls}"\n`,
+  );
   chmodSync(standIn, 0o755);
 });
 afterEach(() => rmSync(dir, { recursive: true }));
@@ -31,7 +34,7 @@ afterEach(() => rmSync(dir, { recursive: true }));
 /** Runs scripts/cargo and returns the lines of the calls it made. @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
 function cargo(args, env = {}) {
   rmSync(calls, { force: true });
-  const { CFLAGS, CXXFLAGS, CARGO_TARGET_DIR, LIBCLANG_PATH, ...rest } = process.env;
+  const { CFLAGS, CXXFLAGS, RUSTFLAGS, CARGO_TARGET_DIR, LIBCLANG_PATH, ...rest } = process.env;
   const { status, stderr } = spawnSync(join(dir, 'scripts/cargo'), args, {
     encoding: 'utf8',
     env: { ...rest, PATH: `${join(dir, 'bin')}:${process.env.PATH}`, ...env },
@@ -73,6 +76,12 @@ test.runIf(arch() === 'x64')(
     expect(cargo(['build', '--features', 'dynamic-backends'])[0]).toContain(`CFLAGS= ${withoutAmx}`);
   },
 );
+
+test('libraries keep their bitcode for link-time optimization, whatever else the caller asks of rustc', () => {
+  expect(cargo(['build'])[0]).toContain('RUSTFLAGS=-Cembed-bitcode=yes.');
+  expect(cargo(['build'], { RUSTFLAGS: '' })[0]).toContain('RUSTFLAGS=-Cembed-bitcode=yes.');
+  expect(cargo(['build'], { RUSTFLAGS: '--cfg loom' })[0]).toContain('RUSTFLAGS=-Cembed-bitcode=yes --cfg loom.');
+});
 
 test('places of fetched tools are read from .tools/native-env.sh', () => {
   mkdirSync(join(dir, '.tools'));

@@ -28,7 +28,8 @@ export async function makeBundle({ folder, targets }) {
   const env = { ...process.env, ...(targets.length > 0 && { CTKVR_CUDA_KERNELS: chosenImages(targets) }) };
   mkdirSync(folder, { recursive: true });
   const built = [
-    ...(await build(['build', '-p', 'ctkvr-gpu-run'], env)),
+    // What is measured there is linked as the product is: packages/native/scripts/build-native.mjs.
+    ...(await build(['rustc', '-p', 'ctkvr-gpu-run', '--bin', 'ctkvr-gpu-run', '--', '-Clto=thin'], env)),
     // The tests of kernels and engine run there as they are.
     ...(await build(['test', '-p', 'ctkvr-cuda', '--test', 'kernels', '--test', 'engine', '--no-run'], env)),
   ];

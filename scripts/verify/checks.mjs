@@ -84,16 +84,26 @@ async function miri() {
 /** Crates whose unit tests run in Miri; those that are too long for it say so themselves. */
 const miriCrates = ['ctkvr-kernels', 'ctkvr-core'];
 
-/** Crates without ggml: quick to build with checks. */
-const checkedCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-baselines'];
+/** Crates without ggml. */
+const bareCrates = ['ctkvr-threads', 'ctkvr-kernels', 'ctkvr-core', 'ctkvr-baselines'];
 
-/** Crates that link ggml, which is built once, for the release profile: the checks are switched on there, for what the CPU executor runs. */
-const releaseChecks = [...checkedCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((crate) => [
-  '--config',
-  `profile.release.package.${crate}.debug-assertions=true`,
-  '--config',
-  `profile.release.package.${crate}.overflow-checks=true`,
-]);
+/**
+ * How Rust's tests are built: the release profile, whose ggml is built already, with overflow checks and debug assertions for what the CPU
+ * executor runs. One set of flags for all of them, so that crates are compiled once.
+ */
+const testBuild = [
+  '--locked',
+  '--release',
+  ...[...bareCrates, 'ctkvr-engine', 'ctkvr-cpu'].flatMap((crate) => [
+    ...config(`package.${crate}.debug-assertions=true`),
+    ...config(`package.${crate}.overflow-checks=true`),
+  ]),
+];
+
+/** @param {string} setting of the release profile */
+function config(setting) {
+  return ['--config', `profile.release.${setting}`];
+}
 
 /** Tests of the CPU executor that run models. */
 const modelTestsOfCpu = ['--test=engine', '--test=bad_files', '--test=llama_equivalence'];
@@ -104,8 +114,7 @@ const modelCrates = ['ctkvr-model', 'ctkvr-engine', 'ctkvr-reference'];
 /** @param {string[]} crates */
 const packages = (crates) => crates.flatMap((crate) => ['-p', crate]);
 
-/** The release profile has ggml built already. */
-const cudaTests = ['--locked', '--release', '-p', 'ctkvr-cuda'];
+const cudaTests = [...testBuild, '-p', 'ctkvr-cuda'];
 
 /** Whole models on the stand-in. @param {string} name @param {string[]} tests @param {NodeJS.ProcessEnv} [env] @returns {Promise<Finding>} */
 async function standInTest(name, tests, env) {
@@ -224,13 +233,13 @@ export const checks = Object.fromEntries(
     {
       name: 'cargo-core',
       about: 'thread team, kernels and core with overflow checks and debug assertions',
-      run: () => cargoTest('cargo-core', ['--locked', ...packages(checkedCrates)]),
+      run: () => cargoTest('cargo-core', [...testBuild, ...packages(bareCrates)]),
     },
     {
       name: 'loom',
       about: 'every interleaving of small jobs on the thread team, by a model checker',
       run: () =>
-        cargoTest('loom', ['--locked', '--release', '-p', 'ctkvr-threads', '--lib', 'model_tests'], {
+        cargoTest('loom', [...testBuild, '-p', 'ctkvr-threads', '--lib', 'model_tests'], {
           RUSTFLAGS: '--cfg loom',
           CARGO_TARGET_DIR: join(root, 'rust-kernels/target/loom'),
         }),
@@ -243,21 +252,12 @@ export const checks = Object.fromEntries(
     {
       name: 'cargo-model',
       about: "model and engine; the engine's tests on the reference executor",
-      run: () => cargoTest('cargo-model', ['--locked', '--release', ...packages(modelCrates)], oneAtATime),
+      run: () => cargoTest('cargo-model', [...testBuild, ...packages(modelCrates)], oneAtATime),
     },
     {
       name: 'cargo-attention',
       about: 'attention of the CPU executor, without a model, with overflow checks and debug assertions',
-      run: () =>
-        cargoTest('cargo-attention', [
-          '--locked',
-          '--release',
-          ...releaseChecks,
-          '-p',
-          'ctkvr-cpu',
-          '--lib',
-          '--test=attention',
-        ]),
+      run: () => cargoTest('cargo-attention', [...testBuild, '-p', 'ctkvr-cpu', '--lib', '--test=attention']),
     },
     {
       name: 'cargo-cpu',
@@ -265,7 +265,7 @@ export const checks = Object.fromEntries(
       about:
         'whole models on the CPU executor, with overflow checks and debug assertions, and against llama.cpp on the small model',
       run: async () =>
-        cargoTest('cargo-cpu', ['--locked', '--release', ...releaseChecks, '-p', 'ctkvr-cpu', ...modelTestsOfCpu], {
+        cargoTest('cargo-cpu', [...testBuild, '-p', 'ctkvr-cpu', ...modelTestsOfCpu], {
           CTKVR_TEST_MODEL: await testModel(),
           ...oneAtATime,
         }),
