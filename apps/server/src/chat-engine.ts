@@ -127,12 +127,27 @@ export interface ChatFinish {
   readonly readMap?: ReadMap | null;
 }
 
+/** Mean milliseconds of the steps of the generated tokens after the first, the work for others in the same steps included. */
+export interface StageMilliseconds {
+  /** Everything but what follows. */
+  readonly linear: number;
+  /** Finding the keys to read. */
+  readonly retrieval: number;
+  /** Attention over them; threads waiting for each other. */
+  readonly attention: number;
+  readonly sampling: number;
+  /** Growing the index. */
+  readonly index: number;
+}
+
 /** Our own addition to a response, under the key `ctkvr`. */
 export interface ChatStatistics {
   /** From the start of the prefill to the first generated token; null when there was none. */
   readonly time_to_first_token_ms: number | null;
   /** Mean over the generated tokens after the first; null when there were fewer than two. */
   readonly ms_per_token: number | null;
+  /** Of `ms_per_token`, the part inside the engine. */
+  readonly ms_by_stage: StageMilliseconds | null;
   /** Keys read per KV head in the last decode step, of how many; null before the first decode step. */
   readonly keys_read_per_head: number | null;
   readonly keys_per_head: number | null;

@@ -139,7 +139,7 @@ export class SessionChatEngine implements ChatEngine {
       },
     })) {
       const event = { ...drawn, text: (planned.tags.get(drawn.tokenId) ?? '') + drawn.text };
-      clock.tick(event.statistics.counters);
+      clock.tick(event.statistics);
       const events = logprobs === null ? textEvents(event.text) : await logprobs.push(event);
       // With log probabilities, what is told now is of the tokens before.
       if (logprobs === null) maps?.add(event.readMap);

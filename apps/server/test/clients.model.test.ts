@@ -3,6 +3,7 @@ import { createOpenAI } from '@ai-sdk/openai';
 import { ChatOpenAI } from '@langchain/openai';
 import { streamText } from 'ai';
 import { expect, test } from 'vitest';
+import type { ChatStatistics } from '../src/chat-engine.js';
 import { describeWithServer } from './model-server.js';
 
 const question = 'Name the capital of France.';
@@ -27,6 +28,18 @@ describeWithServer('Clients', 120_000, (server) => {
       maxTokens: 16,
     });
     expect((await chat.invoke(question)).text).toContain('Paris');
+  });
+
+  test('milliseconds a token are told by stage', async () => {
+    const response = await fetch(`${server().url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'test-model', prompt: 'The sea was', max_tokens: 12, ignore_eos: true }),
+    });
+    const { ctkvr } = (await response.json()) as { ctkvr: ChatStatistics };
+    const { linear, attention, sampling, ...others } = ctkvr.ms_by_stage!;
+    expect(Math.min(linear, attention, sampling)).toBeGreaterThan(0);
+    expect(others).toEqual({ retrieval: expect.any(Number), index: expect.any(Number) });
   });
 
   test('a request says how its keys are read', async () => {

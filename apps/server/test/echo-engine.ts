@@ -103,6 +103,7 @@ export class EchoEngine implements ChatEngine {
           statistics: {
             time_to_first_token_ms: 1,
             ms_per_token: 1,
+            ms_by_stage: null,
             keys_read_per_head: null,
             keys_per_head: null,
             attention_mass: null,

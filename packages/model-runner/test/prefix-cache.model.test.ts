@@ -41,6 +41,9 @@ const cases: readonly Case[] = [
   { first: 95, common: 95, others: 0 },
 ];
 
+/** For selectors without an index that is built at certain lengths: one prompt that goes on, one that turns off in the midst. */
+const casesWithoutIndex = cases.slice(1, 3);
+
 /** A cut in a page (256 positions) that is whole already. Pages are the same to every selector. */
 const beyondOnePage: Case = { first: 262, common: 252, others: 20 };
 
@@ -62,7 +65,7 @@ describeWithModel('the prefix cache', (model) => {
     'gives the same bits as reading anew: $name',
     async ({ selector }) => {
       const text = await model().tokenize(prose(800));
-      const all = selector.method === 'ctkvr' ? [...cases, beyondOnePage] : cases;
+      const all = selector.method === 'ctkvr' ? [...cases, beyondOnePage] : casesWithoutIndex;
       for (const [n, { first: length, common, others }] of all.entries()) {
         const head = text.subarray(n, n + length);
         const tokens = Int32Array.from([...head.subarray(0, common), ...text.subarray(400, 400 + others)]);
