@@ -2,7 +2,7 @@
 // `<!-- test: server -->` run beside a server of `ctkvr serve`, whose address takes the place of the page's.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -10,8 +10,6 @@ import { root } from '../lib/paths.mjs';
 
 const PAGE_ADDRESS = 'http://127.0.0.1:8080';
 const TIMEOUT_MS = 300_000;
-/** What the library's programs leave in the folder where a reader is told to save them. */
-const written = ['ada.ctkvr', 'what-was-read'];
 const pages = join(root, 'docs/guide');
 const dir = mkdtempSync(join(tmpdir(), 'ctkvr-guides-'));
 /** In a checkout's folder `npm run` finds its package.json; the pages' own files lie in the test's folder. */
@@ -24,6 +22,8 @@ let address = '';
 before(async () => {
   const sentence =
     'Whales are mammals. They live in the sea, breathe air, and sing to one another over great distances.\n';
+  // Programs find the packages as in the folder where a reader is told to save them, and leave nothing there.
+  symlinkSync(join(root, 'examples/node_modules'), join(dir, 'node_modules'));
   writeFileSync(join(dir, 'your.txt'), sentence.repeat(40));
   writeFileSync(join(dir, 'other.txt'), 'Bats are mammals. They live in caves and find their way by sound.\n');
   address = await startServer();
@@ -35,7 +35,6 @@ after(async () => {
     await ended;
   }
   rmSync(dir, { recursive: true });
-  for (const left of written) rmSync(join(root, 'examples', left), { recursive: true, force: true });
 });
 
 const blocks = readdirSync(pages)
@@ -79,10 +78,10 @@ function runShell(code) {
   return spawnSync('bash', ['-c', npmOfCheckout + code], { cwd: dir, encoding: 'utf8', timeout: TIMEOUT_MS });
 }
 
-/** From standard input, in the folder where a reader is told to save it. @param {string} code */
+/** From standard input. @param {string} code */
 function runProgram(code) {
   return spawnSync(process.execPath, ['--input-type=module', '-', join(dir, 'your.txt')], {
-    cwd: join(root, 'examples'),
+    cwd: dir,
     input: code,
     encoding: 'utf8',
     timeout: TIMEOUT_MS,

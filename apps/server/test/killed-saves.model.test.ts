@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readEvents } from './read-events.js';
 import { type ServerProcess, startServerProcess } from './server-process.js';
 import { ask, post, type Session, textOf } from './session-client.js';
+import { until } from './until.js';
 
 const modelPath = process.env.CTKVR_TEST_MODEL;
 const title = `A server that is killed while it saves${modelPath ? '' : ' (skipped: CTKVR_TEST_MODEL names no GGUF file)'}`;
@@ -43,17 +44,10 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
   };
   const answerOf = async (id: string) => textOf(await ask(server.url, id, 'What was counted?', { max_tokens: 4 }));
 
-  async function isTrue(holds: () => Promise<boolean>): Promise<void> {
-    for (let waited = 0; !(await holds()); waited += 1) {
-      if (waited > 20_000) throw new Error('it did not happen within twenty seconds');
-      await delay(1);
-    }
-  }
-
   async function read(name: string, text: string): Promise<string> {
     const { id } = (await (await post(`${server.url}/v1/sessions`, { name, text })).json()) as Session;
     await readEvents(await fetch(`${server.url}/v1/sessions/${id}/events`));
-    await isTrue(async () => (await filesLike(new RegExp(`_${id}\\.ctkvr$`))).length === 1);
+    await until(async () => (await filesLike(new RegExp(`_${id}\\.ctkvr$`))).length === 1);
     return id;
   }
 
@@ -62,7 +56,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
     const before = await unfinished();
     const response = await fetch(`${server.url}/v1/sessions/${id}/fork`, { method: 'POST' });
     expect(response.status).toBe(201);
-    await isTrue(async () => (await unfinished()).some((name) => !before.includes(name)));
+    await until(async () => (await unfinished()).some((name) => !before.includes(name)));
     return ((await response.json()) as Session).id;
   }
 
@@ -78,7 +72,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
     const originals = [...answers.keys()];
     const startedAt = performance.now();
     const copy = await beginSave(originals[0]!);
-    await isTrue(async () => (await unfinished()).length === 0);
+    await until(async () => (await unfinished()).length === 0);
     const saveMs = performance.now() - startedAt;
     answers.set(copy, answers.get(originals[0]!)!);
 
@@ -104,7 +98,7 @@ describe.skipIf(!modelPath)(title, { timeout: 300_000 }, () => {
     const hourAgo = Date.now() / 1000 - 3601;
     for (const name of await readdir(folder)) await utimes(join(folder, name), hourAgo, hourAgo);
     await beginSave(originals[0]!);
-    await isTrue(async () => (await unfinished()).length === 0);
+    await until(async () => (await unfinished()).length === 0);
     const keysWith = async (ending: string) =>
       (await filesLike(/./)).filter((name) => name.endsWith(ending)).map((name) => name.slice(0, -ending.length));
     expect((await keysWith('.json')).sort()).toEqual((await keysWith('.ctkvr')).sort());

@@ -12,7 +12,7 @@ const remedies: Record<number, string> = {
   403: 'Ask whoever runs the server to let this address in.',
   404: 'It may have been deleted, or the server was started anew. Add the document again.',
   413: 'Split it, and add the part that you need.',
-  415: 'Save it as plain text, Markdown, HTML or PDF, and add that.',
+  415: 'Save it as plain text, Markdown, HTML or PDF, or pack sources as .zip or .tar.gz, and add that.',
   429: 'Others are being answered. Try again in a moment.',
   503: 'Try again in a moment.',
 };

@@ -22,7 +22,7 @@ function FileChoice() {
   const input = useRef<HTMLInputElement>(null);
   return (
     <div class="drop-zone">
-      <p>Drop a file here: plain text, Markdown, HTML, PDF or source code.</p>
+      <p>Drop a file here: plain text, Markdown, HTML, PDF, source code, or a .zip or .tar.gz of it.</p>
       <button type="button" class="button" onClick={() => input.current!.click()}>
         Choose a file
       </button>
