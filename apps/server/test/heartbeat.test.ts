@@ -33,14 +33,26 @@ describe('a process that is watched', () => {
     expect(onSilence).toHaveBeenCalledTimes(1);
   });
 
-  test('and is still being started, or gone, or no longer watched, or never to be killed, is not', async () => {
+  test.each([
+    [60_000, 300_000],
+    [1000, 300_000],
+    [600_000, 3_000_000],
+  ])('and has never answered has longer: with %i ms of silence, %i ms', async (silenceMs, startMs) => {
+    const { onSilence } = watch(() => never, silenceMs);
+    await vi.advanceTimersByTimeAsync(startMs - 1);
+    expect(onSilence).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(silenceMs);
+    expect(onSilence).toHaveBeenCalledTimes(1);
+  });
+
+  test('and is gone, or no longer watched, or never to be killed, is not', async () => {
     const gone = vi.fn(() => Promise.reject(new Error('gone')));
     let answers = true;
     const silent = async () => (answers ? undefined : never);
-    const watches = [watch(() => never), watch(gone), watch(silent), watch(silent, 0)];
+    const watches = [watch(gone), watch(silent), watch(silent, 0)];
     await vi.advanceTimersByTimeAsync(100_000);
     answers = false;
-    watches[2]!.end();
+    watches[1]!.end();
     await vi.advanceTimersByTimeAsync(1_000_000);
     for (const { onSilence } of watches) expect(onSilence).not.toHaveBeenCalled();
     expect(gone).toHaveBeenCalledTimes(1);

@@ -11,13 +11,16 @@ export const heartbeat = { beat: async () => {} };
 /** Milliseconds: far longer than anything holds up the JavaScript of a process, on a machine that swaps too. */
 export const defaultSilenceMs = 60_000;
 
+/** Milliseconds until the first answer: what a disk that sleeps and a machine that swaps may need to load the program, not its model. */
+export const startMs = 300_000;
+
 /** How often it is looked, in the time that a process may be silent. */
 const LOOKS = 4;
 
 export interface HeartbeatWatch {
   /** Resolves when the process answers. */
   readonly ask: () => Promise<unknown>;
-  /** How long it may be silent once it has answered for the first time; 0 = for ever. */
+  /** How long it may be silent once it has answered; until then five times that, and `startMs` at least. 0 = for ever. */
   readonly silenceMs: number;
   /** Called once, at most a quarter of the time late. */
   readonly onSilence: () => void;
@@ -26,19 +29,15 @@ export interface HeartbeatWatch {
 /** Returns what ends the watch. */
 export function watchHeartbeat({ ask, silenceMs, onSilence }: HeartbeatWatch): () => void {
   if (silenceMs === 0) return () => {};
-  let timer: NodeJS.Timeout | undefined;
-  let isOver = false;
   let isAsked = false;
+  let looksAllowed = Math.ceil((Math.max(startMs, 5 * silenceMs) / silenceMs) * LOOKS);
   /** Counted, not timed: when this process itself was held up or asleep, answers may wait to be read. */
   let looksInVain = 0;
-  const over = () => {
-    isOver = true;
-    clearInterval(timer);
-  };
+  const over = () => clearInterval(timer);
   const look = () => {
     if (isAsked) {
       looksInVain += 1;
-      if (looksInVain < LOOKS) return;
+      if (looksInVain < looksAllowed) return;
       over();
       onSilence();
       return;
@@ -47,11 +46,10 @@ export function watchHeartbeat({ ask, silenceMs, onSilence }: HeartbeatWatch): (
     looksInVain = 0;
     ask().then(() => {
       isAsked = false;
+      looksAllowed = LOOKS;
     }, over); // it is gone
   };
-  // The first answer comes when the program of the process is loaded.
-  ask().then(() => {
-    if (!isOver) timer = setInterval(look, silenceMs / LOOKS).unref();
-  }, over);
+  const timer = setInterval(look, silenceMs / LOOKS).unref();
+  look();
   return over;
 }
