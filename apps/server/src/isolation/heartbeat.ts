@@ -12,7 +12,7 @@ export const heartbeat = { beat: async () => {} };
 export const defaultSilenceMs = 60_000;
 
 /** Milliseconds until the first answer: what a disk that sleeps and a machine that swaps may need to load the program, not its model. */
-export const startMs = 300_000;
+const START_MS = 300_000;
 
 /** How often it is looked, in the time that a process may be silent. */
 const LOOKS = 4;
@@ -20,7 +20,7 @@ const LOOKS = 4;
 export interface HeartbeatWatch {
   /** Resolves when the process answers. */
   readonly ask: () => Promise<unknown>;
-  /** How long it may be silent once it has answered; until then five times that, and `startMs` at least. 0 = for ever. */
+  /** How long it may be silent once it has answered; until then five times that, and five minutes at least. 0 = for ever. */
   readonly silenceMs: number;
   /** Called once, at most a quarter of the time late. */
   readonly onSilence: () => void;
@@ -30,7 +30,7 @@ export interface HeartbeatWatch {
 export function watchHeartbeat({ ask, silenceMs, onSilence }: HeartbeatWatch): () => void {
   if (silenceMs === 0) return () => {};
   let isAsked = false;
-  let looksAllowed = Math.ceil((Math.max(startMs, 5 * silenceMs) / silenceMs) * LOOKS);
+  let looksAllowed = Math.ceil((Math.max(START_MS, 5 * silenceMs) / silenceMs) * LOOKS);
   /** Counted, not timed: when this process itself was held up or asleep, answers may wait to be read. */
   let looksInVain = 0;
   const over = () => clearInterval(timer);
