@@ -84,6 +84,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
       'mapWeights',
       'sessionMemoryBytes',
       'prefixCacheBytes',
+      'promptStore',
       'chatTemplate',
       'ropeFreqBase',
       'ropeFreqScale',

@@ -51,6 +51,7 @@ export {
   withoutCredentials,
 } from './model-files/index.js';
 export type { ApplyTemplateOptions, DetokenizeOptions, TokenizeOptions } from './model-text.js';
+export type { PromptStoreOptions } from './open-prompt-store.js';
 export type { PrefixCacheUsage } from './prefix-cache.js';
 export type { PromptInput } from './prompt-plan.js';
 export type { AskOptions, BegunAnswer, ReadDocumentOptions } from './read-document.js';

@@ -39,3 +39,11 @@ export class KeptPrompt implements Kept {
     this.native.close();
   }
 }
+
+/** What a prompt may begin from. */
+export interface FoundPrompt {
+  readonly value: KeptPrompt;
+  readonly length: number;
+  /** Whether it was read from disk for this one use, which then closes it. */
+  readonly isOwn: boolean;
+}

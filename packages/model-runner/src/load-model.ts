@@ -14,6 +14,7 @@ import { devicesOf, type NativeBinding, type NativeLoadOptions, type NativeModel
 import { type ChosenDevice, chooseDevice, fallbackWarning } from './choose-device.js';
 import { Model } from './model.js';
 import { type DownloadProgress, resolveModelFile } from './model-files/index.js';
+import { type PromptStoreOptions, promptStore } from './open-prompt-store.js';
 import { abortedError } from './operation-errors.js';
 
 export interface LoadModelOptions {
@@ -44,6 +45,11 @@ export interface LoadModelOptions {
    * sessions, the least recently used first. 0 = none is kept. Default: half of `sessionMemoryBytes`.
    */
   readonly prefixCacheBytes?: number | undefined;
+  /**
+   * Where prompts go that leave the prefix cache for want of memory, or when the model is closed: later ones begin from them too, also after a
+   * restart. Other sessions' steps wait while one is written. They hold what users wrote, readable by their owner alone. Default: nowhere.
+   */
+  readonly promptStore?: PromptStoreOptions | undefined;
   /**
    * 'cpu'; 'cuda', the first device that can be used; 'cuda:N'; or 'auto', the first that can be used, else the CPU, with one `CtkvrWarning`
    * where there is a driver and no device of it works. `model.device` says what it became. Default 'cpu' for now: what runs on a device is
@@ -88,6 +94,7 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   mapWeights: takes.optional(takes.boolean),
   sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
   prefixCacheBytes: takes.optional(takes.integer(0, Number.MAX_SAFE_INTEGER)),
+  promptStore: takes.optional(takes.object),
   device: takes.optional(deviceCheck),
   kvDeviceBudgetBytes: takes.optional(takes.integer(1, Number.MAX_SAFE_INTEGER)),
   hybridLayers: takes.optional(hybridLayersCheck),
@@ -111,10 +118,11 @@ const PREFIX_CACHE_SHARE = 0.5;
  */
 export async function loadModel(nameOrPath: string, options: LoadModelOptions = {}): Promise<Model> {
   checkOption('loadModel', 'nameOrPath', nameOrPath, takes.text);
-  checkOptions('loadModel', options, loadModelChecks);
+  checkOptions('loadModel', options, loadModelChecks, { promptStore: ['folder', 'maxBytes'] });
   checkDeviceIsUsed(options);
   const { signal } = options;
   const checked = nativeOptions(options);
+  const store = options.promptStore === undefined ? null : promptStore(options.promptStore);
   const binding = await openBinding();
   const chosen = chooseDevice(binding, options.device ?? DEFAULT_DEVICE);
   const path = await resolveModelFile(nameOrPath, { onProgress: options.onDownloadProgress, signal });
@@ -134,6 +142,7 @@ export async function loadModel(nameOrPath: string, options: LoadModelOptions = 
       passageSize,
       ...memory,
       prefixCacheBytes: options.prefixCacheBytes ?? PREFIX_CACHE_SHARE * memory.sessionMemoryBytes,
+      promptStore: store,
       contextLength: contextLengthFor(native, options),
       chatTemplate: options.chatTemplate ?? null,
       prefillChunk: checked.prefillChunk,

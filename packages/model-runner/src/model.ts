@@ -16,6 +16,7 @@ import { compileGrammar, type Grammar, type GrammarSource } from './grammar.js';
 import type { AdmittedRoom } from './memory-admission.js';
 import { checkMemory, longestContext, neededBytes } from './memory-estimate.js';
 import { type ApplyTemplateOptions, type DetokenizeOptions, ModelText, type TokenizeOptions } from './model-text.js';
+import { openPromptStore } from './open-prompt-store.js';
 import { OpenSessions, type SessionMemoryParts } from './open-sessions.js';
 import { closedError } from './operation-errors.js';
 import type { PrefixCacheUsage } from './prefix-cache.js';
@@ -26,10 +27,11 @@ import { Session } from './session.js';
 import { admitChecks, prefixCacheChecks, sessionChecks } from './session-checks.js';
 import type { SessionHost, SessionNeed } from './session-host.js';
 import type { AdmitOptions, PrefixCacheUse, SessionOptions } from './session-types.js';
+import type { SnapshotStore } from './snapshot-store/snapshot-store.js';
 import { type PrefixSource, StoredSequence } from './stored-sequence.js';
 
 /** Made by `loadModel`. */
-export interface ModelParts extends Omit<SessionMemoryParts, 'info'> {
+export interface ModelParts extends Omit<SessionMemoryParts, 'info' | 'storedPrompts'> {
   readonly native: NativeModel;
   /** 'cpu', or a device's name. */
   readonly device: string;
@@ -39,6 +41,8 @@ export interface ModelParts extends Omit<SessionMemoryParts, 'info'> {
   readonly prefillChunk: number;
   /** Tokens of a passage, by which read maps count. */
   readonly passageSize: number;
+  /** Where prompts go that leave the prefix cache; null: they are lost. */
+  readonly promptStore: SnapshotStore | null;
 }
 
 export class Model {
@@ -65,7 +69,6 @@ export class Model {
     this.contextLength = parts.contextLength;
     this.#parts = parts;
     this.#text = new ModelText(parts.native, parts.chatTemplate);
-    this.#open = new OpenSessions({ ...parts, info: this.info });
     this.#composer = new StepComposer(parts.native, {
       prefillChunk: parts.prefillChunk,
       onLost: (error) => {
@@ -73,6 +76,9 @@ export class Model {
         this.#open.admission.close(error);
       },
     });
+    const storing = { native: this.native, composer: this.#composer, contextLength: this.contextLength };
+    const storedPrompts = parts.promptStore && openPromptStore(parts.promptStore, storing);
+    this.#open = new OpenSessions({ ...parts, info: this.info, storedPrompts });
     this.#host = {
       info: this.info,
       chatTemplate: () => this.#text.template.get(),
@@ -323,7 +329,7 @@ export class Model {
   ): PrefixSource {
     const place = () => JSON.stringify([namespace, kvFormat, sequence.selector]);
     return {
-      find: (ids) => (lookUp ? this.#open.prefixes.find(place(), ids) : null),
+      find: async (ids) => (lookUp ? await this.#open.findPrompt(place(), ids) : null),
       keep: (ids, prompt) => {
         this.#open.prefixes.keep(place(), ids, prompt);
         this.#open.admission.update();

@@ -1,10 +1,11 @@
 /** A model's open sessions, and the memory that they and the kept prompts share. */
 import type { NativeModelInfo } from '@ctkvr/native';
-import type { KeptPrompt } from './kept-prompt.js';
+import type { FoundPrompt, KeptPrompt } from './kept-prompt.js';
 import { MemoryAdmission } from './memory-admission.js';
 import { checkMemory } from './memory-estimate.js';
-import { PrefixCache } from './prefix-cache.js';
+import { type KeptPrefix, PrefixCache } from './prefix-cache.js';
 import type { ClosableSession, SessionNeed } from './session-host.js';
+import type { StoredPrompts } from './stored-prompts.js';
 
 export interface SessionMemoryParts {
   readonly info: NativeModelInfo;
@@ -14,6 +15,8 @@ export interface SessionMemoryParts {
   readonly sessionMemoryBytes: number;
   /** Bytes of them that prompts may take which are kept for later requests. */
   readonly prefixCacheBytes: number;
+  /** Where prompts go that leave memory; null: they are lost. */
+  readonly storedPrompts: StoredPrompts | null;
   /** Bytes that can still be allocated where sessions are kept, asked each time. */
   readonly availableMemoryBytes: () => number;
 }
@@ -26,7 +29,9 @@ export class OpenSessions {
 
   constructor(parts: SessionMemoryParts) {
     this.#parts = parts;
-    this.prefixes = new PrefixCache({ maxBytes: parts.prefixCacheBytes });
+    const { prefixCacheBytes: maxBytes, storedPrompts } = parts;
+    const onLeave = storedPrompts === null ? undefined : (left: KeptPrefix<KeptPrompt>) => storedPrompts.take(left);
+    this.prefixes = new PrefixCache({ maxBytes, onLeave });
     this.admission = new MemoryAdmission({
       pageSize: parts.pageSize,
       budgetBytes: () => this.#admissionBudget(),
@@ -63,10 +68,21 @@ export class OpenSessions {
     checkMemory({ info, ...settings, availableBytes: freeBytes + sharedBytes, reservedBytes });
   }
 
+  /** Returns the longest kept beginning of a prompt: in memory, or on disk where that is longer by far. */
+  async findPrompt(namespace: string, ids: Int32Array): Promise<FoundPrompt | null> {
+    const length = this.prefixes.find(namespace, ids)?.length ?? 0;
+    const stored = (await this.#parts.storedPrompts?.open(namespace, ids, length)) ?? null;
+    if (stored !== null) return { ...stored, isOwn: true };
+    const kept = this.prefixes.find(namespace, ids); // as it is now: memory may have changed hands
+    return kept && { ...kept, isOwn: false };
+  }
+
   async close(): Promise<void> {
     this.admission.close();
     await Promise.all([...this.#sessions].map((session) => session.close()));
+    this.#parts.storedPrompts?.startEnding();
     this.prefixes.clear();
+    await this.#parts.storedPrompts?.idle();
   }
 
   /** What is not promised to sessions that were created with their whole context. */

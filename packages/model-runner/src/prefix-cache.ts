@@ -12,9 +12,18 @@ export interface Kept {
   close(): void;
 }
 
-export interface PrefixCacheOptions {
+/** What is kept, and for which prompt. */
+export interface KeptPrefix<T> {
+  readonly namespace: string;
+  readonly ids: Int32Array;
+  readonly value: T;
+}
+
+export interface PrefixCacheOptions<T> {
   /** Bytes of all that is kept; 0 = nothing is. */
   readonly maxBytes: number;
+  /** Takes over, and closes, what leaves for want of memory, or at the end. Default: closes it at once. */
+  readonly onLeave?: ((left: KeptPrefix<T>) => void) | undefined;
 }
 
 export interface PrefixCacheUsage {
@@ -29,20 +38,17 @@ const MAX_PREFIXES = 256;
 /** Shorter beginnings are read again: that takes as long as copying the page they end in, and the queries kept beside it. */
 export const MIN_PREFIX_TOKENS = 64;
 
-interface Entry<T> {
-  readonly namespace: string;
-  readonly ids: Int32Array;
-  readonly value: T;
-}
-
 export class PrefixCache<T extends Kept> {
   readonly maxBytes: number;
-  readonly #trees = new Map<string, PrefixTree<Entry<T>>>();
+  readonly #trees = new Map<string, PrefixTree<KeptPrefix<T>>>();
   /** Least recently used first. */
-  readonly #entries = new Set<Entry<T>>();
+  readonly #entries = new Set<KeptPrefix<T>>();
 
-  constructor({ maxBytes }: PrefixCacheOptions) {
+  readonly #onLeave: (left: KeptPrefix<T>) => void;
+
+  constructor({ maxBytes, onLeave = ({ value }) => value.close() }: PrefixCacheOptions<T>) {
     this.maxBytes = maxBytes;
+    this.#onLeave = onLeave;
   }
 
   get bytes(): number {
@@ -75,7 +81,10 @@ export class PrefixCache<T extends Kept> {
       return;
     }
     let tree = this.#trees.get(namespace);
-    for (const entry of tree?.beginningsOf(ids) ?? []) this.#drop(entry);
+    for (const entry of tree?.beginningsOf(ids) ?? []) {
+      this.#forget(entry);
+      entry.value.close();
+    }
     tree = this.#trees.get(namespace); // the last of a namespace takes its tree along
     if (tree === undefined) {
       tree = new PrefixTree();
@@ -94,20 +103,23 @@ export class PrefixCache<T extends Kept> {
     for (const entry of this.#entries) {
       if (bytes <= most && this.#entries.size <= MAX_PREFIXES) return;
       bytes -= entry.value.bytes;
-      this.#drop(entry);
+      this.#forget(entry);
+      this.#onLeave(entry);
     }
   }
 
   /** Drops everything. */
   clear(): void {
-    for (const entry of this.#entries) this.#drop(entry);
+    for (const entry of this.#entries) {
+      this.#forget(entry);
+      this.#onLeave(entry);
+    }
   }
 
-  #drop(entry: Entry<T>): void {
+  #forget(entry: KeptPrefix<T>): void {
     this.#entries.delete(entry);
     const tree = this.#trees.get(entry.namespace);
     tree?.delete(entry.ids);
     if (tree?.isEmpty) this.#trees.delete(entry.namespace);
-    entry.value.close();
   }
 }

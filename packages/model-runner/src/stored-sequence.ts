@@ -7,7 +7,7 @@ import type { NativeSequence } from '@ctkvr/native';
 import type { RequestResult, StepComposer, StepOutput, StepRequestOptions } from '@ctkvr/scheduler';
 import { removeAbandonedSaves } from './abandoned-saves.js';
 import { missesQueries, queriesWanted, shouldBuildBeforeDecode } from './index-policy.js';
-import { KeptPrompt } from './kept-prompt.js';
+import { type FoundPrompt, KeptPrompt } from './kept-prompt.js';
 import type { AdmittedRoom } from './memory-admission.js';
 import type { Operation } from './operation.js';
 import { type PromptStages, planStages } from './prompt-stages.js';
@@ -28,7 +28,7 @@ export interface Decoded {
 /** What a prompt may begin from, and what becomes of it once it is read. */
 export interface PrefixSource {
   /** Returns a kept prompt and how many tokens of it are the same. */
-  find(ids: Int32Array): { readonly value: KeptPrompt; readonly length: number } | null;
+  find(ids: Int32Array): Promise<FoundPrompt | null>;
   /** Takes over a prompt that has been read. */
   keep(ids: Int32Array, prompt: KeptPrompt): void;
 }
@@ -174,10 +174,11 @@ export class StoredSequence {
     await this.#makeRoom(operation, end);
     this.#kept?.stopSharing();
     const ids = Int32Array.from(this.#ids.slice(0, end));
-    const found = prefixes.find(ids);
+    const found = await prefixes.find(ids);
     const kept = found === null ? undefined : found.value.cut(found.length);
     const stages = planStages(end, this.#selector, kept);
     if (found !== null) this.#beginFrom(found.value.native, stages);
+    if (found?.isOwn) found.value.close();
     const parts: HistoryPart[] = [];
     if (stages.base !== null) {
       if (stages.buildsBase) {

@@ -17,7 +17,7 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
-import { addStoreLimit, defaultStoreFolder, storeLimitOf } from '../sessions/session-store.js';
+import { addStoreLimit, defaultStoreFolder, promptStoreFolder, storeLimitOf } from '../sessions/session-store.js';
 import { CommandSettings } from '../settings/command-settings.js';
 import { readConfigFile } from '../settings/config-file.js';
 
@@ -33,6 +33,7 @@ interface ServeFlags extends Omit<ModelOptions, 'model'>, SelectorFlags {
   readonly maxQueued: number;
   readonly maxWait: number;
   readonly prefixCache?: number;
+  readonly prefixCacheDisk?: number;
   readonly sessionStore: string;
   readonly storeLimit?: number;
   readonly allowOrigin?: string[];
@@ -78,7 +79,12 @@ export function serveCommand(run: RunAction): Command {
     .option(
       '--prefix-cache <size|off>',
       'the most memory for prompts that are kept, so that later ones begin from them (default: half of what sessions may take)',
-      (text) => (text === 'off' ? 0 : size(text)),
+      sizeOrOff,
+    )
+    .option(
+      '--prefix-cache-disk <size|off>',
+      'what prompts may take on disk that leave the prefix cache, so that later ones begin from them, also after a restart (default: off)',
+      sizeOrOff,
     )
     .option(
       '--session-store <folder|off>',
@@ -142,6 +148,9 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
       numThreads: flags.threads,
       mapWeights: flags.mapWeights,
       prefixCacheBytes: flags.prefixCache,
+      ...(flags.prefixCacheDisk
+        ? { promptStore: { folder: promptStoreFolder(), maxBytes: flags.prefixCacheDisk } }
+        : {}),
       ...deviceSettings(flags),
       signal,
       onDownloadProgress: progress.onDownload,
@@ -157,6 +166,10 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
     `${server.modelName}${others} ${others === '' ? 'is' : 'are'} served at ${server.url}/v1 (Ctrl-C stops it)`,
   );
   await server.closed;
+}
+
+function sizeOrOff(text: string): number {
+  return text === 'off' ? 0 : size(text);
 }
 
 function openWarning(host: string): string {

@@ -37,6 +37,11 @@ export function defaultStoreFolder(): string {
   return join(cacheFolder(), 'sessions');
 }
 
+/** Where `ctkvr serve` keeps prompts that leave its prefix cache. */
+export function promptStoreFolder(): string {
+  return join(cacheFolder(), 'prompts');
+}
+
 /** The store of this user's documents. It makes no folder before something is saved. */
 export function sessionStore(options: Omit<SnapshotStoreOptions, 'folder'> = {}): SnapshotStore {
   return new SnapshotStore({ folder: defaultStoreFolder(), ...options });

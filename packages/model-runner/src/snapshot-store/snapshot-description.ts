@@ -11,6 +11,8 @@ export interface SnapshotAbout {
   readonly modelName: string;
   /** Tokens in it. */
   readonly numTokens: number;
+  /** What its owner finds it by, if that is more than its key. */
+  readonly notes?: string | undefined;
 }
 
 export interface SnapshotDescription extends SnapshotAbout {
@@ -32,6 +34,7 @@ const aboutChecks: OptionChecks<SnapshotAbout> = {
   name: nameCheck,
   modelName: takes.text,
   numTokens: takes.integer(0, 0x7fff_ffff),
+  notes: takes.optional(takes.text),
 };
 
 /** @throws {CtkvrError} CTKVR_INVALID_OPTION. */
@@ -60,10 +63,11 @@ export async function readDescription(path: string): Promise<SnapshotDescription
   try {
     const value = JSON.parse(await readFile(path, 'utf8')) as Partial<SnapshotDescription & { version: number }> | null;
     if (value?.version !== version) return null;
-    const { name, modelName, numTokens, savedAt } = value;
+    const { name, modelName, numTokens, savedAt, notes } = value;
     if (!isName(name) || typeof modelName !== 'string') return null;
     if (typeof numTokens !== 'number' || typeof savedAt !== 'number') return null;
-    return { name, modelName, numTokens, savedAt };
+    if (notes !== undefined && typeof notes !== 'string') return null;
+    return { name, modelName, numTokens, savedAt, ...(notes === undefined ? {} : { notes }) };
   } catch {
     return null;
   }

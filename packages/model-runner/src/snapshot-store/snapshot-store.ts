@@ -152,10 +152,10 @@ export class SnapshotStore {
   async rename(key: string, name: string): Promise<void> {
     checkKey('rename', key);
     checkName('rename', name);
-    const { modelName, numTokens, savedAt } = await this.#known(key);
+    const { modelName, numTokens, savedAt, notes } = await this.#known(key);
     const path = this.#description(key);
     try {
-      await writeDescription(path, { name, modelName, numTokens, savedAt });
+      await writeDescription(path, { name, modelName, numTokens, savedAt, notes });
     } catch (error) {
       throw writeError(path, error);
     }
