@@ -1,6 +1,7 @@
 /**
  * Server-sent events without backpressure: events are buffered for the reader, and the sender never waits. So the work behind a stream takes
- * as long whether or not the client reads. At most one answer is buffered, a few hundred bytes a token.
+ * as long whether or not the client reads. At most one answer is buffered, a few hundred bytes a token. Events are written out in the next turn of
+ * the event loop: by then the engine, which waits for those who ask for its next step, has begun it.
  */
 
 import { ReadableStream, type ReadableStreamDefaultController } from 'node:stream/web';
@@ -32,6 +33,8 @@ export class EventStream {
   readonly #encoder = new TextEncoder();
   readonly #silence: NodeJS.Timeout;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
+  /** To be written in the next turn. */
+  #frames: Frame[] = [];
   #open = true;
 
   constructor({ keepAliveMs, onCancel }: EventStreamOptions) {
@@ -56,15 +59,22 @@ export class EventStream {
   }
 
   /** Sends one event. Without effect once the stream has ended. */
-  send({ event, data }: Frame): void {
-    const name = event === undefined ? '' : `event: ${event}\n`;
-    this.#enqueue(`${name}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`);
+  send(frame: Frame): void {
+    if (this.#open && this.#frames.push(frame) === 1) setImmediate(() => this.#flush());
   }
 
   /** Idempotent. */
   end(): void {
-    if (this.#open) this.#controller.close();
+    if (!this.#open) return;
+    this.#flush();
+    this.#controller.close();
     this.#close();
+  }
+
+  #flush(): void {
+    const frames = this.#frames;
+    this.#frames = [];
+    if (this.#open && frames.length > 0) this.#enqueue(frames.map(textOf).join(''));
   }
 
   #close(): void {
@@ -78,8 +88,12 @@ export class EventStream {
   }
 
   #enqueue(text: string): void {
-    if (!this.#open) return;
     this.#controller.enqueue(this.#encoder.encode(text));
     this.#silence.refresh();
   }
+}
+
+function textOf({ event, data }: Frame): string {
+  const name = event === undefined ? '' : `event: ${event}\n`;
+  return `${name}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`;
 }

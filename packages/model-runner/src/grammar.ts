@@ -1,8 +1,7 @@
 /** What an answer can be bound to, and the text of it that the engine compiles: llguidance's form of Lark. */
 import { CtkvrError } from '@ctkvr/core';
 import type { NativeGrammar, NativeModel } from '@ctkvr/native';
-
-export type JsonSchema = Readonly<Record<string, unknown>>;
+import { boundedSchema, type JsonSchema } from './bounded-schema.js';
 
 export type GrammarSource =
   /** Any JSON object. */
@@ -28,7 +27,7 @@ const whitespace = { whitespace_flexible: true, whitespace_pattern: '[ ]|\\n{1,2
 
 /** Returns JSON of a schema as a part of a Lark rule. */
 export function jsonInLark(schema: JsonSchema): string {
-  return `%json ${JSON.stringify({ ...schema, 'x-guidance': whitespace })}`;
+  return `%json ${JSON.stringify({ ...boundedSchema(schema), 'x-guidance': whitespace })}`;
 }
 
 /** Returns what a generation is bound to. @throws {CtkvrError} CTKVR_INVALID_OPTION where it could not end. */

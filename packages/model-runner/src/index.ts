@@ -1,6 +1,7 @@
+export type { JsonSchema } from './bounded-schema.js';
 export { type ChatMessage, ownTemplateVariables } from './chat-template.js';
 export { checkQuestion, commonPrefixLength, documentTurn } from './document-turn.js';
-export { Grammar, type GrammarSource, type JsonSchema, jsonInLark } from './grammar.js';
+export { Grammar, type GrammarSource, jsonInLark } from './grammar.js';
 export { groupSizeOf } from './group-size.js';
 export { type LoadModelOptions, loadModel } from './load-model.js';
 export type { LogitBias } from './logit-bias.js';

@@ -1,6 +1,6 @@
 /**
  * The channel to a child process or to the parent. What is posted in one go travels as one message: the tokens of one engine step, of all
- * its sequences, cost one trip through the kernel.
+ * its sequences, cost one trip through the kernel. It travels in the next turn of the event loop, when the engine has begun its next step.
  */
 import type { ChildProcess } from 'node:child_process';
 import type { Channel } from './messages.js';
@@ -22,7 +22,7 @@ export class ProcessChannel<Sent, Received> implements Channel<Sent, Received> {
   }
 
   post(message: Sent, refused: (cause: unknown) => void): void {
-    if (this.#posted.push({ message, refused }) === 1) process.nextTick(() => this.#flush());
+    if (this.#posted.push({ message, refused }) === 1) setImmediate(() => this.#flush());
   }
 
   listen(listener: (message: Received) => void): void {
