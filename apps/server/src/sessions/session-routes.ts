@@ -80,7 +80,7 @@ export function addSessionRoutes(app: Hono, deps: SessionRoutesDeps): void {
 
   app.patch('/v1/sessions/:id', async (context) => {
     const name = await readRenameRequest(context, maxBodyBytes);
-    const renamed = await one(context, ({ model, sessions }, key) => of(model, sessions.rename(key, name)));
+    const renamed = await one(context, ({ model, sessions }, key) => withModel(model, sessions.rename(key, name)));
     return context.json(toSessionJson(renamed));
   });
 
@@ -91,7 +91,7 @@ export function addSessionRoutes(app: Hono, deps: SessionRoutesDeps): void {
 
   app.post('/v1/sessions/:id/fork', async (context) => {
     await find(context);
-    const fork = () => one(context, ({ model, sessions }, key) => of(model, sessions.fork(key)));
+    const fork = () => one(context, ({ model, sessions }, key) => withModel(model, sessions.fork(key)));
     return context.json(toSessionJson(await room.make(ownerOf(context), fork)), 201);
   });
 
@@ -113,7 +113,7 @@ function keyOf(context: Context): SessionKey {
 }
 
 /** What a model did, with its name. */
-async function of(model: string, work: Promise<SessionInfo | null>): Promise<ServedSession | null> {
+async function withModel(model: string, work: Promise<SessionInfo | null>): Promise<ServedSession | null> {
   const session = await work;
   return session === null ? null : { model, session };
 }
