@@ -22,6 +22,7 @@ import { identifyRequests, requestIdOf } from './request-id.js';
 import { RequestQueue } from './request-queue.js';
 import { responses } from './responses.js';
 import { ServedModels } from './served-models.js';
+import { ServedSessions } from './sessions/served-sessions.js';
 import { addSessionRoutes } from './sessions/session-routes.js';
 import { addStatusRoutes } from './status-routes.js';
 import { addTokenRoutes } from './token-routes.js';
@@ -91,10 +92,9 @@ export function createApp(deps: AppDeps): Hono {
   addPageRoutes(app); // before the keys: the page asks for one
   if (deps.apiKeys !== undefined) app.use(authenticate(toKeyRing(deps.apiKeys, queue.maxQueued)));
 
-  // Of several models, the first reads documents.
-  const { sessions, modelId } = models.first;
+  const sessions = new ServedSessions(models);
   const modelIds = models.all.map((engine) => engine.modelId);
-  addOpenApi(app, { modelIds, hasSessions: sessions !== undefined });
+  addOpenApi(app, { modelIds, hasSessions: sessions.areKept });
   const metrics = new ServerMetrics({ models, queue });
   app.get('/metrics', async (context) =>
     context.body(await metrics.page(), 200, { 'content-type': metrics.contentType }),
@@ -106,12 +106,12 @@ export function createApp(deps: AppDeps): Hono {
     throw noEmbeddings();
   });
   const { keepAliveMs = 10_000, onWork = () => {} } = deps;
-  if (sessions !== undefined) {
+  if (sessions.areKept) {
     const { maxSessions } = deps;
     const limits = maxSessions === undefined ? {} : { maxSessions };
-    addSessionRoutes(app, { sessions, modelId, maxBodyBytes, keepAliveMs, stopSignal, ...limits });
+    addSessionRoutes(app, { sessions, maxBodyBytes, keepAliveMs, stopSignal, ...limits });
   }
-  const exchangeDeps = { models, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
+  const exchangeDeps = { models, sessions, queue, metrics, logger, stopSignal, maxBodyBytes, keepAliveMs, onWork };
   const serve = <R extends ParsedRequest>(path: string, protocol: Protocol<R>) => {
     const handle = exchange(protocol, exchangeDeps);
     app.post(path, (context) => {

@@ -23,11 +23,13 @@ import type { RequestQueue, Slot } from './request-queue.js';
 import type { ServedModels } from './served-models.js';
 import type { SessionInfo } from './sessions/document-sessions.js';
 import { ownerOf } from './sessions/owner.js';
-import { noSuchSession, toSessionError } from './sessions/session-error.js';
+import type { ServedSessions } from './sessions/served-sessions.js';
+import { noSuchSession, readByAnother, toSessionError } from './sessions/session-error.js';
 import type { AnswerCall } from './tools/tool-use.js';
 
 export interface ExchangeDeps {
   readonly models: ServedModels;
+  readonly sessions: ServedSessions;
   readonly queue: RequestQueue;
   readonly metrics: ServerMetrics;
   readonly logger: Logger;
@@ -120,15 +122,16 @@ async function withPrompt<R extends ParsedRequest, T>(
   }
 }
 
-/** Returns the session that the request is about; null when about none. @throws {ApiError} 404 */
+/** Returns the session that the request is about; null when about none. @throws {ApiError} 404; 400 when another model has it. */
 async function checkSession<R extends ParsedRequest>(
-  { engine, context }: Exchange<R>,
+  { engine, deps, context }: Exchange<R>,
   { generation: { sessionId: id } }: R,
 ): Promise<SessionInfo | null> {
   if (id === null) return null;
-  const session = await engine.sessions?.get({ owner: ownerOf(context), id });
-  if (!session) throw noSuchSession(id, 'session');
-  return session;
+  const found = await deps.sessions.find({ owner: ownerOf(context), id });
+  if (found === null) throw noSuchSession(id, 'session');
+  if (found.model !== engine.modelId) throw readByAnother(id, { reader: found.model, asked: engine.modelId });
+  return found.session;
 }
 
 async function answerWhole<R extends ParsedRequest>(exchange: Exchange<R>, request: R): Promise<void> {
@@ -178,10 +181,10 @@ async function answerInFrames<R extends ParsedRequest>(exchange: Exchange<R>, re
       };
       return streamed.finished(await run(exchange, chat, { choice, onEvent, onQueued: begin }));
     });
-  const { state = 'ready' } = engine;
-  if (state !== 'ready' && state !== 'failed') begin();
   try {
-    const session = await checkSession(exchange, request);
+    const session = await checkSession(exchange, request); // which waits for no model
+    const { state = 'ready' } = engine;
+    if (state !== 'ready' && state !== 'failed') begin();
     if (session !== null && session.state !== 'ready' && session.state !== 'failed') begin();
     send(joinEnds(await runChoices(request.numChoices ?? 1, lifetime.signal, answerOf)));
   } catch (error) {

@@ -15,6 +15,8 @@ export interface EngineSettings {
   readonly selector?: (Partial<SelectorOptions> & { readonly preset?: PresetName }) | undefined;
   /** Where documents that were read are kept; left out: nowhere. */
   readonly sessionStore?: SessionStoreOptions | undefined;
+  /** What the store calls the model. Default: the name of its file. */
+  readonly storedName?: string | undefined;
 }
 
 /** An engine of this process, and its end. */
@@ -44,9 +46,9 @@ export async function openEngine(
 
 /** On a model that stays the caller's to close. */
 export function engineOf(model: Model, settings: EngineSettings, warn: Warn): OpenedEngine {
-  const { contextLength, sessionStore, ...drawn } = settings;
+  const { contextLength, sessionStore: store, storedName, ...drawn } = settings;
   const { kvFormat, selector } = settings;
-  const sessions = openSessions(model, { reading: { kvFormat, selector }, store: sessionStore, warn });
+  const sessions = openSessions(model, { reading: { kvFormat, selector }, store, storedName, warn });
   const engine = new SessionChatEngine({
     ...drawn,
     model,

@@ -12,8 +12,16 @@ interface FakeSession {
 
 export class FakeSessions implements DocumentSessions {
   readonly all = new Map<string, FakeSession>();
+  /** Of the sessions that are made from now on. */
+  created = 1;
+  readonly #idPrefix: string;
   #numMade = 0;
   #tell = new Set<() => void>();
+
+  /** @param idPrefix ids are unique among the models of a server. */
+  constructor(idPrefix = 's') {
+    this.#idPrefix = idPrefix;
+  }
 
   /** A step of reading; the last makes it ready. */
   read(id: string, tokensDone: number): void {
@@ -37,12 +45,12 @@ export class FakeSessions implements DocumentSessions {
     if (text === '!busy') throw new CtkvrError('CTKVR_OVERLOADED', 'too many documents wait');
     this.#numMade += 1;
     const info = {
-      id: `s${this.#numMade}`,
+      id: `${this.#idPrefix}${this.#numMade}`,
       name,
       state: 'reading',
       tokensDone: 0,
       tokensTotal: 0,
-      created: 1,
+      created: this.created,
       error: null,
     } as const;
     this.all.set(info.id, { owner, text, info });

@@ -132,6 +132,82 @@ describe('a pool of models', () => {
     await pool.close();
   });
 
+  test('gives what is loaded to who only looks, and loads nothing for that', async () => {
+    const [a] = make(10) as [Member];
+    const pool = poolOf();
+    expect(pool.useIfLoaded(a)).toBeNull();
+    const loading = pool.use(a, never);
+    expect(pool.useIfLoaded(a)).toBeNull();
+    (await loading)();
+    const giveBack = pool.useIfLoaded(a)!;
+    const closing = pool.close();
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn();
+    expect([a.isLoaded, a.numLoads]).toEqual([true, 1]); // as long as somebody looks
+    giveBack();
+    await nextTurn();
+    expect(pool.useIfLoaded(a)).toBeNull(); // on its way out
+    await closing;
+    expect(a.isLoaded).toBe(false);
+    expect(pool.useIfLoaded(a)).toBeNull();
+  });
+
+  test('shows a model that only waits for its last request to end', async () => {
+    const [a, b] = make(80, 80) as [Member, Member];
+    const pool = poolOf();
+    const reading = await pool.use(a, never);
+    const forB = pool.use(b, never);
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn();
+    const looking = pool.useIfLoaded(a)!;
+    reading();
+    const again = pool.useIfLoaded(a)!; // its end is awaited, too
+    looking();
+    for (let turn = 0; turn < 5; turn += 1) await nextTurn();
+    expect([a.isLoaded, b.isLoaded]).toEqual([true, false]);
+    again();
+    (await forB)();
+    expect([a.isLoaded, b.isLoaded, pool.useIfLoaded(a)]).toEqual([false, true, null]);
+    await pool.close();
+  });
+
+  test('does not count a look as a use: what was asked longest ago leaves first', async () => {
+    const [a, b, c] = make(50, 50, 50) as [Member, Member, Member];
+    const pool = poolOf();
+    (await pool.use(a, never))();
+    (await pool.use(b, never))();
+    pool.useIfLoaded(a)!();
+    (await pool.use(c, never))();
+    expect([a.isLoaded, b.isLoaded]).toEqual([false, true]);
+    await pool.close();
+  });
+
+  test('unloads what is idle, though looked at; one that is looked at right then, later', async () => {
+    const [a] = make(10) as [Member];
+    const pool = poolOf({ unloadAfterMs: 20 });
+    (await pool.use(a, never))();
+    await until(() => {
+      pool.useIfLoaded(a)?.();
+      return !a.isLoaded;
+    });
+    const giveBack = await pool.use(a, never);
+    const looking = pool.useIfLoaded(a)!;
+    giveBack();
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect(a.isLoaded).toBe(true);
+    looking();
+    await until(() => !a.isLoaded);
+    await pool.close();
+  });
+
+  test('tells what goes on by itself that it closes', async () => {
+    const [a] = make(10) as [Member];
+    const pool = poolOf();
+    const giveBack = await pool.use(a, never);
+    expect(pool.closing.aborted).toBe(false);
+    pool.closing.addEventListener('abort', giveBack);
+    await pool.close();
+    expect([a.isLoaded, pool.closing.reason.code]).toEqual([false, 'CTKVR_CLOSED']);
+  });
+
   test('refuses those who leave, one too many, and everybody once it is closed', async () => {
     const [a, b] = make(80, 80) as [Member, Member];
     const pool = poolOf({ maxWaiting: 1 });

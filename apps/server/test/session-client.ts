@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 
 export interface Session {
   readonly id: string;
+  readonly model: string;
   readonly name: string;
   readonly state: string;
   readonly tokens_done: number;

@@ -37,6 +37,7 @@ describe('a session', () => {
     expect(await response.json()).toEqual({
       id: 's1',
       object: 'session',
+      model: 'echo',
       name: 'a book',
       state: 'reading',
       tokens_done: 0,

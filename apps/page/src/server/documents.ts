@@ -5,14 +5,22 @@ import { ServerError } from './server-error.js';
 
 export interface DocumentSession {
   readonly id: string;
+  /** Name of the model that reads it, and that is asked about it. */
+  readonly model: string;
   readonly name: string;
-  readonly state: 'reading' | 'ready' | 'failed';
+  /** saved = on the server's disk only, until it is asked. */
+  readonly state: 'reading' | 'ready' | 'failed' | 'saved';
   readonly tokens_done: number;
   readonly tokens_total: number;
   /** Seconds since 1970. */
   readonly created: number;
   readonly tokens_per_second?: number;
   readonly error?: { readonly message: string };
+}
+
+/** Whether it can be asked. */
+export function isRead({ state }: DocumentSession): boolean {
+  return state === 'ready' || state === 'saved';
 }
 
 /** The document's text in pieces of the same number of tokens; a read map counts in these. */

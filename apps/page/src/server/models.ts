@@ -2,8 +2,8 @@ import { request } from './request.js';
 
 export interface ServedModel {
   readonly id: string;
-  /** Tokens of prompt and answer together. */
-  readonly context_length: number;
+  /** Tokens of prompt and answer together; left out until the server has loaded the model. */
+  readonly context_length?: number;
 }
 
 export async function listModels(): Promise<ServedModel[]> {

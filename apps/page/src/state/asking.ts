@@ -4,6 +4,7 @@ import { explain } from '../server/explain.js';
 import { listChat } from './chats.js';
 import { type Answer, emptyAnswer, isRunning } from './conversation.js';
 import { keep, keyOf, loadedConversation } from './conversations.js';
+import { documents } from './documents.js';
 import { model } from './models.js';
 import { asksForKey } from './notice.js';
 import type { Place } from './place.js';
@@ -33,7 +34,7 @@ export async function askHere(place: Place, question: string): Promise<void> {
   const answer = new IncomingAnswer();
   try {
     const events = ask({
-      model: model.value,
+      model: modelAt(place),
       documentId: place.kind === 'document' ? place.id : null,
       messages: [...earlier, { role: 'user', content: question }],
       signal: controller.signal,
@@ -50,6 +51,12 @@ export async function askHere(place: Place, question: string): Promise<void> {
     running.delete(key);
     await keep(key);
   }
+}
+
+/** A document is asked of the model that has read it. */
+function modelAt(place: Place): string {
+  const document = place.kind === 'document' ? documents.value?.find(({ id }) => id === place.id) : undefined;
+  return document?.model ?? model.value;
 }
 
 /** What is known of an answer while it comes in. */

@@ -3,7 +3,7 @@ import { listModels, type ServedModel } from '../server/models.js';
 
 export const models = signal<readonly ServedModel[]>([]);
 
-/** Name of the model that is asked; '' until the server has told its models. */
+/** Name of the model that reads new documents, and is asked in chats; '' until the server has told its models. */
 export const model = signal('');
 
 export async function loadModels(): Promise<void> {

@@ -1,4 +1,5 @@
 import { useEffect } from 'preact/hooks';
+import { isRead } from '../server/documents.js';
 import { keyOf } from '../state/conversations.js';
 import { currentDocument, documents, documentsAreListed, loadDocuments } from '../state/documents.js';
 import { load } from '../state/load.js';
@@ -26,7 +27,7 @@ export function App() {
   useEffect(() => {
     window.document.title = name === undefined ? 'CTkvr' : `${name} - CTkvr`;
   }, [name]);
-  const hasText = document?.state === 'ready' && textIsOpen.value;
+  const hasText = document !== null && isRead(document) && textIsOpen.value;
   return (
     <div class={hasText ? 'app with-text' : 'app'}>
       {/* What lies under the text cannot be reached with the keyboard either. */}

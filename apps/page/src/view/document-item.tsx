@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals';
-import type { DocumentSession } from '../server/documents.js';
+import { type DocumentSession, isRead } from '../server/documents.js';
 import { stop } from '../state/asking.js';
 import { deleteDocument, exportDocument, renameDocument } from '../state/documents.js';
 import { addressOf } from '../state/place.js';
@@ -37,7 +37,7 @@ export function DocumentItem({ document, isCurrent }: { document: DocumentSessio
           >
             Rename
           </button>
-          {document.state === 'ready' && (
+          {isRead(document) && (
             <button type="button" class="quiet" onClick={() => exportDocument(document)}>
               Export
             </button>
@@ -64,8 +64,9 @@ export function DocumentItem({ document, isCurrent }: { document: DocumentSessio
   );
 }
 
-function stateInWords({ state, tokens_done, tokens_total }: DocumentSession): string {
+function stateInWords(document: DocumentSession): string {
+  const { state, tokens_done, tokens_total } = document;
   if (state === 'failed') return 'could not be read';
-  if (state === 'ready') return `${count(tokens_total)} tokens`;
+  if (isRead(document)) return `${count(tokens_total)} tokens`;
   return tokens_total === 0 ? 'being read' : `being read, ${percent(tokens_done / tokens_total)}`;
 }

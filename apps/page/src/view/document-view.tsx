@@ -1,4 +1,5 @@
-import type { DocumentSession } from '../server/documents.js';
+import { type DocumentSession, isRead } from '../server/documents.js';
+import { models } from '../state/models.js';
 import type { Place } from '../state/place.js';
 import { textIsOpen } from '../state/spotlight.js';
 import { Composer } from './composer.js';
@@ -8,14 +9,17 @@ import { ReadingProgress } from './reading-progress.js';
 
 /** A document: how far it has been read, then what is asked of it. */
 export function DocumentView({ here, document }: { here: Place; document: DocumentSession }) {
-  const { id, name, state, tokens_total, error } = document;
+  const { id, model, name, state, tokens_total, error } = document;
   return (
     <>
       <div class="title">
         <h1>{name}</h1>
-        {state === 'ready' && (
+        {isRead(document) && (
           <>
-            <span class="meta">{count(tokens_total)} tokens</span>
+            <span class="meta">
+              {count(tokens_total)} tokens
+              {models.value.length > 1 && `, read by ${model}`}
+            </span>
             <button
               type="button"
               aria-expanded={textIsOpen.value}
@@ -37,7 +41,7 @@ export function DocumentView({ here, document }: { here: Place; document: Docume
           </p>
         </div>
       )}
-      {state === 'ready' && (
+      {isRead(document) && (
         <>
           <Conversation
             here={here}

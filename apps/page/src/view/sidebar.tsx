@@ -86,7 +86,7 @@ function Documents() {
   );
 }
 
-/** The model that is asked; a choice only where there is one. */
+/** The model that reads new documents and is asked in chats; a choice only where there is one. */
 function ModelChoice() {
   const chosen = models.value.find(({ id }) => id === model.value);
   if (chosen === undefined) return null;
@@ -109,7 +109,9 @@ function ModelChoice() {
       ) : (
         <span class="name">{chosen.id}</span>
       )}
-      <span class="meta">{count(chosen.context_length)} tokens of context</span>
+      {chosen.context_length !== undefined && (
+        <span class="meta">{count(chosen.context_length)} tokens of context</span>
+      )}
     </footer>
   );
 }

@@ -3,6 +3,7 @@
  * not hold it beside the others, those that were used longest ago are unloaded, each when its last request has ended. Requests that come for a
  * model on its way out wait in the same order, so that no model keeps another out for ever.
  */
+import { setMaxListeners } from 'node:events';
 import { CtkvrError, countOf } from '@ctkvr/core';
 import type { Logger } from 'pino';
 
@@ -42,6 +43,7 @@ interface Entry {
   /** Called when the last user leaves. */
   onUnused: () => void;
   readonly waiters: Set<Waiter>;
+  /** Runs from its last request on; what only looks does not stop it. */
   idleTimer: NodeJS.Timeout | undefined;
 }
 
@@ -52,10 +54,16 @@ export class ModelPool {
   /** Loads and unloads, one after the other. Never rejects. */
   #turn: Promise<void> = Promise.resolve();
   #numWaiting = 0;
-  #closed = false;
+  readonly #close = new AbortController();
 
   constructor(options: ModelPoolOptions) {
     this.#options = options;
+    setMaxListeners(0, this.closing); // each document that is being read listens: many are no leak
+  }
+
+  /** Aborts when the pool closes: what goes on by itself then gives its model back. */
+  get closing(): AbortSignal {
+    return this.#close.signal;
   }
 
   /**
@@ -64,7 +72,7 @@ export class ModelPool {
    */
   async use(member: PoolMember, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
-    if (this.#closed) throw poolClosed();
+    if (this.closing.aborted) throw poolClosed();
     const entry = this.#entryOf(member);
     if (entry.isLoaded && !entry.isLeaving) return this.#lease(entry);
     if (this.#numWaiting >= this.#options.maxWaiting) throw tooManyWait(this.#numWaiting);
@@ -76,9 +84,18 @@ export class ModelPool {
     }
   }
 
+  /**
+   * What gives the model back, where it is loaded; null where it is not. For what is not worth a load. It is no request: who only looks at a
+   * model does not keep it from being unloaded for memory or when idle.
+   */
+  useIfLoaded(member: PoolMember): (() => void) | null {
+    const entry = this.#entries.get(member);
+    return entry?.isLoaded ? this.#hold(entry) : null;
+  }
+
   /** Refuses who waits and who comes, breaks off what is being loaded, and unloads everything. Idempotent. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#close.abort(poolClosed());
     for (const { waiters, isLoading, member } of this.#entries.values()) {
       for (const waiter of [...waiters]) waiter.refuse(poolClosed());
       if (isLoading) await member.unload();
@@ -107,10 +124,14 @@ export class ModelPool {
   }
 
   #lease(entry: Entry): () => void {
-    entry.numUsers += 1;
-    clearTimeout(entry.idleTimer);
+    stopIdling(entry);
     this.#entries.delete(entry.member);
     this.#entries.set(entry.member, entry);
+    return this.#hold(entry);
+  }
+
+  #hold(entry: Entry): () => void {
+    entry.numUsers += 1;
     let isHeld = true;
     return () => {
       if (!isHeld) return;
@@ -123,8 +144,9 @@ export class ModelPool {
   #unused(entry: Entry): void {
     entry.onUnused();
     const { unloadAfterMs } = this.#options;
-    if (unloadAfterMs === null || entry.isLeaving) return;
+    if (unloadAfterMs === null || entry.isLeaving || entry.idleTimer !== undefined) return;
     entry.idleTimer = setTimeout(() => {
+      entry.idleTimer = undefined;
       void this.#inTurn(async () => {
         if (entry.numUsers === 0) await this.#unload(entry);
       });
@@ -158,7 +180,7 @@ export class ModelPool {
       for (let leaver = this.#nextToLeave(entry); leaver !== null; leaver = this.#nextToLeave(entry)) {
         await this.#unload(leaver);
       }
-      if (this.#closed) throw poolClosed();
+      this.closing.throwIfAborted();
       entry.isLoading = true;
       await entry.member.load();
       entry.isLoaded = true;
@@ -181,15 +203,16 @@ export class ModelPool {
 
   async #unload(entry: Entry): Promise<void> {
     if (!entry.isLoaded) return;
-    clearTimeout(entry.idleTimer);
+    stopIdling(entry);
     entry.isLeaving = true;
-    if (entry.numUsers > 0) {
+    // Once more after each: somebody may have come to look.
+    while (entry.numUsers > 0) {
       await new Promise<void>((resolve) => {
         entry.onUnused = resolve;
       });
     }
+    entry.isLoaded = false; // who comes to look from here on finds it gone
     await entry.member.unload();
-    entry.isLoaded = false;
     entry.isLeaving = false;
     this.#options.logger.info({ model: entry.member.modelId }, 'unloaded');
   }
@@ -199,6 +222,11 @@ export class ModelPool {
     this.#turn = done.catch((error: unknown) => this.#options.logger.error({ err: error }, 'could not unload a model'));
     return done;
   }
+}
+
+function stopIdling(entry: Entry): void {
+  clearTimeout(entry.idleTimer);
+  entry.idleTimer = undefined;
 }
 
 function tooManyWait(numWaiting: number): CtkvrError {

@@ -4,8 +4,8 @@ import type { ChatEvent, EngineMemory, PreparedChat, TokenizeOptions } from '../
 import type { GenerationRequest, MessagesPrompt, Prompt } from '../generation-request.js';
 import { type OpenedEngine, openEngine } from '../open-engine.js';
 import type { SessionChatEngine } from '../session-chat-engine.js';
-import type { DocumentSessions } from '../sessions/document-sessions.js';
 import type { EngineLoad, EngineService, LoadEvent, PreparedPrompt } from './engine-service.js';
+import type { SessionsService } from './process-sessions.js';
 
 export class ModelService implements EngineService {
   #loaded: OpenedEngine | null = null;
@@ -84,7 +84,7 @@ export class ModelService implements EngineService {
   }
 
   /** Documents of the model. */
-  get sessions(): DocumentSessions {
+  get sessions(): SessionsService {
     return this.#engine.sessions!;
   }
 

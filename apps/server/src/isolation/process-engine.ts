@@ -8,7 +8,9 @@ import type { Logger } from 'pino';
 import type { ChatEngine, EngineMemory, EngineState, EngineText, PreparedChat } from '../chat-engine.js';
 import type { GenerationRequest } from '../generation-request.js';
 import { forward } from '../remote/forward.js';
-import type { DocumentSessions } from '../sessions/document-sessions.js';
+import type { DocumentSessions, KeptSessions, SessionInfo } from '../sessions/document-sessions.js';
+import { openSessionsAtRest } from '../sessions/open-sessions.js';
+import { untilAborted } from '../until-aborted.js';
 import {
   ENGINE_SERVICE,
   type EngineFacts,
@@ -19,12 +21,13 @@ import {
 import { defaultSilenceMs } from './heartbeat.js';
 import type { ModelPool, PoolMember } from './model-pool.js';
 import { processLost } from './process-errors.js';
-import { processSessions, SESSIONS_SERVICE, sessionsServiceMethods } from './process-sessions.js';
+import { processSessions, SESSIONS_SERVICE, type SessionsService, sessionsServiceMethods } from './process-sessions.js';
 import { defaultRestartLimits, type RestartLimits } from './restart-policy.js';
 import { spawnEngine } from './spawn-engine.js';
 import { SupervisedProcess } from './supervised-process.js';
 
 export interface ProcessEngineOptions extends EngineLoad {
+  readonly storedName: string;
   readonly pool: ModelPool;
   /** Bytes that the pool counts for it. */
   readonly neededBytes: number;
@@ -39,7 +42,7 @@ export interface ProcessEngineOptions extends EngineLoad {
 /** What a process that is ready gives. */
 interface LoadedEngine {
   readonly service: EngineService;
-  readonly sessions: DocumentSessions;
+  readonly sessions: SessionsService;
   readonly facts: EngineFacts;
 }
 
@@ -54,9 +57,12 @@ export class ProcessEngine implements ChatEngine, PoolMember {
   readonly text: EngineText;
   readonly sessions: DocumentSessions;
   readonly #options: ProcessEngineOptions;
+  /** While there is no process that has sessions in memory. */
+  readonly #atRest: KeptSessions;
   #process: SupervisedProcess<LoadedEngine> | null = null;
   #facts: EngineFacts | null = null;
 
+  /** @throws {CtkvrError} CTKVR_INVALID_OPTION for a session store that cannot be. */
   constructor(options: ProcessEngineOptions) {
     this.modelId = options.modelId;
     this.neededBytes = options.neededBytes;
@@ -69,9 +75,12 @@ export class ProcessEngine implements ChatEngine, PoolMember {
       bytesOf: (tokens) => this.#use(never, ({ service }) => service.bytesOf(tokens)),
       applyTemplate: (prompt, signal) => this.#use(signal, ({ service }) => service.applyTemplate(prompt, signal)),
     };
+    this.#atRest = openSessionsAtRest(options.sessionStore, options.storedName);
     this.sessions = processSessions({
-      call: (work, signal = never) => this.#use(signal, ({ sessions }) => work(sessions)),
-      stream: (work, signal) => this.#useStream(signal, ({ sessions }) => work(sessions)),
+      loaded: (work, signal) => this.#use(signal, ({ sessions }) => work(sessions)),
+      making: (owner, work) => this.#makeSession(owner, work),
+      kept: (work) => this.#useKept(work),
+      keptStream: (work) => this.#streamKept(work),
     });
   }
 
@@ -98,7 +107,7 @@ export class ProcessEngine implements ChatEngine, PoolMember {
       spawn: () => spawnEngine(logger.child({ model: name })),
       begin: async (caller) => {
         const service = forward<EngineService>(caller, ENGINE_SERVICE, engineServiceMethods);
-        const sessions = forward<DocumentSessions>(caller, SESSIONS_SERVICE, sessionsServiceMethods);
+        const sessions = forward<SessionsService>(caller, SESSIONS_SERVICE, sessionsServiceMethods);
         return { service, sessions, facts: await this.#load(service) };
       },
       end: ({ service }) => service.close(),
@@ -151,8 +160,9 @@ export class ProcessEngine implements ChatEngine, PoolMember {
   }
 
   async #load(service: EngineService): Promise<EngineFacts> {
-    const { modelId, contextLength, kvFormat, selector, sessionStore, path, load, onProgress } = this.#options;
-    const asked = { modelId, contextLength, kvFormat, selector, sessionStore, path, load };
+    const { onProgress, modelId, contextLength, kvFormat, selector, sessionStore, storedName, path, load } =
+      this.#options;
+    const asked = { modelId, contextLength, kvFormat, selector, sessionStore, storedName, path, load };
     for await (const event of service.load(asked)) {
       if (event.type === 'progress') onProgress?.(event.fraction);
       else this.#facts = event.facts;
@@ -161,19 +171,56 @@ export class ProcessEngine implements ChatEngine, PoolMember {
     return this.#facts;
   }
 
-  /** As `#use`, for work that gives one thing after the other. */
-  async *#useStream<T>(
-    signal: AbortSignal,
-    work: (engine: LoadedEngine) => AsyncGenerator<T, void, undefined>,
-  ): AsyncGenerator<T, void, undefined> {
-    const giveBack = await this.#options.pool.use(this, signal);
+  /** As `#use`. The model stays loaded until the session is read and saved: what is half read would be lost with its process. */
+  async #makeSession<T extends SessionInfo | null>(
+    owner: string,
+    work: (sessions: DocumentSessions) => Promise<T>,
+  ): Promise<T> {
+    const { pool } = this.#options;
+    const giveBack = await pool.use(this, never);
     try {
-      yield* work(await this.#ready(signal));
+      const { sessions } = await this.#ready(never);
+      const session = await this.#told(work(sessions));
+      const settled = session === null ? Promise.resolve() : sessions.settled({ owner, id: session.id });
+      untilAborted(settled, pool.closing).then(giveBack, giveBack);
+      return session;
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  }
+
+  /** Runs work on the sessions in the process, or on those on disk while there is none. */
+  async #useKept<T>(work: (sessions: KeptSessions) => Promise<T>): Promise<T> {
+    const lease = this.#leaseIfReady();
+    if (lease === null) return await work(this.#atRest);
+    try {
+      return await this.#told(work((await this.#ready(never)).sessions));
+    } finally {
+      lease();
+    }
+  }
+
+  async *#streamKept<T>(
+    work: (sessions: KeptSessions) => AsyncGenerator<T, void, undefined>,
+  ): AsyncGenerator<T, void, undefined> {
+    const lease = this.#leaseIfReady();
+    if (lease === null) {
+      yield* work(this.#atRest);
+      return;
+    }
+    try {
+      yield* work((await this.#ready(never)).sessions);
     } catch (error) {
       throw this.#explain(error);
     } finally {
-      giveBack();
+      lease();
     }
+  }
+
+  /** Null also while the process is started again: what it had in memory is lost. */
+  #leaseIfReady(): (() => void) | null {
+    return this.state === 'ready' ? this.#options.pool.useIfLoaded(this) : null;
   }
 
   /** Runs work with the model loaded. */

@@ -1,11 +1,17 @@
-/** Documents of a model that runs in a process of its own: every call goes there. */
+/** Documents of a model that runs in a process of its own: every call goes there, or to what is on disk while there is no process. */
 import type { MethodKinds } from '../remote/forward.js';
-import type { DocumentSessions } from '../sessions/document-sessions.js';
+import type { DocumentSessions, KeptSessions, SessionInfo, SessionKey } from '../sessions/document-sessions.js';
 
 /** The name they are served under. */
 export const SESSIONS_SERVICE = 'sessions';
 
-export const sessionsServiceMethods: MethodKinds<DocumentSessions> = {
+/** What the process serves. */
+export interface SessionsService extends DocumentSessions {
+  /** Resolves when a session is read and saved, or will not be. */
+  settled(key: SessionKey): Promise<void>;
+}
+
+export const sessionsServiceMethods: MethodKinds<SessionsService> = {
   create: 'call',
   list: 'call',
   count: 'call',
@@ -17,29 +23,34 @@ export const sessionsServiceMethods: MethodKinds<DocumentSessions> = {
   passages: 'call',
   exportTo: 'call',
   importFrom: 'call',
+  settled: 'call',
 };
 
-/** Runs work with the model loaded. */
+/** Where the work is done. */
 export interface SessionsUse {
-  call<T>(work: (sessions: DocumentSessions) => Promise<T>, signal?: AbortSignal): Promise<T>;
-  stream<T>(
-    work: (sessions: DocumentSessions) => AsyncGenerator<T, void, undefined>,
-    signal: AbortSignal,
+  /** With the model loaded. */
+  loaded<T>(work: (sessions: DocumentSessions) => Promise<T>, signal: AbortSignal): Promise<T>;
+  /** The same for what makes a session: the model stays loaded until that is read and saved. */
+  making<T extends SessionInfo | null>(owner: string, work: (sessions: DocumentSessions) => Promise<T>): Promise<T>;
+  /** In the process if there is one, on disk otherwise. */
+  kept<T>(work: (sessions: KeptSessions) => Promise<T>): Promise<T>;
+  keptStream<T>(
+    work: (sessions: KeptSessions) => AsyncGenerator<T, void, undefined>,
   ): AsyncGenerator<T, void, undefined>;
 }
 
-export function processSessions({ call, stream }: SessionsUse): DocumentSessions {
+export function processSessions({ loaded, making, kept, keptStream }: SessionsUse): DocumentSessions {
   return {
-    create: (owner, document) => call((sessions) => sessions.create(owner, document)),
-    list: (owner) => call((sessions) => sessions.list(owner)),
-    count: (owner) => call((sessions) => sessions.count(owner)),
-    get: (key) => call((sessions) => sessions.get(key)),
-    watch: (key, signal) => stream((sessions) => sessions.watch(key, signal), signal),
-    rename: (key, name) => call((sessions) => sessions.rename(key, name)),
-    remove: (key) => call((sessions) => sessions.remove(key)),
-    fork: (key) => call((sessions) => sessions.fork(key)),
-    passages: (key, signal) => call((sessions) => sessions.passages(key, signal), signal),
-    exportTo: (key, path) => call((sessions) => sessions.exportTo(key, path)),
-    importFrom: (owner, snapshot) => call((sessions) => sessions.importFrom(owner, snapshot)),
+    create: (owner, document) => making(owner, (sessions) => sessions.create(owner, document)),
+    importFrom: (owner, snapshot) => making(owner, (sessions) => sessions.importFrom(owner, snapshot)),
+    fork: (key) => making(key.owner, (sessions) => sessions.fork(key)),
+    passages: (key, signal) => loaded((sessions) => sessions.passages(key, signal), signal),
+    list: (owner) => kept((sessions) => sessions.list(owner)),
+    count: (owner) => kept((sessions) => sessions.count(owner)),
+    get: (key) => kept((sessions) => sessions.get(key)),
+    watch: (key, signal) => keptStream((sessions) => sessions.watch(key, signal)),
+    rename: (key, name) => kept((sessions) => sessions.rename(key, name)),
+    remove: (key) => kept((sessions) => sessions.remove(key)),
+    exportTo: (key, path) => kept((sessions) => sessions.exportTo(key, path)),
   };
 }

@@ -6,6 +6,7 @@ import { type LoadModelOptions, resolveModelFile } from '@ctkvr/model-runner';
 import type { Logger } from 'pino';
 import type { ChatEngine } from '../chat-engine.js';
 import type { EngineSettings } from '../open-engine.js';
+import { storedNameOf } from '../sessions/open-sessions.js';
 import { type MemoryShare, memoryShares } from './memory-shares.js';
 import { ModelPool } from './model-pool.js';
 import { ProcessEngine } from './process-engine.js';
@@ -24,7 +25,7 @@ export interface NamedModel {
 export interface EnginesOptions {
   readonly models: readonly NamedModel[];
   /** Of every model. */
-  readonly settings: Omit<EngineSettings, 'modelId'>;
+  readonly settings: Omit<EngineSettings, 'modelId' | 'storedName'>;
   /** The callbacks and the signal end with the start. */
   readonly load: Omit<LoadModelOptions, 'contextLength'>;
   /** Bytes that loaded models may need together. Default: nine tenths of what is free. Without effect for one model. */
@@ -59,6 +60,7 @@ export async function startEngines(options: EnginesOptions): Promise<StartedEngi
   const isOne = models.length === 1;
   const budgetBytes = options.memoryBytes ?? Math.floor(MEMORY_SHARE * availableBytes());
   const shares = isOne ? [wholeMachine] : await sharesOf(paths, budgetBytes, load.sessionMemoryBytes);
+  const storedNames = storedNamesOf(models, paths);
   const pool = new ModelPool({ budgetBytes, unloadAfterMs, maxWaiting, logger });
   const engines = models.map(({ name }, index) => {
     const { neededBytes, sessionMemoryBytes } = shares[index]!;
@@ -66,6 +68,7 @@ export async function startEngines(options: EnginesOptions): Promise<StartedEngi
       ...settings,
       modelId: name,
       path: paths[index]!,
+      storedName: storedNames[index]!,
       load: sessionMemoryBytes === null ? load : { ...load, sessionMemoryBytes },
       neededBytes,
       pool,
@@ -83,6 +86,18 @@ export async function startEngines(options: EnginesOptions): Promise<StartedEngi
     throw error;
   }
   return { engines, close: () => pool.close() };
+}
+
+/**
+ * What the session store calls each model: its file's name. Of files with the same name the first keeps that, so that what it read in earlier
+ * runs is found; the others have the name that clients send beside it.
+ */
+function storedNamesOf(models: readonly NamedModel[], paths: readonly string[]): string[] {
+  const fileNames = paths.map(storedNameOf);
+  return models.map(({ name }, index) => {
+    const fileName = fileNames[index]!;
+    return fileNames.indexOf(fileName) === index ? fileName : `${fileName} (${name})`;
+  });
 }
 
 function abortedLoad(cause: unknown): CtkvrError {

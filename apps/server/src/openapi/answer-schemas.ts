@@ -33,6 +33,7 @@ function completion(object: string, choice: z.ZodRawShape) {
 const session = z.object({
   id: text,
   object: z.literal('session'),
+  model: text,
   name: text,
   state: z.enum(['reading', 'ready', 'failed', 'saved']),
   tokens_done: count,

@@ -63,12 +63,16 @@ function openApiDocument({ modelIds, hasSessions }: DocumentedServer): object {
 }
 
 function describe(operation: Operation, modelIds: readonly string[]): object {
-  const { method, path, summary } = operation;
+  const { method, path, summary, query = [] } = operation;
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);
+  const parameters = [
+    ...names.map((name) => pathParameter(name, path, modelIds)),
+    ...query.map((name) => queryParameter(name, modelIds)),
+  ];
   return {
     operationId: `${method}${path.replaceAll(/[^\w]+(\w?)/g, (_, letter: string) => letter.toUpperCase())}`,
     summary,
-    ...(names.length === 0 ? {} : { parameters: names.map((name) => pathParameter(name, path, modelIds)) }),
+    ...(parameters.length === 0 ? {} : { parameters }),
     ...requestOf(operation, modelIds),
     responses: responsesOf(operation),
   };
@@ -103,6 +107,10 @@ function responsesOf({ path, answer, answers, status = 200, streams, errors, err
 function pathParameter(name: string, path: string, modelIds: readonly string[]): object {
   const isModel = path.startsWith('/v1/models');
   return { name, in: 'path', required: true, schema: { type: 'string', ...(isModel ? { enum: modelIds } : {}) } };
+}
+
+function queryParameter(name: string, modelIds: readonly string[]): object {
+  return { name, in: 'query', schema: { type: 'string', ...(name === 'model' ? { enum: modelIds } : {}) } };
 }
 
 function withModels({ properties, required = [], ...body }: JsonSchema, modelIds: readonly string[]): JsonSchema {

@@ -12,6 +12,8 @@ export interface Operation {
   readonly path: string;
   readonly summary: string;
   readonly body?: JsonSchema;
+  /** Names of what may stand in its query. */
+  readonly query?: readonly string[];
   /** A body that is answered, but for its `model`. */
   readonly example?: object;
   /** Content types of bodies that are no JSON, beside `body`. */

@@ -32,11 +32,8 @@ export interface Passages {
   readonly passages: readonly string[];
 }
 
-export interface DocumentSessions {
-  /**
-   * Returns before the document is read. @throws {CtkvrError} CTKVR_OVERLOADED when too many documents wait to be read; CTKVR_CLOSED.
-   */
-  create(owner: string, document: { readonly name: string; readonly text: string }): Promise<SessionInfo>;
+/** What can be done with sessions while their model is not loaded, too. */
+export interface KeptSessions {
   /** Newest first. */
   list(owner: string): Promise<SessionInfo[]>;
   /** How many `list` returns. */
@@ -47,12 +44,19 @@ export interface DocumentSessions {
   rename(key: SessionKey, name: string): Promise<SessionInfo | null>;
   /** Ends what is being read or answered, and removes it from memory and disk. */
   remove(key: SessionKey): Promise<boolean>;
+  /** Writes its snapshot. @throws {CtkvrError} CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_BUSY while it is being read. */
+  exportTo(key: SessionKey, path: string): Promise<boolean>;
+}
+
+export interface DocumentSessions extends KeptSessions {
+  /**
+   * Returns before the document is read. @throws {CtkvrError} CTKVR_OVERLOADED when too many documents wait to be read; CTKVR_CLOSED.
+   */
+  create(owner: string, document: { readonly name: string; readonly text: string }): Promise<SessionInfo>;
   /** A second session of the same document, which shares its memory. @throws {CtkvrError} CTKVR_OUT_OF_MEMORY, CTKVR_BAD_SNAPSHOT. */
   fork(key: SessionKey): Promise<SessionInfo | null>;
   /** @throws {CtkvrError} CTKVR_OUT_OF_MEMORY, CTKVR_BAD_SNAPSHOT; why the session failed. */
   passages(key: SessionKey, signal: AbortSignal): Promise<Passages | null>;
-  /** Writes its snapshot. @throws {CtkvrError} CTKVR_DISK_FULL, CTKVR_OUTPUT_FAILED, CTKVR_BUSY while it is being read. */
-  exportTo(key: SessionKey, path: string): Promise<boolean>;
   /** Makes a session of a snapshot, which stays the caller's. @throws {CtkvrError} CTKVR_BAD_SNAPSHOT, CTKVR_OUT_OF_MEMORY, CTKVR_CONTEXT_EXCEEDED. */
   importFrom(owner: string, snapshot: { readonly name: string; readonly path: string }): Promise<SessionInfo>;
 }

@@ -150,6 +150,12 @@ export class ModelSessions implements DocumentSessions {
     return toInfo(this.#add(newKey(owner), { name, document }));
   }
 
+  /** Resolves when a session is read and saved, or will not be. */
+  async settled(key: SessionKey): Promise<void> {
+    await this.#live.get(key)?.document.opened.catch(() => {}); // its state tells
+    await Promise.allSettled(this.#saves);
+  }
+
   /** Returns its document once that is in memory; null when there is no such session. @throws {CtkvrError} why it is not to be had. */
   async use(key: SessionKey, signal: AbortSignal): Promise<DocumentUse | null> {
     const session = await this.#find(key);

@@ -7,6 +7,15 @@ export function noSuchSession(id: string, param: string | null = null): ApiError
   return new ApiError(404, `There is no session '${shortened(id)}'`, { param, code: 'session_not_found' });
 }
 
+/** About a session that another model has than the one that is asked. */
+export function readByAnother(
+  id: string,
+  { reader, asked }: { readonly reader: string; readonly asked: string },
+): ApiError {
+  const message = `The session '${shortened(id)}' was read by the model '${reader}': ask that one, not '${asked}'`;
+  return new ApiError(400, message, { param: 'model', code: 'invalid_value' });
+}
+
 /** @param param the field at fault, if the request is. */
 export function toSessionError(error: unknown, param: string | null): ApiError {
   if (!CtkvrError.isInstance(error)) return toApiError(error);

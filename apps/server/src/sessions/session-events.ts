@@ -6,19 +6,21 @@ import { toSessionError } from './session-error.js';
 import { toSessionJson } from './session-json.js';
 
 interface SessionEventsOptions {
+  readonly model: string;
   readonly watch: (signal: AbortSignal) => AsyncGenerator<SessionInfo, void, undefined>;
   /** Silence after which a comment is sent, ms. */
   readonly keepAliveMs: number;
   readonly signal: AbortSignal;
 }
 
-export function sessionEvents(context: Context, { watch, keepAliveMs, signal }: SessionEventsOptions): Response {
+export function sessionEvents(context: Context, options: SessionEventsOptions): Response {
+  const { model, watch, keepAliveMs, signal } = options;
   const left = new AbortController();
   const stream = new EventStream({ keepAliveMs, onCancel: () => left.abort() });
   const send = async () => {
     try {
       for await (const session of watch(AbortSignal.any([signal, left.signal])))
-        stream.send({ data: toSessionJson(session) });
+        stream.send({ data: toSessionJson({ model, session }) });
     } catch (error) {
       stream.send({ data: toSessionError(error, null).toBody() });
     } finally {

@@ -1,15 +1,16 @@
 /** A session as clients see it, and the names that it may have. */
 import { mustBe } from '../invalid-value.js';
-import type { SessionInfo } from './document-sessions.js';
+import type { ServedSession } from './served-sessions.js';
 
 const MAX_NAME_LENGTH = 200;
 const DEFAULT_NAME = 'document';
 
-export function toSessionJson(session: SessionInfo) {
+export function toSessionJson({ model, session }: ServedSession) {
   const { id, name, state, tokensDone, tokensTotal, created, error } = session;
   return {
     id,
     object: 'session',
+    model,
     name,
     state,
     tokens_done: tokensDone,

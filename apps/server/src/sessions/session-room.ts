@@ -1,14 +1,14 @@
 /** Keeps the sessions of each owner within their number, also when many are made at once: those of one owner are made one after the other. */
 import { ApiError } from '../api-error.js';
-import type { DocumentSessions } from './document-sessions.js';
+import type { ServedSessions } from './served-sessions.js';
 
 export class SessionRoom {
-  readonly #sessions: DocumentSessions;
+  readonly #sessions: ServedSessions;
   readonly #maxSessions: number;
   /** By owner: settles when the last of those that wait has been made, or refused. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
-  constructor(sessions: DocumentSessions, maxSessions: number) {
+  constructor(sessions: ServedSessions, maxSessions: number) {
     this.#sessions = sessions;
     this.#maxSessions = maxSessions;
   }

@@ -1,11 +1,10 @@
 /** /v1/sessions: documents that are read once. What is asked about them is asked in chat completions. */
 import type { Context, Hono } from 'hono';
-import { ApiError } from '../api-error.js';
-import { shortened } from '../shortened.js';
 import { TextConverter } from '../uploads/text-converter.js';
-import type { DocumentSessions, SessionInfo, SessionKey } from './document-sessions.js';
+import type { SessionInfo, SessionKey } from './document-sessions.js';
 import { ownerOf } from './owner.js';
 import { readDocumentRequest, readRenameRequest } from './read-document-request.js';
+import type { Reader, ServedSession, ServedSessions } from './served-sessions.js';
 import { noSuchSession, toSessionError } from './session-error.js';
 import { sessionEvents } from './session-events.js';
 import { toSessionJson } from './session-json.js';
@@ -13,9 +12,7 @@ import { SessionRoom } from './session-room.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 export interface SessionRoutesDeps {
-  readonly sessions: DocumentSessions;
-  /** The name clients send. */
-  readonly modelId: string;
+  readonly sessions: ServedSessions;
   readonly maxBodyBytes: number;
   readonly keepAliveMs: number;
   /** Aborts when the server stops. */
@@ -27,76 +24,87 @@ export interface SessionRoutesDeps {
 }
 
 export function addSessionRoutes(app: Hono, deps: SessionRoutesDeps): void {
-  const { sessions, modelId, maxBodyBytes, keepAliveMs, stopSignal, maxSessions = 1000 } = deps;
+  const { sessions: served, maxBodyBytes, keepAliveMs, stopSignal, maxSessions = 1000 } = deps;
   const { maxSnapshotBytes = 64 * 1024 ** 3 } = deps;
   const converter = new TextConverter();
-  const room = new SessionRoom(sessions, maxSessions);
+  const room = new SessionRoom(served, maxSessions);
   const signalOf = (context: Context) => AbortSignal.any([context.req.raw.signal, stopSignal]);
 
   app.post('/v1/sessions', async (context) => {
     const owner = ownerOf(context);
     await room.check(owner); // before its body is read, which may be large
     const options = { maxBodyBytes, converter, signal: signalOf(context) };
-    const { model, ...document } = await readDocumentRequest(context, options);
-    if (model !== undefined && model !== modelId) throw noSuchModel(model, modelId);
+    const { model: asked, ...document } = await readDocumentRequest(context, options);
+    const { model, sessions } = served.readerOf(asked);
     const session = await room.make(owner, () => told(sessions.create(owner, document), 'text'));
-    return context.json(toSessionJson(session), 202);
+    return context.json(toSessionJson({ model, session }), 202);
   });
 
   app.post('/v1/sessions/import', async (context) => {
     const owner = ownerOf(context);
+    const { model, sessions } = served.readerOf(context.req.query('model'));
     await room.check(owner);
     const session = await receiveSnapshot(context, maxSnapshotBytes, (snapshot) =>
       room.make(owner, () => told(sessions.importFrom(owner, snapshot), null)),
     );
-    return context.json(toSessionJson(session), 201);
+    return context.json(toSessionJson({ model, session }), 201);
   });
 
   app.get('/v1/sessions', async (context) => {
-    const data = (await told(sessions.list(ownerOf(context)))).map(toSessionJson);
+    const data = (await told(served.list(ownerOf(context)))).map(toSessionJson);
     return context.json({ object: 'list', data });
   });
 
-  /** Answers with what `work` returns; 404 for null. */
-  const one = async <T>(context: Context, work: (key: SessionKey) => Promise<T | null>): Promise<T> => {
+  /** The session that the path names, with the model that has it. @throws {ApiError} 404 */
+  const find = async (context: Context) => {
     const key = keyOf(context);
-    const result = await told(work(key));
+    const found = await told(served.find(key));
+    if (found === null) throw noSuchSession(key.id);
+    return found;
+  };
+  /** Returns what is done with it. @throws {ApiError} 404, also when it has gone meanwhile. */
+  const one = async <T>(context: Context, work: (reader: Reader, key: SessionKey) => Promise<T | null>): Promise<T> => {
+    const [reader, key] = [await find(context), keyOf(context)];
+    const result = await told(work(reader, key));
     if (result === null || result === false) throw noSuchSession(key.id);
     return result;
   };
-  const json = (context: Context, session: SessionInfo) => context.json(toSessionJson(session));
 
-  app.get('/v1/sessions/:id', async (context) => json(context, await one(context, (key) => sessions.get(key))));
+  app.get('/v1/sessions/:id', async (context) => context.json(toSessionJson(await find(context))));
 
   app.get('/v1/sessions/:id/events', async (context) => {
-    await one(context, (key) => sessions.get(key));
+    const { model, sessions } = await find(context);
     const watch = (signal: AbortSignal) => sessions.watch(keyOf(context), signal);
-    return sessionEvents(context, { watch, keepAliveMs, signal: signalOf(context) });
+    return sessionEvents(context, { model, watch, keepAliveMs, signal: signalOf(context) });
   });
 
   app.patch('/v1/sessions/:id', async (context) => {
     const name = await readRenameRequest(context, maxBodyBytes);
-    return json(context, await one(context, (key) => sessions.rename(key, name)));
+    const renamed = await one(context, ({ model, sessions }, key) => withModel(model, sessions.rename(key, name)));
+    return context.json(toSessionJson(renamed));
   });
 
   app.delete('/v1/sessions/:id', async (context) => {
-    await one(context, (key) => sessions.remove(key));
+    await one(context, ({ sessions }, key) => sessions.remove(key));
     return context.json({ id: keyOf(context).id, object: 'session', deleted: true });
   });
 
   app.post('/v1/sessions/:id/fork', async (context) => {
-    await one(context, (key) => sessions.get(key));
-    const session = await room.make(ownerOf(context), () => one(context, (key) => sessions.fork(key)));
-    return context.json(toSessionJson(session), 201);
+    await find(context);
+    const fork = () => one(context, ({ model, sessions }, key) => withModel(model, sessions.fork(key)));
+    return context.json(toSessionJson(await room.make(ownerOf(context), fork)), 201);
   });
 
   app.get('/v1/sessions/:id/passages', async (context) => {
-    const { passageTokens, passages } = await one(context, (key) => sessions.passages(key, signalOf(context)));
+    const signal = signalOf(context);
+    const { passageTokens, passages } = await one(context, ({ sessions }, key) => sessions.passages(key, signal));
     return context.json({ passage_tokens: passageTokens, passages });
   });
 
   app.get('/v1/sessions/:id/export', (context) =>
-    sendSnapshot(context, keyOf(context).id, (path) => one(context, (key) => sessions.exportTo(key, path))),
+    sendSnapshot(context, keyOf(context).id, (path) =>
+      one(context, ({ sessions }, key) => sessions.exportTo(key, path)),
+    ),
   );
 }
 
@@ -104,11 +112,10 @@ function keyOf(context: Context): SessionKey {
   return { owner: ownerOf(context), id: context.req.param('id') ?? '' };
 }
 
-function noSuchModel(name: string, modelId: string): ApiError {
-  return new ApiError(404, `Documents are read by '${modelId}' here, not by '${shortened(name)}'`, {
-    param: 'model',
-    code: 'model_not_found',
-  });
+/** What a model did, with its name. */
+async function withModel(model: string, work: Promise<SessionInfo | null>): Promise<ServedSession | null> {
+  const session = await work;
+  return session === null ? null : { model, session };
 }
 
 /** Waits for what sessions do, and says what went wrong in the client's words. */

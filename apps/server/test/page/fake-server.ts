@@ -10,8 +10,9 @@ import { Tap } from './tap.js';
 
 interface FakeDocument {
   readonly id: string;
+  readonly model: string;
   name: string;
-  state: 'reading' | 'ready' | 'failed';
+  state: 'reading' | 'ready' | 'failed' | 'saved';
   tokens_done: number;
   readonly tokens_total: number;
   readonly created: number;
@@ -38,6 +39,9 @@ export class FakeServer {
   /** Texts of the documents that came. */
   readonly received: string[] = [];
   answer = answerTokens;
+  models: readonly { readonly id: string; readonly context_length?: number }[] = [
+    { id: 'smollm2-135m', context_length: 16_384 },
+  ];
   /** Whether it has document sessions. */
   keepsDocuments = true;
   /** null = no key is asked for. */
@@ -58,7 +62,7 @@ export class FakeServer {
         return context.json({ error: { message: 'The API key is missing or wrong.', code: 'invalid_api_key' } }, 401);
       await next();
     });
-    app.get('/v1/models', (context) => context.json({ data: [{ id: 'smollm2-135m', context_length: 16_384 }] }));
+    app.get('/v1/models', (context) => context.json({ data: this.models }));
     this.#addDocumentRoutes(app);
     app.post('/v1/chat/completions', (context) => this.#answer(context));
     this.#listening = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, listens);
@@ -76,9 +80,9 @@ export class FakeServer {
   }
 
   /** A document that has been read. */
-  addReady(name: string): FakeDocument {
+  addReady(name: string, model = 'smollm2-135m'): FakeDocument {
     const total = this.passages.length * PASSAGE_TOKENS;
-    return this.#add({ name, state: 'ready', tokens_done: total, tokens_total: total });
+    return this.#add({ name, model, state: 'ready', tokens_done: total, tokens_total: total });
   }
 
   close(): Promise<void> {
@@ -103,12 +107,12 @@ export class FakeServer {
       return context.json({ object: 'list', data: [...this.documents.values()] });
     });
     app.post('/v1/sessions', async (context) => {
-      const { name, text } = await documentOf(context);
+      const { name, model, text } = await documentOf(context);
       this.received.push(text);
       if (name.endsWith('.bin'))
         return context.json({ error: { message: 'This is not a text.', code: 'unreadable' } }, 415);
       const total = this.passages.length * PASSAGE_TOKENS;
-      return context.json(this.#add({ name, state: 'reading', tokens_done: 0, tokens_total: total }), 202);
+      return context.json(this.#add({ name, model, state: 'reading', tokens_done: 0, tokens_total: total }), 202);
     });
     app.use('/v1/sessions/:id/*', async (context, next) => {
       const id = context.req.param('id');
@@ -183,9 +187,9 @@ const statistics = {
   keys_per_head: 12_288,
 };
 
-async function documentOf(context: Context): Promise<{ name: string; text: string }> {
+async function documentOf(context: Context): Promise<{ name: string; model: string; text: string }> {
   if (context.req.header('content-type')?.startsWith('application/json')) return context.req.json();
   const form = await context.req.formData();
   const file = form.get('file') as File;
-  return { name: String(form.get('name') ?? file.name), text: await file.text() };
+  return { name: String(form.get('name') ?? file.name), model: String(form.get('model')), text: await file.text() };
 }

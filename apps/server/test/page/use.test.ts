@@ -103,6 +103,26 @@ describePage('use of the page in Chromium', (at) => {
     expect(await page.getByLabel('Question').count()).toBe(0);
   });
 
+  test('asks a document of the model that read it, and has a new one read by the one that is chosen', async () => {
+    at.server.models = [{ id: 'small', context_length: 16_384 }, { id: 'large' }];
+    Object.assign(at.server.addReady('log.txt', 'large'), { state: 'saved' });
+    const page = await at.open('/#/documents/doc-1');
+    await page.getByText(', read by large').waitFor();
+    await askQuestion(page);
+    await expectAccessible(page);
+    await page.getByRole('link', { name: 'Add a document' }).click();
+    await page.getByText('16,384 tokens of context').waitFor();
+    await page.getByLabel('Model').selectOption('large');
+    await dropFile(page, 'second.txt', 'a text');
+    await page.getByRole('heading', { name: 'second.txt' }).waitFor();
+    await page.getByLabel('Model').selectOption('small');
+    await askQuestion(page);
+    expect(at.server.questions.map(({ model, session }) => [model, session])).toEqual([
+      ['large', 'doc-1'],
+      ['large', 'doc-2'],
+    ]);
+  });
+
   test('is a chat where the server keeps no documents', async () => {
     at.server.keepsDocuments = false;
     at.server.answer = ['Hello'];
