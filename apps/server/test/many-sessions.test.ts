@@ -2,12 +2,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { type Model, type ReadDocument, SnapshotStore } from '@ctkvr/model-runner';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { createApp } from '../src/index.js';
 import { ModelSessions } from '../src/sessions/model-sessions.js';
+import { collectGarbage } from './collect-garbage.js';
 import { EchoEngine } from './echo-engine.js';
 
 const NUM_REQUESTS = 10_000;
@@ -120,8 +119,6 @@ describe(`${NUM_REQUESTS} documents`, { timeout: 300_000 }, () => {
 });
 
 function usedHeapMiB(): number {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as () => void;
-  collect();
+  collectGarbage();
   return Math.round(process.memoryUsage().heapUsed / 2 ** 20);
 }
