@@ -68,6 +68,8 @@ const flags: Readonly<Record<string, string>> = {
   kvFormat: '--kv-format',
   kvDeviceBudgetBytes: '--kv-device-budget',
   hybridLayers: '--hybrid-layers',
+  ropeFreqScale: '--rope-scale',
+  ropeFreqBase: '--rope-freq-base',
   maxBytes: '--store-limit',
   maxSelected: '--max-selected',
   maxTokens: '--max-tokens',

@@ -51,6 +51,17 @@ fn files_that_are_no_models_are_named_with_the_reason() {
 }
 
 #[test]
+fn safetensors_are_named_with_the_remedy() {
+    let json = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let file = TemporaryFile::with(&[&(json.len() as u64).to_le_bytes(), &json[..], &[0; 4]].concat());
+    for error in [load_error(file.path()), inspect(file.path()).expect_err("it should not open")] {
+        assert_eq!(error.code(), "CTKVR_NOT_GGUF");
+        let text = error.to_string();
+        assert!(text.contains("safetensors") && text.contains("convert_hf_to_gguf.py"), "{text}");
+    }
+}
+
+#[test]
 fn one_missing_byte_at_the_end_is_found_and_counted() {
     let good = TinyModel::new("llama").write();
     let bytes = std::fs::read(good.path()).unwrap();
