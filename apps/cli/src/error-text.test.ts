@@ -13,7 +13,7 @@ describe('errors on the command line', () => {
           remedy: 'to stretch it, also set ropeFreqScale or ropeFreqBase',
         },
       ),
-      '--context must be at most 8192, what the model was trained for, got 9; give --context 8192 or less',
+      '--context must be at most 8192, what the model was trained for, got 9; give --context 8192 or less, or stretch it with --rope-scale',
     ],
     [
       new CtkvrError('CTKVR_CONTEXT_EXCEEDED', '9 tokens are needed', {

@@ -54,7 +54,7 @@ function remedyOf({ code, fields }: CtkvrError): string | null {
   if ((fields.option === 'kvDeviceBudgetBytes' || fields.option === 'hybridLayers') && fields.device === 'cpu')
     return 'give --device auto or --device cuda too';
   if (fields.option === 'contextLength' && typeof fields.max === 'number')
-    return `give --context ${fields.max} or less`;
+    return `give --context ${fields.max} or less, or stretch it with --rope-scale`;
   if (fields.option === 'chatTemplate') return 'name a file with another template in --chat-template';
   return null;
 }
@@ -68,6 +68,8 @@ const flags: Readonly<Record<string, string>> = {
   kvFormat: '--kv-format',
   kvDeviceBudgetBytes: '--kv-device-budget',
   hybridLayers: '--hybrid-layers',
+  ropeFreqScale: '--rope-scale',
+  ropeFreqBase: '--rope-freq-base',
   maxBytes: '--store-limit',
   maxSelected: '--max-selected',
   maxTokens: '--max-tokens',

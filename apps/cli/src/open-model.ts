@@ -3,6 +3,7 @@ import { loadModel, type Model } from '@ctkvr/model-runner';
 import { deviceSettings, type ModelOptions } from './parse-options.js';
 import type { ProgressLine } from './progress-line.js';
 import { readDocuments } from './read-document.js';
+import { ropeSettings } from './rope-flags.js';
 
 /** `--chat-template` as loadModel takes it. @throws {CtkvrError} CTKVR_FILE_NOT_FOUND, CTKVR_FILE_UNREADABLE. */
 export async function templateOf(
@@ -23,6 +24,7 @@ export async function openModel(
       numThreads: options.threads,
       mapWeights: options.mapWeights,
       ...deviceSettings(options),
+      ...ropeSettings(options),
       signal,
       ...(options.context === undefined ? {} : { contextLength: options.context }),
       ...(await templateOf(options, signal)),

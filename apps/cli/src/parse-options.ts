@@ -12,29 +12,10 @@ import {
 } from '@ctkvr/core';
 import { DEFAULT_MODEL } from '@ctkvr/model-runner';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { decimal, integer } from './parse-numbers.js';
+import { addRopeFlags, type RopeFlags } from './rope-flags.js';
 
-/** Returns a parser of integers from `min` to `max`. */
-export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^-?\d+$/.test(text.trim()) || value < min || value > max) {
-      const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-      throw new InvalidArgumentError(`It must be an integer ${range}.`);
-    }
-    return value;
-  };
-}
-
-/** Returns a parser of numbers from `min` to `max`. */
-export function decimal(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`);
-    }
-    return value;
-  };
-}
+export { decimal, integer };
 
 /** Returns a parser of `a,b,c`, without repeats, each item read by `parse`. */
 export function listOf<T>(parse: (item: string) => T): (text: string) => T[] {
@@ -130,7 +111,7 @@ export function deviceSettings({ device, kvDeviceBudget, hybridLayers }: DeviceO
   };
 }
 
-export interface ModelOptions extends DeviceOptions {
+export interface ModelOptions extends DeviceOptions, RopeFlags {
   readonly model: string;
   readonly context?: number;
   readonly threads: number;
@@ -161,7 +142,7 @@ function addLoadOptions(command: Command): Command {
     .option('--threads <count>', 'threads; 0 = all this process may use', integer(0, 1024), 0)
     .option('--map-weights', 'share the weights with other processes of the same model; slower', false)
     .option('--chat-template <file>', "Jinja template that replaces the model's own");
-  return addDeviceOptions(command);
+  return addDeviceOptions(addRopeFlags(command));
 }
 
 /** `--kv-format`, of every command that makes a session. */

@@ -38,6 +38,8 @@ export { checkKnownKeys, checkOption, checkOptions } from './option-checks.js';
 export type { OptionCheck } from './option-kinds.js';
 export * as takes from './option-kinds.js';
 export type { CosineByDistance, OverlapBySimilarity } from './query-statistics.js';
+export type { RopeOptions, RopeScalingKind } from './rope-options.js';
+export { ropeOptionChecks, ropeOptionNames, ropeOptionsOf, ropeScalingKinds } from './rope-options.js';
 export type { CentroidChoice, PresetName, SelectorMethod, SelectorOptions } from './selector-options.js';
 export {
   centroidBounds,

@@ -8,6 +8,9 @@ import {
   deviceCheck,
   type OptionCheck,
   type OptionChecks,
+  type RopeOptions,
+  ropeOptionChecks,
+  ropeOptionsOf,
   takes,
 } from '@ctkvr/core';
 import { devicesOf, type NativeBinding, type NativeLoadOptions, type NativeModel, openBinding } from '@ctkvr/native';
@@ -17,17 +20,13 @@ import { type DownloadProgress, resolveModelFile } from './model-files/index.js'
 import { type PromptStoreOptions, promptStore } from './open-prompt-store.js';
 import { abortedError } from './operation-errors.js';
 
-export interface LoadModelOptions {
+export interface LoadModelOptions extends RopeOptions {
   /** Tokens a session can hold when it does not ask for less. Default: what the model was trained for. */
   readonly contextLength?: number | undefined;
   /** Default: what this process may really use, cgroup limits counted. */
   readonly numThreads?: number | undefined;
   /** Tokens of prefill that go through the layers at once. Default 512. */
   readonly prefillChunk?: number | undefined;
-  /** Replaces the GGUF's base of the rotary embedding. */
-  readonly ropeFreqBase?: number | undefined;
-  /** Replaces the GGUF's scale of the rotary embedding: 0.5 stretches the context twofold. */
-  readonly ropeFreqScale?: number | undefined;
   /** Jinja source that replaces the GGUF's chat template. */
   readonly chatTemplate?: string | undefined;
   /**
@@ -88,8 +87,7 @@ const loadModelChecks: OptionChecks<LoadModelOptions> = {
   contextLength: takes.optional(takes.integer(1, 0x7fff_ffff)),
   numThreads: takes.optional(takes.integer(0, 1024)),
   prefillChunk: takes.optional(takes.integer(2, 1 << 16)),
-  ropeFreqBase: takes.optional(takes.numberAbove(0)),
-  ropeFreqScale: takes.optional(takes.numberAbove(0)),
+  ...ropeOptionChecks,
   chatTemplate: takes.optional(takes.text),
   mapWeights: takes.optional(takes.boolean),
   sessionMemoryBytes: takes.optional(takes.numberAbove(0)),
@@ -224,8 +222,7 @@ function nativeOptions({ numThreads = 0, prefillChunk = DEFAULT_PREFILL_CHUNK, .
   return {
     numThreads,
     prefillChunk,
-    ...(options.ropeFreqBase === undefined ? {} : { ropeFreqBase: options.ropeFreqBase }),
-    ...(options.ropeFreqScale === undefined ? {} : { ropeFreqScale: options.ropeFreqScale }),
+    ...ropeOptionsOf(options),
     mapWeights: options.mapWeights ?? false,
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   };

@@ -25,6 +25,14 @@ describe('estimateMemory', () => {
     expect(ctkvr.indexBytes - full.indexBytes).toBeGreaterThan(24 * 2 * 2 * numLists * 1536);
   });
 
+  it('counts an index only for layers that see everything', () => {
+    const localLayers = { window: 512, period: 6 };
+    const need = (sizes: object) => estimateMemory({ info: { ...info, ...sizes }, contextLength: 16_000, selector });
+    const [all, four] = [need({ localLayers }), need({ numLayers: 4 })];
+    expect(all).toEqual({ kvBytes, indexBytes: four.indexBytes });
+    expect(need({ localLayers: null })).toEqual(need({}));
+  });
+
   it('counts codes and scales of keys and values in 8 bits, and the same index', () => {
     const [f16, q8] = (['f16', 'q8'] as const).map((kvFormat) =>
       estimateMemory({ info, contextLength: 16_000, kvFormat, selector }),

@@ -14,7 +14,10 @@ import {
 import { loadBinding, type NativeModelInfo } from '@ctkvr/native';
 
 /** What it takes of a model; `model.info` has it. */
-export type AttentionSizes = Pick<NativeModelInfo, 'numLayers' | 'numQueryHeads' | 'numKvHeads' | 'headDim'>;
+export type AttentionSizes = Pick<
+  NativeModelInfo,
+  'numLayers' | 'numQueryHeads' | 'numKvHeads' | 'headDim' | 'localLayers'
+>;
 
 export interface MemoryEstimate {
   readonly kvBytes: number;
@@ -51,8 +54,9 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
 }
 
 function ask({ info, ...question }: MemoryEstimateInput): MemoryEstimate {
-  const { numLayers, numQueryHeads, numKvHeads, headDim } = info;
-  return loadBinding().memoryNeed({ numLayers, numQueryHeads, numKvHeads, headDim, ...question });
+  const { numLayers, numQueryHeads, numKvHeads, headDim, localLayers } = info;
+  const sizes = { numLayers, numQueryHeads, numKvHeads, headDim, ...(localLayers ? { localLayers } : {}) };
+  return loadBinding().memoryNeed({ ...sizes, ...question });
 }
 
 /** Returns the bytes of both together. */

@@ -7,6 +7,7 @@ import type {
   KvFormat,
   NativeIndexBinding,
   NativeRopeBinding,
+  RopeOptions,
   SelectionCounters,
   SelectorOptions,
   SequenceMemory,
@@ -50,6 +51,8 @@ export interface NativeMemoryQuestion {
   readonly numQueryHeads: number;
   readonly numKvHeads: number;
   readonly headDim: number;
+  /** Default: none, as null. */
+  readonly localLayers?: NativeLocalLayers | null;
   /** The most tokens that the sequence may store. */
   readonly contextLength: number;
   /** Tokens stored. Default: the whole context. The need rises with them. */
@@ -110,6 +113,16 @@ export interface NativeBuildInfo {
   readonly passageSize: number;
 }
 
+/**
+ * Layers whose rows see a sliding window of positions, the last ones. They have no index: none is built, searched, grown or counted for them.
+ */
+export interface NativeLocalLayers {
+  /** Positions that a row sees, its own included. */
+  readonly window: number;
+  /** Of so many layers in a row the last one sees everything; 0 = none does. */
+  readonly period: number;
+}
+
 export interface NativeModelInfo {
   readonly path: string;
   readonly name: string | null;
@@ -125,10 +138,12 @@ export interface NativeModelInfo {
   readonly headDim: number;
   readonly embeddingLength: number;
   readonly vocabSize: number;
+  /** null where every layer sees everything. Binaries of before there were such models lack it. */
+  readonly localLayers?: NativeLocalLayers | null;
   /** Longest context the model was trained for. */
   readonly trainedContext: number;
   readonly ropeFreqBase: number;
-  /** 'none' | 'linear' | 'yarn' | 'llama3' ... as the GGUF says. */
+  /** 'none', 'linear', 'yarn', 'llama3' or 'longrope', as the GGUF says or a load has changed it. */
   readonly ropeScaling: string;
   /** Bytes of f16 keys and values of one token, all layers. */
   readonly kvBytesPerToken: number;
@@ -144,13 +159,11 @@ export interface NativeModelInfo {
   readonly controlTokens: readonly { readonly text: string; readonly tokenId: number }[];
 }
 
-export interface NativeLoadOptions {
+export interface NativeLoadOptions extends RopeOptions {
   /** Threads of the engine; 0 = numUsableThreads. */
   readonly numThreads: number;
   /** Tokens of prefill that go through the layers at once. Default 512. */
   readonly prefillChunk?: number;
-  readonly ropeFreqBase?: number;
-  readonly ropeFreqScale?: number;
   /** Names one of `availableIsas`. Default: the last. */
   readonly isa?: string;
   /** Use weights in place, from the file, where no faster order of them is known: processes share them. Default false: copies in huge pages. */

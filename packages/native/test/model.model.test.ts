@@ -41,6 +41,7 @@ describe.skipIf(noBinding !== '' || noModel !== '')(`native model${noModel}${noB
     expect(info).toEqual(model.info);
     expect(info.kvBytesPerToken).toBe(info.numLayers * info.numKvHeads * info.headDim * 4);
     expect(info.unsupportedReason).toBeNull();
+    expect(info.localLayers).toBeNull();
   });
 
   it('reports progress of a load from 0 to 1, rising', async () => {

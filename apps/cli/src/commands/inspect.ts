@@ -99,9 +99,21 @@ function attentionRows(info: NativeModelInfo): string[][] {
   return [
     ['layers', formatCount(info.numLayers)],
     ['heads', `${info.numQueryHeads} query, ${info.numKvHeads} KV, ${info.headDim} numbers each`],
+    ...localRows(info),
     ['trained context', formatCounted(info.trainedContext, 'token')],
     ['RoPE', `base ${info.ropeFreqBase}, scaling ${info.ropeScaling}`],
     ['KV per token', formatBytes(info.kvBytesPerToken)],
+  ];
+}
+
+/** Of a model with sliding windows: its other layers are those that retrieval serves. */
+function localRows({ localLayers, numLayers }: NativeModelInfo): string[][] {
+  if (!localLayers) return [];
+  const { window, period } = localLayers;
+  const numOthers = period === 0 ? 0 : Math.floor(numLayers / period);
+  const seen = formatCounted(window, 'token');
+  return [
+    ['local layers', `${numLayers - numOthers} see the last ${seen} and have no index; ${numOthers} see everything`],
   ];
 }
 

@@ -17,6 +17,7 @@ import {
   size,
 } from '../parse-options.js';
 import { ProgressLine } from '../progress-line.js';
+import { ropeSettings } from '../rope-flags.js';
 import { addStoreLimit, defaultStoreFolder, promptStoreFolder, storeLimitOf } from '../sessions/session-store.js';
 import { CommandSettings } from '../settings/command-settings.js';
 import { readConfigFile } from '../settings/config-file.js';
@@ -152,6 +153,7 @@ export async function serve(flags: ServeFlags, { io, signal }: CommandContext): 
         ? { promptStore: { folder: promptStoreFolder(), maxBytes: flags.prefixCacheDisk } }
         : {}),
       ...deviceSettings(flags),
+      ...ropeSettings(flags),
       signal,
       onDownloadProgress: progress.onDownload,
       onProgress: (fraction) => progress.show({ label: 'loading the model', fraction, detail: '' }),

@@ -9,7 +9,7 @@ use ctkvr_core::sequence::store::Sequence;
 use ctkvr_core::{AttentionShape, BuildOptions, CtkvrBuildOptions, CtkvrOptions, MemoryQuestion, SelectorOptions, SequenceMemory};
 use ctkvr_kernels::KvFormat;
 
-const QWEN: AttentionShape = AttentionShape { num_layers: 24, num_q_heads: 14, num_kv_heads: 2, head_dim: 64 };
+const QWEN: AttentionShape = AttentionShape { num_layers: 24, num_q_heads: 14, num_kv_heads: 2, head_dim: 64, local: None };
 const HEADS: usize = 24 * 2;
 /// The recent queries, f16 `[384, 7, 64]` per layer and KV head.
 const QUERIES: usize = HEADS * 384 * 7 * 64 * 2;

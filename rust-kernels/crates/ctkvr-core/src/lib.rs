@@ -61,4 +61,4 @@ pub use rotary::key_overlap::{OverlapBySimilarity, OverlapInput, overlap_by_simi
 pub use rotary::query_cosine::{CosineByDistance, RowStatistics, cosine_by_distance};
 pub use rotary::scaling::RopeScaling;
 pub use selector::SelectorOptions;
-pub use step::{AttentionShape, BuildReport, Phase, SequenceId, SequenceMemory};
+pub use step::{AttentionShape, BuildReport, LocalLayers, Phase, SequenceId, SequenceMemory};

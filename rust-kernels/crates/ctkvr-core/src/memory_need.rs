@@ -30,12 +30,10 @@ pub struct MemoryQuestion<'a> {
 impl MemoryQuestion<'_> {
     /// The most bytes that it holds between operations. Rises with `num_tokens`.
     pub fn need(&self) -> SequenceMemory {
-        SequenceMemory { kv_bytes: self.kv_bytes(), index_bytes: self.query_bytes() + self.num_heads() * self.head_bytes() }
-    }
-
-    /// (layer, KV head) pairs.
-    fn num_heads(&self) -> usize {
-        self.shape.num_layers * self.shape.num_kv_heads
+        SequenceMemory {
+            kv_bytes: self.kv_bytes(),
+            index_bytes: self.query_bytes() + self.shape.num_indexed_heads() * self.head_bytes(),
+        }
     }
 
     fn kv_bytes(&self) -> usize {
@@ -51,7 +49,7 @@ impl MemoryQuestion<'_> {
 
     /// The queries from which centroids are made, f16: room for them is there from the first token on, whatever the selector.
     fn query_bytes(&self) -> usize {
-        let row_bytes = self.shape.num_layers * self.shape.num_q_heads * self.shape.head_dim * size_of::<u16>();
+        let row_bytes = self.shape.num_indexed_layers() * self.shape.num_q_heads * self.shape.head_dim * size_of::<u16>();
         let (least, most) = self.selector.build.query_bounds();
         let for_prompt = most.min(self.max_tokens).max(1);
         // Of generated tokens those are kept that a cut needs to grow again, and those of two growths.

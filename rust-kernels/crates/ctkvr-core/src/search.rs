@@ -22,6 +22,11 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Of a layer that sees `window` positions, the last ones: the region is what it does not see, and nothing of that is ever a candidate.
+    pub fn local(len: usize, window: usize) -> Self {
+        Self { len, start: 0, end: len.saturating_sub(window), max_selected: 0, top_p: 1.0 }
+    }
+
     /// Positions of the region.
     pub fn region_len(&self) -> usize {
         self.end - self.start

@@ -13,6 +13,8 @@ use crate::weights::Weights;
 
 /// One layer's weights. Vectors of f32 live as long as the model.
 pub(crate) struct Layer {
+    /// Which of the plan's rotary tables turns its queries and keys; `None`: none does.
+    pub turn: Option<usize>,
     pub attention_norm: Option<*const f32>,
     /// Queries, keys, values.
     pub qkv: Joined,
@@ -25,6 +27,8 @@ pub(crate) struct Layer {
     pub attention_residual: Option<Residual>,
     pub feed_forward_norm: Option<*const f32>,
     pub gate_and_up: Joined,
+    /// Activation of the gate, times up.
+    pub gate: fn(&Kernels, &[f32], &[f32], &mut [f32]),
     pub down: Joined,
     /// How what `down` gives is added.
     pub feed_forward_residual: Option<Residual>,
@@ -47,7 +51,8 @@ pub(crate) struct Plan {
     pub embedding: Embedding,
     /// What rotated queries are multiplied by, so that attention's 1 / sqrt(head dimension) becomes the model's factor.
     pub query_scale: f32,
-    pub rotary: RotaryTable,
+    /// One for each kind of layer that turns; all have as many pairs.
+    pub rotary: Vec<RotaryTable>,
     /// Turns a head in place: [`Kernels::rotate_halves`] or its other form.
     pub rotate: fn(&Kernels, &mut [f32], &[f32], &[f32]),
     pub kernels: &'static Kernels,
@@ -95,7 +100,11 @@ impl Plan {
     pub fn new(model: &Model, weights: &Weights, kernels: &'static Kernels) -> Result<Self> {
         let spec = model.spec();
         let Description { rotary, layer, output, .. } = &spec.description;
-        let layers = (0..spec.num_layers).map(|index| Layer::new(weights, kernels, layer, index)).collect::<Result<_>>()?;
+        let layers = (0..spec.num_layers)
+            .map(|index| {
+                Ok(Layer { turn: spec.turn(index).map(|turn| turn as usize), ..Layer::new(weights, kernels, layer, index)? })
+            })
+            .collect::<Result<_>>()?;
         let factors = rotary.factors.and_then(|factors| weights.vector(factors.name));
         let logits = Linear::new(weights, kernels, &output.product.weight_name(), &output.product.bias_name())?;
         Ok(Self {
@@ -106,7 +115,7 @@ impl Plan {
             logits: Joined::new(vec![logits]).without_tiles(),
             embedding: embedding(spec, weights)?,
             query_scale: layer.attention.score_scale.map_or(1.0, |scale| scale * (spec.head_dim as f32).sqrt()),
-            rotary: RotaryTable::new(&spec.rope, spec.head_dim, factors),
+            rotary: spec.rotary_tables(factors),
             rotate: match spec.rope.pairing {
                 RopePairing::Adjacent => Kernels::rotate_adjacent,
                 RopePairing::Halves => Kernels::rotate_halves,
@@ -114,6 +123,11 @@ impl Plan {
             kernels,
             ask: weights.prefetch(),
         })
+    }
+
+    /// Pairs of a head that turn.
+    pub fn num_pairs(&self) -> usize {
+        self.rotary[0].num_pairs()
     }
 
     /// Whether queries and keys of whole rows are normed between their product and attention.
@@ -155,9 +169,12 @@ impl Layer {
             };
             Ok(Joined::new(products.iter().map(linear).collect::<Result<_>>()?))
         };
-        // What kernels.gate computes.
-        let Activation::Silu = feed_forward.activation;
         Ok(Self {
+            turn: None,
+            gate: match feed_forward.activation {
+                Activation::Silu => Kernels::gate,
+                Activation::Gelu => Kernels::gate_by_gelu,
+            },
             attention_norm: norm_or_none(&attention.norm_before)?,
             qkv: joined(&[&attention.query, &attention.key, &attention.value])?,
             head_norms: query_key_norms(NormSpan::Head)?,

@@ -22,7 +22,7 @@ pub(crate) struct StepBuffers {
     pub up: Vec<f32>,
     /// What a block gave, where it waits to be added to `hidden`.
     pub block_out: Vec<f32>,
-    /// Cosines and sines of each row's position.
+    /// Cosines and sines of each row's position, of each rotary table.
     pub cos: Vec<f32>,
     pub sin: Vec<f32>,
     /// Rounded activations of the product that runs, one for each encoding: words, for their alignment.
@@ -62,8 +62,8 @@ impl StepBuffers {
             (&mut self.gate, rows * spec.feed_forward_len),
             (&mut self.up, rows * spec.feed_forward_len),
             (&mut self.block_out, if plan.has_residuals() { rows * spec.embedding_len } else { 0 }),
-            (&mut self.cos, rows * plan.rotary.num_pairs()),
-            (&mut self.sin, rows * plan.rotary.num_pairs()),
+            (&mut self.cos, rows * plan.rotary.len() * plan.num_pairs()),
+            (&mut self.sin, rows * plan.rotary.len() * plan.num_pairs()),
         ];
         let bytes: usize = wanted.iter().map(|(_, len)| size_of::<f32>() * len).sum();
         let grown = wanted.into_iter().all(|(buffer, len)| grow(buffer, len, 0.0))

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use ctkvr_engine::Batch;
-use ctkvr_kernels::{BLOCK, TILE_ROWS, Tile};
+use ctkvr_kernels::{BLOCK, Kernels, TILE_ROWS, Tile};
 use ctkvr_model::ModelSpec;
 use ctkvr_threads::{Ahead, Job, Units};
 
@@ -51,8 +51,8 @@ enum Stage {
 enum Before {
     Nothing(*const f32),
     Norm(*const f32, *const f32),
-    /// silu(gate) * up.
-    Gate(*const f32, *const f32),
+    /// activation(gate) * up.
+    Gate(*const f32, *const f32, fn(&Kernels, &[f32], &[f32], &mut [f32])),
 }
 
 /// Where the buffers are; the products' rows.
@@ -190,7 +190,7 @@ impl<'a> StepJob<'a> {
             Product::Qkv(i) => norm(layer(i).attention_norm),
             Product::Output(_) => Before::Nothing(at.attended),
             Product::GateAndUp(i) => norm(layer(i).feed_forward_norm),
-            Product::Down(_) => Before::Gate(at.gate, at.up),
+            Product::Down(i) => Before::Gate(at.gate, at.up, layer(i).gate),
             Product::Logits => norm(Some(self.plan.output_norm)),
         }
     }
@@ -235,12 +235,14 @@ impl<'a> StepJob<'a> {
 
     /// Looks up a row's token, and the cosines and sines of its position.
     fn begin(&self, row: usize) {
-        let (width, half) = (self.spec.embedding_len, self.plan.rotary.num_pairs());
+        let (width, half, num_tables) = (self.spec.embedding_len, self.plan.num_pairs(), self.plan.rotary.len());
         // SAFETY: the engine checked the token; the buffers hold the row.
         unsafe {
             self.plan.embedding.write(self.batch.tokens[row], self.at.hidden.add(row * width));
-            let of_row = |of: *mut f32| std::slice::from_raw_parts_mut(of.add(row * half), half);
-            self.plan.rotary.write(self.batch.positions[row], of_row(self.at.cos), of_row(self.at.sin));
+            for (i, table) in self.plan.rotary.iter().enumerate() {
+                let of_row = |of: *mut f32| from_raw_parts_mut(of.add((row * num_tables + i) * half), half);
+                table.write(self.batch.positions[row], of_row(self.at.cos), of_row(self.at.sin));
+            }
         }
     }
 
@@ -264,8 +266,8 @@ impl<'a> StepJob<'a> {
                     }
                     prepared
                 }
-                Before::Gate(gate, up) => {
-                    kernels.gate(of_row(gate), of_row(up), prepared);
+                Before::Gate(gate, up, by) => {
+                    by(kernels, of_row(gate), of_row(up), prepared);
                     prepared
                 }
             };
@@ -313,19 +315,21 @@ impl<'a> StepJob<'a> {
     /// Norms and turns the queries and the key of a row and KV head.
     fn finish_heads(&self, layer: &Layer, row: usize, kv_head: usize) {
         let ModelSpec { num_q_heads, num_kv_heads, head_dim: d, rms_epsilon, .. } = *self.spec;
-        let (kernels, half) = (self.plan.kernels, self.plan.rotary.num_pairs());
+        let (kernels, half, num_tables) = (self.plan.kernels, self.plan.num_pairs(), self.plan.rotary.len());
         let group = num_q_heads / num_kv_heads;
         // SAFETY: the buffers hold the row; these heads are this unit's.
         unsafe {
             let first = self.at.queries.add((row * num_q_heads + kv_head * group) * d);
             let key = self.at.keys.add((row * num_kv_heads + kv_head) * d);
-            let (cos, sin) = (from_raw_parts(self.at.cos.add(row * half), half), from_raw_parts(self.at.sin.add(row * half), half));
             let finish = |head: *mut f32, which: usize| {
                 let head = from_raw_parts_mut(head, d);
                 if let Some(norms) = layer.head_norms {
                     kernels.rms_norm_in_place(head, from_raw_parts(norms[which], d), rms_epsilon);
                 }
-                (self.plan.rotate)(kernels, &mut head[..2 * half], cos, sin);
+                if let Some(turn) = layer.turn {
+                    let of_row = |of: *mut f32| from_raw_parts(of.add((row * num_tables + turn) * half), half);
+                    (self.plan.rotate)(kernels, &mut head[..2 * half], of_row(self.at.cos), of_row(self.at.sin));
+                }
             };
             (0..group).for_each(|head| finish(first.add(head * d), 0));
             finish(key, 1);

@@ -168,7 +168,7 @@ impl Weights {
         let mut places = Vec::with_capacity(all.len());
         let mut end = 0usize;
         for weight in all {
-            let packed = shape_of(weight.info);
+            let packed = shape_of(&weight.info);
             let bytes = packed.map_or(Some(weight.info.size_bytes), |shape| shape.bytes());
             let too_large = || Error::Internal { what: format!("the tensor {} is too large", weight.info.name) };
             let bytes = bytes.ok_or_else(too_large)?;
@@ -179,7 +179,7 @@ impl Weights {
         let mut bytes = Vec::new();
         for (weight, (packed, place)) in all.iter().zip(places) {
             progress.check_cancel()?;
-            let info = weight.info;
+            let info: &TensorInfo = &weight.info;
             // SAFETY: the place is inside the memory, which is zeros so far, and nobody else's.
             let target = unsafe { std::slice::from_raw_parts_mut(copies.start().add(place.start), place.len()) };
             let read = |into: &mut [u8]| {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine_suite::helpers::NO_CANCEL;
-use ctkvr_engine_suite::tiny_model::{Random, TemporaryFile, TinyModel, granite_scales as scales};
+use ctkvr_engine_suite::tiny_model::{Random, TemporaryFile, TinyModel, gemma3_windows, granite_scales as scales};
 use ctkvr_model::{Error, Model, Result, RopeOverrides, inspect};
 
 /// All that reads a file: checks, vocabulary, weights.
@@ -51,6 +51,17 @@ fn files_that_are_no_models_are_named_with_the_reason() {
 }
 
 #[test]
+fn safetensors_are_named_with_the_remedy() {
+    let json = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let file = TemporaryFile::with(&[&(json.len() as u64).to_le_bytes(), &json[..], &[0; 4]].concat());
+    for error in [load_error(file.path()), inspect(file.path()).expect_err("it should not open")] {
+        assert_eq!(error.code(), "CTKVR_NOT_GGUF");
+        let text = error.to_string();
+        assert!(text.contains("safetensors") && text.contains("convert_hf_to_gguf.py"), "{text}");
+    }
+}
+
+#[test]
 fn one_missing_byte_at_the_end_is_found_and_counted() {
     let good = TinyModel::new("llama").write();
     let bytes = std::fs::read(good.path()).unwrap();
@@ -69,10 +80,15 @@ fn one_missing_byte_at_the_end_is_found_and_counted() {
 fn models_that_do_not_run_say_why_and_can_still_be_inspected() {
     let base = || TinyModel::new("llama");
     let olmo2 = || TinyModel::new("olmo2");
+    let (gemma3, phi3) = (|| TinyModel::new("gemma3"), || TinyModel::new("phi3"));
     let number = |key: &str, value| vec![(key.to_string(), value)];
     let text = |key: &str, value: &str| vec![(key.to_string(), value.to_string())];
     let cases = [
-        ("architecture", TinyModel { texts: text("general.architecture", "mamba"), ..base() }, "mamba"),
+        (
+            "architecture",
+            TinyModel { texts: text("general.architecture", "mamba"), ..base() },
+            "\"mamba\"; those that run are llama, qwen2, qwen3, olmo2, granite, gemma3, smollm3 and phi3",
+        ),
         ("experts", TinyModel { numbers: number("llama.expert_count", 8), ..base() }, "experts"),
         ("expert groups", TinyModel { numbers: number("llama.expert_group_count", 2), ..base() }, "experts"),
         ("missing tensor", TinyModel { without: vec!["blk.1.attn_k.weight".into()], ..base() }, "blk.1.attn_k.weight"),
@@ -95,6 +111,25 @@ fn models_that_do_not_run_say_why_and_can_still_be_inspected() {
             "blk.0.attn_q_norm.weight must have the shape [256, 1]",
         ),
         ("sliding window", TinyModel { numbers: number("olmo2.attention.sliding_window", 64), ..olmo2() }, "sliding window"),
+        (
+            "capped logits",
+            TinyModel { floats: vec![("gemma3.final_logit_softcapping".into(), 30.0)], ..gemma3() },
+            "caps its logits",
+        ),
+        ("no period", TinyModel { numbers: gemma3_windows(24, 0), ..gemma3() }, "sliding_window_pattern"),
+        (
+            "no norm behind",
+            TinyModel { without: vec!["blk.1.post_ffw_norm.weight".into()], ..gemma3() },
+            "blk.1.post_ffw_norm.weight",
+        ),
+        ("no joined matrix", TinyModel { without: vec!["blk.1.attn_qkv.weight".into()], ..phi3() }, "blk.1.attn_qkv.weight"),
+        (
+            "rows of a joined matrix",
+            TinyModel { numbers: number("phi3.feed_forward_length", 256), ..phi3() },
+            "ffn_up.weight must have",
+        ),
+        ("an odd part of a head", TinyModel { numbers: number("phi3.rope.dimension_count", 33), ..phi3() }, "must be even"),
+        ("more than a head", TinyModel { numbers: number("phi3.rope.dimension_count", 96), ..phi3() }, "dimension_count"),
         ("no scale of logits", TinyModel { floats: vec![], ..TinyModel::new("granite") }, "granite.logit_scale"),
         ("a scale below 0", TinyModel { floats: scales([12.0, -1.0, 0.1, 8.0]), ..TinyModel::new("granite") }, "residual_scale"),
         (

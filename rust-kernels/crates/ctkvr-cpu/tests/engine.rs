@@ -7,7 +7,7 @@ use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_engine::{Engine, Executor};
 use ctkvr_engine_suite::helpers::{NO_CANCEL, alone, full_sequence, kl_divergence, load, logits};
 use ctkvr_engine_suite::tiny_model::{TinyModel, VOCAB_SIZE};
-use ctkvr_engine_suite::{Suite, same_bits};
+use ctkvr_engine_suite::{Suite, same_bits, snapshots};
 use ctkvr_kernels::Kernels;
 use ctkvr_model::Model;
 use ctkvr_reference::ReferenceExecutor;
@@ -29,7 +29,16 @@ fn a_sequence_alone_is_the_same_on_all_kernels() {
     for kernels in Kernels::available() {
         let make = |model: &Arc<Model>, num_threads| executor(model, CpuOptions { num_threads, ..CpuOptions::with(kernels) });
         same_bits::a_sequence_alone_whole_and_on_one_thread_is_the_same(&Suite { make: &make, skip: &[] });
+        same_bits::also_of_layers_with_windows_and_without_rotation(&Suite { make: &make, skip: &[] });
     }
+}
+
+#[test]
+fn a_restored_sequence_of_layers_with_windows_goes_on_with_the_same_bits() {
+    snapshots::also_where_layers_have_windows(&Suite { make: &fastest, skip: &[] });
+    let reference =
+        |model: &Arc<Model>, _: usize| -> Box<dyn Executor> { Box::new(ReferenceExecutor::new(Arc::clone(model)).unwrap()) };
+    snapshots::also_where_layers_have_windows(&Suite { make: &reference, skip: &[] });
 }
 
 /// On one, 37 and 130 rows, and decodes behind them. Activations are rounded to 8 bits where weights are, by the CPU alone.
@@ -40,6 +49,10 @@ fn distributions_are_the_references() {
         ("llama", sys::GGML_TYPE_F32, 1e-6),
         ("qwen2", sys::GGML_TYPE_F32, 1e-6),
         ("qwen3", sys::GGML_TYPE_F16, 1e-3),
+        ("gemma3", sys::GGML_TYPE_F32, 1e-6),
+        ("smollm3", sys::GGML_TYPE_F32, 1e-6),
+        ("phi3", sys::GGML_TYPE_F32, 1e-6),
+        ("phi3", sys::GGML_TYPE_Q4_K, 1e-2),
         ("llama", sys::GGML_TYPE_Q8_0, 1e-2),
         ("qwen3", sys::GGML_TYPE_Q4_K, 1e-2),
     ] {

@@ -10,10 +10,10 @@ use ctkvr_engine_suite::helpers::{
     NO_CANCEL, alone, full_sequence, kl_divergence, load, logits, most_probable, some_text, test_model,
 };
 use ctkvr_engine_suite::llama_reference::LlamaReference;
-use ctkvr_engine_suite::tiny_model::{GRANITE_SCALES, TinyModel, VOCAB_SIZE, granite_scales};
+use ctkvr_engine_suite::tiny_model::{GRANITE_SCALES, TinyModel, VOCAB_SIZE, gemma3_windows, granite_scales};
 use ctkvr_engine_suite::widened_model::widen;
 use ctkvr_kernels::Kernels;
-use ctkvr_model::{Error, Model, RopeOverrides};
+use ctkvr_model::{Error, Model, RopeOverrides, RopeScaling};
 use ctkvr_reference::ReferenceExecutor;
 use llama_cpp_sys_2 as sys;
 
@@ -118,7 +118,7 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
         }),
     ];
     let prompt = tiny_prompt(200);
-    for (name, tiny) in cases {
+    for (name, tiny) in cases.into_iter().chain(cases_of_windows_and_rotation()) {
         let file = tiny.write();
         let model = load(file.path());
         let limit = limit_of(file.path(), &prompt, 8);
@@ -128,6 +128,117 @@ fn tiny_models_of_every_family_give_llama_cpps_distributions() {
             println!("{name}, {executor}: mean KL {mean:.2e}, largest {largest:.2e}");
             assert!(mean < limit, "{name}, {executor}: mean KL {mean}, limit {limit}");
         }
+    }
+}
+
+/// Families whose layers differ, and those that turn heads in other ways.
+fn cases_of_windows_and_rotation() -> Vec<(&'static str, TinyModel)> {
+    let base = TinyModel::new;
+    let with = |numbers: Vec<(String, u32)>, more: &[(&str, u32)]| -> Vec<(String, u32)> {
+        numbers.into_iter().chain(more.iter().map(|(key, value)| (key.to_string(), *value))).collect()
+    };
+    let float = |key: &str, value: f32| (key.to_string(), value);
+    let linear = vec![("gemma3.rope.scaling.type".to_string(), "linear".to_string())];
+    vec![
+        ("gemma3", base("gemma3")),
+        ("gemma3, Q8_0", TinyModel { kind: sys::GGML_TYPE_Q8_0, ..base("gemma3") }),
+        ("gemma3, no window", TinyModel { numbers: vec![], ..base("gemma3") }),
+        ("gemma3, every third layer", TinyModel { numbers: gemma3_windows(50, 3), ..base("gemma3") }),
+        ("gemma3, tied", TinyModel { tied: true, ..base("gemma3") }),
+        ("gemma3, a window of 1", TinyModel { numbers: gemma3_windows(1, 2), ..base("gemma3") }),
+        (
+            "gemma3, rope of both kinds",
+            TinyModel {
+                floats: vec![
+                    float("gemma3.rope.freq_base", 1e6),
+                    float("gemma3.rope.freq_base_swa", 500.0),
+                    float("gemma3.rope.scaling.factor", 8.0),
+                ],
+                texts: linear,
+                ..base("gemma3")
+            },
+        ),
+        ("smollm3", base("smollm3")),
+        ("smollm3, Q4_0", TinyModel { kind: sys::GGML_TYPE_Q4_0, tied: false, ..base("smollm3") }),
+        ("phi3", base("phi3")),
+        (
+            "phi3, a window that llama.cpp ignores",
+            TinyModel { numbers: with(vec![], &[("phi3.attention.sliding_window", 16)]), ..base("phi3") },
+        ),
+        ("phi3, Q4_K", TinyModel { kind: sys::GGML_TYPE_Q4_K, tied: false, ..base("phi3") }),
+        (
+            "phi3, long factors, a part of each head",
+            TinyModel {
+                long_rope: Some(24),
+                numbers: with(vec![], &[("phi3.rope.dimension_count", 48), ("phi3.rope.scaling.original_context_length", 64)]),
+                floats: vec![float("phi3.rope.scaling.attn_factor", 1.19)],
+                ..base("phi3")
+            },
+        ),
+        (
+            "phi3, short factors",
+            TinyModel {
+                long_rope: Some(32),
+                numbers: with(vec![], &[("phi3.rope.scaling.original_context_length", 512)]),
+                ..base("phi3")
+            },
+        ),
+    ]
+}
+
+/// Windows that begin inside and behind the spans and blocks that a long prompt's attention is dealt out in, also in bf16; with tokens decoded behind it.
+#[test]
+fn windows_of_long_prompts_give_llama_cpps_distributions() {
+    let _alone = alone();
+    for (window, len) in [(300, 900), (2100, 4500)] {
+        let file = TinyModel { numbers: gemma3_windows(window, 2), ..TinyModel::new("gemma3") }.write();
+        let prompt = tiny_prompt(len);
+        let limit = limit_of(file.path(), &prompt, 4);
+        for threads in [1, 4] {
+            let (mean, largest) = compare(&cpu_engine(&load(file.path()), threads, 700), file.path(), &prompt, 4);
+            println!("a window of {window}, a prompt of {len}, {threads} threads: mean KL {mean:.2e}, largest {largest:.2e}");
+            assert!(mean < limit, "a window of {window}: mean KL {mean}, limit {limit}");
+        }
+        let other = TinyModel { numbers: gemma3_windows(window + 8, 2), ..TinyModel::new("gemma3") }.write();
+        let (mean, _) = compare(&cpu_engine(&load(other.path()), 2, 700), file.path(), &prompt, 4);
+        println!("8 positions more: mean KL {mean:.2e}");
+        assert!(mean > limit / 10.0, "a window of {window}: 8 positions more make no difference, mean KL {mean}");
+    }
+}
+
+/// What only some families have is not without effect: files that differ in it are different models.
+#[test]
+fn windows_and_rotations_matter() {
+    let _alone = alone();
+    let gemma = || TinyModel::new("gemma3");
+    let float = |key: &str, value| vec![(key.to_string(), value)];
+    let as_llama = || {
+        let texts = vec![("general.architecture".to_string(), "llama".to_string())];
+        let numbers =
+            ["block_count", "embedding_length", "feed_forward_length", "context_length"].map(|key| format!("llama.{key}"));
+        let numbers = numbers.into_iter().zip([4, 256, 512, 512]).chain([("llama.attention.head_count".to_string(), 4)]);
+        let numbers = numbers.chain([("llama.attention.head_count_kv".to_string(), 2)]).collect();
+        TinyModel { texts, numbers, floats: float("llama.attention.layer_norm_rms_epsilon", 1e-5), ..TinyModel::new("smollm3") }
+    };
+    let phi = |original| TinyModel {
+        long_rope: Some(32),
+        numbers: vec![("phi3.rope.scaling.original_context_length".into(), original)],
+        ..TinyModel::new("phi3")
+    };
+    let cases = [
+        ("a longer window", gemma(), TinyModel { numbers: gemma3_windows(30, 2), ..gemma() }),
+        ("other local layers", gemma(), TinyModel { numbers: gemma3_windows(24, 3), ..gemma() }),
+        ("another base of local layers", gemma(), TinyModel { floats: float("gemma3.rope.freq_base_swa", 500.0), ..gemma() }),
+        ("another base of other layers", gemma(), TinyModel { floats: float("gemma3.rope.freq_base", 500.0), ..gemma() }),
+        ("layers without rotation", TinyModel::new("smollm3"), as_llama()),
+        ("long factors", phi(512), phi(64)),
+    ];
+    let prompt = tiny_prompt(200);
+    for (name, one, other) in cases {
+        let (one, other) = (one.write(), other.write());
+        let (mean, _) = compare(&cpu_engine(&load(other.path()), 1, 64), one.path(), &prompt, 4);
+        println!("{name}: mean KL {mean:.2e}");
+        assert!(mean > 1e-3, "{name}: mean KL {mean}");
     }
 }
 
@@ -180,6 +291,67 @@ fn another_rope_base_gives_other_distributions() {
     let model = Arc::new(Model::load(file.path(), rope).unwrap());
     let (mean, _) = compare(&cpu_engine(&model, 1, 64), file.path(), &tiny_prompt(200), 4);
     assert!(mean > 1e-3, "mean KL {mean}");
+}
+
+/// What a caller says of rope, beyond the length that the model was trained for.
+#[test]
+fn rope_by_flags_is_llama_cpps() {
+    let _alone = alone();
+    type Set = fn(&mut sys::llama_context_params);
+    let twofold = RopeOverrides { freq_scale: Some(0.5), ..RopeOverrides::default() };
+    let yarn = RopeOverrides { scaling: Some(RopeScaling::Yarn), ..twofold };
+    let cases: [(&str, RopeOverrides, Set); 5] = [
+        ("scale", twofold, |params| params.rope_freq_scale = 0.5),
+        ("linear", RopeOverrides { scaling: Some(RopeScaling::Linear), freq_base: Some(20_000.0), ..twofold }, |params| {
+            (params.rope_freq_scale, params.rope_freq_base) = (0.5, 20_000.0);
+            params.rope_scaling_type = sys::LLAMA_ROPE_SCALING_TYPE_LINEAR;
+        }),
+        ("yarn", yarn, |params| {
+            params.rope_freq_scale = 0.5;
+            params.rope_scaling_type = sys::LLAMA_ROPE_SCALING_TYPE_YARN;
+        }),
+        (
+            "yarn, all of its numbers",
+            RopeOverrides {
+                original_context: Some(300),
+                ext_factor: Some(0.7),
+                beta_fast: Some(16.0),
+                beta_slow: Some(2.0),
+                ..yarn
+            },
+            |params| {
+                params.rope_freq_scale = 0.5;
+                params.rope_scaling_type = sys::LLAMA_ROPE_SCALING_TYPE_YARN;
+                (params.yarn_orig_ctx, params.yarn_ext_factor) = (300, 0.7);
+                (params.yarn_beta_fast, params.yarn_beta_slow) = (16.0, 2.0);
+            },
+        ),
+        ("yarn, no extrapolation", RopeOverrides { ext_factor: Some(0.0), attn_factor: Some(1.3), ..yarn }, |params| {
+            params.rope_freq_scale = 0.5;
+            params.rope_scaling_type = sys::LLAMA_ROPE_SCALING_TYPE_YARN;
+            (params.yarn_ext_factor, params.yarn_attn_factor) = (0.0, 1.3);
+        }),
+    ];
+    let prompt = tiny_prompt(900);
+    for architecture in ["llama", "qwen2", "gemma3"] {
+        let file = TinyModel { tied: false, ..TinyModel::new(architecture) }.write();
+        let plain = load(file.path());
+        let mut fingerprints = vec![plain.fingerprint()];
+        for (name, rope, set) in &cases {
+            let llama = || LlamaReference::with(file.path(), prompt.len() + 5, REFERENCE_THREADS, true, set);
+            let model = Arc::new(Model::load(file.path(), *rope).unwrap());
+            let engine = cpu_engine(&model, OUR_THREADS, 512);
+            let (mean, _) = diverge(&mut llama(), &mut (&engine, full_sequence(&engine, 905)), &prompt, 4);
+            let engine = cpu_engine(&plain, OUR_THREADS, 512);
+            let (without, _) = diverge(&mut llama(), &mut (&engine, full_sequence(&engine, 905)), &prompt, 4);
+            println!("{architecture}, {name}: mean KL {mean:.2e}, without it {without:.2e}");
+            assert!(mean < 1e-3 && without > 2e-3, "{architecture}, {name}: mean KL {mean}, without it {without}");
+            fingerprints.push(model.fingerprint());
+        }
+        fingerprints.sort_by_key(|fingerprint| fingerprint.0);
+        fingerprints.dedup();
+        assert_eq!(fingerprints.len(), cases.len() + 1, "prompts of one are not another's");
+    }
 }
 
 /// Nor is a factor of Granite's without effect: files that differ in one are different models.

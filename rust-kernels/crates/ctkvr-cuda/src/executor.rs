@@ -12,7 +12,7 @@ use ctkvr_core::sequence::lifecycle::{HeadMaker, HeadTask};
 use ctkvr_core::sequence::store::Sequence;
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result};
 use ctkvr_kernels::Kernels;
-use ctkvr_model::{Model, num_usable_threads};
+use ctkvr_model::{Activation, Description, Model, ModelSpec, num_usable_threads};
 
 use crate::Device;
 use crate::head_cache::HeadCache;
@@ -50,12 +50,25 @@ pub struct CudaExecutor {
     decodes: KeptDecodes,
 }
 
+/// What a model has that only the CPU computes.
+fn lacking(spec: &ModelSpec) -> Option<&'static str> {
+    let Description { rotary, local, layer, .. } = &spec.description;
+    [
+        (local.is_some(), "layers that attend to a sliding window"),
+        (rotary.unrotated_period.is_some(), "layers without rotary embedding"),
+        (spec.rotary_dims < spec.head_dim, "heads of which only a part is rotated"),
+        (layer.feed_forward.activation != Activation::Silu, "the GELU activation"),
+    ]
+    .into_iter()
+    .find_map(|(is_lacking, feature)| is_lacking.then_some(feature))
+}
+
 impl CudaExecutor {
     /// Opens the device and brings the model's weights there. `progress` receives 0..1.
     ///
     /// # Errors
     /// `DeviceUnavailable` with the reason (no driver, no such device, no kernels in this build), `OutOfMemory`, `InvalidOption` for a model
-    /// whose heads have no kernels.
+    /// whose heads, or whose layers, have no kernels.
     pub fn load(model: Arc<Model>, options: CudaOptions, progress: &mut dyn FnMut(f32)) -> Result<Self> {
         let shape = model.spec().attention_shape();
         if !HEAD_DIMS.contains(&shape.head_dim) || shape.group_size() > MAX_GROUP {
@@ -64,6 +77,10 @@ impl CudaExecutor {
             );
             let actual = format!("heads of {} values in groups of {}", shape.head_dim, shape.group_size());
             return Err(Error::InvalidOption { option: "device".into(), expected, actual });
+        }
+        if let Some(feature) = lacking(model.spec()) {
+            let expected = format!("cpu for this model: a device has no kernels for {feature}");
+            return Err(Error::InvalidOption { option: "device".into(), expected, actual: model.spec().family.into() });
         }
         let device = Arc::new(Device::open(options.device).map_err(Error::from)?);
         let weights = Weights::load(&device, &model, progress)?;

@@ -198,7 +198,8 @@ impl<'b, 'a> Step<'b, 'a> {
     fn feed_forward(&self, on: &OnDevice, index: usize) -> Result<()> {
         let (layer, memory) = (&on.weights.layers[index], on.memory(self.lane));
         let spec = &on.model.spec().description.layer;
-        let Activation::Silu = spec.feed_forward.activation;
+        // A model with another one was refused when it was loaded.
+        debug_assert_eq!(spec.feed_forward.activation, Activation::Silu);
         let takers = layer.gate_and_up.matrices();
         let normed = self.norm(on, layer.feed_forward_norm.as_ref(), Some(spec.residual_scale), takers)?;
         let width = layer.down.k;

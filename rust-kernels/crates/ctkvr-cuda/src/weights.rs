@@ -124,7 +124,7 @@ impl Weights {
             layers,
             output_norm,
             output,
-            rotary: RotaryTable::new(&spec.rope, spec.head_dim, factors.as_deref()),
+            rotary: RotaryTable::new(&spec.rope, spec.rotary_dims, factors.as_deref()),
             query_factor: layer.attention.score_scale.map_or(1.0, |scale| scale * (spec.head_dim as f32).sqrt()),
             matrices,
         })

@@ -60,7 +60,7 @@ impl HeadRetriever for Watched {
 /// From now on every head calls `on_search` with its layer.
 fn watch(sequence: &mut Sequence, on_search: impl Fn(usize) + Send + Sync + 'static) {
     let on_search: Arc<dyn Fn(usize) + Send + Sync> = Arc::new(on_search);
-    let per_layer = sequence.num_heads() / NUM_LAYERS;
+    let per_layer = sequence.shape.num_indexed_heads() / NUM_LAYERS;
     let SelectorOptions { method, .. } = Settings { method: "exactTopK", ..Settings::full() }.into();
     sequence.selector.method = method;
     let (len, end) = (sequence.len, sequence.len - 1);
@@ -70,7 +70,7 @@ fn watch(sequence: &mut Sequence, on_search: impl Fn(usize) + Send + Sync + 'sta
         made_at: len,
         grown_at: len,
     };
-    let heads = (0..sequence.num_heads()).map(head).collect();
+    let heads = (0..sequence.shape.num_indexed_heads()).map(head).collect();
     sequence.index = Some(SequenceIndex { start: 1, heads, options: sequence.selector.clone(), built_at: vec![len] });
 }
 

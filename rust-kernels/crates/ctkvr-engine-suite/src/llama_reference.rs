@@ -15,6 +15,17 @@ pub struct LlamaReference {
 impl LlamaReference {
     /// `flash` chooses between llama.cpp's two ways of attending, which differ in rounding only.
     pub fn new(path: &Path, num_tokens: usize, num_threads: i32, flash: bool) -> Self {
+        Self::with(path, num_tokens, num_threads, flash, |_| ())
+    }
+
+    /// The same with other settings of the context.
+    pub fn with(
+        path: &Path,
+        num_tokens: usize,
+        num_threads: i32,
+        flash: bool,
+        set: impl FnOnce(&mut sys::llama_context_params),
+    ) -> Self {
         let path = CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: llama.cpp's API as documented, results checked.
         unsafe {
@@ -27,6 +38,7 @@ impl LlamaReference {
             params.n_threads = num_threads;
             params.n_threads_batch = num_threads;
             params.flash_attn_type = if flash { sys::LLAMA_FLASH_ATTN_TYPE_ENABLED } else { sys::LLAMA_FLASH_ATTN_TYPE_DISABLED };
+            set(&mut params);
             let context = sys::llama_init_from_model(model, params);
             assert!(!context.is_null(), "llama.cpp could not create a context");
             let vocab_size = sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) as usize;

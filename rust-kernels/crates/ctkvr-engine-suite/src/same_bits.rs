@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 
 use crate::Suite;
 use crate::helpers::{NO_CANCEL, alone, full_sequence, load};
-use crate::tiny_model::{Random, TinyModel, VOCAB_SIZE};
+use crate::tiny_model::{Random, TinyModel, VOCAB_SIZE, gemma3_windows};
 
 /// A sequence that a history feeds: a prompt, then tokens one by one.
 struct Text {
@@ -62,15 +62,34 @@ fn run(engine: &Engine, texts: &mut [Text], random: &mut Random, most: usize) {
 }
 
 pub fn a_sequence_alone_whole_and_on_one_thread_is_the_same(suite: &Suite) {
+    check(
+        suite,
+        vec![
+            TinyModel { kind: sys::GGML_TYPE_Q4_K, ..TinyModel::new("llama") },
+            TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("qwen2") },
+            TinyModel { kind: sys::GGML_TYPE_F16, ..TinyModel::new("qwen3") },
+            TinyModel { kind: sys::GGML_TYPE_F32, ..TinyModel::new("llama") },
+            TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("olmo2") },
+            TinyModel { kind: sys::GGML_TYPE_Q4_K, ..TinyModel::new("granite") },
+        ],
+    );
+}
+
+/// The same of models that not every executor runs.
+pub fn also_of_layers_with_windows_and_without_rotation(suite: &Suite) {
+    check(
+        suite,
+        vec![
+            TinyModel { kind: sys::GGML_TYPE_Q8_0, numbers: gemma3_windows(7, 2), ..TinyModel::new("gemma3") },
+            TinyModel { kind: sys::GGML_TYPE_Q4_K, numbers: gemma3_windows(20, 3), ..TinyModel::new("gemma3") },
+            TinyModel { kind: sys::GGML_TYPE_F32, ..TinyModel::new("smollm3") },
+            TinyModel { kind: sys::GGML_TYPE_Q4_K, long_rope: Some(32), ..TinyModel::new("phi3") },
+        ],
+    );
+}
+
+fn check(suite: &Suite, models: Vec<TinyModel>) {
     let _alone = alone();
-    let models = [
-        TinyModel { kind: sys::GGML_TYPE_Q4_K, ..TinyModel::new("llama") },
-        TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("qwen2") },
-        TinyModel { kind: sys::GGML_TYPE_F16, ..TinyModel::new("qwen3") },
-        TinyModel { kind: sys::GGML_TYPE_F32, ..TinyModel::new("llama") },
-        TinyModel { kind: sys::GGML_TYPE_Q8_0, ..TinyModel::new("olmo2") },
-        TinyModel { kind: sys::GGML_TYPE_Q4_K, ..TinyModel::new("granite") },
-    ];
     for (index, tiny) in models.into_iter().enumerate() {
         let file = tiny.write();
         let model = load(file.path());

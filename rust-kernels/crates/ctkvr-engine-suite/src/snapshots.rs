@@ -121,8 +121,31 @@ fn made_at(engine: &Engine, sequence: SequenceId) -> usize {
 pub fn a_restored_sequence_goes_on_with_the_same_bits(suite: &Suite) {
     let _alone = alone();
     let (_file, model) = tiny();
-    let engine = suite.engine(&model, 2, 128);
-    let other = suite.engine(&model, 1, 64);
+    assert!(check_restored(suite, &model) > 0, "no head was repaired behind a snapshot");
+}
+
+/// The same of a model of which some layers have no index; not every executor runs it.
+pub fn also_where_layers_have_windows(suite: &Suite) {
+    let _alone = alone();
+    let file = TinyModel { num_layers: 4, ..TinyModel::new("gemma3") }.write();
+    let model = load(file.path());
+    let engine = suite.engine(&model, 1, 64);
+    let sequence = engine.create_sequence(4000, KvFormat::F16, settings("ctkvr").into()).unwrap();
+    prefill(&engine, sequence, &prompt(PROMPT));
+    build(&engine, sequence);
+    let num_indexed = engine.with_sequence(sequence, |sequence| sequence.index.as_ref().unwrap().heads.len()).unwrap();
+    assert_eq!(num_indexed, 2 * 2, "KV heads of the second and the fourth layer");
+    let tokens = [7];
+    let entry = StepEntry { sequence, tokens: &tokens, phase: Phase::Decode, output: StepOutput::Logits };
+    let counters = engine.step(&[entry], Measures::NONE, &NO_CANCEL).unwrap().sequences.remove(0).counters.unwrap();
+    assert_eq!((counters.heads, counters.keys_total), (4, 4 * (PROMPT as u64 + 1)), "local layers are not counted");
+    check_restored(suite, &model);
+}
+
+/// Returns how many heads were repaired behind a snapshot.
+fn check_restored(suite: &Suite, model: &Arc<Model>) -> u64 {
+    let engine = suite.engine(model, 2, 128);
+    let other = suite.engine(model, 1, 64);
     let mut repairs = 0;
     for format in [KvFormat::F16, KvFormat::Q8] {
         let base = engine.create_sequence(4000, format, settings("full").into()).unwrap();
@@ -175,8 +198,8 @@ pub fn a_restored_sequence_goes_on_with_the_same_bits(suite: &Suite) {
             engine.close_sequence(sequence);
         }
     }
-    assert!(repairs > 0, "no head was repaired behind a snapshot");
     assert_eq!(other.kv_usage().pages, 0, "closed sequences hold no pages");
+    repairs
 }
 
 pub fn a_snapshot_in_the_middle_of_a_prompt_a_build_or_before_anything(suite: &Suite) {

@@ -25,6 +25,9 @@ pub struct TinyModel {
     pub qkv_bias: bool,
     pub rope_factors: bool,
     pub num_kv_heads: usize,
+    pub num_layers: usize,
+    /// Long and short factors of rope, of so many values.
+    pub long_rope: Option<usize>,
     /// Length of the norms of queries and of keys, where the family has them.
     pub norm_lens: Option<[usize; 2]>,
     /// Metadata beyond what every model has; later entries win.
@@ -40,16 +43,27 @@ impl TinyModel {
         Self {
             architecture,
             kind: sys::GGML_TYPE_F32,
-            tied: !matches!(architecture, "olmo2" | "granite"),
+            tied: !matches!(architecture, "olmo2" | "granite" | "gemma3"),
             qkv_bias: architecture == "qwen2",
             rope_factors: false,
             num_kv_heads: NUM_KV_HEADS,
+            num_layers: match architecture {
+                // One that turns nothing.
+                "smollm3" => 4,
+                // Two local ones, one that sees everything.
+                "gemma3" => 3,
+                _ => NUM_LAYERS,
+            },
+            long_rope: None,
             norm_lens: match architecture {
-                "qwen3" => Some([HEAD_DIM; 2]),
+                "qwen3" | "gemma3" => Some([HEAD_DIM; 2]),
                 "olmo2" => Some([NUM_Q_HEADS * HEAD_DIM, NUM_KV_HEADS * HEAD_DIM]),
                 _ => None,
             },
-            numbers: vec![],
+            numbers: match architecture {
+                "gemma3" => gemma3_windows(24, 2),
+                _ => vec![],
+            },
             floats: match architecture {
                 "granite" => granite_scales(GRANITE_SCALES),
                 _ => vec![],
@@ -79,7 +93,7 @@ impl TinyModel {
             set_text("general.architecture", arch);
             set_text("general.name", "tiny");
             for (key, value) in [
-                ("block_count", NUM_LAYERS as u32),
+                ("block_count", self.num_layers as u32),
                 ("embedding_length", EMBEDDING_LEN as u32),
                 ("feed_forward_length", HIDDEN_LEN as u32),
                 ("context_length", CONTEXT),
@@ -110,24 +124,35 @@ impl TinyModel {
                 sys::gguf_add_tensor(gguf, tensor);
             };
             let width = 1.0 / (EMBEDDING_LEN as f32).sqrt();
-            add("token_embd.weight".into(), EMBEDDING_LEN, VOCAB_SIZE, 1.0, 0.0);
-            add("output_norm.weight".into(), EMBEDDING_LEN, 1, 0.1, 0.2);
+            // Gemma multiplies embeddings by the root of their length.
+            let of_token = if arch == "gemma3" { width } else { 1.0 };
+            add("token_embd.weight".into(), EMBEDDING_LEN, VOCAB_SIZE, of_token, 0.0);
+            add("output_norm.weight".into(), EMBEDDING_LEN, 1, 0.1 / of_token, 0.2 / of_token);
             if !self.tied {
-                add("output.weight".into(), EMBEDDING_LEN, VOCAB_SIZE, 1.0, 0.0);
+                add("output.weight".into(), EMBEDDING_LEN, VOCAB_SIZE, of_token, 0.0);
             }
             if self.rope_factors {
                 add("rope_freqs.weight".into(), HEAD_DIM / 2, 1, 0.3, 2.0);
             }
-            for layer in 0..NUM_LAYERS {
+            if let Some(len) = self.long_rope {
+                add("rope_factors_long.weight".into(), len, 1, 0.3, 3.0);
+                add("rope_factors_short.weight".into(), len, 1, 0.1, 1.2);
+            }
+            let has_norms_behind = matches!(arch, "olmo2" | "gemma3");
+            for layer in 0..self.num_layers {
                 let name = |tensor: &str| format!("blk.{layer}.{tensor}");
                 let (q, kv) = (NUM_Q_HEADS * HEAD_DIM, self.num_kv_heads * HEAD_DIM);
                 if arch != "olmo2" {
                     add(name("attn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
                 }
                 // Large enough that attention is not uniform.
-                add(name("attn_q.weight"), EMBEDDING_LEN, q, 1.6 * width, 0.0);
-                add(name("attn_k.weight"), EMBEDDING_LEN, kv, 1.6 * width, 0.0);
-                add(name("attn_v.weight"), EMBEDDING_LEN, kv, width, 0.0);
+                if arch == "phi3" {
+                    add(name("attn_qkv.weight"), EMBEDDING_LEN, q + 2 * kv, 1.6 * width, 0.0);
+                } else {
+                    add(name("attn_q.weight"), EMBEDDING_LEN, q, 1.6 * width, 0.0);
+                    add(name("attn_k.weight"), EMBEDDING_LEN, kv, 1.6 * width, 0.0);
+                    add(name("attn_v.weight"), EMBEDDING_LEN, kv, width, 0.0);
+                }
                 add(name("attn_output.weight"), q, EMBEDDING_LEN, 3.0 * width, 0.0);
                 if self.qkv_bias {
                     add(name("attn_q.bias"), q, 1, 0.5, 0.0);
@@ -138,14 +163,19 @@ impl TinyModel {
                     add(name("attn_q_norm.weight"), queries, 1, 0.1, 1.3);
                     add(name("attn_k_norm.weight"), keys, 1, 0.1, 1.3);
                 }
-                if arch == "olmo2" {
+                if has_norms_behind {
                     add(name("post_attention_norm.weight"), EMBEDDING_LEN, 1, 0.1, 0.7);
                     add(name("post_ffw_norm.weight"), EMBEDDING_LEN, 1, 0.1, 0.7);
-                } else {
+                }
+                if arch != "olmo2" {
                     add(name("ffn_norm.weight"), EMBEDDING_LEN, 1, 0.1, 1.0);
                 }
-                add(name("ffn_gate.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
-                add(name("ffn_up.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
+                if arch == "phi3" {
+                    add(name("ffn_up.weight"), EMBEDDING_LEN, 2 * HIDDEN_LEN, width, 0.0);
+                } else {
+                    add(name("ffn_gate.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
+                    add(name("ffn_up.weight"), EMBEDDING_LEN, HIDDEN_LEN, width, 0.0);
+                }
                 add(name("ffn_down.weight"), HIDDEN_LEN, EMBEDDING_LEN, width, 0.0);
             }
             assert!(
@@ -189,6 +219,12 @@ impl TinyModel {
             }
         }
     }
+}
+
+/// Metadata of Gemma 3's windows: positions of a local layer, and of how many layers the last one sees everything.
+pub fn gemma3_windows(window: u32, period: u32) -> Vec<(String, u32)> {
+    let names = ["attention.sliding_window", "attention.sliding_window_pattern"];
+    names.iter().zip([window, period]).map(|(name, number)| (format!("gemma3.{name}"), number)).collect()
 }
 
 /// Such that each changes what comes next.

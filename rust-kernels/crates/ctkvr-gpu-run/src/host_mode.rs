@@ -78,6 +78,7 @@ impl<'a> HostMode<'a> {
             num_q_heads: shape.kv_heads * shape.group,
             num_kv_heads: shape.kv_heads,
             head_dim: shape.head_dim,
+            local: None,
         };
         let num_threads = std::thread::available_parallelism()?.get();
         let team = HostTeam::new(&IndexBuilder { shape: attention, kernels: Kernels::named("", shape.head_dim)?, num_threads })?;

@@ -168,7 +168,8 @@ impl Bf16Kernels {
     /// When the buffers are smaller than the block says, or its depth is no whole panels.
     #[inline]
     pub fn attend_block(&self, block: Bf16Block) {
-        let Bf16Block { queries, keys, values, scores, max, sum, totals, depth, num_rows, group, num_keys, position } = block;
+        let Bf16Block { queries, keys, values, scores, max, sum, totals, depth, num_rows, group, num_keys, position, window } =
+            block;
         let rows = num_rows.next_multiple_of(BF16_ROWS).saturating_mul(depth);
         let panels = BF16_BLOCK.saturating_mul(depth);
         check_sizes!(
@@ -209,6 +210,7 @@ impl Bf16Kernels {
             group,
             num_keys,
             position,
+            window,
         };
         // SAFETY: checked above; what is `Aligned` begins with a cache line.
         unsafe { (self.attend_block)(&raw) };

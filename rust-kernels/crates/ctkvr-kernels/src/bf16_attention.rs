@@ -42,6 +42,8 @@ pub struct Bf16Block<'a> {
     pub num_keys: usize,
     /// The first row's position less the block's first.
     pub position: isize,
+    /// Positions that a row sees, its own included; `usize::MAX`: all.
+    pub window: usize,
 }
 
 /// The same by pointers.
@@ -58,6 +60,7 @@ pub(crate) struct RawBlock {
     pub(crate) group: usize,
     pub(crate) num_keys: usize,
     pub(crate) position: isize,
+    pub(crate) window: usize,
 }
 
 /// What the number of rows is rounded up to where tiles are read and written.
@@ -73,6 +76,12 @@ impl RawBlock {
     /// Keys of the block that a row sees.
     fn visible(&self, row: usize) -> usize {
         (self.position + 1 + (row / self.group) as isize).clamp(0, self.num_keys as isize) as usize
+    }
+
+    /// Keys of the block before those that a row sees.
+    fn hidden(&self, row: usize) -> usize {
+        let seen = usize::try_from(self.position + 1 + (row / self.group) as isize).unwrap_or(0);
+        seen.saturating_sub(self.window).min(self.num_keys)
     }
 
     /// The first row that sees any of them, or one shortly before it.
@@ -101,6 +110,8 @@ pub(super) struct Chunk {
     rows: usize,
     /// Scores of each row that count; what is after them, to `limit`, a multiple of 32, has weight 0.
     visible: [usize; CHUNK],
+    /// Of these, scores at the beginning that do not count.
+    hidden: [usize; CHUNK],
     limit: usize,
 }
 
@@ -162,13 +173,28 @@ pub(super) unsafe fn attend_block<P: Products, S: Softmax>(b: &RawBlock) {
     }
 }
 
+/// A score that is no row's largest, and whose weight is 0.
+const HIDDEN: f32 = -1e30;
+
+/// Of each row that sees some of the block, gives keys before its window the weight 0.
+#[inline(always)]
+unsafe fn hide(chunk: &Chunk) {
+    for (r, hidden) in chunk.hidden[..chunk.rows].iter().enumerate() {
+        // SAFETY: the caller's rows.
+        (0..*hidden).for_each(|i| unsafe { *chunk.scores.add(r * STRIDE + i) = HIDDEN });
+    }
+}
+
 /// Turns some rows' scores into weights, and rescales what they have so far where their largest score has grown.
 #[inline(always)]
 unsafe fn weigh_rows<S: Softmax>(b: &RawBlock, first: usize, rows: usize, scores: *mut f32, limit: usize) {
-    let mut chunk = Chunk { scores, rows, visible: [0; CHUNK], limit };
-    for (i, visible) in chunk.visible[..rows].iter_mut().enumerate() {
-        *visible = b.visible(first + i);
+    let mut chunk = Chunk { scores, rows, visible: [0; CHUNK], hidden: [0; CHUNK], limit };
+    for i in 0..rows {
+        let (visible, hidden) = (b.visible(first + i), b.hidden(first + i));
+        (chunk.visible[i], chunk.hidden[i]) = if hidden < visible { (visible, hidden) } else { (0, 0) };
     }
+    // SAFETY: the caller's rows.
+    unsafe { hide(&chunk) };
     // SAFETY: the caller's rows.
     unsafe {
         let largest = S::largest(&chunk);

@@ -43,6 +43,27 @@ impl Kernels {
         unsafe { (self.gate)(gate.as_ptr(), up.as_ptr(), n, out.as_mut_ptr()) };
     }
 
+    /// As [`Kernels::gate`] by GELU: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), which is x / (1 + e^-(x s)) with s = 2 sqrt(2 / pi)
+    /// (1 + 0.044715 x^2): silu(x s) / s.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn gate_by_gelu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        let n = gate.len();
+        check_sizes!(up.len() == n && out.len() == n, "gate_by_gelu", gate = n, up = up.len(), out = out.len());
+        let [mut scaled, mut rest] = [[0f32; CHUNK]; 2];
+        for first in (0..n).step_by(CHUNK) {
+            let chunk = first..n.min(first + CHUNK);
+            for (i, (x, up)) in gate[chunk.clone()].iter().zip(&up[chunk.clone()]).enumerate() {
+                // From there on it is x or 0.
+                let near = x.clamp(-20.0, 20.0);
+                let s = GELU_SCALE * (1.0 + 0.044_715 * near * near);
+                (scaled[i], rest[i]) = (x * s, up / s);
+            }
+            self.gate(&scaled[..chunk.len()], &rest[..chunk.len()], &mut out[chunk.clone()]);
+        }
+    }
+
     /// Rotary embedding of a head in place: turns (x i, x i + half) by the angle whose cosine and sine are the i-th. `x` f32 `[2 * half]`,
     /// `cos` and `sin` f32 `[half]`.
     ///
@@ -72,6 +93,8 @@ fn check_turns(x: &[f32], cos: &[f32], sin: &[f32]) {
     check_sizes!(sin.len() == cos.len() && x.len() == 2 * cos.len(), "a rotation", x = x.len(), cos = cos.len(), sin = sin.len(),);
 }
 
+/// 2 sqrt(2 / pi).
+const GELU_SCALE: f32 = 1.595_769_2;
 /// Values whose exponentials are made at once.
 const CHUNK: usize = 64;
 /// Sums side by side: one would wait for itself.

@@ -354,6 +354,26 @@ fn norm_is_the_definition() {
 }
 
 #[test]
+fn gates_by_gelu_match_f64() {
+    for kernels in Kernels::available() {
+        for n in [1, 64, 131] {
+            let mut random = Random(n as u64);
+            let mut gate: Vec<f32> = random.units(n).into_iter().map(|x| 30.0 * x).collect();
+            gate[0] = -200.0;
+            let (up, mut out) = (random.units(n), vec![0.0; n]);
+            kernels.gate_by_gelu(&gate, &up, &mut out);
+            for ((x, up), out) in gate.iter().zip(&up).zip(out) {
+                let (x, up) = (f64::from(*x), f64::from(*up));
+                let exact = x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()) * up;
+                // Four roundings of the exponent, which is below 20 where the result is not x or nearly 0, one each of the others.
+                let budget = (4.0 * 20.0 + 8.0) * f64::from(f32::EPSILON) * exact.abs() + 1e-7;
+                assert!((f64::from(out) - exact).abs() <= budget, "{} gelu({x}) * {up} = {out}, not {exact}", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn gates_match_f64() {
     let mut random = Random(22);
     for kernels in Kernels::available() {

@@ -10,12 +10,14 @@
 //!         x += residual_scale * norm_after(block(norm_before(x)))      either norm may be missing
 //! logits = output.product(norm(x) * output.scale)
 //!
-//! attention(y)    = product_o(attend(q, k, v)), scores q . k * score_scale
+//! attention(y)    = product_o(attend(q, k, v)), scores q . k * score_scale     a local layer's rows attend to their last positions only
 //!                   q = rotate(norm_q(product_q(y))), k = rotate(norm_k(product_k(y))), v = product_v(y)     the norms may be missing
 //! feed forward(y) = product_down(activation(product_gate(y)) * product_up(y))
 //! ```
 //!
-//! A norm is x / sqrt(mean of x^2 + epsilon) * weight. A product adds its bias where the file has one.
+//! Some layers may leave queries and keys as they are instead of rotating them. A norm is x / sqrt(mean of x^2 + epsilon) * weight. A product adds its bias where the file has one.
+
+use ctkvr_core::LocalLayers;
 
 /// Lengths that tensors have, in values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,9 @@ pub struct Sizes {
 pub struct Description {
     pub embedding: EmbeddingSpec,
     pub rotary: RotarySpec,
-    /// All layers are alike; the names of their tensors are those of a layer: `blk.N.` comes before them.
+    /// Layers with a sliding window, where there are some.
+    pub local: Option<LocalSpec>,
+    /// All layers are alike but for what `rotary` and `local` say; the names of their tensors are those of a layer: `blk.N.` comes before them.
     pub layer: LayerSpec,
     pub output: OutputSpec,
 }
@@ -64,8 +68,34 @@ pub enum RopePairing {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotarySpec {
     pub pairing: RopePairing,
+    /// The file may say that only the first values of a head turn: `rope.dimension_count`.
+    pub may_be_partial: bool,
+    /// Of so many layers in a row the last one turns nothing.
+    pub unrotated_period: Option<usize>,
     /// What frequencies are divided by, where the file has it: f32 `[head / 2]`.
     pub factors: Option<VectorSpec>,
+    /// Factors for another length of context, which the file may have beside them: not used.
+    pub other_factors: Option<VectorSpec>,
+}
+
+impl RotarySpec {
+    /// Every layer turns whole heads, without factors.
+    pub(crate) const fn plain(pairing: RopePairing) -> Self {
+        Self { pairing, may_be_partial: false, unrotated_period: None, factors: None, other_factors: None }
+    }
+
+    /// The same with factors, where the file has them.
+    pub(crate) const fn with_factors(self, factors: VectorSpec) -> Self {
+        Self { factors: Some(factors), ..self }
+    }
+}
+
+/// Layers whose rows see a sliding window of positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LocalSpec {
+    pub layers: LocalLayers,
+    /// They turn queries and keys by this base, unscaled.
+    pub freq_base: f32,
 }
 
 /// One layer.
@@ -124,6 +154,8 @@ pub struct FeedForwardSpec {
 pub enum Activation {
     /// x / (1 + e^-x).
     Silu,
+    /// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+    Gelu,
 }
 
 /// How rows become logits.
@@ -146,7 +178,7 @@ pub struct VectorSpec {
     pub len: usize,
 }
 
-/// A matrix `[outputs, inputs]`, of any type that runs, and its bias. Its tensors are `<name>.weight` and `<name>.bias`.
+/// A matrix `[outputs, inputs]`, of any type that runs, and its bias. Its tensors are `<name>.weight` and `<name>.bias`, or rows of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearSpec {
     /// As in GGUF.
@@ -155,12 +187,22 @@ pub struct LinearSpec {
     pub outputs: usize,
     /// The file may have one.
     pub may_have_bias: bool,
+    /// Where its tensors are some rows of larger ones.
+    pub part: Option<RowsOf>,
+}
+
+/// Rows of a tensor that several products share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowsOf {
+    pub first: usize,
+    /// Rows of the whole.
+    pub all: usize,
 }
 
 impl LinearSpec {
     /// `shape` is inputs, then outputs, as GGUF has it.
     pub const fn new(name: &'static str, [inputs, outputs]: [usize; 2]) -> Self {
-        Self { name, inputs, outputs, may_have_bias: false }
+        Self { name, inputs, outputs, may_have_bias: false, part: None }
     }
 
     /// The same with a bias, where the file has one.
@@ -169,14 +211,25 @@ impl LinearSpec {
         Self { may_have_bias: true, ..self }
     }
 
-    /// The name in GGUF of its weights.
-    pub fn weight_name(&self) -> String {
-        format!("{}.weight", self.name)
+    /// Its outputs are rows of a tensor of `all` rows, from `first` on.
+    #[must_use]
+    pub const fn rows_of(self, first: usize, all: usize) -> Self {
+        Self { part: Some(RowsOf { first, all }), ..self }
     }
 
-    /// The name in GGUF of its bias.
+    /// What its weights are called: as in GGUF; of a part, with its first row behind that.
+    pub fn weight_name(&self) -> String {
+        self.named("weight")
+    }
+
+    /// Likewise its bias.
     pub fn bias_name(&self) -> String {
-        format!("{}.bias", self.name)
+        self.named("bias")
+    }
+
+    fn named(&self, which: &str) -> String {
+        let part = self.part.map_or_else(String::new, |part| format!("[{}]", part.first));
+        format!("{}.{which}{part}", self.name)
     }
 }
 

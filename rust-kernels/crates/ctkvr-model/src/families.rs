@@ -1,11 +1,14 @@
 //! The families that run, one a file: the names and shapes of their tensors, and what is computed from them. To add one: a file, and its two
 //! lines here (docs/guide/add-a-model.md).
 
+mod gemma3;
 mod granite;
 mod llama;
 mod olmo2;
+mod phi3;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 use crate::description::{Description, Sizes};
 use crate::metadata::Metadata;
@@ -18,7 +21,8 @@ pub(crate) struct Family {
     pub describe: fn(&Sizes, &Metadata) -> Result<Description, String>,
 }
 
-const FAMILIES: [Family; 5] = [llama::FAMILY, qwen2::FAMILY, qwen3::FAMILY, olmo2::FAMILY, granite::FAMILY];
+const FAMILIES: [Family; 8] =
+    [llama::FAMILY, qwen2::FAMILY, qwen3::FAMILY, olmo2::FAMILY, granite::FAMILY, gemma3::FAMILY, smollm3::FAMILY, phi3::FAMILY];
 
 impl Family {
     /// By its name in GGUF.

@@ -34,6 +34,10 @@ impl Fingerprint {
         for number in [rope.freq_base, rope.freq_scale] {
             hash.add(&number.map_or(u32::MAX, f32::to_bits).to_le_bytes());
         }
+        for (place, number) in rope.others() {
+            hash.add(&[place]);
+            hash.add(&number.to_le_bytes());
+        }
         Self(hash.0)
     }
 }

@@ -55,6 +55,12 @@ impl TensorInfo {
     }
 }
 
+/// Length of a JSON object, which follows and lies in the file.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    let Some((len, json)) = bytes.split_first_chunk::<8>() else { return false };
+    json.starts_with(b"{") && (2..=json.len() as u64).contains(&u64::from_le_bytes(*len))
+}
+
 impl Gguf {
     /// Opens and checks a file.
     ///
@@ -70,6 +76,11 @@ impl Gguf {
         let bytes = file.bytes();
         if bytes.is_empty() {
             return Err(not_gguf("it is empty".into()));
+        }
+        if is_safetensors(bytes) {
+            return Err(not_gguf(
+                "it is in the format safetensors: take the same model as GGUF, or convert it with llama.cpp's convert_hf_to_gguf.py".into(),
+            ));
         }
         if !bytes.starts_with(b"GGUF") {
             return Err(not_gguf(format!(

@@ -42,8 +42,8 @@ mod weights;
 
 pub use backends::{CpuDevice, cpu_device, ggml_features};
 pub use description::{
-    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, LinearSpec, NormSpan, OutputSpec,
-    QueryKeyNorms, RopePairing, RotarySpec, Sizes, VectorSpec,
+    Activation, AttentionSpec, Description, EmbeddingSpec, FeedForwardSpec, LayerSpec, LinearSpec, LocalSpec, NormSpan, OutputSpec,
+    QueryKeyNorms, RopePairing, RotarySpec, RowsOf, Sizes, VectorSpec,
 };
 pub use error::{Error, FieldValue, Result};
 pub use fingerprint::Fingerprint;
@@ -58,7 +58,7 @@ pub use packed_weight::PackedShape;
 pub use q6k_block::Q6kBlock;
 pub use rope::{RopeOverrides, RopeScaling, RopeSettings, RotaryTable};
 pub use sampler::{AnswerRules, Sampler, SamplerOptions, TokenBias, check_logits, logits_not_finite};
-pub use spec::ModelSpec;
+pub use spec::{ModelSpec, Turn};
 pub use tensors::{TensorUse, layer_tensor};
 pub use tokenizer::{ControlToken, Tokenizer};
 pub use weights::Weight;

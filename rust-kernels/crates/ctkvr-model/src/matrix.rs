@@ -23,7 +23,7 @@ pub struct Matrix<'a> {
 
 impl Matrices {
     pub fn of(model: &Model) -> Self {
-        Self { by_name: model.weights().into_iter().map(|weight| (weight.name, weight.info.clone())).collect() }
+        Self { by_name: model.weights().into_iter().map(|weight| (weight.name, weight.info.into_owned())).collect() }
     }
 
     /// The weight of this name; `None` where the model has none.

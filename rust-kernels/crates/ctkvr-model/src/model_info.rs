@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ctkvr_core::LocalLayers;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct ModelInfo {
     pub embedding_len: usize,
     pub vocab_size: usize,
     pub trained_context: usize,
+    /// Layers with a sliding window, where there are some.
+    pub local_layers: Option<LocalLayers>,
     pub rope_freq_base: f32,
     pub rope_scaling: String,
     /// f16 keys and values of one token, all layers.
@@ -67,6 +70,7 @@ impl ModelInfo {
             embedding_len: spec.embedding_len,
             vocab_size: spec.vocab_size,
             trained_context: spec.trained_context,
+            local_layers: spec.attention_shape().local,
             rope_freq_base: spec.rope.freq_base,
             rope_scaling: spec.rope.scaling.name().into(),
             kv_bytes_per_token: spec.attention_shape().kv_bytes_per_token(),
@@ -99,6 +103,7 @@ impl ModelInfo {
             embedding_len,
             vocab_size: gguf.texts("tokenizer.ggml.tokens").map_or(0, |tokens| tokens.len()),
             trained_context: number("context_length"),
+            local_layers: None,
             rope_freq_base: gguf.float(&format!("{architecture}.rope.freq_base")).unwrap_or(0.0),
             rope_scaling: gguf.text(&format!("{architecture}.rope.scaling.type")).unwrap_or_else(|| "none".into()),
             kv_bytes_per_token: 0,

@@ -15,6 +15,8 @@ pub enum RopeScaling {
     Yarn,
     /// Per-frequency factors stored as the tensor `rope_freqs.weight`.
     Llama3,
+    /// The same, one list for the original context and one for longer ones.
+    LongRope,
 }
 
 impl RopeScaling {
@@ -25,6 +27,7 @@ impl RopeScaling {
             Self::Linear => "linear",
             Self::Yarn => "yarn",
             Self::Llama3 => "llama3",
+            Self::LongRope => "longrope",
         }
     }
 }
@@ -37,7 +40,7 @@ pub struct RopeSettings {
     pub freq_base: f32,
     /// 1 / scaling factor.
     pub freq_scale: f32,
-    /// 1 for yarn, 0 otherwise.
+    /// 1 for yarn, 0 otherwise, unless a caller says so.
     pub ext_factor: f32,
     pub attn_factor: f32,
     pub beta_fast: f32,
@@ -52,6 +55,26 @@ pub struct RopeOverrides {
     pub freq_base: Option<f32>,
     /// 1 / factor by which the context is stretched.
     pub freq_scale: Option<f32>,
+    /// `None`, `Linear` or `Yarn`, which need nothing of the file.
+    pub scaling: Option<RopeScaling>,
+    /// Of yarn: the context before scaling, tokens.
+    pub original_context: Option<u32>,
+    /// Of yarn: how much fast pairs keep their frequency; 0 = none does, 1 = all of it.
+    pub ext_factor: Option<f32>,
+    /// What rotated values are multiplied by, where the factor above is 0: llama.cpp computes it otherwise.
+    pub attn_factor: Option<f32>,
+    /// Of yarn: turns over the original context from which on a pair is fast, and below which it is slow.
+    pub beta_fast: Option<f32>,
+    pub beta_slow: Option<f32>,
+}
+
+impl RopeOverrides {
+    /// Those that are set beside `freq_base` and `freq_scale`, each by its place.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (u8, u32)> {
+        let numbers = [self.ext_factor, self.attn_factor, self.beta_fast, self.beta_slow].map(|number| number.map(f32::to_bits));
+        let all = [self.scaling.map(|scaling| scaling as u32), self.original_context].into_iter().chain(numbers);
+        (0..).zip(all).filter_map(|(place, number)| Some((place, number?)))
+    }
 }
 
 impl RopeSettings {
@@ -65,7 +88,7 @@ impl RopeSettings {
         let gguf = file.gguf;
         let key = |name: &str| file.key(&format!("rope.{name}"));
         let has_factors = rotary.factors.is_some_and(|factors| gguf.tensor(factors.name).is_some());
-        let named = gguf.text(&key("scaling.type"));
+        let named = overrides.scaling.map(|scaling| scaling.name().to_owned()).or_else(|| gguf.text(&key("scaling.type")));
         let factor = gguf
             .float(&key("scaling.factor"))
             .or_else(|| gguf.float(&key("scale_linear")))
@@ -75,6 +98,7 @@ impl RopeSettings {
         // llama.cpp never scales when the file says "none", but does when the key is absent and the caller asks for it.
         let freq_scale = if named.as_deref() == Some("none") { 1.0 } else { overrides.freq_scale.unwrap_or(1.0 / factor) };
         let scaling = match named.as_deref() {
+            None | Some("linear" | "longrope") if has_factors && rotary.other_factors.is_some() => RopeScaling::LongRope,
             None | Some("linear") if has_factors => RopeScaling::Llama3,
             None | Some("linear") if freq_scale == 1.0 => RopeScaling::None,
             None | Some("linear") => RopeScaling::Linear,
@@ -82,29 +106,28 @@ impl RopeSettings {
             Some("yarn") => RopeScaling::Yarn,
             Some(other) => return Err(format!("rotary scaling {other:?} is not one of none, linear, yarn, llama3")),
         };
-        let yarn = scaling == RopeScaling::Yarn;
+        let ext_factor = overrides.ext_factor.unwrap_or(if scaling == RopeScaling::Yarn { 1.0 } else { 0.0 });
         // The yarn_* keys of some files are for other architectures: llama.cpp does not read them for these, so neither do we.
-        let mut attn_factor = 1.0;
-        if yarn {
+        let mut attn_factor = overrides.attn_factor.unwrap_or(1.0);
+        if ext_factor != 0.0 {
             let factor = 1.0 / freq_scale;
             let wanted = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
             // ggml multiplies by 1 + 0.1 ln(factor) itself: taken out here.
             attn_factor = wanted / (1.0 + 0.1 * factor.ln());
         }
         attn_factor *= gguf.float(&key("scaling.attn_factor")).unwrap_or(1.0);
+        let original_context = gguf.unsigned(&key("scaling.original_context_length")).and_then(|n| u32::try_from(n).ok());
+        let original_context = original_context.unwrap_or(trained_context);
         let settings = Self {
             pairing: rotary.pairing,
             scaling,
             freq_base,
             freq_scale,
-            ext_factor: if yarn { 1.0 } else { 0.0 },
+            ext_factor,
             attn_factor,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            original_context: gguf
-                .unsigned(&key("scaling.original_context_length"))
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(trained_context),
+            beta_fast: overrides.beta_fast.unwrap_or(32.0),
+            beta_slow: overrides.beta_slow.unwrap_or(1.0),
+            original_context: overrides.original_context.unwrap_or(original_context),
         };
         settings.check()?;
         Ok(settings)

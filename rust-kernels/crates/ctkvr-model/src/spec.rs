@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::families::Family;
 use crate::gguf::Gguf;
 use crate::metadata::Metadata;
-use crate::rope::{RopeOverrides, RopeSettings};
+use crate::rope::{RopeOverrides, RopeSettings, RotaryTable};
 use crate::split_file::merge_command;
 use crate::tensors::{TensorSpec, expected_tensors};
 
@@ -20,6 +20,14 @@ const MAX_LAYERS: u64 = 512;
 const MAX_VOCAB: u64 = 1 << 22;
 /// Larger than any model that fits a machine.
 const MAX_WIDTH: u64 = 1 << 20;
+
+/// Which of a model's rotary embeddings a layer has: the place of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    Usual = 0,
+    /// That of local layers.
+    Local = 1,
+}
 
 /// Everything that an executor needs to know of a model but its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +45,8 @@ pub struct ModelSpec {
     pub trained_context: usize,
     pub rms_epsilon: f32,
     pub rope: RopeSettings,
+    /// Values of a head that turn, the first ones.
+    pub rotary_dims: usize,
     pub description: Description,
 }
 
@@ -59,7 +69,24 @@ impl ModelSpec {
             num_q_heads: self.num_q_heads,
             num_kv_heads: self.num_kv_heads,
             head_dim: self.head_dim,
+            local: self.description.local.map(|local| local.layers),
         }
+    }
+
+    /// What turns a layer's queries and keys; `None` where nothing does.
+    pub fn turn(&self, layer: usize) -> Option<Turn> {
+        if self.attention_shape().window(layer).is_some() {
+            return Some(Turn::Local);
+        }
+        let is_unrotated = self.description.rotary.unrotated_period.is_some_and(|period| (layer + 1).is_multiple_of(period));
+        (!is_unrotated).then_some(Turn::Usual)
+    }
+
+    /// Cosines and sines of each [`Turn`] that the model has, in their order; `factors` are those of the description's rotary embedding.
+    pub fn rotary_tables(&self, factors: Option<&[f32]>) -> Vec<RotaryTable> {
+        let local = self.description.local.map(|local| RopeSettings { freq_base: local.freq_base, freq_scale: 1.0, ..self.rope });
+        let usual = RotaryTable::new(&self.rope, self.rotary_dims, factors);
+        std::iter::once(usual).chain(local.map(|rope| RotaryTable::new(&rope, self.rotary_dims, None))).collect()
     }
 
     fn read_numbers(gguf: &Gguf, overrides: RopeOverrides) -> std::result::Result<Self, String> {
@@ -90,11 +117,11 @@ impl ModelSpec {
             true => file.size("attention.key_length", MAX_WIDTH)?,
             false => embedding_len / num_q_heads,
         };
-        for name in ["attention.value_length", "rope.dimension_count"] {
-            if file.has(name) && file.unsigned(name) != Some(head_dim as u64) {
-                return Err(format!("{} must equal the head length {head_dim}, got {:?}", file.key(name), file.unsigned(name)));
-            }
-        }
+        let must_be_whole = |name: &str| match file.has(name) && file.unsigned(name) != Some(head_dim as u64) {
+            true => Err(format!("{} must equal the head length {head_dim}, got {:?}", file.key(name), file.unsigned(name))),
+            false => Ok(()),
+        };
+        must_be_whole("attention.value_length")?;
         if !head_dim.is_multiple_of(8) || head_dim == 0 || head_dim > MAX_HEAD_DIM {
             return Err(format!("heads of length {head_dim} do not run: it must be a multiple of 8 up to {MAX_HEAD_DIM}"));
         }
@@ -118,6 +145,15 @@ impl ModelSpec {
             vocab: vocab_size as usize,
         };
         let description = (family.describe)(&sizes, &file)?;
+        let mut rotary_dims = head_dim;
+        if !description.rotary.may_be_partial {
+            must_be_whole("rope.dimension_count")?;
+        } else if file.has("rope.dimension_count") {
+            rotary_dims = file.size("rope.dimension_count", head_dim as u64)?;
+            if !rotary_dims.is_multiple_of(2) {
+                return Err(format!("{} must be even, got {rotary_dims}", file.key("rope.dimension_count")));
+            }
+        }
         let scale = file.float("attention.scale").unwrap_or(0.0);
         let is_usual = scale == 0.0 || (scale * (head_dim as f32).sqrt() - 1.0).abs() <= 1e-3;
         if description.layer.attention.score_scale.is_none() && !is_usual {
@@ -135,6 +171,7 @@ impl ModelSpec {
             trained_context,
             rms_epsilon,
             rope: RopeSettings::read(&file, &description.rotary, trained_context as u32, overrides)?,
+            rotary_dims,
             description,
         })
     }
@@ -144,7 +181,7 @@ impl ModelSpec {
         for tensor in &expected {
             check_tensor(gguf, tensor)?;
         }
-        let known: std::collections::HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        let known: std::collections::HashSet<&str> = expected.iter().map(|tensor| tensor.stored.as_str()).collect();
         match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
             Some(unknown) => Err(format!("the tensor {} is not part of a {} model", unknown.name, self.family)),
             None => Ok(()),
@@ -153,12 +190,12 @@ impl ModelSpec {
 }
 
 fn check_tensor(gguf: &Gguf, expected: &TensorSpec) -> std::result::Result<(), String> {
-    let Some(found) = gguf.tensor(&expected.name) else {
-        return if expected.required { Err(format!("the tensor {} is missing", expected.name)) } else { Ok(()) };
+    let Some(found) = gguf.tensor(&expected.stored) else {
+        return if expected.required { Err(format!("the tensor {} is missing", expected.stored)) } else { Ok(()) };
     };
     let [rows, columns, rest @ ..] = found.shape;
     if [rows, columns] != expected.shape || rest != [1, 1] {
-        return Err(format!("the tensor {} must have the shape {:?}, got {:?}", expected.name, expected.shape, found.shape));
+        return Err(format!("the tensor {} must have the shape {:?}, got {:?}", expected.stored, expected.shape, found.shape));
     }
     // SAFETY: the type was checked by ggml's reader.
     let quantised = unsafe { sys::ggml_is_quantized(found.kind) };
@@ -169,6 +206,6 @@ fn check_tensor(gguf: &Gguf, expected: &TensorSpec) -> std::result::Result<(), S
     if runs {
         Ok(())
     } else {
-        Err(format!("the tensor {} has the type {}, which does not run there", expected.name, found.kind_name()))
+        Err(format!("the tensor {} has the type {}, which does not run there", expected.stored, found.kind_name()))
     }
 }

@@ -1,5 +1,7 @@
 //! The tensors of a model by name, shape and use, as its description names them: the one table that checking and loading share.
 
+use std::ops::Range;
+
 use crate::description::{Description, LayerSpec, LinearSpec, VectorSpec};
 
 /// What the graph does with a tensor; decides where its bytes may live.
@@ -16,9 +18,14 @@ pub enum TensorUse {
 /// One tensor a model of some spec has or may have.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TensorSpec {
+    /// What the description calls it.
     pub name: String,
-    /// Fastest dimension first.
+    /// Its name in the file.
+    pub stored: String,
+    /// As it is stored. Fastest dimension first.
     pub shape: [i64; 2],
+    /// Of what is stored, the rows that are meant (of a bias its values); `None`: all.
+    pub rows: Option<Range<usize>>,
     pub purpose: TensorUse,
     pub required: bool,
 }
@@ -31,7 +38,7 @@ impl TensorSpec {
 
 /// Every tensor a model of this spec must or may have.
 pub(crate) fn expected_tensors(description: &Description, num_layers: usize) -> Vec<TensorSpec> {
-    let Description { embedding, rotary, layer, output } = description;
+    let Description { embedding, rotary, local: _, layer, output } = description;
     let mut tensors = Vec::new();
     tensors.extend(of_linear(&embedding.rows, TensorUse::Rows));
     tensors.push(of_vector(&output.norm));
@@ -40,10 +47,15 @@ pub(crate) fn expected_tensors(description: &Description, num_layers: usize) -> 
         true => TensorSpec { required: false, ..tensor },
         false => tensor,
     }));
-    tensors.extend(rotary.factors.iter().map(|factors| TensorSpec { required: false, ..of_vector(factors) }));
+    tensors.extend(
+        rotary.factors.iter().chain(&rotary.other_factors).map(|factors| TensorSpec { required: false, ..of_vector(factors) }),
+    );
     let of_layer = layer_tensors(layer);
     for layer in 0..num_layers {
-        tensors.extend(of_layer.iter().map(|tensor| TensorSpec { name: layer_tensor(layer, &tensor.name), ..tensor.clone() }));
+        tensors.extend(of_layer.iter().map(|tensor| {
+            let [name, stored] = [&tensor.name, &tensor.stored].map(|name| layer_tensor(layer, name));
+            TensorSpec { name, stored, ..tensor.clone() }
+        }));
     }
     tensors
 }
@@ -61,14 +73,22 @@ fn layer_tensors(layer: &LayerSpec) -> Vec<TensorSpec> {
 
 fn of_vector(vector: &VectorSpec) -> TensorSpec {
     let shape = [vector.len as i64, 1];
-    TensorSpec { name: vector.name.into(), shape, purpose: TensorUse::Vector, required: true }
+    let name: String = vector.name.into();
+    TensorSpec { stored: name.clone(), name, shape, rows: None, purpose: TensorUse::Vector, required: true }
 }
 
 fn of_linear(linear: &LinearSpec, purpose: TensorUse) -> impl Iterator<Item = TensorSpec> {
-    let shape = [linear.inputs as i64, linear.outputs as i64];
-    let weight = TensorSpec { name: linear.weight_name(), shape, purpose, required: true };
-    let shape = [linear.outputs as i64, 1];
-    let bias = TensorSpec { name: linear.bias_name(), shape, purpose: TensorUse::Vector, required: false };
+    let num_rows = linear.part.map_or(linear.outputs, |part| part.all) as i64;
+    let tensor = |which: &str, name: String, shape, purpose| TensorSpec {
+        name,
+        stored: format!("{}.{which}", linear.name),
+        shape,
+        rows: linear.part.map(|part| part.first..part.first + linear.outputs),
+        purpose,
+        required: which == "weight",
+    };
+    let weight = tensor("weight", linear.weight_name(), [linear.inputs as i64, num_rows], purpose);
+    let bias = tensor("bias", linear.bias_name(), [num_rows, 1], TensorUse::Vector);
     std::iter::once(weight).chain(linear.may_have_bias.then_some(bias))
 }
 

@@ -8,7 +8,7 @@ use ctkvr_cpu::{CpuExecutor, CpuOptions, Loading};
 use ctkvr_cuda::{CudaExecutor, CudaOptions};
 use ctkvr_engine::{Engine, EngineOptions, Executor};
 use ctkvr_kernels::Kernels;
-use ctkvr_model::{Model, RopeOverrides};
+use ctkvr_model::{Model, RopeOverrides, RopeScaling};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -26,6 +26,12 @@ pub struct JsLoadOptions {
     pub prefill_chunk: Option<u32>,
     pub rope_freq_base: Option<f64>,
     pub rope_freq_scale: Option<f64>,
+    pub rope_scaling: Option<String>,
+    pub yarn_original_context: Option<u32>,
+    pub yarn_ext_factor: Option<f64>,
+    pub yarn_attn_factor: Option<f64>,
+    pub yarn_beta_fast: Option<f64>,
+    pub yarn_beta_slow: Option<f64>,
     pub isa: Option<String>,
     pub map_weights: Option<bool>,
     pub kv_budget_bytes: Option<f64>,
@@ -85,16 +91,46 @@ fn throttled(mut report: impl FnMut(f64)) -> impl FnMut(f32) {
     }
 }
 
-fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> napi::Result<Engine> {
+fn rope_overrides(options: &JsLoadOptions) -> napi::Result<RopeOverrides> {
+    let number = |value: Option<f64>| value.map(|value| value as f32);
     let rope = RopeOverrides {
-        freq_base: options.rope_freq_base.map(|base| base as f32),
-        freq_scale: options.rope_freq_scale.map(|scale| scale as f32),
+        freq_base: number(options.rope_freq_base),
+        freq_scale: number(options.rope_freq_scale),
+        scaling: match options.rope_scaling.as_deref() {
+            None => None,
+            Some("none") => Some(RopeScaling::None),
+            Some("linear") => Some(RopeScaling::Linear),
+            Some("yarn") => Some(RopeScaling::Yarn),
+            Some(other) => return Err(invalid_option("ropeScaling", "none, linear or yarn", other)),
+        },
+        original_context: options.yarn_original_context,
+        ext_factor: number(options.yarn_ext_factor),
+        attn_factor: number(options.yarn_attn_factor),
+        beta_fast: number(options.yarn_beta_fast),
+        beta_slow: number(options.yarn_beta_slow),
     };
-    for (option, value) in [("ropeFreqBase", rope.freq_base), ("ropeFreqScale", rope.freq_scale)] {
+    for (option, value) in [
+        ("ropeFreqBase", rope.freq_base),
+        ("ropeFreqScale", rope.freq_scale),
+        ("yarnAttnFactor", rope.attn_factor),
+        ("yarnBetaFast", rope.beta_fast),
+        ("yarnBetaSlow", rope.beta_slow),
+    ] {
         if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
             return Err(invalid_option(option, "a number above 0", value));
         }
     }
+    if let Some(value) = rope.ext_factor.filter(|value| !(0.0..=1.0).contains(value)) {
+        return Err(invalid_option("yarnExtFactor", "a number from 0 to 1", value));
+    }
+    if rope.original_context == Some(0) {
+        return Err(invalid_option("yarnOriginalContext", "at least 1", 0));
+    }
+    Ok(rope)
+}
+
+fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> napi::Result<Engine> {
+    let rope = rope_overrides(options)?;
     let kv_budget = options.kv_budget_bytes.map(kv_budget).transpose()?;
     let device = options.device.as_deref().map(device_index).transpose()?.flatten();
     let mut engine = || -> ctkvr_model::Result<Engine> {

@@ -1,9 +1,10 @@
 //! What a context needs, of any model's sizes: no model need be loaded.
 
-use ctkvr_core::{AttentionShape, MemoryQuestion, SelectorOptions};
+use ctkvr_core::{AttentionShape, LocalLayers, MemoryQuestion, SelectorOptions};
 use napi_derive::napi;
 
 use crate::error::{core_error, invalid_option};
+use crate::model_info::JsLocalLayers;
 use crate::options::{JsSelectorOptions, kv_format};
 
 /// `NativeMemoryQuestion` of packages/native/src/binding.ts.
@@ -13,6 +14,7 @@ pub struct JsMemoryQuestion {
     pub num_query_heads: u32,
     pub num_kv_heads: u32,
     pub head_dim: u32,
+    pub local_layers: Option<JsLocalLayers>,
     pub context_length: u32,
     pub num_tokens: Option<u32>,
     pub kv_format: Option<String>,
@@ -40,6 +42,7 @@ pub fn memory_need(question: JsMemoryQuestion) -> napi::Result<JsMemoryNeed> {
         num_q_heads: question.num_query_heads as usize,
         num_kv_heads: question.num_kv_heads as usize,
         head_dim: question.head_dim as usize,
+        local: question.local_layers.map(LocalLayers::from),
     };
     let need = MemoryQuestion {
         shape,

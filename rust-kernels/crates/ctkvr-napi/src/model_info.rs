@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ctkvr_core::LocalLayers;
 use ctkvr_model::{ModelInfo, inspect};
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Task};
@@ -26,6 +27,7 @@ pub struct JsModelInfo {
     pub embedding_length: u32,
     pub vocab_size: u32,
     pub trained_context: u32,
+    pub local_layers: Option<JsLocalLayers>,
     pub rope_freq_base: f64,
     pub rope_scaling: String,
     pub kv_bytes_per_token: f64,
@@ -35,6 +37,26 @@ pub struct JsModelInfo {
     pub eos_token_id: Option<i32>,
     pub end_of_generation_token_ids: Vec<i32>,
     pub control_tokens: Vec<JsControlToken>,
+}
+
+/// `NativeLocalLayers`.
+#[napi(object)]
+pub struct JsLocalLayers {
+    pub window: u32,
+    pub period: u32,
+}
+
+impl From<LocalLayers> for JsLocalLayers {
+    fn from(LocalLayers { window, period }: LocalLayers) -> Self {
+        let number = |x: usize| u32::try_from(x).unwrap_or(u32::MAX);
+        Self { window: number(window), period: number(period) }
+    }
+}
+
+impl From<JsLocalLayers> for LocalLayers {
+    fn from(JsLocalLayers { window, period }: JsLocalLayers) -> Self {
+        Self { window: window as usize, period: period as usize }
+    }
 }
 
 /// A control token and its text.
@@ -61,6 +83,7 @@ impl From<&ModelInfo> for JsModelInfo {
             embedding_length: info.embedding_len as u32,
             vocab_size: info.vocab_size as u32,
             trained_context: info.trained_context as u32,
+            local_layers: info.local_layers.map(JsLocalLayers::from),
             rope_freq_base: f64::from(info.rope_freq_base),
             rope_scaling: info.rope_scaling.clone(),
             kv_bytes_per_token: info.kv_bytes_per_token as f64,

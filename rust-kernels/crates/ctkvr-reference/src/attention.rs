@@ -69,7 +69,7 @@ impl Attention {
                 // SAFETY: the batch prepared the position for this sequence alone; both are head_dim values.
                 unsafe { kv.store(self.kernels, of.sequence.len + i, key.as_ptr(), value.as_ptr()) };
             }
-            if i >= of.append.queries.skip {
+            if let Some(layer) = self.shape.indexed_layer(layer).filter(|_| i >= of.append.queries.skip) {
                 let slot = of.sequence.recent.write_slot(layer, &of.append.queries, i);
                 // SAFETY: the batch made the rings this sequence's own; a slot holds a row of queries.
                 let slot = unsafe { std::slice::from_raw_parts_mut(slot, rows.queries[row].len()) };
@@ -78,9 +78,10 @@ impl Attention {
         }
     }
 
-    /// Row i of some rows of a prompt attends to everything up to itself.
+    /// Row i of some rows of a prompt attends to everything up to itself that the layer sees.
     fn prefill(&self, layer: usize, of: &BatchRows, i: usize, rows: &LayerRows) -> Vec<f32> {
-        let layout = Layout { len: of.sequence.len + i + 1, start: 0, end: 0, max_selected: 0, top_p: 1.0 };
+        let len = of.sequence.len + i + 1;
+        let layout = Layout::local(len, self.shape.window(layer).unwrap_or(len));
         let query = &rows.queries[of.first_row + i];
         let mut counters = SelectionCounters::default();
         let work = |head| HeadWork { head, layout, state: None, may_repair: false, audit: false };
@@ -96,18 +97,23 @@ impl Attention {
     fn decode(&self, layer: usize, of: &BatchRows, measures: Measures, rows: &LayerRows, output: &mut SequenceOutput) -> Vec<f32> {
         let plan: DecodePlan = of.sequence.decode_plan();
         let may_repair = output.repairs.len() < plan.repair_budget;
-        let counters = output.counters.get_or_insert_default();
+        let window = self.shape.window(layer);
+        // A local layer chooses nothing: it is not counted.
+        let mut uncounted = SelectionCounters::default();
+        let of_sequence = output.counters.get_or_insert_default();
+        let counters = if window.is_some() { &mut uncounted } else { of_sequence };
+        let measures = if window.is_some() { Measures::NONE } else { measures };
         let mut read_map = measures.read_map.then(|| vec![0.0; plan.layout.len.div_ceil(PASSAGE)]);
         let mut attended = Vec::new();
         for head in self.heads(layer) {
             let state = of.sequence.indexed_head(&plan, head);
-            let layout = Layout { end: state.map_or(plan.layout.end, |state| state.end), ..plan.layout };
+            let layout = plan.layout_of(window, state);
             let work = HeadWork { head, layout, state, may_repair, audit: measures.audit || plan.sampled_head == Some(head) };
             let told = Told { counters, repairs: &mut output.repairs, read_map: read_map.as_deref_mut() };
             attended.extend(self.head(of, &work, &rows.queries[of.first_row], told));
         }
         if let Some(map) = read_map {
-            let num_heads = (self.shape.num_layers * self.shape.num_q_heads) as f32;
+            let num_heads = (self.shape.num_indexed_layers() * self.shape.num_q_heads) as f32;
             let mean = output.read_map.get_or_insert_with(|| vec![0.0; map.len()]);
             mean.iter_mut().zip(map).for_each(|(mean, sum)| *mean += sum / num_heads);
         }

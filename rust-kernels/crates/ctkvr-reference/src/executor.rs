@@ -15,8 +15,8 @@ use ctkvr_core::{AttentionShape, StageTimes};
 use ctkvr_engine::{Batch, BatchOutput, Capabilities, Error, Executor, Result, SequenceOutput};
 use ctkvr_kernels::Kernels;
 use ctkvr_model::{
-    Activation, AttentionSpec, Description, LayerSpec, LinearSpec, Matrices, Matrix, Model, NormSpan, RopePairing, RotaryTable,
-    VectorSpec, layer_tensor,
+    AttentionSpec, Description, LayerSpec, LinearSpec, Matrices, Matrix, Model, NormSpan, RopePairing, RotaryTable, VectorSpec,
+    layer_tensor,
 };
 
 use crate::attention::{Attention, LayerRows};
@@ -28,7 +28,7 @@ const MAX_ROWS: usize = 1 << 14;
 pub struct ReferenceExecutor {
     model: Arc<Model>,
     weights: Matrices,
-    rotary: RotaryTable,
+    rotary: Vec<RotaryTable>,
     attention: Attention,
     pool: Arc<HostKvPool>,
 }
@@ -43,7 +43,7 @@ impl ReferenceExecutor {
         let shape = spec.attention_shape();
         let factors = spec.description.rotary.factors.and_then(|factors| weights.find(&model, factors.name));
         let factors = factors.map(|factors| factors.row(0));
-        let rotary = RotaryTable::new(&spec.rope, spec.head_dim, factors.as_deref());
+        let rotary = spec.rotary_tables(factors.as_deref());
         let kernels = Kernels::named("scalar", shape.head_dim)?;
         let pool = Arc::new(HostKvPool::new(shape.page_shape(), None));
         Ok(Self { weights, rotary, attention: Attention { shape, kernels }, pool, model })
@@ -73,8 +73,7 @@ impl ReferenceExecutor {
             let normed = self.normed(index, &hidden, &feed_forward.norm_before)?;
             let gate = self.linear(index, &feed_forward.gate, &normed)?;
             let up = self.linear(index, &feed_forward.up, &normed)?;
-            let Activation::Silu = feed_forward.activation;
-            let down = self.linear(index, &feed_forward.down, &gated(&gate, &up))?;
+            let down = self.linear(index, &feed_forward.down, &gated(feed_forward.activation, &gate, &up))?;
             let mut block = self.normed(index, &down, &feed_forward.norm_after)?;
             scale(&mut block, *residual_scale);
             add(&mut hidden, &block);
@@ -110,9 +109,12 @@ impl ReferenceExecutor {
                 }
             }
         }
-        for rows in [&mut queries, &mut keys] {
-            for (row, position) in rows.iter_mut().zip(positions) {
-                row.chunks_exact_mut(head_dim).for_each(|head| self.turn(head, *position));
+        if let Some(turn) = self.model.spec().turn(index) {
+            let table = &self.rotary[turn as usize];
+            for rows in [&mut queries, &mut keys] {
+                for (row, position) in rows.iter_mut().zip(positions) {
+                    row.chunks_exact_mut(head_dim).for_each(|head| self.turn(table, head, *position));
+                }
             }
         }
         // Attention multiplies scores by 1 / sqrt(head_dim).
@@ -121,10 +123,10 @@ impl ReferenceExecutor {
     }
 
     /// Rotary embedding of one head, in place.
-    fn turn(&self, head: &mut [f32], position: i32) {
-        let half = self.rotary.num_pairs();
+    fn turn(&self, table: &RotaryTable, head: &mut [f32], position: i32) {
+        let half = table.num_pairs();
         let (mut cos, mut sin) = (vec![0.0; half], vec![0.0; half]);
-        self.rotary.write(position, &mut cos, &mut sin);
+        table.write(position, &mut cos, &mut sin);
         for i in 0..half {
             let (a, b) = match self.model.spec().rope.pairing {
                 RopePairing::Adjacent => (2 * i, 2 * i + 1),

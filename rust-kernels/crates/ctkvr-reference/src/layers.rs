@@ -1,6 +1,8 @@
 //! What a layer does beside attention, row by row.
 
-use ctkvr_model::Matrix;
+use std::f32::consts::PI;
+
+use ctkvr_model::{Activation, Matrix};
 
 /// Rows of activations.
 pub(crate) type Rows = Vec<Vec<f32>>;
@@ -35,9 +37,15 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     x.iter().zip(weight).map(|(x, w)| (f64::from(*x) * factor) as f32 * w).collect()
 }
 
-/// silu(gate) * up.
-pub(crate) fn gated(gate: &Rows, up: &Rows) -> Rows {
-    let one = |gate: &f32, up: &f32| gate / (1.0 + (-gate).exp()) * up;
+/// activation(gate) * up.
+pub(crate) fn gated(activation: Activation, gate: &Rows, up: &Rows) -> Rows {
+    let one = |gate: &f32, up: &f32| match activation {
+        Activation::Silu => gate / (1.0 + (-gate).exp()) * up,
+        Activation::Gelu => {
+            let tanh = ((2.0 / PI).sqrt() * (gate + 0.044_715 * gate * gate * gate)).tanh();
+            0.5 * gate * (1.0 + tanh) * up
+        }
+    };
     gate.iter().zip(up).map(|(gate, up)| gate.iter().zip(up).map(|(gate, up)| one(gate, up)).collect()).collect()
 }
 

@@ -119,7 +119,7 @@ impl PrefillItem<'_> {
         s.rows.resize(BLOCK * d, 0.0);
         s.panel.resize(BLOCK * d, 0.0);
         total.reset(rows, d);
-        for first in keys.clone().step_by(BLOCK) {
+        for first in self.blocks(keys.clone(), BLOCK) {
             self.attend_block(kernels, s, total, first, keys.end);
         }
     }
@@ -131,7 +131,9 @@ impl PrefillItem<'_> {
         // Tokens before this one see none of the block.
         let skip = first.saturating_sub(self.first_position);
         let first_row = skip * group;
-        let num_rows = self.num_rows() - first_row;
+        // Nor do tokens whose windows begin behind it.
+        let end_token = (first + count - 1).saturating_add(self.window).saturating_sub(self.first_position).min(self.num_tokens);
+        let num_rows = end_token.saturating_sub(skip) * group;
         // Of all that are left, so that the next block's are asked for in time.
         let (keys, values) = (self.kv.keys(first, end - first), self.kv.values(first, end - first));
         widen_rows(kernels, &keys, 0, count, &mut s.rows);
@@ -143,9 +145,11 @@ impl PrefillItem<'_> {
         for r in 0..num_rows {
             let position = self.first_position + skip + r / group;
             let visible = (position + 1 - first).min(count);
+            let hidden = self.first_seen(skip + r / group).saturating_sub(first);
             let (row, at) = (&mut s.scores[r * BLOCK..(r + 1) * BLOCK], first_row + r);
+            row[..hidden].fill(0.0);
             row[visible..].fill(0.0);
-            let row = &mut row[..visible];
+            let row = &mut row[hidden..visible];
             let max = total.max[at].max(kernels.max(row));
             if max > total.max[at] {
                 let old = (total.max[at] - max).exp();

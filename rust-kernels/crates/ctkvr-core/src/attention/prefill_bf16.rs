@@ -41,7 +41,7 @@ pub fn attend_span_bf16(item: &PrefillItem, bf16: &Bf16Kernels, s: &mut Bf16Scra
     let (num_rows, d, depth) = (item.num_rows(), item.head_dim, bf16_depth(item.head_dim));
     total.reset(num_rows, d);
     s.totals.fill(0.0);
-    for first in keys.clone().step_by(BF16_BLOCK) {
+    for first in item.blocks(keys.clone(), BF16_BLOCK) {
         let (left, num_keys) = (keys.end - first, BF16_BLOCK.min(keys.end - first));
         // Of all that are left, so that the next block's are asked for in time.
         let (keys, values) = (item.kv.keys(first, left), item.kv.values(first, left));
@@ -60,6 +60,7 @@ pub fn attend_span_bf16(item: &PrefillItem, bf16: &Bf16Kernels, s: &mut Bf16Scra
             group: item.group,
             num_keys,
             position: item.first_position as isize - first as isize,
+            window: item.window,
         });
     }
     for (row, values) in s.totals.chunks_exact(depth).zip(total.values.chunks_exact_mut(d)) {

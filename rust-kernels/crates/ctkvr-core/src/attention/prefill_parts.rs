@@ -19,7 +19,9 @@ pub struct PrefillPart {
     pub kv_head: usize,
     pub first_token: usize,
     pub num_tokens: usize,
-    /// Keys that the last of its tokens sees.
+    /// Where the keys begin that its tokens see: a span.
+    first_key: usize,
+    /// Where they end.
     num_keys: usize,
     /// Of each span of the keys, the softmax of all the part's rows; none where one item takes all spans.
     pieces: Vec<UnsafeCell<Partial>>,
@@ -31,10 +33,11 @@ pub struct PrefillPart {
 unsafe impl Sync for PrefillPart {}
 
 impl PrefillPart {
-    /// `position`: of the first token of the rows.
-    fn new(rows: usize, kv_head: usize, tokens: Range<usize>, position: usize) -> Self {
+    /// `position`: of the first token of the rows, each of which sees `window` positions.
+    fn new(rows: usize, kv_head: usize, tokens: Range<usize>, position: usize, window: usize) -> Self {
         let (first_token, num_tokens, num_keys) = (tokens.start, tokens.len(), position + tokens.end);
-        Self { rows, kv_head, first_token, num_tokens, num_keys, pieces: Vec::new(), num_done: AtomicUsize::new(0) }
+        let first_key = (position + first_token + 1).saturating_sub(window) / SPAN * SPAN;
+        Self { rows, kv_head, first_token, num_tokens, first_key, num_keys, pieces: Vec::new(), num_done: AtomicUsize::new(0) }
     }
 
     fn num_pieces(&self) -> usize {
@@ -43,7 +46,8 @@ impl PrefillPart {
 
     /// Positions of a piece: a span, or all of them.
     fn keys(&self, piece: usize) -> Range<usize> {
-        if self.pieces.is_empty() { 0..self.num_keys } else { piece * SPAN..self.num_keys.min((piece + 1) * SPAN) }
+        let first = self.first_key + piece * SPAN;
+        if self.pieces.is_empty() { first..self.num_keys } else { first..self.num_keys.min(first + SPAN) }
     }
 
     /// Hands in what an item found over its piece; whoever hands in the last one gets them all as one.
@@ -65,7 +69,19 @@ impl PrefillPart {
     }
 }
 
-/// Of one step; the same for each layer.
+/// Rows of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct PrefillRows {
+    /// Of the first one.
+    pub position: usize,
+    pub num_tokens: usize,
+    /// Query heads of a KV head.
+    pub group: usize,
+    /// Positions that a row sees, its own included; `usize::MAX`: all.
+    pub window: usize,
+}
+
+/// Of one step; the same for each layer that sees as much.
 #[derive(Default)]
 pub struct PrefillParts {
     /// Heaviest first: the last tokens of a prefill see the most keys.
@@ -81,26 +97,27 @@ impl PrefillParts {
         self.parts.clear();
     }
 
-    /// Adds one KV head of `num_tokens` rows, the first of them at `position`, `group` query heads each.
-    pub fn push(&mut self, rows: usize, kv_head: usize, position: usize, num_tokens: usize, group: usize) {
+    /// Adds one KV head of so many rows.
+    pub fn push(&mut self, rows: usize, kv_head: usize, of: PrefillRows) {
+        let PrefillRows { position, num_tokens, group, window } = of;
         let mut first = 0;
         while first < num_tokens {
             // A part's products are all of one kind.
             let same_kind = MIN_BF16_POSITION.checked_sub(position + first).filter(|n| *n > 0).unwrap_or(num_tokens);
             let end = num_tokens.min(first + tokens_per_item(group).min(same_kind));
-            self.parts.push(PrefillPart::new(rows, kv_head, first..end, position));
+            self.parts.push(PrefillPart::new(rows, kv_head, first..end, position, window));
             first = end;
         }
     }
 
     /// Once all parts are there: orders them, and makes items of spans where so many threads need them.
     pub fn arrange(&mut self, num_threads: usize) {
-        self.parts.sort_by_key(|part| std::cmp::Reverse(part.num_keys * part.num_tokens));
+        self.parts.sort_by_key(|part| std::cmp::Reverse((part.num_keys - part.first_key) * part.num_tokens));
         if num_threads == 1 || self.parts.len() >= ITEMS_PER_THREAD * num_threads {
             return;
         }
-        for part in self.parts.iter_mut().filter(|part| part.num_keys > SPAN) {
-            part.pieces.resize_with(part.num_keys.div_ceil(SPAN), UnsafeCell::default);
+        for part in self.parts.iter_mut().filter(|part| part.num_keys - part.first_key > SPAN) {
+            part.pieces.resize_with((part.num_keys - part.first_key).div_ceil(SPAN), UnsafeCell::default);
         }
     }
 
@@ -119,7 +136,8 @@ mod tests {
         let cases = [(1, 1, 4), (500, 8, 2), (7003, 8, 2), (7003, 8, 16), (70_000, 300, 1), (2300, 700, 2)];
         for (num_keys, num_tokens, threads) in cases {
             let mut parts = PrefillParts::default();
-            (0..3).for_each(|head| parts.push(0, head, num_keys - num_tokens, num_tokens, 3));
+            let rows = PrefillRows { position: num_keys - num_tokens, num_tokens, group: 3, window: usize::MAX };
+            (0..3).for_each(|head| parts.push(0, head, rows));
             parts.arrange(threads);
             let items: Vec<_> = parts.items().collect();
             for head in 0..3 {
@@ -150,10 +168,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_window_only_spans_that_are_seen_are_dealt_out() {
+        for threads in [1, 8] {
+            let mut parts = PrefillParts::default();
+            parts.push(0, 0, PrefillRows { position: 9000, num_tokens: 40, group: 1, window: 3000 });
+            parts.arrange(threads);
+            let keys: Vec<[usize; 2]> = parts.items().map(|(.., keys)| [keys.start, keys.end]).collect();
+            let spans = [[4096, 6144], [6144, 8192], [8192, 9040]];
+            assert!(if threads == 1 { keys == [[4096, 9040]] } else { keys == spans }, "{keys:?}");
+        }
+    }
+
+    #[test]
     fn the_last_piece_to_come_gets_the_whole_whatever_the_order() {
         let found = |max: f32| Partial { max: vec![max], sum: vec![2.0], values: vec![max, 4.0] };
         let whole = |order: [usize; 3]| {
-            let mut part = PrefillPart::new(0, 0, 0..1, 10_000);
+            let mut part = PrefillPart::new(0, 0, 0..1, 10_000, usize::MAX);
             part.pieces.resize_with(3, UnsafeCell::default);
             let results = order.map(|piece| {
                 let mut result = found(piece as f32);

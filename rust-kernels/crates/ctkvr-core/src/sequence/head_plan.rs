@@ -54,6 +54,7 @@ impl Planner<'_> {
     pub fn plan<'t>(&self, task: &'t HeadTask) -> Planned<'t> {
         let (sequence, head) = (self.sequence, task.head);
         let index = || sequence.index.as_ref().expect("what goes on from an index has one");
+        let state_before = || &index().heads[sequence.shape.indexed_head(head).expect("a head of a layer that is indexed")];
         match &task.from {
             HeadSource::Encoded(encoded) => Planned::Decoded(encoded),
             HeadSource::Region(region) => {
@@ -62,7 +63,7 @@ impl Planner<'_> {
                 Planned::Made(HeadPlan { head, region: region.clone(), queries, len, grown_at: len, before: None })
             }
             HeadSource::Growth(len) => {
-                let (state, start) = (&index().heads[head], index().start);
+                let (state, start) = (state_before(), index().start);
                 let region = start..sequence.region(*len).end.max(start);
                 let queries = self.recent_queries(head, state.grown_at..*len, region.len());
                 if queries.is_empty() || region.end < state.end {
@@ -71,7 +72,7 @@ impl Planner<'_> {
                 Planned::Made(HeadPlan { head, region, queries, len: *len, grown_at: *len, before: Some(state.clone()) })
             }
             HeadSource::Query(query) => {
-                let (state, len) = (&index().heads[head], sequence.len);
+                let (state, len) = (state_before(), sequence.len);
                 let region = sequence.region(len).start..state.end;
                 let (queries, grown_at) = (query.clone(), state.grown_at);
                 Planned::Made(HeadPlan { head, region, queries, len, grown_at, before: Some(state.clone()) })
@@ -87,9 +88,10 @@ impl Planner<'_> {
         self.widened_queries(head, held)
     }
 
-    /// Some of one (layer, KV head)'s held queries: f32 `[n, group, head_dim]`.
+    /// Some of one (layer, KV head)'s held queries: f32 `[n, group, head_dim]`. None of a layer that is not indexed.
     pub fn widened_queries(&self, head: usize, held: Range<usize>) -> Vec<f32> {
-        let (layer, g) = (head / self.shape.num_kv_heads, head % self.shape.num_kv_heads);
+        let (layer, g) = (self.shape.indexed_layer(head / self.shape.num_kv_heads), head % self.shape.num_kv_heads);
+        let Some(layer) = layer else { return Vec::new() };
         let row_len = self.shape.group_size() * self.shape.head_dim;
         let mut queries = vec![0.0; held.len() * row_len];
         for (row, i) in queries.chunks_exact_mut(row_len).zip(held) {

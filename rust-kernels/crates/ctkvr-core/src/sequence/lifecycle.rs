@@ -72,7 +72,8 @@ pub trait HeadMaker {
 /// Builds a sequence's index, or, where there is one of the same settings, brings it up to date, as far as it comes until `deadline`. Returns
 /// how many heads are left; until there are none, the index is as it was, and the next call goes on unless the sequence has changed.
 pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<Instant>, cancel: &AtomicBool) -> Result<usize> {
-    let (len, num_heads) = (sequence.len, sequence.num_heads());
+    let (len, shape) = (sequence.len, sequence.shape);
+    let num_heads = shape.num_indexed_heads();
     let mut partial = sequence.partial.take().filter(|p| p.len == len).unwrap_or_else(|| PartialBuild::new(len, num_heads));
     let region = sequence.region(len);
     if region.is_empty() {
@@ -83,7 +84,7 @@ pub fn build(maker: &dyn HeadMaker, sequence: &mut Sequence, deadline: Option<In
     let grows = sequence.index.is_some() && sequence.selector.method.grows();
     let from = if grows { HeadSource::Growth(len) } else { HeadSource::Region(region.clone()) };
     let left: Vec<usize> = (0..num_heads).filter(|&i| partial.heads[i].is_none()).collect();
-    let tasks: Vec<HeadTask> = left.iter().map(|&head| HeadTask { head, from: from.clone() }).collect();
+    let tasks: Vec<HeadTask> = left.iter().map(|&i| HeadTask { head: shape.head_of_indexed(i), from: from.clone() }).collect();
     let built = maker.make_heads(sequence, &tasks, deadline, cancel)?;
     let num_built = built.len();
     left.iter().zip(built).for_each(|(&i, state)| partial.heads[i] = Some(state));
@@ -115,6 +116,7 @@ pub fn grow(maker: &dyn HeadMaker, sequence: &mut Sequence, cancel: &AtomicBool)
     if !sequence.selector.method.grows() {
         return Ok(());
     }
+    let shape = sequence.shape;
     loop {
         let Some(index) = &sequence.index else { return Ok(()) };
         let due = |i: usize| Some(index.next_growth(i)).filter(|at| *at <= sequence.len);
@@ -122,7 +124,8 @@ pub fn grow(maker: &dyn HeadMaker, sequence: &mut Sequence, cancel: &AtomicBool)
         let heads: Vec<usize> = (0..index.heads.len()).filter(|&i| due(i) == Some(first)).collect();
         // What it has of these heads is of what they were.
         sequence.partial = None;
-        let tasks: Vec<HeadTask> = heads.iter().map(|&head| HeadTask { head, from: HeadSource::Growth(first) }).collect();
+        let tasks: Vec<HeadTask> =
+            heads.iter().map(|&i| HeadTask { head: shape.head_of_indexed(i), from: HeadSource::Growth(first) }).collect();
         let grown = maker.make_heads(sequence, &tasks, None, cancel)?;
         let Some(index) = &mut sequence.index else { return Ok(()) };
         for (&i, state) in heads.iter().zip(grown) {
@@ -142,9 +145,9 @@ pub fn learn(maker: &dyn HeadMaker, sequence: &mut Sequence, mut repairs: Vec<Re
         let task = HeadTask { head, from: HeadSource::Query(query) };
         // What cannot be learnt (a query that is not finite) was answered all the same.
         if let Ok(mut taught) = maker.make_heads(sequence, &[task], None, &AtomicBool::new(false))
-            && let (Some(state), Some(index)) = (taught.pop(), &mut sequence.index)
+            && let (Some(state), Some(index), Some(i)) = (taught.pop(), &mut sequence.index, sequence.shape.indexed_head(head))
         {
-            index.heads[head] = state;
+            index.heads[i] = state;
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn write_sequence<W: Write>(
     out: &mut SnapshotWriter<W>,
 ) -> io::Result<()> {
     let mut fields = FieldWriter::default();
-    let AttentionShape { num_layers, num_q_heads, num_kv_heads, head_dim } = shape;
+    let AttentionShape { num_layers, num_q_heads, num_kv_heads, head_dim, local: _ } = shape;
     [num_layers, num_q_heads, num_kv_heads, head_dim].into_iter().for_each(|size| fields.size(size));
     fields.size(sequence.kv.format() as usize);
     fields.size(sequence.len);
@@ -61,14 +61,14 @@ pub fn write_sequence<W: Write>(
     out.section("settings", &fields.bytes)?;
 
     let mut fields = FieldWriter::default();
-    write_queries(&sequence.recent, num_layers, &mut fields);
+    write_queries(&sequence.recent, shape.num_indexed_layers(), &mut fields);
     out.section("queries", &fields.bytes)?;
 
     let mut fields = FieldWriter::default();
     let PromptQueries { start, before } = &sequence.prompt;
     fields.optional(*start);
     fields.size(usize::from(before.is_some()));
-    before.iter().for_each(|before| write_queries(before, num_layers, &mut fields));
+    before.iter().for_each(|before| write_queries(before, shape.num_indexed_layers(), &mut fields));
     out.section("prompt", &fields.bytes)?;
 
     let mut fields = FieldWriter::default();
@@ -149,7 +149,7 @@ pub struct SequenceSnapshot<'a> {
 struct QuerySection<'a> {
     capacity: usize,
     positions: Vec<u32>,
-    /// u16 `[num_layers, positions, num_q_heads * head_dim]`.
+    /// u16 `[num_indexed_layers, positions, num_q_heads * head_dim]`.
     rows: &'a [u8],
 }
 
@@ -173,7 +173,8 @@ impl<'a> SequenceSnapshot<'a> {
     /// `BadSnapshot` names what is damaged, or which of the sizes differs.
     pub fn read(reader: &mut SnapshotReader<'a>, shape: AttentionShape) -> Result<Self> {
         let mut fields = FieldReader::new(reader.section("shape")?);
-        let AttentionShape { num_layers, num_q_heads, num_kv_heads, head_dim } = shape;
+        // Which layers are local follows from the model, which the caller has compared.
+        let AttentionShape { num_layers, num_q_heads, num_kv_heads, head_dim, local: _ } = shape;
         for (field, size) in
             [("numLayers", num_layers), ("numQueryHeads", num_q_heads), ("numKvHeads", num_kv_heads), ("headDim", head_dim)]
         {
@@ -203,7 +204,7 @@ impl<'a> SequenceSnapshot<'a> {
 
         let mut fields = FieldReader::new(reader.section("index")?);
         let has_index = fields.size("index", 0..2)? == 1;
-        let index = has_index.then(|| read_index(&mut fields, num_layers * num_kv_heads, len)).transpose()?;
+        let index = has_index.then(|| read_index(&mut fields, shape.num_indexed_heads(), len)).transpose()?;
         fields.finish("index")?;
 
         let page_shape = shape.page_shape();
@@ -256,10 +257,10 @@ impl<'a> SequenceSnapshot<'a> {
         for (i, page) in self.pages.iter().enumerate() {
             kv.import_page(PAGE_SIZE.min(self.len - i * PAGE_SIZE), page)?;
         }
-        let (max_tokens, len) = (self.max_tokens, self.len);
-        let mut sequence = Sequence { max_tokens, len, kv, recent, prompt, selector, index: None, partial: None };
+        let (shape, max_tokens, len) = (self.shape, self.max_tokens, self.len);
+        let mut sequence = Sequence { shape, max_tokens, len, kv, recent, prompt, selector, index: None, partial: None };
         if let Some(index) = &self.index {
-            let heads = maker.make_heads(&sequence, &index.tasks(), None, cancel).map_err(index_error)?;
+            let heads = maker.make_heads(&sequence, &index.tasks(shape), None, cancel).map_err(index_error)?;
             // What the index was built with serves these settings, or it would have been dropped when they changed.
             let (start, options) = (index.start, sequence.selector.clone());
             let built_at = index.built_at.iter().map(|&at| at as usize).collect();
@@ -285,18 +286,18 @@ impl QuerySection<'_> {
     /// Rings of the saved size, of at most `most` queries.
     fn make(&self, shape: AttentionShape, most: usize) -> Result<RecentQueries> {
         let row_len = shape.num_q_heads * shape.head_dim;
-        let bytes = self.capacity.checked_mul(shape.num_layers * row_len * size_of::<u16>());
+        let bytes = self.capacity.checked_mul(shape.num_indexed_layers() * row_len * size_of::<u16>());
         if self.capacity > most || bytes.is_none_or(|bytes| bytes > MAX_QUERY_BYTES) {
             return Err(bad("queries", format!("room for at most {most} and {MAX_QUERY_BYTES} bytes"), self.capacity));
         }
-        let mut queries = RecentQueries::new(shape.num_layers, self.capacity, row_len);
+        let mut queries = RecentQueries::new(shape.num_indexed_layers(), self.capacity, row_len);
         queries.fill(&self.positions, self.rows);
         Ok(queries)
     }
 }
 
 impl IndexSection<'_> {
-    fn tasks(&self) -> Vec<HeadTask> {
+    fn tasks(&self, shape: AttentionShape) -> Vec<HeadTask> {
         let from = |head: &HeadSection| {
             HeadSource::Encoded(EncodedHead {
                 bytes: head.encoded.to_vec(),
@@ -305,7 +306,7 @@ impl IndexSection<'_> {
                 grown_at: head.grown_at,
             })
         };
-        self.heads.iter().enumerate().map(|(i, head)| HeadTask { head: i, from: from(head) }).collect()
+        self.heads.iter().enumerate().map(|(i, head)| HeadTask { head: shape.head_of_indexed(i), from: from(head) }).collect()
     }
 }
 
@@ -313,7 +314,7 @@ fn read_queries<'a>(fields: &mut FieldReader<'a>, shape: AttentionShape, len: us
     let capacity = fields.size("queries", 1..MAX_TOKENS)?;
     let count = fields.size("queries", 0..capacity + 1)?;
     let positions = fields.ascending("queries", count, len)?;
-    let row_bytes = shape.num_layers * shape.num_q_heads * shape.head_dim * size_of::<u16>();
+    let row_bytes = shape.num_indexed_layers() * shape.num_q_heads * shape.head_dim * size_of::<u16>();
     Ok(QuerySection { capacity, positions, rows: fields.take("queries", count, row_bytes)? })
 }
 
@@ -349,7 +350,7 @@ mod tests {
     use crate::index::ctkvr::Ctkvr;
     use crate::kv::host_pool::HostKvPool;
 
-    const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 32 };
+    const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 32, local: None };
 
     fn empty() -> Sequence {
         let pool = Arc::new(HostKvPool::new(SHAPE.page_shape(), None));

@@ -12,7 +12,7 @@ use crate::step::{AttentionShape, SequenceMemory};
 pub struct PartialBuild {
     /// Tokens stored.
     pub len: usize,
-    /// `[num_layers, num_kv_heads]`: those that are built.
+    /// Of the indexed heads those that are built.
     pub heads: Vec<Option<HeadState>>,
 }
 
@@ -32,7 +32,7 @@ impl PartialBuild {
 pub struct SequenceIndex {
     /// First indexed position.
     pub start: usize,
-    /// `[num_layers, num_kv_heads]`.
+    /// Of the indexed heads ([`AttentionShape::indexed_head`]), `[num_indexed_layers, num_kv_heads]`.
     pub heads: Vec<HeadState>,
     /// Settings it was built with.
     pub options: SelectorOptions,
@@ -50,7 +50,7 @@ impl SequenceIndex {
         self.heads.iter().map(|h| h.end).min().unwrap_or(self.start)
     }
 
-    /// The number of stored tokens at which head i grows next while tokens are generated. Heads take turns, two at a time, over
+    /// The number of stored tokens at which indexed head i grows next while tokens are generated. Heads take turns, two at a time, over
     /// `append_size` tokens; the first turn comes half of that after the last build.
     pub fn next_growth(&self, i: usize) -> usize {
         let (size, grown_at) = (self.options.build.append_size, self.heads[i].grown_at);
@@ -77,6 +77,7 @@ pub(super) struct PromptQueries {
 
 /// A row of KV with all that decode needs.
 pub struct Sequence {
+    pub shape: AttentionShape,
     pub max_tokens: usize,
     pub len: usize,
     pub kv: BlockTable,
@@ -91,13 +92,8 @@ impl Sequence {
     /// An empty one; `kv`: of a pool for `shape`, without pages.
     pub fn new(shape: AttentionShape, kv: BlockTable, max_tokens: usize, selector: SelectorOptions) -> Self {
         let row_len = shape.num_q_heads * shape.head_dim;
-        let recent = RecentQueries::new(shape.num_layers, recent_capacity(&selector, max_tokens), row_len);
-        Self { max_tokens, len: 0, kv, recent, prompt: PromptQueries::default(), selector, index: None, partial: None }
-    }
-
-    /// Layers times KV heads.
-    pub fn num_heads(&self) -> usize {
-        self.kv.num_heads()
+        let recent = RecentQueries::new(shape.num_indexed_layers(), recent_capacity(&selector, max_tokens), row_len);
+        Self { shape, max_tokens, len: 0, kv, recent, prompt: PromptQueries::default(), selector, index: None, partial: None }
     }
 
     /// Keys and values of head i: `layer * num_kv_heads + kv_head`.
@@ -109,6 +105,7 @@ impl Sequence {
     /// taken along: the next one makes the same.
     pub fn fork(&self) -> Self {
         Self {
+            shape: self.shape,
             max_tokens: self.max_tokens,
             len: self.len,
             kv: self.kv.fork(),
@@ -197,11 +194,12 @@ impl Sequence {
     }
 
     /// Where a build's region lies when `len` tokens are stored: between sinks and window. Empty when the sequence is too short for
-    /// retrieval.
+    /// retrieval, or no layer sees everything.
     pub fn region(&self, len: usize) -> std::ops::Range<usize> {
         let start = self.selector.step.num_sink_tokens.min(len);
         let end = len.saturating_sub(self.selector.step.recent_window).max(start);
-        if self.selector.method.is_dense() || len < self.selector.step.dense_below { start..start } else { start..end }
+        let is_dense = self.selector.method.is_dense() || self.shape.num_indexed_layers() == 0;
+        if is_dense || len < self.selector.step.dense_below { start..start } else { start..end }
     }
 
     pub fn memory(&self) -> SequenceMemory {

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use ctkvr_core::AttentionShape;
-use ctkvr_core::attention::decode::{HeadStep, Layout, Part};
+use ctkvr_core::attention::decode::{HeadStep, Part};
 use ctkvr_core::attention::stage_clock::{Activity, StageClock};
 use ctkvr_core::retriever::{HeadSearch, HeadState};
 use ctkvr_core::sequence::lifecycle::Repair;
+use ctkvr_core::{AttentionShape, SelectionCounters};
 use ctkvr_threads::{Stage, Taken};
 
 use crate::attention::layer_io::LayerIo;
@@ -27,6 +27,7 @@ impl AttentionStep<'_> {
         let part = Part { index: item.part, count: num_parts };
         let state = self.head_state(item.head, layer);
         let retriever = state.map(|s| s.head.as_ref());
+        let window = self.shape.window(layer);
         // SAFETY: an item is ready only when its head's earlier stages are done (attention needs no average of what was dropped, and runs
         // beside it); what comes in parts shares the head and writes its own, the others have it to themselves. io holds the row.
         unsafe {
@@ -35,7 +36,7 @@ impl AttentionStep<'_> {
                     self.store(layer, io, rows, 0, g);
                     clock.lap(Activity::Store);
                     let query = std::slice::from_raw_parts(io.queries.add(offset), group * d);
-                    let layout = Layout { end: state.map_or(rows.plan.layout.end, |s| s.end), ..rows.plan.layout };
+                    let layout = rows.plan.layout_of(window, state);
                     let may_repair = rows.repairs_before.load(Ordering::Relaxed) < rows.plan.repair_budget;
                     let asked = HeadStep { query, group, layout, may_repair };
                     (*cell).search(kernels, &asked, |query, scratch, out| {
@@ -60,9 +61,12 @@ impl AttentionStep<'_> {
                 Stage::Finish => {
                     let out = std::slice::from_raw_parts_mut(io.out.add(offset), group * d);
                     let audited = self.measures.audit || rows.plan.sampled_head == Some(layer * num_kv_heads + g);
-                    let audit = audited.then_some(&mut scratch.scores[..]);
-                    (*cell).finish(kernels, &kv, out, &mut *rows.counters[g].get(), audit);
-                    if let Some(map) = rows.read_maps.get(g) {
+                    let audit = (audited && window.is_none()).then_some(&mut scratch.scores[..]);
+                    // A local layer chooses nothing: it is not counted.
+                    let mut uncounted = SelectionCounters::default();
+                    let counters = if window.is_some() { &mut uncounted } else { &mut *rows.counters[g].get() };
+                    (*cell).finish(kernels, &kv, out, counters, audit);
+                    if let Some(map) = rows.read_maps.get(g).filter(|_| window.is_none()) {
                         (*cell).add_to_read_map(kernels, &kv, &mut scratch.scores, &mut *map.get());
                     }
                 }

@@ -18,8 +18,9 @@ pub struct AttentionMemory {
     /// Work and memory of each decode row's KV heads: `[decode rows, num_kv_heads]`.
     pub(super) decodes: Vec<UnsafeCell<HeadDecode>>,
     pub(super) schedule: DecodeSchedule,
-    /// Work items of the prefill rows of one layer.
+    /// Work items of the prefill rows of one layer that sees everything, and of a local one.
     pub(super) prefills: PrefillParts,
+    pub(super) local_prefills: PrefillParts,
     pub(super) threads: Vec<UnsafeCell<ThreadScratch>>,
 }
 
@@ -58,6 +59,7 @@ impl AttentionMemory {
             decodes: Vec::new(),
             schedule: DecodeSchedule::default(),
             prefills: PrefillParts::default(),
+            local_prefills: PrefillParts::default(),
             threads: (0..num_threads.max(1)).map(|_| scratch()).collect(),
         })
     }

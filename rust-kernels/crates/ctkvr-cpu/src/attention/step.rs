@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ctkvr_core::attention::decode::HeadDecode;
-use ctkvr_core::attention::prefill_parts::PrefillParts;
+use ctkvr_core::attention::prefill_parts::{PrefillParts, PrefillRows};
 use ctkvr_core::attention::read_map::PASSAGE;
 use ctkvr_core::attention::stage_clock::{Activity, StageClock, StageTotals};
 use ctkvr_core::sequence::append::Append;
 use ctkvr_core::sequence::decode_plan::DecodePlan;
 use ctkvr_core::sequence::lifecycle::Repair;
 use ctkvr_core::sequence::store::Sequence;
-use ctkvr_core::{AttentionShape, Phase, SelectionCounters};
+use ctkvr_core::{AttentionShape, LocalLayers, Phase, SelectionCounters};
 use ctkvr_engine::{Batch, BatchOutput, Measures, SequenceOutput};
 use ctkvr_kernels::Kernels;
 use ctkvr_threads::{DecodeSchedule, Units};
@@ -40,6 +40,7 @@ pub struct AttentionStep<'a> {
     pub(super) decodes: &'a [UnsafeCell<HeadDecode>],
     pub(super) schedule: &'a DecodeSchedule,
     pub(super) prefills: &'a PrefillParts,
+    pub(super) local_prefills: &'a PrefillParts,
     /// How many of them are taken in the layer that runs.
     pub(super) prefills_taken: AtomicUsize,
     threads: &'a [UnsafeCell<ThreadScratch>],
@@ -79,16 +80,21 @@ impl<'a> AttentionStep<'a> {
         let AttentionShape { num_kv_heads, .. } = memory.shape;
         memory.threads.iter_mut().for_each(|thread| thread.get_mut().times = StageTotals::default());
         memory.prefills.clear();
+        memory.local_prefills.clear();
         let mut rows = Vec::with_capacity(batch.sequences.len());
         for (i, of) in batch.sequences.iter().enumerate() {
             let sequence: &Sequence = of.sequence;
             if of.append.phase == Phase::Prefill {
-                for kv_head in 0..num_kv_heads {
-                    memory.prefills.push(i, kv_head, sequence.len, of.append.num_rows, memory.shape.group_size());
+                let (num_tokens, group) = (of.append.num_rows, memory.shape.group_size());
+                let rows = PrefillRows { position: sequence.len, num_tokens, group, window: usize::MAX };
+                (0..num_kv_heads).for_each(|kv_head| memory.prefills.push(i, kv_head, rows));
+                if let Some(LocalLayers { window, .. }) = memory.shape.local {
+                    let rows = PrefillRows { window, ..rows };
+                    (0..num_kv_heads).for_each(|kv_head| memory.local_prefills.push(i, kv_head, rows));
                 }
             }
             let plan = sequence.decode_plan();
-            let wants_map = batch.measures.read_map && of.append.phase == Phase::Decode;
+            let wants_map = batch.measures.read_map && memory.shape.num_indexed_layers() > 0 && of.append.phase == Phase::Decode;
             let read_map = || UnsafeCell::new(vec![0.0; plan.layout.len.div_ceil(PASSAGE)]);
             rows.push(StepRows {
                 sequence,
@@ -102,6 +108,7 @@ impl<'a> AttentionStep<'a> {
             });
         }
         memory.prefills.arrange(memory.threads.len());
+        memory.local_prefills.arrange(memory.threads.len());
         let num_decode_rows = batch.num_decodes();
         let num_decodes = num_decode_rows * num_kv_heads;
         if memory.decodes.len() < num_decodes {
@@ -117,6 +124,7 @@ impl<'a> AttentionStep<'a> {
             decodes: &memory.decodes,
             schedule: &memory.schedule,
             prefills: &memory.prefills,
+            local_prefills: &memory.local_prefills,
             prefills_taken: AtomicUsize::new(0),
             threads: &memory.threads,
             clock: Mutex::default(),
@@ -132,7 +140,7 @@ impl<'a> AttentionStep<'a> {
             return self.begin_layer(layer);
         }
         let decodes = self.schedule.num_items(self.schedule.num_parts(self.threads.len()));
-        Units { count: decodes + self.prefills.items().count(), most: 1, linked: true }
+        Units { count: decodes + self.prefills_of(layer).items().count(), most: 1, linked: true }
     }
 
     /// Does some units of the open phase, and returns how many.
@@ -174,7 +182,7 @@ impl<'a> AttentionStep<'a> {
         let time = lock(&self.clock).time;
         let mut totals: Vec<_> = (0..self.threads.len()).map(|thread| &mut self.scratch(thread).times).collect();
         output.stages = StageTotals::take(&mut totals, time);
-        let num_heads = self.shape.num_layers * self.shape.num_q_heads;
+        let num_heads = self.shape.num_indexed_layers() * self.shape.num_q_heads;
         output.sequences.clear();
         output.sequences.extend(self.rows.into_iter().map(|rows| {
             let counters = rows.counters.into_iter().map(UnsafeCell::into_inner).reduce(|a, b| a + b);
@@ -208,9 +216,9 @@ impl<'a> AttentionStep<'a> {
             let source = (row * num_kv_heads + g) * d;
             kv.store(kernels, position, io.keys.add(source), io.values.add(source));
         }
-        // Of a long prefill only the end is kept; two rows must not race for one slot.
+        // Of a long prefill only the end is kept, of a local layer nothing; two rows must not race for one slot.
         let placement = &rows.append.queries;
-        if i >= placement.skip {
+        if let Some(layer) = self.shape.indexed_layer(layer).filter(|_| i >= placement.skip) {
             let (group, slot) = (self.shape.group_size() * d, rows.sequence.recent.write_slot(layer, placement, i));
             // SAFETY: the batch made the rings this sequence's own; each row has its own slot, and each KV head its part of it.
             let (queries, slot) = unsafe {

@@ -5,7 +5,7 @@ use ctkvr_core::kv::pool::PoolUsage;
 use ctkvr_core::{AttentionShape, Error, Phase};
 use ctkvr_kernels::{KvFormat, PAGE_SIZE};
 
-const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 64 };
+const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 2, head_dim: 64, local: None };
 
 #[test]
 fn steps_keep_to_the_budget_and_forks_count_once() {

@@ -8,7 +8,7 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
-const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, num_kv_heads: 2, head_dim: 64 };
+const SHAPE: AttentionShape = AttentionShape { num_layers: 1, num_q_heads: 6, num_kv_heads: 2, head_dim: 64, local: None };
 /// Values that share a scale.
 const BLOCK: usize = 32;
 static GO: AtomicBool = AtomicBool::new(false);

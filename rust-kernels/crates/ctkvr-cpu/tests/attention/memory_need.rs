@@ -15,9 +15,9 @@ const NUM_CASES: u64 = 120;
 static GO: AtomicBool = AtomicBool::new(false);
 
 const SHAPES: [AttentionShape; 3] = [
-    AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 32 },
-    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 3, head_dim: 32 },
-    AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64 },
+    AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 32, local: None },
+    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 3, head_dim: 32, local: None },
+    AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64, local: None },
 ];
 
 fn settings(random: &mut Random) -> Settings {

@@ -17,7 +17,7 @@ const MAX_THREADS: usize = 4;
 const HEAD_DIMS: [usize; 3] = [64, 80, 96];
 
 fn shape(head_dim: usize) -> AttentionShape {
-    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 1, head_dim }
+    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 1, head_dim, local: None }
 }
 
 /// How the tail is read.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::common::{CpuAttention, METHODS, Text, options, step};
 use ctkvr_baselines::testing::Settings;
-use ctkvr_core::{AttentionShape, Phase, SequenceId};
+use ctkvr_core::{AttentionShape, LocalLayers, Phase, SequenceId};
 use ctkvr_kernels::testing::Random;
 use ctkvr_kernels::{Kernels, KvFormat};
 
@@ -21,11 +21,25 @@ const MAX_TOKENS: usize = 1100;
 const MAX_THREADS: usize = 4;
 static GO: AtomicBool = AtomicBool::new(false);
 
-const SHAPES: [AttentionShape; 4] = [
-    AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 },
-    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 3, head_dim: 32 },
-    AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 1, head_dim: 32 },
-    AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64 },
+const SHAPES: [AttentionShape; 6] = [
+    AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16, local: None },
+    AttentionShape { num_layers: 1, num_q_heads: 3, num_kv_heads: 3, head_dim: 32, local: None },
+    AttentionShape { num_layers: 2, num_q_heads: 4, num_kv_heads: 1, head_dim: 32, local: None },
+    AttentionShape { num_layers: 1, num_q_heads: 7, num_kv_heads: 1, head_dim: 64, local: None },
+    AttentionShape {
+        num_layers: 3,
+        num_q_heads: 4,
+        num_kv_heads: 2,
+        head_dim: 16,
+        local: Some(LocalLayers { window: 37, period: 2 }),
+    },
+    AttentionShape {
+        num_layers: 2,
+        num_q_heads: 3,
+        num_kv_heads: 1,
+        head_dim: 64,
+        local: Some(LocalLayers { window: 130, period: 2 }),
+    },
 ];
 
 /// Mostly one or two: more are more than small machines have.

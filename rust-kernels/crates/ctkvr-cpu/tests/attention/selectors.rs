@@ -9,7 +9,7 @@ use ctkvr_baselines::testing::Settings;
 use ctkvr_core::{AttentionShape, Error, Phase, SequenceId};
 use ctkvr_kernels::{Kernels, KvFormat};
 
-const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16 };
+const SHAPE: AttentionShape = AttentionShape { num_layers: 2, num_q_heads: 6, num_kv_heads: 2, head_dim: 16, local: None };
 
 /// f64 causal attention of one row over all positions up to its own.
 fn dense(text: &Text, layer: usize, position: usize) -> Vec<f64> {

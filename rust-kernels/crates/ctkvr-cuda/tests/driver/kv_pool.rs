@@ -16,7 +16,7 @@ const SHAPE: PageShape = PageShape { num_heads: 2, head_dim: 64 };
 
 /// Two layers of a KV head each, the last ones in host memory.
 fn options(hybrid_layers: usize) -> PoolOptions {
-    let shape = AttentionShape { num_layers: 2, num_q_heads: 1, num_kv_heads: 1, head_dim: SHAPE.head_dim };
+    let shape = AttentionShape { num_layers: 2, num_q_heads: 1, num_kv_heads: 1, head_dim: SHAPE.head_dim, local: None };
     PoolOptions { shape: SHAPE, placement: Placement::new(shape, hybrid_layers), device_budget_bytes: None }
 }
 

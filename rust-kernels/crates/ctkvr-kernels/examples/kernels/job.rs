@@ -347,6 +347,7 @@ impl Job for PromptAttention {
                 group: Self::GROUP,
                 num_keys: BF16_BLOCK,
                 position: BF16_BLOCK as isize,
+                window: usize::MAX,
             });
         });
     }

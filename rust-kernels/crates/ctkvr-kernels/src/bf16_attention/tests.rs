@@ -5,13 +5,14 @@ use crate::testing::{Random, TestPages, dot, few};
 use crate::{Bf16Kernels, KvFormat, bf16_depth};
 use half::bf16;
 
-/// Rows that attend to all keys up to their own.
+/// Rows that attend to the keys up to their own that are in their window.
 struct Case {
     d: usize,
     group: usize,
     num_tokens: usize,
     first_position: usize,
     num_keys: usize,
+    window: usize,
 }
 
 impl Case {
@@ -21,6 +22,10 @@ impl Case {
 
     fn visible(&self, row: usize) -> usize {
         (self.first_position + row / self.group + 1).min(self.num_keys)
+    }
+
+    fn hidden(&self, row: usize) -> usize {
+        (self.first_position + row / self.group + 1).saturating_sub(self.window)
     }
 
     /// Largest score, sum of weights and their sums of values, of each row, over all blocks in turn. Inputs f32 that bf16 holds.
@@ -58,6 +63,7 @@ impl Case {
                 group: self.group,
                 num_keys,
                 position: self.first_position as isize - first as isize,
+                window: self.window,
             });
         }
         let row = |r: usize| totals[r * depth..r * depth + d].to_vec();
@@ -65,15 +71,18 @@ impl Case {
     }
 }
 
-const CASES: [Case; 8] = [
-    Case { d: 64, group: 3, num_tokens: 1, first_position: 40, num_keys: 41 },
-    Case { d: 64, group: 1, num_tokens: 16, first_position: 0, num_keys: 16 },
-    Case { d: 64, group: 3, num_tokens: 3, first_position: 254, num_keys: 257 },
-    Case { d: 64, group: 7, num_tokens: 20, first_position: 250, num_keys: 270 },
-    Case { d: 16, group: 2, num_tokens: 33, first_position: 500, num_keys: 533 },
-    Case { d: 80, group: 5, num_tokens: 9, first_position: 700, num_keys: 709 },
-    Case { d: 96, group: 9, num_tokens: 40, first_position: 240, num_keys: 280 },
-    Case { d: 256, group: 4, num_tokens: 5, first_position: 300, num_keys: 305 },
+const CASES: [Case; 11] = [
+    Case { d: 64, group: 3, num_tokens: 1, first_position: 40, num_keys: 41, window: usize::MAX },
+    Case { d: 64, group: 1, num_tokens: 16, first_position: 0, num_keys: 16, window: usize::MAX },
+    Case { d: 64, group: 3, num_tokens: 3, first_position: 254, num_keys: 257, window: usize::MAX },
+    Case { d: 64, group: 7, num_tokens: 20, first_position: 250, num_keys: 270, window: usize::MAX },
+    Case { d: 16, group: 2, num_tokens: 33, first_position: 500, num_keys: 533, window: usize::MAX },
+    Case { d: 80, group: 5, num_tokens: 9, first_position: 700, num_keys: 709, window: usize::MAX },
+    Case { d: 96, group: 9, num_tokens: 40, first_position: 240, num_keys: 280, window: usize::MAX },
+    Case { d: 256, group: 4, num_tokens: 5, first_position: 300, num_keys: 305, window: usize::MAX },
+    Case { d: 64, group: 3, num_tokens: 20, first_position: 290, num_keys: 310, window: 40 },
+    Case { d: 32, group: 2, num_tokens: 40, first_position: 500, num_keys: 540, window: 1 },
+    Case { d: 64, group: 1, num_tokens: 70, first_position: 480, num_keys: 550, window: 257 },
 ];
 
 #[test]
@@ -86,9 +95,9 @@ fn equals_f64_within_the_budget() {
         let (queries, keys, values) = (reals(case.num_rows() * d, 1), reals(case.num_keys * d, 1), reals(case.num_keys * d, 2));
         for kernels in all() {
             for (r, (max, sum, totals)) in case.attend(kernels, &queries, &keys, &values).into_iter().enumerate() {
-                let n = case.visible(r);
+                let (hidden, n) = (case.hidden(r), case.visible(r));
                 let query = &queries[r * d..(r + 1) * d];
-                let scores: Vec<f64> = (0..n).map(|i| dot(query, &keys[i * d..(i + 1) * d])).collect();
+                let scores: Vec<f64> = (hidden..n).map(|i| dot(query, &keys[i * d..(i + 1) * d])).collect();
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
                 let exact_sum: f64 = weights.iter().sum();
@@ -105,7 +114,7 @@ fn equals_f64_within_the_budget() {
                 // Weights in bf16, on values of up to 2; the output is a quotient.
                 let budget = 2.0 * (2f64.powi(-9) + 2.0 * (weight + adding));
                 for (c, total) in totals.iter().enumerate() {
-                    let exact = (0..n).map(|i| weights[i] * f64::from(values[i * d + c])).sum::<f64>() / exact_sum;
+                    let exact = (hidden..n).map(|i| weights[i - hidden] * f64::from(values[i * d + c])).sum::<f64>() / exact_sum;
                     let error = (f64::from(*total) / f64::from(sum) - exact).abs();
                     assert!(error <= budget, "{} d {d} row {r} value {c}: off by {error}, {budget} allowed", kernels.name);
                 }
@@ -124,9 +133,9 @@ fn is_exact_on_small_integers() {
         for kernels in all() {
             let rows = case.attend(kernels, &vec![0.0; case.num_rows() * d], &keys, &values);
             for (r, (max, sum, totals)) in rows.into_iter().enumerate() {
-                let n = case.visible(r);
-                assert_eq!((max, sum), (0.0, n as f32), "{} d {d} row {r}", kernels.name);
-                let exact: Vec<f32> = (0..d).map(|c| (0..n).map(|i| values[i * d + c]).sum()).collect();
+                let seen = case.hidden(r)..case.visible(r);
+                assert_eq!((max, sum), (0.0, seen.len() as f32), "{} d {d} row {r}", kernels.name);
+                let exact: Vec<f32> = (0..d).map(|c| seen.clone().map(|i| values[i * d + c]).sum()).collect();
                 assert_eq!(totals, exact, "{} d {d} row {r}", kernels.name);
             }
         }
@@ -136,7 +145,7 @@ fn is_exact_on_small_integers() {
 /// Far below the maximum a weight is nothing, not something wrong.
 #[test]
 fn weights_far_below_vanish() {
-    let case = Case { d: 16, group: 1, num_tokens: 1, first_position: 39, num_keys: 40 };
+    let case = Case { d: 16, group: 1, num_tokens: 1, first_position: 39, num_keys: 40, window: usize::MAX };
     let (mut queries, mut keys) = (vec![0.0; 16], vec![0.0; 40 * 16]);
     queries[0] = 64.0;
     // Scores -128 i: most are far below what f32 holds as an exponential.

@@ -123,10 +123,13 @@ type Attended = (Vec<f32>, Vec<f32>, Vec<f32>);
 
 fn attend_block(table: &Bf16Kernels) -> Finding {
     for draw in DRAWS {
-        // Rows that see all, and rows that see a part; across the edges of passes.
-        for (depth, group, num_rows, num_keys, position) in
-            [(64usize, 3, 9usize, 256, 400), (64, 7, 70, 200, 190), (96, 1, 33, 32, -1)]
-        {
+        // Rows that see all, and rows that see a part, up to their own or of a window; across the edges of passes.
+        for (depth, group, num_rows, num_keys, position, window) in [
+            (64usize, 3, 9usize, 256, 400, usize::MAX),
+            (64, 7, 70, 200, 190, usize::MAX),
+            (96, 1, 33, 32, -1, usize::MAX),
+            (64, 2, 90, 256, 230, 40),
+        ] {
             let mut numbers = Numbers((depth * num_rows) as u64);
             let rows = num_rows.next_multiple_of(BF16_ROWS);
             // Scores of 0 weigh 1 each: with integers for values every sum is exact.
@@ -152,6 +155,7 @@ fn attend_block(table: &Bf16Kernels) -> Finding {
                     group,
                     num_keys,
                     position,
+                    window,
                 };
                 table.attend_block(block);
                 (max, sum, totals[..num_rows * depth].to_vec())

@@ -23,7 +23,8 @@ fn describe(sizes: &Sizes, file: &Metadata) -> Result<Description, String> {
             rows: linear("token_embd", [width, vocab]),
             scale: file.scale("embedding_scale")?.unwrap_or(1.0),
         },
-        rotary: RotarySpec { pairing: RopePairing::Adjacent, factors: Some(vector("rope_freqs.weight", head / 2)) },
+        rotary: RotarySpec::plain(RopePairing::Adjacent).with_factors(vector("rope_freqs.weight", head / 2)),
+        local: None,
         layer: LayerSpec {
             attention: AttentionSpec {
                 norm_before: Some(vector("attn_norm.weight", width)),

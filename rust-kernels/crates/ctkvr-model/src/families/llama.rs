@@ -14,7 +14,8 @@ fn describe(sizes: &Sizes, _: &Metadata) -> Result<Description, String> {
     Ok(Description {
         embedding: EmbeddingSpec { rows: linear("token_embd", [width, vocab]), scale: 1.0 },
         // Llama 3.1 and later have factors.
-        rotary: RotarySpec { pairing: RopePairing::Adjacent, factors: Some(vector("rope_freqs.weight", head / 2)) },
+        rotary: RotarySpec::plain(RopePairing::Adjacent).with_factors(vector("rope_freqs.weight", head / 2)),
+        local: None,
         layer: LayerSpec {
             attention: AttentionSpec {
                 norm_before: Some(vector("attn_norm.weight", width)),

@@ -15,7 +15,8 @@ fn describe(sizes: &Sizes, file: &Metadata) -> Result<Description, String> {
     let Sizes { width, queries, keys, hidden, vocab, .. } = *sizes;
     Ok(Description {
         embedding: EmbeddingSpec { rows: linear("token_embd", [width, vocab]), scale: 1.0 },
-        rotary: RotarySpec { pairing: RopePairing::Halves, factors: None },
+        rotary: RotarySpec::plain(RopePairing::Halves),
+        local: None,
         layer: LayerSpec {
             attention: AttentionSpec {
                 norm_before: None,

@@ -13,7 +13,8 @@ fn describe(sizes: &Sizes, _: &Metadata) -> Result<Description, String> {
     let Sizes { width, queries, keys, hidden, vocab, .. } = *sizes;
     Ok(Description {
         embedding: EmbeddingSpec { rows: linear("token_embd", [width, vocab]), scale: 1.0 },
-        rotary: RotarySpec { pairing: RopePairing::Halves, factors: None },
+        rotary: RotarySpec::plain(RopePairing::Halves),
+        local: None,
         layer: LayerSpec {
             attention: AttentionSpec {
                 norm_before: Some(vector("attn_norm.weight", width)),
