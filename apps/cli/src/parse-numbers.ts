@@ -15,20 +15,18 @@ export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): (te
 
 /** Returns a parser of numbers from `min` to `max`. */
 export function decimal(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`);
-    }
-    return value;
-  };
+  return numberThat(`from ${min} to ${max}`, (value) => value >= min && value <= max);
 }
 
 /** A parser of numbers above 0. */
-export function positive(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
-    throw new InvalidArgumentError('It must be a number above 0.');
-  }
-  return value;
+export const positive = numberThat('above 0', (value) => value > 0);
+
+function numberThat(range: string, isRight: (value: number) => boolean): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isFinite(value) || !isRight(value)) {
+      throw new InvalidArgumentError(`It must be a number ${range}.`);
+    }
+    return value;
+  };
 }

@@ -15,8 +15,6 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { decimal, integer } from './parse-numbers.js';
 import { addRopeFlags, type RopeFlags } from './rope-flags.js';
 
-export { decimal, integer };
-
 /** Returns a parser of `a,b,c`, without repeats, each item read by `parse`. */
 export function listOf<T>(parse: (item: string) => T): (text: string) => T[] {
   return (text) => {

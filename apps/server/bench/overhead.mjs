@@ -60,10 +60,10 @@ function askServer({ url, modelName }) {
 }
 
 function readAnswer(parts) {
-  const body = parts.map(({ bytes }) => bytes.toString('latin1')).join('');
+  const body = Buffer.concat(parts.map(({ bytes }) => bytes)).toString();
   if (!body.includes('data: [DONE]')) throw new Error(body.slice(-300));
   const pieces = parts.flatMap(({ at, bytes }) => textsOf(bytes.toString()).map((text) => ({ at, text })));
-  return { pieces, text: textsOf(Buffer.concat(parts.map(({ bytes }) => bytes)).toString()).join('') };
+  return { pieces, text: textsOf(body).join('') };
 }
 
 /** Of all events that are whole; each is sent in one piece. */

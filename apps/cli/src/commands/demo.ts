@@ -9,7 +9,8 @@ import { exitCodes } from '../exit-codes.js';
 import { formatCount, formatCounted, formatDuration, formatTable } from '../format.js';
 import { lighthouseFact } from '../needles/lighthouse.js';
 import { openModel } from '../open-model.js';
-import { addDeviceOptions, type DeviceOptions, integer } from '../parse-options.js';
+import { integer } from '../parse-numbers.js';
+import { addDeviceOptions, type DeviceOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 
 /** Numbers hidden at most, until dense attention finds one. */

@@ -18,7 +18,8 @@ import { describeFidelity, describeTurns } from '../fidelity/describe-report.js'
 import { readQuestions } from '../fidelity/read-questions.js';
 import { formatCounted } from '../format.js';
 import { openModel } from '../open-model.js';
-import { addModelOptions, integer, kvFormatOption, listOf, type ModelOptions } from '../parse-options.js';
+import { integer } from '../parse-numbers.js';
+import { addModelOptions, kvFormatOption, listOf, type ModelOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 import { readDocuments } from '../read-document.js';
 

@@ -7,7 +7,7 @@ import { type CommandContext, type RunAction, SilentExit } from '../command-cont
 import { print, printJson } from '../console-io.js';
 import { exitCodes } from '../exit-codes.js';
 import { formatBytes, formatCount, formatCounted, formatTable } from '../format.js';
-import { integer } from '../parse-options.js';
+import { integer } from '../parse-numbers.js';
 import { ProgressLine } from '../progress-line.js';
 
 interface InspectFlags {

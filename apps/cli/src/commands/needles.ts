@@ -7,7 +7,8 @@ import { formatBytes, formatCount, formatTable } from '../format.js';
 import { lighthousePlaces } from '../needles/lighthouse.js';
 import { measureNeedles, type NeedleReport, type NeedleTrial } from '../needles/measure-needles.js';
 import { openModel } from '../open-model.js';
-import { addModelOptions, integer, listOf, type ModelOptions } from '../parse-options.js';
+import { integer } from '../parse-numbers.js';
+import { addModelOptions, listOf, type ModelOptions } from '../parse-options.js';
 import { ProgressLine, prefillState } from '../progress-line.js';
 import { readDocuments } from '../read-document.js';
 

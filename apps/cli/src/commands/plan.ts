@@ -18,7 +18,7 @@ import {
 import { Command, Option } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { outputError, print, printJson } from '../console-io.js';
-import { decimal, integer } from '../parse-options.js';
+import { decimal, integer } from '../parse-numbers.js';
 import { readCalibration } from '../plan/calibration-file.js';
 import { describeCards } from '../plan/describe-cards.js';
 import { describePlan } from '../plan/describe-plan.js';

@@ -5,12 +5,12 @@ import { Command } from 'commander';
 import type { CommandContext, RunAction } from '../command-context.js';
 import { note, printJson } from '../console-io.js';
 import { templateOf } from '../open-model.js';
+import { integer } from '../parse-numbers.js';
 import {
   addModelsOptions,
   addSelectorOptions,
   deviceSettings,
   duration,
-  integer,
   type ModelOptions,
   type SelectorFlags,
   selectorSettings,

@@ -30,15 +30,17 @@ impl AttentionShape {
 
     /// Layers that see everything: those that an index may serve.
     pub fn num_indexed_layers(&self) -> usize {
-        match self.local {
-            None => self.num_layers,
-            Some(LocalLayers { period, .. }) => self.num_layers.checked_div(period).unwrap_or(0),
-        }
+        self.num_layers.checked_div(self.period()).unwrap_or(0)
+    }
+
+    /// Of so many layers in a row the last one is indexed; 0: none is.
+    fn period(&self) -> usize {
+        self.local.map_or(1, |local| local.period)
     }
 
     /// Which of the indexed layers this layer is; `None` for one that is not.
     pub fn indexed_layer(&self, layer: usize) -> Option<usize> {
-        self.window(layer).is_none().then(|| layer / self.local.map_or(1, |local| local.period))
+        self.window(layer).is_none().then(|| layer / self.period())
     }
 
     /// KV heads of the indexed layers.
@@ -54,8 +56,7 @@ impl AttentionShape {
 
     /// The head, `layer * num_kv_heads + kv_head`, that the i-th indexed head is.
     pub fn head_of_indexed(&self, i: usize) -> usize {
-        let period = self.local.map_or(1, |local| local.period);
-        ((i / self.num_kv_heads + 1) * period - 1) * self.num_kv_heads + i % self.num_kv_heads
+        ((i / self.num_kv_heads + 1) * self.period() - 1) * self.num_kv_heads + i % self.num_kv_heads
     }
 
     /// Query heads per KV head.

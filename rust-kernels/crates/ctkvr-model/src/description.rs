@@ -15,7 +15,8 @@
 //! feed forward(y) = product_down(activation(product_gate(y)) * product_up(y))
 //! ```
 //!
-//! Some layers may leave queries and keys as they are instead of rotating them. A norm is x / sqrt(mean of x^2 + epsilon) * weight. A product adds its bias where the file has one.
+//! Some layers may leave queries and keys as they are instead of rotating them. A norm is x / sqrt(mean of x^2 + epsilon) * weight. A product
+//! adds its bias where the file has one.
 
 use ctkvr_core::LocalLayers;
 

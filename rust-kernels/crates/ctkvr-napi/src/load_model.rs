@@ -96,13 +96,7 @@ fn rope_overrides(options: &JsLoadOptions) -> napi::Result<RopeOverrides> {
     let rope = RopeOverrides {
         freq_base: number(options.rope_freq_base),
         freq_scale: number(options.rope_freq_scale),
-        scaling: match options.rope_scaling.as_deref() {
-            None => None,
-            Some("none") => Some(RopeScaling::None),
-            Some("linear") => Some(RopeScaling::Linear),
-            Some("yarn") => Some(RopeScaling::Yarn),
-            Some(other) => return Err(invalid_option("ropeScaling", "none, linear or yarn", other)),
-        },
+        scaling: options.rope_scaling.as_deref().map(rope_scaling).transpose()?,
         original_context: options.yarn_original_context,
         ext_factor: number(options.yarn_ext_factor),
         attn_factor: number(options.yarn_attn_factor),
@@ -127,6 +121,12 @@ fn rope_overrides(options: &JsLoadOptions) -> napi::Result<RopeOverrides> {
         return Err(invalid_option("yarnOriginalContext", "at least 1", 0));
     }
     Ok(rope)
+}
+
+fn rope_scaling(name: &str) -> napi::Result<RopeScaling> {
+    let kinds = [RopeScaling::None, RopeScaling::Linear, RopeScaling::Yarn];
+    let found = kinds.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| invalid_option("ropeScaling", "none, linear or yarn", name))
 }
 
 fn load(path: &Path, options: &JsLoadOptions, progress: &mut dyn FnMut(f32)) -> napi::Result<Engine> {

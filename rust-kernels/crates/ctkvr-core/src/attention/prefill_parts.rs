@@ -33,11 +33,16 @@ pub struct PrefillPart {
 unsafe impl Sync for PrefillPart {}
 
 impl PrefillPart {
-    /// `position`: of the first token of the rows, each of which sees `window` positions.
-    fn new(rows: usize, kv_head: usize, tokens: Range<usize>, position: usize, window: usize) -> Self {
-        let (first_token, num_tokens, num_keys) = (tokens.start, tokens.len(), position + tokens.end);
-        let first_key = (position + first_token + 1).saturating_sub(window) / SPAN * SPAN;
+    /// Some tokens `of` the rows.
+    fn new(rows: usize, kv_head: usize, tokens: Range<usize>, of: PrefillRows) -> Self {
+        let (first_token, num_tokens, num_keys) = (tokens.start, tokens.len(), of.position + tokens.end);
+        let first_key = (of.position + first_token + 1).saturating_sub(of.window) / SPAN * SPAN;
         Self { rows, kv_head, first_token, num_tokens, first_key, num_keys, pieces: Vec::new(), num_done: AtomicUsize::new(0) }
+    }
+
+    /// Keys from the first span on that its tokens see.
+    fn keys_read(&self) -> usize {
+        self.num_keys - self.first_key
     }
 
     fn num_pieces(&self) -> usize {
@@ -99,25 +104,25 @@ impl PrefillParts {
 
     /// Adds one KV head of so many rows.
     pub fn push(&mut self, rows: usize, kv_head: usize, of: PrefillRows) {
-        let PrefillRows { position, num_tokens, group, window } = of;
+        let PrefillRows { position, num_tokens, group, .. } = of;
         let mut first = 0;
         while first < num_tokens {
             // A part's products are all of one kind.
             let same_kind = MIN_BF16_POSITION.checked_sub(position + first).filter(|n| *n > 0).unwrap_or(num_tokens);
             let end = num_tokens.min(first + tokens_per_item(group).min(same_kind));
-            self.parts.push(PrefillPart::new(rows, kv_head, first..end, position, window));
+            self.parts.push(PrefillPart::new(rows, kv_head, first..end, of));
             first = end;
         }
     }
 
     /// Once all parts are there: orders them, and makes items of spans where so many threads need them.
     pub fn arrange(&mut self, num_threads: usize) {
-        self.parts.sort_by_key(|part| std::cmp::Reverse((part.num_keys - part.first_key) * part.num_tokens));
+        self.parts.sort_by_key(|part| std::cmp::Reverse(part.keys_read() * part.num_tokens));
         if num_threads == 1 || self.parts.len() >= ITEMS_PER_THREAD * num_threads {
             return;
         }
-        for part in self.parts.iter_mut().filter(|part| part.num_keys - part.first_key > SPAN) {
-            part.pieces.resize_with((part.num_keys - part.first_key).div_ceil(SPAN), UnsafeCell::default);
+        for part in self.parts.iter_mut().filter(|part| part.keys_read() > SPAN) {
+            part.pieces.resize_with(part.keys_read().div_ceil(SPAN), UnsafeCell::default);
         }
     }
 
@@ -183,7 +188,8 @@ mod tests {
     fn the_last_piece_to_come_gets_the_whole_whatever_the_order() {
         let found = |max: f32| Partial { max: vec![max], sum: vec![2.0], values: vec![max, 4.0] };
         let whole = |order: [usize; 3]| {
-            let mut part = PrefillPart::new(0, 0, 0..1, 10_000, usize::MAX);
+            let rows = PrefillRows { position: 10_000, num_tokens: 1, group: 1, window: usize::MAX };
+            let mut part = PrefillPart::new(0, 0, 0..1, rows);
             part.pieces.resize_with(3, UnsafeCell::default);
             let results = order.map(|piece| {
                 let mut result = found(piece as f32);

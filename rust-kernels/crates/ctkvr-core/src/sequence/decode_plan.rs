@@ -45,8 +45,8 @@ impl Sequence {
         }
     }
 
-    /// What the token finds indexed of a (layer, KV head); `None` where everything is read
-    /// that the layer sees.
+    /// What the token finds indexed of a (layer, KV head); `None` where everything that the layer sees
+    /// is read.
     pub fn indexed_head(&self, plan: &DecodePlan, head: usize) -> Option<&HeadState> {
         let index = self.index.as_ref().filter(|_| plan.layout.start < plan.layout.end)?;
         Some(&index.heads[self.shape.indexed_head(head)?])
